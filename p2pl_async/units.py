@@ -1,0 +1,141 @@
+"""Quantities with their unit in the text: `"20 ms"`, `"250 kbit/s"`, `"64 KiB"`, `"5 %"`.
+
+A scenario carries the unit in the value; the program holds plain floats and ints in SI
+units. Each annotated type below converts on the way in, and writes a text back that
+converts to the very same number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+_NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
+
+TIME = {"s": 1.0, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0}
+RATE = {
+    "bit/s": 1.0, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9,
+    "bps": 1.0, "kbps": 1e3, "Mbps": 1e6, "Gbps": 1e9,
+}  # fmt: skip
+SIZE = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
+SHARE = {"%": 0.01}
+LENGTH = {"m": 1.0, "km": 1e3}
+
+
+def parse(text: object, units: Mapping[str, float], example: str) -> float:
+    """Return the number that `text` says, in the unit whose factor is 1.
+
+    Args:
+        text: number and unit, such as `"20 ms"`.
+        units: unit -> factor.
+        example: what to write, for the error.
+
+    Raises:
+        PydanticCustomError: if the number, or its unit, is missing or unknown.
+    """
+    known = ", ".join(units)
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise PydanticCustomError("quantity", 'must be a quantity such as "{example}"', {"example": example})
+    if not isinstance(text, str):
+        unit = next(iter(units))
+        raise PydanticCustomError(
+            "quantity", 'needs its unit; write "{number} {unit}"  known units: {known}',
+            {"number": text, "unit": unit, "known": known},
+        )  # fmt: skip
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise PydanticCustomError("quantity", 'must be a number and a unit, such as "{example}"', {"example": example})
+    number, unit = match.groups()
+    if unit not in units:
+        hint = next((known_unit for known_unit in units if known_unit.lower() == unit.lower()), None)
+        text = f'write "{number} {hint}"' if hint else f'write it like "{example}"'
+        raise PydanticCustomError(
+            "quantity", "{unit}; {text}  known units: {known}",
+            {"unit": f'unknown unit "{unit}"' if unit else "has no unit", "text": text, "known": known},
+        )  # fmt: skip
+    # Dividing by the inverse keeps "20 ms" == 0.02 and "5 %" == 0.05, where the product is an ulp off.
+    factor = units[unit]
+    value = float(number) * factor if factor >= 1 else float(number) / round(1 / factor)
+    if not math.isfinite(value):
+        raise PydanticCustomError("quantity", "must be a finite quantity", {})
+    return value
+
+
+def _quantity(
+    units: Mapping[str, float], example: str, *, least: float = 0.0, above: bool = False, whole: bool = False
+) -> Any:
+    """Return the pydantic metadata of one kind of quantity: parse in, text out, JSON Schema."""
+    unit = next(iter(units))
+
+    def read(value: object) -> float | int:
+        number = parse(value, units, example)
+        if number < least or (above and number == least):
+            bound = "above" if above else "at least"
+            raise PydanticCustomError(
+                "quantity", "must be {bound} {least} {unit}", {"bound": bound, "least": f"{least:g}", "unit": unit}
+            )
+        return round(number) if whole else number
+
+    pattern = r"^\s*[-+]?[\d_.]+([eE][-+]?\d+)?\s*(" + "|".join(re.escape(name) for name in units) + r")\s*$"
+    schema = {"type": "string", "pattern": pattern, "examples": [example]}
+    return (
+        BeforeValidator(read),
+        PlainSerializer(lambda number: f"{number!r} {unit}", return_type=str),
+        WithJsonSchema(schema),
+    )
+
+
+def _read_probability(value: object) -> float:
+    """Return a probability from `"5 %"` or a bare number between 0 and 1."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        if not 0 <= number <= 1:
+            meant = f'; for {number:g} percent write "{number:g} %"' if 1 < number <= 100 else ""
+            raise PydanticCustomError("quantity", "must be a probability between 0 and 1{meant}", {"meant": meant})
+        return number
+    number = parse(value, SHARE, "5 %")
+    if not 0 <= number <= 1:
+        raise PydanticCustomError("quantity", 'must be a probability from "0 %" to "100 %"', {})
+    return number
+
+
+_PROBABILITY = (
+    BeforeValidator(_read_probability),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1},
+                {"type": "string", "pattern": r"^\s*[\d.]+([eE][-+]?\d+)?\s*%\s*$", "examples": ["5 %"]},
+            ]
+        }
+    ),
+)
+
+Seconds = Annotated[float, *_quantity(TIME, "20 ms")]
+PositiveSeconds = Annotated[float, *_quantity(TIME, "20 ms", above=True)]
+BitsPerSecond = Annotated[float, *_quantity(RATE, "250 kbit/s", above=True)]
+Bytes = Annotated[int, *_quantity(SIZE, "64 KiB", whole=True)]
+PositiveBytes = Annotated[int, *_quantity(SIZE, "64 KiB", above=True, whole=True)]
+Meters = Annotated[float, *_quantity(LENGTH, "20 m")]
+Probability = Annotated[float, *_PROBABILITY]
+
+
+def _short(value: float, steps: list[tuple[float, str]]) -> str:
+    factor, unit = next(((f, u) for f, u in steps if abs(value) >= f), steps[-1])
+    return f"{value / factor:.3g} {unit}" if abs(value / factor) < 1000 else f"{value / factor:,.0f} {unit}"
+
+
+def show_seconds(value: float) -> str:
+    """Return a time for people: `"12.3 ms"`, `"4.2 min"`."""
+    return _short(value, [(3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs")]) if value else "0 s"
+
+
+def show_bytes(value: float) -> str:
+    """Return a size for people: `"797 kB"`, `"1.2 GB"`."""
+    return _short(value, [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")]) if value else "0 B"
+
