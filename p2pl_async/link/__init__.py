@@ -1,0 +1,20 @@
+"""Links: one direction between two devices; packets go in, a `Verdict` comes out.
+
+    LinkSettings   the `[link]` table of a scenario; one per link once overrides are resolved
+    Link.judge     what happens to one message: when it arrives, or why it doesn't
+
+One impairment per file: latency, loss, outage, queue, arq; `link` puts them in their order.
+"""
+
+from p2pl_async.link.arq import Arq
+from p2pl_async.link.latency import AnyLatency, Latency
+from p2pl_async.link.link import Link, Verdict
+from p2pl_async.link.loss import AnyLoss, LossModel
+from p2pl_async.link.outage import AnyOutage, Outage
+from p2pl_async.link.queue import Queue
+from p2pl_async.link.settings import LinkSettings
+
+__all__ = [
+    "AnyLatency", "AnyLoss", "AnyOutage", "Arq", "Latency", "Link", "LinkSettings", "LossModel", "Outage", "Queue",
+    "Verdict",
+]  # fmt: skip

@@ -1,0 +1,51 @@
+"""The transmit queue of a link: what waits for the radio, and what it is sending."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pydantic import PositiveInt, model_validator
+
+from p2pl_async.settings import Settings
+from p2pl_async.units import PositiveBytes
+
+
+class Queue(Settings):
+    """How much a link holds before it refuses the next message (tail drop).
+
+    Counted are the messages that wait and the one being sent; `size` counts their bytes with
+    headers. A message is taken whole or not at all.
+    """
+
+    messages: PositiveInt | None = None
+    size: PositiveBytes | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Queue:
+        if self.messages is None and self.size is None:
+            raise ValueError('a queue needs a limit: messages = 16, size = "2 MB", or both')
+        return self
+
+
+class Backlog:
+    """What a link has accepted and not yet sent."""
+
+    __slots__ = ("_held", "_most_bytes", "_most_messages", "_size")
+
+    def __init__(self, limits: Queue) -> None:
+        self._most_messages = float("inf") if limits.messages is None else limits.messages
+        self._most_bytes = float("inf") if limits.size is None else limits.size
+        self._held: deque[tuple[float, int]] = deque()  # (instant it has left, bytes), in order
+        self._size = 0
+
+    def has_room(self, size: int, now: float) -> bool:
+        """Forget what has left by `now`, then tell whether `size` more bytes fit."""
+        held = self._held
+        while held and held[0][0] <= now:
+            self._size -= held.popleft()[1]
+        return len(held) < self._most_messages and self._size + size <= self._most_bytes
+
+    def add(self, size: int, until: float) -> None:
+        """Hold a message of `size` bytes until the instant it has left."""
+        self._held.append((until, size))
+        self._size += size
