@@ -1,0 +1,1 @@
+"""Learning: data, how devices share it, models, and a trainer for all devices at once. Knows no network."""

@@ -1,0 +1,396 @@
+"""Training: SGD for many devices at once, behind one job per device.
+
+How a training step gets from a protocol to its result:
+
+    job(device, w)  freezes the parameters, draws the batches (cheap)
+        ...         other devices register theirs
+    compute(jobs)   trains all of them, in groups that fit the cache
+    job.result      the parameters after training
+
+A job holds everything that its result depends on, so *when* it is computed and with which
+others doesn't matter (beyond the last bits of a float). This module does the bookkeeping in
+numpy; `stacked` does the arithmetic in torch and is imported when the first Trainer is made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from p2pl_async.errors import Problem, ProtocolError, ScenarioError
+from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.models import Model
+from p2pl_async.randomness import stream
+from p2pl_async.settings import OneOf, Settings
+
+Vector = NDArray[np.floating[Any]]
+Rows = NDArray[np.int64]
+
+
+class Constant(Settings):
+    """The same learning rate throughout."""
+
+    kind: Literal["constant"] = "constant"
+
+    def factor(self, epochs: int) -> float:
+        """Return what multiplies the learning rate after so many epochs of a device."""
+        return 1.0
+
+
+class Step(Settings):
+    """Multiply the learning rate by a factor every so many epochs."""
+
+    kind: Literal["step"] = "step"
+    every: PositiveInt = Field(description="epochs of the device between two changes")
+    by: PositiveFloat = Field(0.1, description="what the rate is multiplied by")
+
+    def factor(self, epochs: int) -> float:
+        """Return `by ** floor(epochs / every)`."""
+        return float(self.by ** (epochs // self.every))
+
+
+class Cosine(Settings):
+    """Let the learning rate fall along half a cosine, down to a share of it."""
+
+    kind: Literal["cosine"] = "cosine"
+    epochs: PositiveInt = Field(description="epochs of the device until the lowest rate, which then stays")
+    final: float = Field(0.0, ge=0, le=1, description="lowest rate, as a share of the first")
+
+    def factor(self, epochs: int) -> float:
+        """Return `final + (1 - final) (1 + cos(pi e / epochs)) / 2`, e at most `epochs`."""
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(epochs / self.epochs, 1.0))) / 2
+
+
+class Inverse(Settings):
+    """Divide the learning rate by a number that grows linearly with the epochs."""
+
+    kind: Literal["inverse"] = "inverse"
+    decay: PositiveFloat = Field(description="per epoch of the device: 0.1 halves the rate after 10")
+
+    def factor(self, epochs: int) -> float:
+        """Return `1 / (1 + decay * epochs)`."""
+        return 1 / (1 + self.decay * epochs)
+
+
+Schedule = Constant | Step | Cosine | Inverse
+AnySchedule = Annotated[Schedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
+
+
+class TrainSettings(Settings):
+    """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
+
+    learning_rate: PositiveFloat = 0.05
+    batch_size: PositiveInt = Field(10, description="samples per step; the last batch of an epoch may be shorter")
+    momentum: float = Field(0.0, ge=0, lt=1)
+    nesterov: bool = Field(False, description="Nesterov's momentum; needs momentum > 0")
+    weight_decay: float = Field(0.0, ge=0, description="adds this times the parameters to the gradient")
+    clip: PositiveFloat | None = Field(None, description="largest norm of a device's gradient over all layers")
+    schedule: AnySchedule = Field(
+        Constant(), description="learning rate over the epochs that the device itself has completed"
+    )
+    momentum_across_rounds: Literal["reset", "keep"] = Field(
+        "reset", description="what happens to a device's momentum between two calls of train"
+    )
+    accelerator: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where to compute; auto: a GPU if present")
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0; set train.momentum, 0.9 is common")
+        return self
+
+
+class Scores(NamedTuple):
+    """How well some parameter vectors do on test data."""
+
+    accuracy: NDArray[np.float64]  # share of samples classified correctly, (k,)
+    loss: NDArray[np.float64]  # mean cross entropy, (k,)
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One device's training, registered now and computed when its result is needed."""
+
+    device: int
+    number: int  # how many jobs the device had before
+    samples: int  # samples passed through, repeats counted: what compute time is charged for
+    steps: int
+    result: Vector | None = None  # parameters after training, read-only, (n_params,); None until computed
+    _w: Vector | None = None
+    _batches: Rows | None = None  # rows of the training data, (steps, batch)
+    _sizes: Rows | None = None  # rows of a batch that count, (steps,)
+    _rates: NDArray[np.float64] | None = None
+
+
+class _Batches:
+    """A device's endless supply of batches: a fresh permutation per epoch, in order over all jobs."""
+
+    def __init__(self, part: Rows, batch_size: int, random: np.random.Generator) -> None:
+        self._part = part
+        self._random = random
+        self._batch = min(batch_size, len(part))
+        self.per_epoch = math.ceil(len(part) / self._batch)
+        self._last = len(part) - (self.per_epoch - 1) * self._batch
+        self.taken = 0
+        self._epoch = np.empty((0, self._batch), np.int64)
+
+    def take(self, steps: int) -> tuple[Rows, Rows]:
+        """Return the rows (steps, batch) of the next batches, and their sizes (steps,).
+
+        A short batch is padded with its own first row.
+        """
+        numbers = np.arange(self.taken, self.taken + steps)
+        sizes = np.where(numbers % self.per_epoch == self.per_epoch - 1, self._last, self._batch)
+        taken = []
+        while steps:
+            at = self.taken % self.per_epoch
+            if at == 0:
+                self._epoch = self._permutation()
+            taken.append(self._epoch[at : at + steps])
+            self.taken += len(taken[-1])
+            steps -= len(taken[-1])
+        return np.concatenate(taken), sizes
+
+    def _permutation(self) -> Rows:
+        order = self._random.permutation(self._part)
+        first_of_last = order[len(order) - self._last]
+        rows = np.full(self.per_epoch * self._batch, first_of_last)
+        rows[: len(order)] = order
+        return rows.reshape(self.per_epoch, self._batch)
+
+
+class Trainer:
+    """Trains and evaluates every device of a run; the only face of torch.
+
+    Args:
+        dataset: training and test data.
+        parts: of each device, the rows of the training data that it holds.
+        model: what is trained.
+        settings: how.
+        seed: of the run; streams "init", "batches" (device) and "subset" are drawn from it.
+        subset: size of the fixed test subset, 0 for the whole test set.
+        dtype: of parameters and features; float64 is for tests.
+
+    Attributes:
+        n_params: length of a parameter vector.
+        layers: slices of that vector, one per parameter tensor.
+        jobs: how many were computed.
+        batches: in how many calls of `compute`.
+        training_seconds, evaluation_seconds: wall time spent.
+
+    Raises:
+        ScenarioError: if the model doesn't fit the data, or the accelerator is missing.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        parts: Sequence[NDArray[np.integer[Any]]],
+        model: Model,
+        settings: TrainSettings,
+        seed: int,
+        *,
+        subset: int = 0,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        from p2pl_async.learning import stacked
+
+        self._model = model
+        self._settings = settings
+        self._seed = seed
+        self._dtype = np.dtype(dtype)
+        self._shape = dataset.x_train.shape[1:]
+        self._n_classes = dataset.n_classes
+        self._parameters = stacked.parameters
+        self._engine = stacked.Engine(
+            model.module(self._shape, dataset.n_classes, 0),
+            settings,
+            dataset.x_train,
+            dataset.y_train,
+            dataset.x_test,
+            dataset.y_test,
+            self._dtype,
+        )
+        self.n_params = self._engine.n_params
+        self.layers = self._engine.layers
+        self._check_outputs()
+        self._supplies = [
+            _Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
+            for device, part in enumerate(parts)
+        ]
+        self._n_samples = [len(part) for part in parts]
+        self._n_jobs = [0] * len(parts)
+        self._velocities: dict[int, Vector] = {}
+        n_test = len(dataset.y_test)
+        self._subset: Rows | None = None
+        if 0 < subset < n_test:
+            self._subset = np.sort(stream(seed, "subset").choice(n_test, subset, replace=False))
+        self.jobs = 0
+        self.batches = 0
+        self.training_seconds = 0.0
+        self.evaluation_seconds = 0.0
+
+    def _check_outputs(self) -> None:
+        w = np.zeros(self.n_params, self._dtype)
+        try:
+            accuracy, _ = self._engine.evaluate([w], np.arange(1))
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            text = f"fails on samples of shape {self._shape} with {self._n_classes} classes: {error}"
+            raise ScenarioError("model", [Problem("model.kind", text, self._model.kind)]) from error
+        assert accuracy.shape == (1,)
+
+    def n_samples(self, device: int) -> int:
+        """Return how many training samples the device holds."""
+        return self._n_samples[device]
+
+    def initial_params(self, device: int) -> Vector:
+        """Return the parameters that the device starts from, read-only, (n_params,), from its own stream."""
+        owner = 0 if self._model.common_init else device
+        seed = int(stream(self._seed, "init", owner).integers(2**63))
+        return self._parameters(self._model.module(self._shape, self._n_classes, seed), self._dtype)
+
+    def job(self, device: int, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> Job:
+        """Register a device's training from parameters `w`: exactly one of `epochs` and `steps`.
+
+        The batches are the device's next ones: a fresh permutation of its samples per epoch,
+        continued from where its last job stopped. Later changes of `w` don't matter.
+
+        Args:
+            device: whose data to train on.
+            w: parameters to start from, (n_params,).
+            epochs: as many steps as this many passes over the device's data take.
+            steps: batches to take.
+
+        Raises:
+            ProtocolError: if `w` has another shape, or not one positive length is given.
+        """
+        if (epochs is None) == (steps is None):
+            raise ProtocolError("train needs either epochs or steps; write train(w, epochs=1) or train(w, steps=5)")
+        supply = self._supplies[device]
+        count = steps if epochs is None else epochs * supply.per_epoch
+        if count is None or count < 1:
+            raise ProtocolError(f"train(epochs={epochs}, steps={steps}) must train for at least one step")
+        if w.shape != (self.n_params,):
+            raise ProtocolError(f"train got parameters of shape {w.shape}, this model has ({self.n_params},)")
+        done = supply.taken
+        batches, sizes = supply.take(count)
+        completed = np.arange(done, done + count) // supply.per_epoch
+        factors = {epoch: self._settings.schedule.factor(epoch) for epoch in np.unique(completed).tolist()}
+        rates = self._settings.learning_rate * np.array([factors[epoch] for epoch in completed.tolist()])
+        job = Job(device, self._n_jobs[device], int(sizes.sum()), count)
+        job._w, job._batches, job._sizes, job._rates = _frozen(w, self._dtype), batches, sizes, rates
+        self._n_jobs[device] += 1
+        return job
+
+    def compute(self, jobs: Sequence[Job]) -> None:
+        """Fill `result` of each job that has none yet; results are arrays of their own.
+
+        With momentum kept across rounds a device's jobs must be computed in their order;
+        here they are, when given together.
+        """
+        waiting = [job for job in jobs if job.result is None]
+        if not waiting:
+            return
+        started = time.perf_counter()
+        for wave in _waves(waiting):
+            # Longest first, so that the devices that still train are a prefix of the stack.
+            wave.sort(key=lambda job: (-job.steps, job.device))
+            for group in _groups(wave, self._engine.group):
+                self._compute_group(group)
+        self.jobs += len(waiting)
+        self.batches += 1
+        self.training_seconds += time.perf_counter() - started
+
+    def _compute_group(self, group: Sequence[Job]) -> None:
+        velocities = [self._velocities.get(job.device) for job in group]
+        results, left = self._engine.train(
+            [job._w for job in group if job._w is not None],
+            [job._batches for job in group if job._batches is not None],
+            [job._sizes for job in group if job._sizes is not None],
+            [job._rates for job in group if job._rates is not None],
+            velocities,
+        )
+        for i, (job, result) in enumerate(zip(group, results, strict=True)):
+            job.result = result
+            job._w = job._batches = job._sizes = job._rates = None
+            if left is not None and self._settings.momentum_across_rounds == "keep":
+                self._velocities[job.device] = left[i]
+
+    def evaluate(self, params: Sequence[Vector], which: Literal["subset", "test"] = "test") -> Scores:
+        """Return the scores of parameter vectors, each (n_params,), on the fixed test subset or the whole test set.
+
+        Parameters that aren't finite give some accuracy and a loss that isn't finite.
+        """
+        started = time.perf_counter()
+        scores = Scores(*self._engine.evaluate(params, self._subset if which == "subset" else None))
+        self.evaluation_seconds += time.perf_counter() - started
+        return scores
+
+    def reach(
+        self,
+        params: Sequence[Vector],
+        target: float,
+        *,
+        of: Literal["every_device", "mean"] = "every_device",
+        guess: Sequence[float] | NDArray[np.float64] | None = None,
+    ) -> bool:
+        """Whether these vectors reach an accuracy on the whole test set, each of them or on average.
+
+        Stops as soon as the answer is certain; those with the lowest `guess` (such as their
+        accuracy on the subset) are looked at first, one, then two, four and so on.
+        """
+        order = np.arange(len(params)) if guess is None else np.argsort(guess, kind="stable")
+        total = 0.0
+        seen = 0
+        size = 1
+        while seen < len(order):
+            accuracy = self.evaluate([params[i] for i in order[seen : seen + size]]).accuracy
+            seen += len(accuracy)
+            size *= 2
+            total += float(accuracy.sum())
+            if of == "every_device" and accuracy.min() < target:
+                return False
+            if of == "mean" and (total + len(order) - seen) / len(order) < target:
+                return False
+        return of == "every_device" or total / len(order) >= target
+
+
+def _frozen(w: Vector, dtype: np.dtype[Any]) -> Vector:
+    """Return parameters that nobody can change any more: `w` itself if it is read-only to the root, else a copy."""
+    base: Any = w
+    while isinstance(base, np.ndarray) and not base.flags.writeable:
+        base = base.base
+    if w.dtype == dtype and (base is None or isinstance(base, bytes)):
+        return w
+    copy = np.array(w, dtype)
+    copy.setflags(write=False)
+    return copy
+
+
+def _waves(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return jobs in waves with each device at most once in each, a device's jobs in their order."""
+    waves: list[list[Job]] = []
+    seen: dict[int, int] = {}
+    for job in sorted(jobs, key=lambda job: job.number):
+        wave = seen.get(job.device, 0)
+        seen[job.device] = wave + 1
+        if wave == len(waves):
+            waves.append([])
+        waves[wave].append(job)
+    return waves
+
+
+def _groups(jobs: Sequence[Job], largest: int) -> Iterator[Sequence[Job]]:
+    """Yield jobs in as few groups as possible, equal within one."""
+    count = math.ceil(len(jobs) / largest)
+    ends = [len(jobs) * i // count for i in range(count + 1)]
+    for start, end in itertools.pairwise(ends):
+        yield jobs[start:end]
