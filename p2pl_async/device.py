@@ -1,0 +1,205 @@
+"""What a protocol can see: its device, and nothing of the network.
+
+A device knows its id, its neighbors, how much data it has and its own random stream; it can
+train, send, receive and sleep. The same protocol file runs over any links, and over real ones.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import trio
+
+from p2pl_async.errors import ProtocolError
+from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.transport import Transport
+
+M = TypeVar("M", bound=Message)
+
+
+class Learner(typing.Protocol):
+    """What a device needs to learn; the emulation provides it."""
+
+    def n_samples(self, device: DeviceId) -> int:
+        """Return how many training samples the device has."""
+
+    def layers(self) -> tuple[slice, ...]:
+        """Return where each parameter tensor lies in the flat vector."""
+
+    def initial_params(self, device: DeviceId) -> Vector:
+        """Return the device's own random initial parameters, shape (n_params,)."""
+
+    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
+        """Return the parameters after local training, which takes virtual time."""
+
+
+class Device:
+    """One device, as its protocol sees it.
+
+    Attributes:
+        id: this device, 0 to n - 1.
+        in_neighbors: the devices that this one can hear, in order of id.
+        out_neighbors: the devices that can hear this one, in order of id.
+        random: this device's own stream; use no other randomness.
+        round: rounds finished so far.
+        params: what `finish_round` was given last, shape (n_params,): the model that counts.
+        trained: what `train` returned last, shape (n_params,).
+        passive: set by a protocol on a device that only answers: when nothing is left to happen,
+            the run may end while it waits.
+    """
+
+    def __init__(
+        self,
+        id: DeviceId,
+        transport: Transport,
+        in_neighbors: Sequence[DeviceId],
+        out_neighbors: Sequence[DeviceId],
+        random: np.random.Generator,
+        *,
+        learner: Learner | None = None,
+        rounds: int | None = None,
+        record: Callable[[DeviceId, str, float], object] | None = None,
+        on_round: Callable[[Device], object] | None = None,
+    ) -> None:
+        self.id = id
+        self.in_neighbors = tuple(in_neighbors)
+        self.out_neighbors = tuple(out_neighbors)
+        self.random = random
+        self.round = 0
+        self.params: Vector | None = None
+        self.trained: Vector | None = None
+        self.passive = False
+        self._transport = transport
+        self._inbox = transport.inbox(id)
+        self._learner = learner
+        self._rounds = math.inf if rounds is None else rounds
+        self._record = record
+        self._on_round = on_round
+
+    def __repr__(self) -> str:
+        return f"<device {self.id}, round {self.round}>"
+
+    # Time and rounds
+
+    @property
+    def now(self) -> float:
+        """The virtual time in seconds."""
+        return trio.current_time()
+
+    @property
+    def running(self) -> bool:
+        """False once this device has finished as many rounds as the scenario asks for."""
+        return self.round < self._rounds
+
+    def finish_round(self, params: Vector | None = None, *, count: int = 1) -> None:
+        """Count a round, or several; `params` is from now on the model that is evaluated."""
+        if params is not None:
+            self.params = params
+        self.round += count
+        if self._on_round is not None:
+            self._on_round(self)
+
+    # Learning
+
+    @property
+    def n_samples(self) -> int:
+        """The number of training samples on this device."""
+        return self._learn().n_samples(self.id)
+
+    @property
+    def layers(self) -> tuple[slice, ...]:
+        """Where each parameter tensor lies in a flat parameter vector."""
+        return self._learn().layers()
+
+    def initial_params(self) -> Vector:
+        """Return this device's own random initial parameters, shape (n_params,), float32."""
+        params = self._learn().initial_params(self.id)
+        if self.params is None:
+            self.params = params
+        return params
+
+    async def train(self, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> Vector:
+        """Train on this device's data, starting from `w`; takes virtual time.
+
+        Args:
+            w: parameters, shape (n_params,), float32; not changed. Don't change it while waiting.
+            epochs: passes over the local data; 1 if neither is given.
+            steps: or a number of mini-batches.
+
+        Returns:
+            New parameters of the same shape, read-only.
+        """
+        if epochs is not None and steps is not None:
+            raise ProtocolError(f"train(epochs={epochs}, steps={steps}) takes one of the two")
+        if epochs is None and steps is None:
+            epochs = 1
+        self.trained = await self._learn().train(self.id, w, epochs, steps)
+        return self.trained
+
+    def _learn(self) -> Learner:
+        if self._learner is None:
+            raise ProtocolError("this protocol learns, and the scenario has no [data] and [model] to learn from")
+        return self._learner
+
+    # Messages
+
+    def send(self, target: DeviceId | Sequence[DeviceId], message: Message) -> None:
+        """Send a message to an out-neighbor, or to several; returns at once, it may get lost."""
+        targets = (target,) if isinstance(target, int) else target
+        if targets:
+            self._transport.send(self.id, targets, message)
+
+    def broadcast(self, message: Message) -> None:
+        """Send a message to every out-neighbor; it is encoded once."""
+        self._transport.send(self.id, self.out_neighbors, message)
+
+    def is_sending(self, target: DeviceId) -> bool:
+        """Tell whether this device's radio is still busy with messages for `target`."""
+        return self._transport.is_sending(self.id, target)
+
+    async def receive(self, kind: type[M] = Message) -> M:  # type: ignore[assignment]
+        """Return the oldest message not yet read, of one type or of any, waiting for it if need be.
+
+        `trio.move_on_after` around it is a timeout; a message that arrives at that very instant is
+        in time.
+        """
+        message = await self._inbox.take(kind)
+        return typing.cast(M, message)
+
+    def receive_nowait(self, kind: type[M] = Message) -> M | None:  # type: ignore[assignment]
+        """Return the oldest message not yet read, of one type or of any, or None."""
+        return typing.cast("M | None", self._inbox.take_nowait(kind))
+
+    @property
+    def waiting_for(self) -> list[type[Message]]:
+        """The types of message that this device's tasks are waiting for."""
+        return self._inbox.wanted
+
+    # Measuring
+
+    def record(self, metric: str, value: float) -> None:
+        """Write a number of one's own into the run's metrics, with the time and this device."""
+        if self._record is not None:
+            self._record(self.id, metric, value)
+
+    def record_mix(self, heard: Mapping[DeviceId, Message]) -> None:
+        """Record how many messages were mixed, and how old they were.
+
+        Writes the metrics `neighbors_mixed`, `staleness_s` and, if the messages have a `round`,
+        `staleness_rounds`: means over the messages, in seconds since they were sent and in rounds
+        behind this device's own.
+        """
+        if self._record is None:
+            return
+        self.record("neighbors_mixed", len(heard))
+        if heard:
+            now = self.now
+            messages = [heard[j] for j in sorted(heard)]
+            self.record("staleness_s", sum(now - message._sent_at for message in messages) / len(messages))
+            rounds = [message.round for message in messages if hasattr(message, "round")]
+            if rounds:
+                self.record("staleness_rounds", sum(self.round - heard_round for heard_round in rounds) / len(rounds))

@@ -1,0 +1,149 @@
+"""Run a protocol on every device over emulated links, in virtual time.
+
+This is the part of a run that is not about scenarios, results or accuracy: devices as trio
+tasks, the clock that moves when all of them wait, and the ways in which a run can end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from p2pl_async.clock import Idle, VirtualClock
+from p2pl_async.device import Device, Learner
+from p2pl_async.errors import Deadlock, DeviceFailed
+from p2pl_async.link import Link
+from p2pl_async.messages import DeviceId
+from p2pl_async.protocols.base import Protocol
+from p2pl_async.randomness import stream
+from p2pl_async.trace import Record, Trace
+from p2pl_async.transport.emulated import EmulatedTransport
+
+
+class Emulation:
+    """Devices, links and a clock, ready to run a protocol once.
+
+    Args:
+        out_neighbors: for each device, whom it can send to, in order of id.
+        make_link: returns the link from one device to another.
+        seed: of the devices' own random streams.
+        clock: the clock of this run, new.
+        learner: what devices train with; None for protocols that don't.
+        rounds: how many rounds each device does; None for no end.
+        starts: for each device, the virtual second at which it begins; 0 by default.
+        record: takes (device, metric, value) of what protocols measure.
+        on_round: called after each finished round.
+        sink: takes the network's records, in order.
+    """
+
+    def __init__(
+        self,
+        out_neighbors: Sequence[Sequence[DeviceId]],
+        make_link: Callable[[DeviceId, DeviceId], Link],
+        seed: int,
+        *,
+        clock: VirtualClock | None = None,
+        learner: Learner | None = None,
+        rounds: int | None = None,
+        starts: Sequence[float] | None = None,
+        record: Callable[[DeviceId, str, float], object] | None = None,
+        on_round: Callable[[Device], object] | None = None,
+        sink: Callable[[Record], object] | None = None,
+    ) -> None:
+        n = len(out_neighbors)
+        in_neighbors: list[list[DeviceId]] = [[] for _ in range(n)]
+        for source, targets in enumerate(out_neighbors):
+            for target in targets:
+                in_neighbors[target].append(source)
+        self.clock = VirtualClock() if clock is None else clock
+        self.trace = Trace(sink)
+        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace)
+        self.devices = [
+            Device(
+                k,
+                self.transport,
+                in_neighbors[k],
+                out_neighbors[k],
+                stream(seed, "protocol", k),
+                learner=learner,
+                rounds=rounds,
+                record=record,
+                on_round=on_round,
+            )
+            for k in range(n)
+        ]
+        self._starts = [0.0] * n if starts is None else starts
+        self._active = list(self.devices)
+        self._failures: list[DeviceFailed] = []
+
+    def run(self, protocol: Protocol, *, until: float | None = None) -> None:
+        """Run the protocol on every device until all have ended, or `until`, or `clock.stop()`.
+
+        Args:
+            protocol: its `run` is called once per device.
+            until: virtual second at which the run is cut off, before anything else of that instant.
+
+        Raises:
+            DeviceFailed: if a device's protocol raises; of several at one instant, the lowest id.
+            Deadlock: if every device waits and nothing is left to happen.
+        """
+        if until is not None:
+            self.clock.observe(until, self.clock.stop)
+        try:
+            trio.run(self._main, protocol, clock=self.clock, strict_exception_groups=True)
+        except BaseExceptionGroup as group:
+            if group.subgroup(KeyboardInterrupt):
+                raise KeyboardInterrupt from group
+            raise
+
+    async def _main(self, protocol: Protocol) -> None:
+        async with trio.open_nursery() as nursery:
+            for device in self.devices:
+                nursery.start_soon(self._run_device, protocol, device, name=f"device {device.id}")
+            try:
+                await self.clock.supervise()
+            except Idle:
+                if not all(device.passive for device in self._active):
+                    raise Deadlock(self._who_waits()) from None
+            finally:
+                nursery.cancel_scope.cancel()
+        if self._failures:
+            failure = min(self._failures, key=lambda failure: failure.device)
+            raise failure from failure.__cause__
+
+    async def _run_device(self, protocol: Protocol, device: Device) -> None:
+        try:
+            await trio.sleep_until(self._starts[device.id])
+            await protocol.run(device)
+        except Exception as error:
+            # Others of this instant still run before the supervisor does, whatever their order.
+            failure = DeviceFailed(device.id, self.clock.now, error)
+            failure.__cause__ = error
+            self._failures.append(failure)
+            self.clock.stop()
+            return
+        self._active.remove(device)
+        if not self._active:
+            self.clock.stop()
+
+    def _who_waits(self) -> str:
+        waits = []
+        for device in self._active:
+            if device.waiting_for:
+                kinds = " or ".join("any message" if kind.__name__ == "Message" else kind.tag for kind in device.waiting_for)
+                heard = ", ".join(map(str, device.in_neighbors[:8])) or "nobody"
+                waits.append(f"  device {device.id} (round {device.round}) waits for {kinds}; it hears {heard}")
+        if not waits:
+            waits = ["  no device waits for a message: each waits for something that no event will bring"]
+        elif len(waits) > 10:
+            waits[10:] = [f"  ... and {len(waits) - 10} more"]
+        lost = self.trace.n_lost
+        why = f"{lost} messages were lost so far; " if lost else ""
+        return "\n".join(
+            [
+                f"deadlock at {self.clock.now:.6g} s: every device waits and nothing is left to happen",
+                *waits,
+                f"  {why}give the wait a timeout, or the links an arq that repeats what is lost",
+            ]
+        )

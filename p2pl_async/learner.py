@@ -1,0 +1,132 @@
+"""Training in virtual time: a job lands when its virtual duration is over, computed with others.
+
+    train() -> job registered, inputs frozen -> virtual time passes -> compute ALL registered jobs
+                                                                       -> wake this device  <- you are here
+
+The result of a job is needed only when its virtual duration ends. At that instant every job
+registered so far is computed, in batches over devices: asynchronous devices train at the speed
+of one batched computation, and nothing that a device sees changes.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import outcome
+import trio
+
+from p2pl_async.clock import VirtualClock
+from p2pl_async.messages import DeviceId, Vector
+
+
+class Job(typing.Protocol):
+    """One device's local training: frozen inputs now, a result later."""
+
+    @property
+    def samples(self) -> int:
+        """Training samples that the job goes through, repetitions counted."""
+
+    @property
+    def result(self) -> Vector | None:
+        """The new parameters, or None until computed."""
+
+
+class Trainer(typing.Protocol):
+    """What computes jobs; `learning.trainer.Trainer` is one."""
+
+    layers: tuple[slice, ...]
+
+    def n_samples(self, device: DeviceId) -> int:
+        """Return how many training samples the device has."""
+
+    def initial_params(self, device: DeviceId) -> Vector:
+        """Return the device's own random initial parameters."""
+
+    def job(self, device: DeviceId, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> typing.Any:
+        """Freeze the inputs of a local training."""
+
+    def compute(self, jobs: Sequence[typing.Any]) -> None:
+        """Fill in the results of jobs, batched over devices."""
+
+
+class LookaheadLearner:
+    """Lets devices train in virtual time, and computes in batches.
+
+    Args:
+        clock: whose calendar the ends of jobs enter.
+        trainer: computes jobs.
+        duration: (device, samples to go through) -> virtual seconds that it takes.
+        on_batch: called after each computed batch.
+    """
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        trainer: Trainer,
+        duration: Callable[[DeviceId, int], float],
+        on_batch: Callable[[], object] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._trainer = trainer
+        self._duration = duration
+        self._on_batch = on_batch
+        self._count = 0
+        self._registered: dict[tuple[DeviceId, int], Job] = {}
+
+    def n_samples(self, device: DeviceId) -> int:
+        """Return how many training samples the device has."""
+        return self._trainer.n_samples(device)
+
+    def layers(self) -> tuple[slice, ...]:
+        """Return where each parameter tensor lies in the flat vector."""
+        return self._trainer.layers
+
+    def initial_params(self, device: DeviceId) -> Vector:
+        """Return the device's own random initial parameters, shape (n_params,)."""
+        return self._trainer.initial_params(device)
+
+    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
+        """Return the parameters after local training, when the virtual time that it takes is over."""
+        job: Job = self._trainer.job(device, np.asarray(w), epochs=epochs, steps=steps)
+        self._count += 1
+        key = (device, self._count)
+        self._registered[key] = job
+        alarm = _Alarm(job, trio.lowlevel.current_task())
+        end = self._clock.now + self._duration(device, job.samples)
+        # Source -1: no message comes from there, so the event's place in its instant is its own.
+        self._clock.schedule(end, device, -1, self._count, self._ring, alarm)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            alarm.task = None
+            self._registered.pop(key, None)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        result: Vector = await trio.lowlevel.wait_task_rescheduled(abort)
+        return result
+
+    def _ring(self, alarm: _Alarm) -> None:
+        if alarm.task is None:
+            return
+        try:
+            if alarm.job.result is None:
+                # By device, not by arrival: the bits of a batched sum may depend on the order in it.
+                jobs = [self._registered[key] for key in sorted(self._registered)]
+                self._registered.clear()
+                self._trainer.compute(jobs)
+                if self._on_batch is not None:
+                    self._on_batch()
+            trio.lowlevel.reschedule(alarm.task, outcome.Value(alarm.job.result))
+        except Exception as error:  # a user's model or an exhausted memory: it is this device that fails
+            trio.lowlevel.reschedule(alarm.task, outcome.Error(error))
+
+
+class _Alarm:
+    """Who is to be woken with which result; nobody any more if the task was cancelled."""
+
+    __slots__ = ("job", "task")
+
+    def __init__(self, job: Job, task: trio.lowlevel.Task) -> None:
+        self.job = job
+        self.task: trio.lowlevel.Task | None = task

@@ -1,0 +1,115 @@
+"""What devices say to each other: frozen dataclasses derived from `Message`.
+
+    @dataclass(frozen=True, slots=True)
+    class Value(Message):
+        x: float
+
+A field is an `int`, `float`, `bool`, `str`, `bytes`, a numpy array (`Vector`, `NDArray[np.int32]`,
+...), a `tuple[T, ...]` of one of those, or `T | None`. The receiver checks them: what doesn't fit
+is a `RemoteError`, never an exception inside its protocol.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.errors import ProtocolError
+
+DeviceId = int
+Vector = NDArray[np.floating[Any]]
+"""Flat parameters of a model, shape (n_params,); float32 where something trains."""
+
+Check = Callable[[Any], bool]
+
+_BY_TAG: dict[str, type[Message]] = {}
+_SCALARS = (int, float, bool, str, bytes)
+
+
+class Message:
+    """Base of every message; `sender` and `number` are filled in by the wire on arrival.
+
+    The tag names the type on the wire and is charged for: by default the class's name in lower
+    case, or `class Params(Message, tag="p")`.
+    """
+
+    __slots__ = ("_number", "_sender", "_sent_at")
+
+    tag: ClassVar[str]
+
+    _sender: DeviceId
+    _number: int
+    _sent_at: float
+
+    def __init_subclass__(cls, tag: str | None = None) -> None:
+        # `dataclass(slots=True)` makes the class a second time, without the keyword.
+        cls.tag = tag or cls.__dict__.get("tag") or cls.__name__.lower()
+        other = _BY_TAG.setdefault(cls.tag, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ProtocolError(
+                f"tag={cls.tag!r} of {cls.__module__}.{cls.__qualname__} is taken by "
+                f'{other.__module__}.{other.__qualname__}; name another: class {cls.__name__}(Message, tag="...")'
+            )
+        _BY_TAG[cls.tag] = cls
+
+    @property
+    def sender(self) -> DeviceId:
+        """The device that sent this message; only received messages have one."""
+        return self._sender
+
+    @property
+    def number(self) -> int:
+        """The sender's count of its messages, from 0; a duplicate has the number of the first."""
+        return self._number
+
+
+def type_of(tag: object) -> type[Message] | None:
+    """Return the message type with this tag, or None."""
+    return _BY_TAG.get(tag) if isinstance(tag, str) else None
+
+
+def fields_of(message_type: type[Message]) -> tuple[tuple[str, Check], ...]:
+    """Return the fields of a message type, in order, each with the check of its values.
+
+    Raises:
+        ProtocolError: if the class is no dataclass, or a field has a type that can't be sent.
+    """
+    if not dataclasses.is_dataclass(message_type):
+        raise ProtocolError(f"message {message_type.__name__} must be a dataclass; write @dataclass(frozen=True)")
+    try:
+        hints = typing.get_type_hints(message_type)
+    except NameError as error:
+        raise ProtocolError(
+            f"message {message_type.__name__}: {error}; define it, and the types it names, at the top of a module"
+        ) from error
+    names = [field.name for field in dataclasses.fields(message_type)]
+    return tuple((name, _check(hints[name], f"{message_type.__name__}.{name}")) for name in names)
+
+
+def _check(hint: Any, name: str) -> Check:
+    """Return the predicate that tells whether a value fits the annotation."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint in _SCALARS:
+        return lambda value: type(value) is hint
+    if hint is type(None):
+        return lambda value: value is None
+    if hint is np.ndarray or origin is np.ndarray:
+        scalar = typing.get_args(arguments[1])[0] if len(arguments) == 2 else np.generic
+        if isinstance(scalar, type) and issubclass(scalar, np.generic):
+            return lambda value: isinstance(value, np.ndarray) and issubclass(value.dtype.type, scalar)
+    if origin is typing.Union or origin is types.UnionType:
+        options = [_check(argument, name) for argument in arguments]
+        return lambda value: any(option(value) for option in options)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
+        item = _check(arguments[0], name)
+        return lambda value: type(value) is tuple and all(map(item, value))
+    raise ProtocolError(
+        f"{name} has type {hint}, which can't be sent; use int, float, bool, str, bytes, a numpy array, "
+        "tuple[T, ...] or T | None"
+    )

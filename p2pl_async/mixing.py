@@ -1,0 +1,115 @@
+"""Mixing: weights from what devices know of each other, and the weighted mean itself.
+
+Every rule gives a row of a row-stochastic matrix, so a mix is a convex combination: whatever
+links do, parameters stay in the hull of what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from p2pl_async.errors import ProtocolError
+from p2pl_async.messages import DeviceId, Vector
+
+WeightRule = Literal["size", "uniform", "metropolis", "relative-size"]
+OnMissing = Literal["renormalize", "self", "cache"]
+
+_BLOCK = 1 << 15  # entries; a block of the sum and its product stay in the cache
+
+
+class Peer(NamedTuple):
+    """What mixing weights need to know of a device."""
+
+    n_samples: int
+    degree: int  # number of its in-neighbors, itself not counted
+
+
+def mix(own: Vector, heard: Mapping[DeviceId, Vector], weights: Mapping[DeviceId, float], me: DeviceId) -> Vector:
+    """Average a device's parameters with those it heard: one consensus step.
+
+    `w_k <- sum_j a_kj w_j`, added up in order of id.
+
+    Args:
+        own: parameters of this device, shape (n_params,).
+        heard: neighbor -> its parameters, each shape (n_params,); may be empty.
+        weights: row k of the mixing matrix: the own weight and one for each of `heard`; sums to 1.
+        me: this device, k.
+
+    Returns:
+        A new array, shape and dtype of `own`; the inputs are unchanged.
+
+    Raises:
+        ProtocolError: if `heard` has a device without a weight, or a vector of another shape.
+
+    Source: arXiv:2310.18861, consensus phase.
+    """
+    for j, w in heard.items():
+        if j not in weights:
+            raise ProtocolError(f"device {j} was heard and has no mixing weight; weights are for {sorted(weights)}")
+        if w.shape != own.shape:
+            raise ProtocolError(f"device {j} sent parameters of shape {w.shape}, mixing needs {own.shape}")
+    terms = [(own.dtype.type(weights[j]), own if j == me else heard[j]) for j in sorted({me, *heard})]
+    mixed = np.empty_like(own)
+    product = np.empty(min(_BLOCK, own.size), own.dtype)
+    for start in range(0, own.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total = mixed[block]
+        np.multiply(terms[0][1][block], terms[0][0], out=total)
+        for weight, w in terms[1:]:
+            np.multiply(w[block], weight, out=product[: total.size])
+            total += product[: total.size]
+    return mixed
+
+
+def row(rule: WeightRule, me: DeviceId, own: Peer, neighbors: Mapping[DeviceId, Peer]) -> dict[DeviceId, float]:
+    """Return row k of the mixing matrix over this device and all its in-neighbors.
+
+    Args:
+        rule: "size" a_kj = n_j / sum of n over the neighborhood (P2PL); "uniform" 1 / (degree + 1);
+            "metropolis" 1 / (1 + max(d_k, d_j)), the rest to itself; "relative-size"
+            n_j / (n_k + n_j) / degree, the rest to itself.
+        me: this device, k.
+        own: its sample count and degree.
+        neighbors: the same of each in-neighbor.
+
+    Returns:
+        Device -> weight, in order of id; weights are at least 0 and sum to 1.
+
+    Source: arXiv:2310.18861 (size); Xiao and Boyd 2004 (metropolis).
+    """
+    if rule == "size":
+        sizes = {j: float(peer.n_samples) for j, peer in {**neighbors, me: own}.items()}
+        return _normalized(sizes)
+    if rule == "uniform":
+        return _normalized(dict.fromkeys([me, *neighbors], 1.0))
+    if rule == "metropolis":
+        weights = {j: 1 / (1 + max(own.degree, peer.degree)) for j, peer in neighbors.items()}
+    else:
+        share = 1 / max(1, len(neighbors))
+        weights = {j: share * peer.n_samples / (own.n_samples + peer.n_samples) for j, peer in neighbors.items()}
+    weights[me] = 1 - sum(weights[j] for j in sorted(weights))
+    return dict(sorted(weights.items()))
+
+
+def without_missing(
+    weights: Mapping[DeviceId, float], me: DeviceId, heard: Mapping[DeviceId, object], on_missing: OnMissing
+) -> dict[DeviceId, float]:
+    """Return the weights of this device and of those heard, summing to 1 again.
+
+    `renormalize` scales what is left; `self` gives the missing weight to the device itself.
+    (With `cache` the caller has put old copies into `heard`; what is still missing is renormalized.)
+    """
+    left = {j: weight for j, weight in weights.items() if j == me or j in heard}
+    if on_missing == "self":
+        left[me] += 1 - sum(left[j] for j in sorted(left))
+        return left
+    return _normalized(left)
+
+
+def _normalized(weights: Mapping[DeviceId, float]) -> dict[DeviceId, float]:
+    order = sorted(weights)
+    total = sum(weights[j] for j in order)
+    return {j: weights[j] / total for j in order}

@@ -1,0 +1,128 @@
+"""FedAvg: a server sends the model to devices, they train, it takes the mean by sample count.
+
+Source: B. McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
+Data", AISTATS 2017. The server is one of the devices (the hub of a star), trains like the others,
+and talks over the same links.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import trio
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
+
+from p2pl_async.device import Device
+from p2pl_async.errors import ProtocolError
+from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.mixing import mix
+from p2pl_async.protocols.base import Protocol
+from p2pl_async.units import PositiveSeconds, Probability
+
+
+@dataclass(frozen=True, slots=True)
+class Global(Message, tag="global"):
+    """The server's model at the start of a round."""
+
+    round: int
+    train: bool  # whether the receiver takes part in the round
+    w: Vector  # (n_params,)
+
+
+@dataclass(frozen=True, slots=True)
+class Update(Message, tag="update"):
+    """A device's model after its local training."""
+
+    round: int
+    n_samples: int
+    w: Vector  # (n_params,)
+
+
+class FedAvg(Protocol):
+    """A server averages what devices trained, weighted by sample count (McMahan et al. 2017)."""
+
+    kind: Literal["fedavg"] = "fedavg"
+    server: NonNegativeInt = 0
+    """The device that averages; it must have links to and from every other: a star's hub."""
+    fraction: Probability = 1.0
+    """Share of the devices that train in a round, drawn anew each round; at least one."""
+    epochs: PositiveInt = 1
+    """Passes over the local data in each round."""
+    timeout: PositiveSeconds | None = None
+    """How long the server waits for updates after its own training; without it a lost one is a deadlock."""
+
+    async def run(self, device: Device) -> None:
+        """Be the server, or one of the others."""
+        if device.id == self.server:
+            await self._serve(device)
+        else:
+            await self._follow(device)
+
+    async def _serve(self, device: Device) -> None:
+        if set(device.in_neighbors) != set(device.out_neighbors):
+            raise ProtocolError(f"server={device.id} must hear every device that it can reach; use a star topology")
+        everybody = sorted({device.id, *device.out_neighbors})
+        w: Vector = device.initial_params()
+        while device.running:
+            count = max(1, math.floor(self.fraction * len(everybody)))
+            chosen = sorted(device.random.choice(everybody, size=count, replace=False).tolist())
+            self._send_model(device, chosen, w)
+            updates: dict[DeviceId, Update] = {}
+            if device.id in chosen:
+                mine = await device.train(w, epochs=self.epochs)
+                updates[device.id] = Update(device.round, device.n_samples, mine)
+            await self._gather(device, chosen, updates, w)
+            device.record_mix({j: update for j, update in updates.items() if j != device.id})
+            w = self._average(device, updates, w)
+            device.finish_round(w)
+        self._send_model(device, [], w)
+
+    def _send_model(self, device: Device, chosen: list[DeviceId], w: Vector) -> None:
+        """Send the model to all: those who train need it, the others are evaluated with it."""
+        device.send([j for j in device.out_neighbors if j in chosen], Global(device.round, True, w))
+        device.send([j for j in device.out_neighbors if j not in chosen], Global(device.round, False, w))
+
+    async def _gather(
+        self, device: Device, chosen: list[DeviceId], updates: dict[DeviceId, Update], w: Vector
+    ) -> None:
+        with trio.move_on_after(math.inf if self.timeout is None else self.timeout):
+            while len(updates) < len(chosen):
+                update = await device.receive(Update)
+                usable = update.round == device.round and update.sender in chosen and update.n_samples > 0
+                if usable and _fits(update.w, w):
+                    updates[update.sender] = update
+
+    def _average(
+        self, device: Device, updates: dict[DeviceId, Update], w: Vector
+    ) -> Vector:
+        """w <- sum_k (n_k / n) w_k over the updates that came; nothing came: nothing changes."""
+        if not updates:
+            return w
+        total = sum(update.n_samples for update in updates.values())
+        weights = {j: update.n_samples / total for j, update in updates.items()}
+        first = min(updates)
+        return mix(updates[first].w, {j: update.w for j, update in updates.items()}, weights, first)
+
+    async def _follow(self, device: Device) -> None:
+        mine = device.initial_params()
+        device.passive = True  # the server's last model may get lost
+        while device.running:
+            model = await device.receive(Global)
+            while (newer := device.receive_nowait(Global)) is not None:
+                model = newer if newer.round > model.round else model
+            if model.sender != self.server or not _fits(model.w, mine):
+                device.record("refused", 1)
+                continue
+            if model.round > 0:
+                device.finish_round(model.w, count=model.round - device.round)
+            if model.train and device.running:
+                trained = await device.train(model.w, epochs=self.epochs)
+                device.send(self.server, Update(model.round, device.n_samples, trained))
+
+
+def _fits(w: Vector, like: Vector) -> bool:
+    return w.shape == like.shape and w.dtype == like.dtype and bool(np.isfinite(w).all())

@@ -1,0 +1,25 @@
+"""Local only: every device trains alone; what peers add is measured against this."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from p2pl_async.device import Device
+from p2pl_async.protocols.base import Protocol
+
+
+class Local(Protocol):
+    """Every device trains on its own data and talks to nobody: the baseline without peers."""
+
+    kind: Literal["local"] = "local"
+    epochs: PositiveInt = 1
+    """Passes over the local data in each round."""
+
+    async def run(self, device: Device) -> None:
+        """Be one device."""
+        w = device.initial_params()
+        while device.running:
+            w = await device.train(w, epochs=self.epochs)
+            device.finish_round(w)

@@ -1,0 +1,104 @@
+"""P2PL: every device trains on its own data, then mixes with the neighbors it hears.
+
+Source: S. Pranav and J. M. F. Moura, "Peer-to-Peer Deep Learning for Beyond-5G IoT",
+arXiv:2310.18861. Letters follow the paper; this device is k. The paper's rounds are synchronous and
+its links drop whole exchanges; the listening modes and the answers to missing messages are what
+asynchronous, lossy links add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import trio
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+from p2pl_async.device import Device
+from p2pl_async.messages import Vector
+from p2pl_async.mixing import OnMissing, Peer, WeightRule, mix, row, without_missing
+from p2pl_async.protocols.base import Protocol
+from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params
+from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.settings import OneOf
+from p2pl_async.units import PositiveSeconds
+
+
+class P2PL(Protocol):
+    """Local SGD, then consensus with dataset-size weights, after max-norm synchronization (arXiv:2310.18861)."""
+
+    kind: Literal["p2pl"] = "p2pl"
+    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = MaxNormSync()
+    """How devices agree on one initial model before they train."""
+    epochs: PositiveInt = 1
+    """Passes over the local data in each round."""
+    steps: PositiveInt | None = None
+    """Or a number of mini-batches in each round, instead of epochs."""
+    consensus_steps: PositiveInt = 1
+    """Mixes in each round; each sends the parameters anew."""
+    weights: WeightRule = "size"
+    """Mixing weights: dataset size, uniform, Metropolis-Hastings, or relative dataset size."""
+    mode: Mode = Fresh()
+    """Whom a mix waits for."""
+    on_missing: OnMissing = "renormalize"
+    """Where the weight of a neighbor goes that was not heard: to all, to this device, or its old copy stands in."""
+    mix_first: bool = False
+    """Mix, then train (combine-then-adapt), instead of train, then mix."""
+    max_lead: NonNegativeInt | None = None
+    """Rounds that a device may be ahead of a neighbor before it waits for it; no limit by default."""
+    lead_timeout: PositiveSeconds = 10.0
+    """How long it waits then at most."""
+
+    @model_validator(mode="after")
+    def _steps_need_time(self) -> P2PL:
+        if self.consensus_steps > 1 and not isinstance(self.mode, Barrier) and self.mode.wait == 0:
+            raise ValueError(
+                f'consensus_steps={self.consensus_steps} with mode "{self.mode.kind}" needs a pause to hear the others '
+                f'in; write mode = {{ kind = "{self.mode.kind}", wait = "100 ms" }}'
+            )
+        return self
+
+    async def run(self, device: Device) -> None:
+        """Be device k."""
+        sync = await self.sync.run(device, device.initial_params())
+        w = sync.w
+        ears = Ears(device, like=w)
+        while device.running:
+            if not self.mix_first:
+                w = await self._train(device, w)  # w_k <- w_k - eta v, epoch after epoch
+            for step in range(self.consensus_steps):
+                degree = len(device.in_neighbors)
+                device.broadcast(Params(device.round, step, device.n_samples, degree, w))
+                heard = await self.mode.listen(ears, (device.round, step))
+                w = self._mix(device, ears, w, heard)  # w_k <- sum_j a_kj w_j
+            if self.mix_first:
+                w = await self._train(device, w)
+            device.finish_round(w)
+            sync.serve()
+            if self.max_lead is not None:
+                await self._let_others_catch_up(device, ears, self.max_lead)
+
+    async def _train(self, device: Device, w: Vector) -> Vector:
+        if self.steps is not None:
+            return await device.train(w, steps=self.steps)
+        return await device.train(w, epochs=self.epochs)
+
+    def _mix(
+        self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]
+    ) -> Vector:
+        if self.on_missing == "cache":
+            heard = {**ears.newest, **heard}
+        device.record_mix(heard)
+        device.record("lead", ears.lead())
+        own = Peer(device.n_samples, len(device.in_neighbors))
+        full = row(self.weights, device.id, own, ears.peers())
+        weights = without_missing(full, device.id, heard, self.on_missing)
+        return mix(w, {j: message.w for j, message in heard.items()}, weights, device.id)
+
+    async def _let_others_catch_up(self, device: Device, ears: Ears, max_lead: int) -> None:
+        with trio.move_on_after(self.lead_timeout):
+            ears.drain()
+            while ears.lead() > max_lead + 1:  # a round is known to others once it has been sent
+                ears.hear(await device.receive(Params))

@@ -1,0 +1,29 @@
+"""How messages travel: the contract, and its emulated side.
+
+A transport takes a message from one device to others and puts what arrives into their
+inboxes. Devices know nothing else of it, so the same protocol runs on any transport.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+
+from p2pl_async.messages import DeviceId, Message
+from p2pl_async.transport.inbox import Inbox
+
+
+class Transport(typing.Protocol):
+    """What a device needs to talk: an inbox, and a way to send."""
+
+    def inbox(self, device: DeviceId) -> Inbox:
+        """Return the inbox of a device."""
+
+    def send(self, source: DeviceId, targets: Sequence[DeviceId], message: Message) -> None:
+        """Encode the message once and send it to each target; returns at once."""
+
+    def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
+        """Tell whether the source's radio is still busy with messages for the target."""
+
+
+__all__ = ["Inbox", "Transport"]

@@ -1,0 +1,69 @@
+"""What a device has received and not read yet, by type of message."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import outcome
+import trio
+
+from p2pl_async.messages import Message
+
+
+class Inbox:
+    """Messages in order of arrival; a task can wait for the next one, of any type or of one.
+
+    The clock puts messages in while no task runs; a message goes straight to the task that
+    waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[type[Message], deque[tuple[int, Message]]] = {}
+        self._arrived = 0
+        self._waiting: list[tuple[type[Message], trio.lowlevel.Task]] = []
+
+    def put(self, message: Message) -> None:
+        """Take a message that arrives."""
+        for index, (wanted, task) in enumerate(self._waiting):
+            if isinstance(message, wanted):
+                del self._waiting[index]
+                trio.lowlevel.reschedule(task, outcome.Value(message))
+                return
+        self._arrived += 1
+        kind = type(message)
+        queue = self._queues.get(kind)
+        if queue is None:
+            queue = self._queues[kind] = deque()
+        queue.append((self._arrived, message))
+
+    def take_nowait(self, wanted: type[Message] = Message) -> Message | None:
+        """Return the oldest message of a type (of any type by default), or None."""
+        queue = self._queues.get(wanted)
+        if queue is None:  # a base class, or nothing of this type so far
+            queues = [queue for kind, queue in self._queues.items() if queue and issubclass(kind, wanted)]
+            queue = min(queues, key=lambda queue: queue[0][0], default=None)
+        return queue.popleft()[1] if queue else None
+
+    async def take(self, wanted: type[Message] = Message) -> Message:
+        """Return the oldest message of a type, waiting for one if need be."""
+        message = self.take_nowait(wanted)
+        if message is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return message
+        entry = (wanted, trio.lowlevel.current_task())
+        self._waiting.append(entry)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._waiting.remove(entry)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        received: Message = await trio.lowlevel.wait_task_rescheduled(abort)
+        return received
+
+    @property
+    def wanted(self) -> list[type[Message]]:
+        """The types of message that tasks are waiting for."""
+        return [wanted for wanted, _ in self._waiting]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
