@@ -1,0 +1,444 @@
+"""Topologies: who can hear whom, as directed graphs on the devices 0..n-1.
+
+An edge j -> i says that j can send to i. Undirected kinds have both directions of every
+link. Graphs come from networkx, are drawn from the run's "topology" stream, and list
+neighbors in ascending order, whatever order they were made in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import PositiveFloat, PositiveInt
+
+from p2pl_async.settings import OneOf, Settings, kind_of
+from p2pl_async.units import Probability
+
+if TYPE_CHECKING:
+    import networkx as nx  # slow to import; `p2pl check` does without
+    import numpy as np
+
+_DRAWS = 100  # random graphs that `connected` tries before it gives up
+
+
+class TopologySettings(Settings):
+    """Base of every topology. A kind defines `make`, and `check` if it can't have any count."""
+
+    def check(self, n: int) -> str | None:
+        """Return why `n` devices can't have this topology and what to do, or None if they can."""
+        return None
+
+    def build(self, n: int, random: np.random.Generator) -> nx.DiGraph[int]:
+        """Return the graph of `n` devices.
+
+        Args:
+            n: number of devices, at least 1.
+            random: the stream that random kinds draw from.
+
+        Returns:
+            A graph with nodes 0..n-1 in order, neighbors in ascending order, no loops; kinds
+            laid out in the plane have the node attribute "pos", (x, y) in the unit square.
+
+        Raises:
+            ValueError: if `n` devices can't have this topology; the text says what to do.
+        """
+        import networkx as nx
+
+        problem = self.check(n)
+        if problem is not None:
+            raise ValueError(problem)
+        made = self.make(n, random)
+        graph: nx.DiGraph[int] = nx.DiGraph()
+        graph.add_nodes_from((k, dict(made.nodes[k])) for k in range(n))
+        for j in range(n):
+            graph.add_edges_from((j, i) for i in sorted(made.adj[j]) if i != j)
+        return graph
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        """Return a graph on 0..n-1, directed or not; `build` puts it in order."""
+        raise NotImplementedError
+
+
+class Complete(TopologySettings):
+    """Everyone hears everyone."""
+
+    kind: Literal["complete"] = "complete"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.complete_graph(n)
+
+
+class Ring(TopologySettings):
+    """A closed chain: device k has the neighbors k - 1 and k + 1."""
+
+    kind: Literal["ring"] = "ring"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.cycle_graph(n)
+
+
+class DirectedRing(TopologySettings):
+    """A closed chain in one direction: k is heard by k + 1 only."""
+
+    kind: Literal["directed-ring"] = "directed-ring"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.cycle_graph(n, create_using=nx.DiGraph)
+
+
+class PathGraph(TopologySettings):
+    """A chain with two ends."""
+
+    kind: Literal["path"] = "path"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.path_graph(n)
+
+
+class Star(TopologySettings):
+    """Device 0 is the hub; the others hear only it."""
+
+    kind: Literal["star"] = "star"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.star_graph(n - 1)
+
+
+class _Lattice(TopologySettings):
+    rows: PositiveInt | None = None
+    columns: PositiveInt | None = None
+
+    _least: ClassVar[int]  # fewest rows, and fewest columns, of a lattice that deserves its name
+    _wraps: ClassVar[bool]
+
+    def check(self, n: int) -> str | None:
+        if self._shape(n):
+            return None
+        kind = kind_of(type(self))
+        if min(self.rows or self._least, self.columns or self._least) < self._least:
+            return f"a {kind} needs at least {self._least} rows and {self._least} columns"
+        below = next((m for m in range(n - 1, 0, -1) if self._shape(m)), None)
+        above = next((m for m in range(n + 1, 4 * n + 10 * self._least**2) if self._shape(m)), None)
+        fitting = " or ".join(f"{m} ({' x '.join(map(str, self._shape(m) or ()))})" for m in (below, above) if m)
+        return f"a {kind} has rows x columns devices, not {n}; use {fitting}"
+
+    def _shape(self, n: int) -> tuple[int, int] | None:
+        """Return (rows, columns) for `n` devices, as square as can be, or None if nothing fits."""
+        if self.rows:
+            choices: Iterable[int] = [self.rows]
+        elif self.columns:
+            choices = [n // self.columns]
+        else:
+            choices = range(math.isqrt(n), self._least - 1, -1)
+        for rows in choices:
+            columns = self.columns or n // rows
+            if rows * columns == n and min(rows, columns) >= self._least:
+                return rows, columns
+        return None
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        rows, columns = self._shape(n) or (0, 0)
+        graph = nx.convert_node_labels_to_integers(nx.grid_2d_graph(rows, columns, periodic=self._wraps))
+        for k in range(n):
+            graph.nodes[k]["pos"] = ((k % columns + 0.5) / columns, (k // columns + 0.5) / rows)
+        return graph
+
+
+class Grid(_Lattice):
+    """Rows and columns with up to four neighbors each; without them, as square as the count allows."""
+
+    kind: Literal["grid"] = "grid"
+
+    _least = 2
+    _wraps = False
+
+
+class Torus(_Lattice):
+    """A grid whose borders are joined: everyone has four neighbors."""
+
+    kind: Literal["torus"] = "torus"
+
+    _least = 3  # with two rows, up and down would be the same neighbor
+    _wraps = True
+
+
+class Hypercube(TopologySettings):
+    """Neighbors differ in one bit of their id; the count is a power of two."""
+
+    kind: Literal["hypercube"] = "hypercube"
+
+    def check(self, n: int) -> str | None:
+        if n & (n - 1) == 0:
+            return None
+        above = 1 << n.bit_length()
+        return f"a hypercube has a power of two of devices, not {n}; use {above // 2} or {above}"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        return _graph(n, [(k, k ^ 1 << bit) for k in range(n) for bit in range(n.bit_length() - 1)])
+
+
+class Exponential(TopologySettings):
+    """Directed: k is heard by k + 1, k + 2, k + 4, ...; few links, and short ways to everyone.
+
+    Source: M. Assran et al., "Stochastic gradient push for distributed deep learning", ICML 2019.
+    """
+
+    kind: Literal["exponential"] = "exponential"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        hops = [1 << power for power in range((n - 1).bit_length())]
+        return _graph(n, [(k, (k + hop) % n) for k in range(n) for hop in hops], directed=True)
+
+
+class RandomRegular(TopologySettings):
+    """Random, with the same number of neighbors for everyone."""
+
+    kind: Literal["random-regular"] = "random-regular"
+    degree: PositiveInt
+
+    def check(self, n: int) -> str | None:
+        if self.degree >= n:
+            return f"degree={self.degree} must be below the number of devices, {n}"
+        if n * self.degree % 2:
+            return (
+                f"degree={self.degree} with {n} devices gives half a link; "
+                f"use degree={self.degree + 1 if self.degree + 1 < n else self.degree - 1}, or {n + 1} devices"
+            )
+        return None
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.random_regular_graph(self.degree, n, seed=_seed(random))
+
+
+class ErdosRenyi(TopologySettings):
+    """Random: each link exists with probability p; with `directed`, each direction on its own."""
+
+    kind: Literal["erdos-renyi"] = "erdos-renyi"
+    p: Probability
+    directed: bool = False
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.fast_gnp_random_graph(n, self.p, seed=_seed(random), directed=self.directed)
+
+
+class WattsStrogatz(TopologySettings):
+    """Small world: a ring with some near neighbors, of whose links a share is rewired at random."""
+
+    kind: Literal["watts-strogatz"] = "watts-strogatz"
+    neighbors: PositiveInt
+    rewire: Probability
+
+    def check(self, n: int) -> str | None:
+        if self.neighbors % 2:
+            return f"neighbors={self.neighbors} must be even, half of them on each side; use {self.neighbors + 1}"
+        if self.neighbors >= n:
+            return f"neighbors={self.neighbors} must be below the number of devices, {n}"
+        return None
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.watts_strogatz_graph(n, self.neighbors, self.rewire, seed=_seed(random))
+
+
+class BarabasiAlbert(TopologySettings):
+    """A few hubs and many leaves: each new device attaches to some, to well-linked ones more likely."""
+
+    kind: Literal["barabasi-albert"] = "barabasi-albert"
+    attach: PositiveInt
+
+    def check(self, n: int) -> str | None:
+        return f"attach={self.attach} must be below the number of devices, {n}" if self.attach >= n else None
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.barabasi_albert_graph(n, self.attach, seed=_seed(random))
+
+
+class RandomGeometric(TopologySettings):
+    """Random places in the unit square; whoever is within `radius` is a neighbor.
+
+    With `connected`, places are drawn again until there is a way from everyone to everyone.
+    """
+
+    kind: Literal["random-geometric"] = "random-geometric"
+    radius: PositiveFloat
+    connected: bool = True
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        for _ in range(_DRAWS if self.connected else 1):
+            graph: nx.Graph[int] = nx.Graph()
+            graph.add_nodes_from((k, {"pos": tuple(place)}) for k, place in enumerate(random.random((n, 2)).tolist()))
+            graph.add_edges_from(nx.geometric_edges(graph, self.radius))
+            if not self.connected or nx.is_connected(graph):
+                return graph
+        radius = self.radius
+        while not nx.is_connected(graph):
+            radius *= 1.05
+            graph.add_edges_from(nx.geometric_edges(graph, radius))
+        raise ValueError(
+            f"radius={self.radius:g} left some of {n} devices cut off in each of {_DRAWS} draws; "
+            f"use about {math.ceil(100 * radius) / 100:g}, or connected = false"
+        )
+
+
+class FromFile(TopologySettings):
+    """Links from a file: GraphML (by its ending .graphml), else one link per line, such as "0 1".
+
+    Ids are 0 to count - 1. In a list of links, blank lines and what follows a "#" don't count, and
+    `directed` makes each line one direction only. GraphML says itself whether it is directed.
+    """
+
+    kind: Literal["file"] = "file"
+    path: Path
+    directed: bool | None = None
+
+    def check(self, n: int) -> str | None:
+        try:
+            self._read(n)
+        except OSError as error:
+            return f"can't read {self.path}: {error.strerror or error}"
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        edges, directed = self._read(n)
+        return _graph(n, edges, directed=directed)
+
+    def _read(self, n: int) -> tuple[list[tuple[int, int]], bool]:
+        """Return the links and whether they are one way; ValueError says what is wrong where."""
+        if self.path.suffix.lower() == ".graphml":
+            return self._read_graphml(n)
+        edges = []
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f'{self.path} is no text; it must have lines such as "0 1"') from error
+        for number, line in enumerate(lines, start=1):
+            words = line.partition("#")[0].replace(",", " ").split()
+            if words:
+                where = f"{self.path}, line {number}:"
+                if len(words) != 2:
+                    raise ValueError(f'{where} must be two device ids, such as "0 1", not "{line.strip()[:40]}"')
+                edges.append(_link(where, words[0], words[1], n))
+        return edges, bool(self.directed)
+
+    def _read_graphml(self, n: int) -> tuple[list[tuple[int, int]], bool]:
+        from xml.etree.ElementTree import ParseError
+
+        import networkx as nx
+
+        with self.path.open("rb") as file:
+            try:
+                graph = nx.read_graphml(file)
+            except (ParseError, nx.NetworkXError, ValueError, KeyError) as error:
+                raise ValueError(f"{self.path} is no GraphML that can be read: {error}") from error
+        if self.directed is not None and self.directed != graph.is_directed():
+            said = "directed" if graph.is_directed() else "undirected"
+            raise ValueError(f"directed={str(self.directed).lower()} contradicts {self.path}, which is {said}")
+        edges = [_link(f"{self.path}:", j.removeprefix("n"), i.removeprefix("n"), n) for j, i in graph.edges()]
+        return edges, graph.is_directed()
+
+
+Topology = Annotated[
+    TopologySettings,
+    OneOf(
+        "topology", Complete, Ring, DirectedRing, PathGraph, Star, Grid, Torus, Hypercube, Exponential, RandomRegular,
+        ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, FromFile,
+    ),
+]  # fmt: skip
+
+
+class Neighbors(NamedTuple):
+    """Whom each device hears, and who hears it: ascending ids, by device."""
+
+    incoming: list[list[int]]
+    outgoing: list[list[int]]
+
+
+def neighbors(graph: nx.DiGraph[int]) -> Neighbors:
+    """Return the in-neighbors and out-neighbors of every device."""
+    return Neighbors([sorted(graph.pred[k]) for k in graph], [sorted(graph.succ[k]) for k in graph])
+
+
+def problems(graph: nx.DiGraph[int]) -> list[str]:
+    """Return warnings about devices that are cut off; none if everyone can reach everyone.
+
+    A graph that isn't strongly connected can't agree: measured against the largest group in
+    which everyone reaches everyone, some devices never get what it says, or never get
+    anything through to it, over however many hops.
+    """
+    import networkx as nx
+
+    groups = list(nx.strongly_connected_components(graph))
+    if len(groups) <= 1:
+        return []
+    core = max(groups, key=lambda group: (len(group), -min(group)))
+    some = min(core)
+    inside = f"the other {len(core)} devices" if len(core) > 1 else f"device {some}"
+    hears = nx.descendants(graph, some) | core
+    heard = nx.ancestors(graph, some) | core
+    everyone = set(graph)
+    found = [
+        (everyone - hears - heard, f"cut off from {inside} in both directions"),
+        (heard - hears, f"cut off from what {inside} say: no way leads there"),
+        (hears - heard, f"not heard by {inside}: no way leads back"),
+    ]
+    return [f"{_name(devices)} {'is' if len(devices) == 1 else 'are'} {what}" for devices, what in found if devices]
+
+
+def _name(devices: Collection[int], most: int = 10) -> str:
+    """Return `"devices 1, 2, 3"`, cut to a readable length."""
+    shown = ", ".join(map(str, sorted(devices)[:most]))
+    more = f" and {len(devices) - most} more" if len(devices) > most else ""
+    return f"device{'s' * (len(devices) != 1)} {shown}{more}"
+
+
+def _graph(n: int, edges: Iterable[tuple[int, int]], *, directed: bool = False) -> nx.Graph[int]:
+    """Return a graph on 0..n-1 with these edges."""
+    import networkx as nx
+
+    graph: nx.Graph[int] = nx.DiGraph() if directed else nx.Graph()
+    graph.add_nodes_from(range(n))
+    graph.add_edges_from(edges)
+    return graph
+
+
+def _link(where: str, src: str, dst: str, n: int) -> tuple[int, int]:
+    """Return a link read from a file; ValueError if there can't be such a link."""
+    for word in (src, dst):
+        if not (word.isascii() and word.isdigit()):
+            raise ValueError(f'{where} "{word[:40]}" is no device id; ids are 0 to {n - 1}')
+        if int(word) >= n:
+            raise ValueError(f"{where} there is no device {word}; ids are 0 to {n - 1}, or set devices.count")
+    if int(src) == int(dst):
+        raise ValueError(f"{where} device {src} can't have a link to itself")
+    return int(src), int(dst)
+
+
+def _seed(random: np.random.Generator) -> int:
+    """Return a seed for networkx's own generator."""
+    return int(random.integers(2**32))
