@@ -6,14 +6,25 @@ A data set of one's own is a subclass of `DataSource` with a `load`, named in a 
 
 from __future__ import annotations
 
+import gzip
+import os
+import struct
+import zipfile
+import zlib
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, field_validator
 
+from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.learning.partition import AnyPartition, Iid, Partition
+from p2pl_async.randomness import stream
 from p2pl_async.settings import OneOf, Settings
+from p2pl_async.units import Probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +45,6 @@ class Dataset:
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
-    def first(self, samples: int, random: np.random.Generator) -> Dataset:
-        """Return the data set with only so many training samples: the first after a shuffle."""
-        rows = random.permutation(len(self.y_train))[:samples]
-        return Dataset(self.name, self.x_train[rows], self.y_train[rows], self.x_test, self.y_test, self.n_classes)
-
 
 class DataSource(Settings):
     """Base of every data set's settings."""
@@ -51,12 +57,12 @@ class DataSource(Settings):
 
 
 class Digits(DataSource):
-    """Handwritten digits of 8 x 8 pixels, 1,437 for training and 360 for testing; ships with scikit-learn."""
+    """Handwritten digits of 8 x 8 pixels, 1,437 for training and 360 for testing; needs no download."""
 
     kind: Literal["digits"] = "digits"
 
     def load(self) -> Dataset:
-        """Return the digits with features from 0 to 1, shape (8, 8); the split is always the same."""
+        """Return the digits that ship with scikit-learn, features from 0 to 1, shape (8, 8); always split alike."""
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -67,10 +73,233 @@ class Digits(DataSource):
         return Dataset("digits", x_train, y_train, x_test, y_test, 10)
 
 
+class _Idx(DataSource):
+    """Images and labels in four gzipped IDX files, the format of MNIST.
+
+    Each file is looked for in `$P2PL_DATA/<kind>`, then in the user's cache folder (`p2pl_async`),
+    and else downloaded there with a checksum.
+    """
+
+    url: ClassVar[str]
+    files: ClassVar[dict[str, str]]  # name -> checksum
+
+    def load(self) -> Dataset:
+        """Return 60,000 training and 10,000 test images, features from 0 to 1, shape (28, 28).
+
+        Raises:
+            ScenarioError: if a file is damaged, or is not here and can't be downloaded.
+        """
+        paths = [self._find(name) for name in self.files]
+        x_train, y_train, x_test, y_test = (
+            self._read(path, dims) for path, dims in zip(paths, (3, 1, 3, 1), strict=True)
+        )
+        for x, y, path in ((x_train, y_train, paths[1]), (x_test, y_test, paths[3])):
+            if len(x) != len(y):
+                raise self._problem(path, f"has {len(y)} labels for {len(x)} images")
+            if len(y) == 0 or y.max() > 9:
+                raise self._problem(path, "must hold labels from 0 to 9")
+        if x_train.shape[1:] != x_test.shape[1:]:
+            raise self._problem(paths[2], f"has images of {x_test.shape[1:]}, {paths[0].name} of {x_train.shape[1:]}")
+        scaled = [np.divide(x, 255, dtype=np.float32) for x in (x_train, x_test)]
+        return Dataset(self.kind, scaled[0], y_train.astype(np.int64), scaled[1], y_test.astype(np.int64), 10)
+
+    def _find(self, name: str) -> Path:
+        import pooch
+
+        folder = os.environ.get("P2PL_DATA")
+        if folder and (path := Path(folder, self.kind, name)).exists():
+            return path
+        cache = Path(pooch.os_cache("p2pl_async"), self.kind)
+        try:
+            return Path(pooch.retrieve(self.url + name, self.files[name], fname=name, path=cache))
+        except (OSError, ValueError) as error:
+            # What requests says is a page long; --debug shows it. Pooch's ValueError is about the checksum.
+            reason = str(error) if isinstance(error, ValueError) else type(error).__name__
+            text = (
+                f"{name} is not in $P2PL_DATA/{self.kind} ({folder or 'not set'}) nor in {cache}, and "
+                f"can't be downloaded from {self.url} ({reason}); connect to the network once, put the file into one "
+                'of the folders, or use dataset = "digits"'
+            )
+            raise ScenarioError(name, [Problem("data.dataset.kind", text, self.kind)]) from error
+
+    def _read(self, path: Path, dims: int) -> NDArray[np.uint8]:
+        """Return the bytes of an IDX file of so many dimensions, shaped."""
+        try:
+            content = gzip.decompress(path.read_bytes())
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise self._problem(path, f"is not a whole gzip file: {error}") from error
+        except OSError as error:
+            raise self._problem(path, f"can't be read: {error}") from error
+        start = 4 + 4 * dims
+        if len(content) < start or content[:4] != bytes([0, 0, 8, dims]):
+            raise self._problem(
+                path, f"must begin with the IDX magic 0x{0x800 + dims:08x}, begins with 0x{content[:4].hex()}"
+            )
+        shape = struct.unpack(f">{dims}I", content[4:start])
+        held = len(content) - start
+        if held != (expected := int(np.prod(shape, dtype=object))):
+            raise self._problem(path, f"announces {shape}, {expected} bytes, but holds {held}")
+        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+    def _problem(self, path: Path, what: str) -> ScenarioError:
+        text = f"{path} {what}; delete the file, then it is downloaded again"
+        return ScenarioError(str(path), [Problem("data.dataset.kind", text, self.kind)])
+
+
+class Mnist(_Idx):
+    """Handwritten digits of 28 x 28 pixels, 60,000 for training and 10,000 for testing."""
+
+    kind: Literal["mnist"] = "mnist"
+    url = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+    files = {  # noqa: RUF012 -- ClassVar in the base
+        "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "md5:9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "md5:ec29112dd5afa0611ce80d1b7f02629c",
+    }
+
+
+class FashionMnist(_Idx):
+    """Pictures of clothes in the format of MNIST; harder than digits."""
+
+    kind: Literal["fashion-mnist"] = "fashion-mnist"
+    url = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+    files = {  # noqa: RUF012 -- ClassVar in the base
+        "train-images-idx3-ubyte.gz": "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "md5:25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
+    }
+
+
+class Npz(DataSource):
+    """Your own arrays in an .npz file: x_train, y_train, x_test, y_test, or x and y to be split."""
+
+    kind: Literal["npz"] = "npz"
+    path: Path = Field(description="file with features (samples, ...) and labels 0, 1, ..., never unpickled")
+    test_share: Probability | None = Field(
+        None, description="share of x and y held back for testing, 20 % if not given; always the same samples"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _is_there(cls, path: Path) -> Path:
+        if not path.is_file():
+            raise ValueError("there is no such file; paths are relative to the scenario's folder")
+        return path
+
+    def load(self) -> Dataset:
+        """Return the arrays, features as float32.
+
+        Raises:
+            ScenarioError: with everything that is wrong with them.
+        """
+        arrays = self._arrays()
+        if "x" in arrays:
+            x, y = arrays["x"], arrays["y"]
+            test = max(1, round((0.2 if self.test_share is None else self.test_share) * len(y)))
+            order = stream(0, "test").permutation(len(y))
+            arrays = {"x_train": x[order[test:]], "y_train": y[order[test:]]}
+            arrays |= {"x_test": x[order[:test]], "y_test": y[order[:test]]}
+            if not len(arrays["y_train"]):
+                raise self._problem([f"has {len(y)} samples, of which {test} are for testing: none is left to train"])
+        n_classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
+        return Dataset(self.path.stem, **arrays, n_classes=n_classes)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays by key, checked one by one and against each other."""
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                if not isinstance(archive, np.lib.npyio.NpzFile):
+                    raise self._problem(["holds one array; save several with numpy.savez"])
+                arrays = {key: archive[key] for key in archive.files}
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise self._problem([f"can't be read as .npz without pickle: {error}"]) from error
+        whole, split = {"x", "y"}, {"x_train", "y_train", "x_test", "y_test"}
+        if set(arrays) not in (whole, split):
+            raise self._problem([f"must hold x_train, y_train, x_test, y_test, or x, y; holds {', '.join(arrays)}"])
+        if self.test_share is not None and "x" not in arrays:
+            raise self._problem(["is split already; leave out test_share"])
+        found = []
+        for key, array in arrays.items():
+            if not (wrong := _wrong_features(array) if key.startswith("x") else _wrong_labels(array)):
+                continue
+            found.append(f"{key} {wrong}")
+        pairs = [("x", "y")] if "x" in arrays else [("x_train", "y_train"), ("x_test", "y_test")]
+        found += [
+            f"{x} has {len(arrays[x])} samples, {y} has {len(arrays[y])}"
+            for x, y in pairs
+            if arrays[x].ndim and arrays[y].ndim and len(arrays[x]) != len(arrays[y])
+        ]
+        if "x" not in arrays and arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+            shapes = (arrays["x_train"].shape[1:], arrays["x_test"].shape[1:])
+            found.append("x_train has samples of shape {}, x_test of {}".format(*shapes))
+        if not found:
+            labels = np.unique(np.concatenate([arrays[y] for _, y in pairs]).astype(np.int64))
+            if labels[-1] != len(labels) - 1:
+                missing = next(i for i, label in enumerate(labels.tolist()) if i != label)
+                found.append(f"labels must be 0, 1, ... without gaps; the largest is {labels[-1]}, none is {missing}")
+        if found:
+            raise self._problem(found)
+        return arrays
+
+    def _problem(self, found: list[str]) -> ScenarioError:
+        return ScenarioError(str(self.path), [Problem("data.dataset.path", text, str(self.path)) for text in found])
+
+
+def _wrong_features(x: NDArray[Any]) -> str:
+    if x.ndim < 2 or not x.size:
+        return f"must have shape (samples, ...) with at least one sample, has {x.shape}"
+    if x.dtype.kind not in "fiub":
+        return f"must hold real numbers, holds {x.dtype}"
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(x.astype(np.float32))
+    return "" if finite.all() else f"has {finite.size - finite.sum()} values that are not finite in float32"
+
+
+def _wrong_labels(y: NDArray[Any]) -> str:
+    if y.ndim != 1 or not len(y):
+        return f"must have shape (samples,) with at least one sample, has {y.shape}"
+    if y.dtype.kind not in "iu":
+        return f"must hold integers from 0, holds {y.dtype}"
+    return "" if y.min() >= 0 else f"must hold integers from 0, holds {y.min()}"
+
+
 def _outside(spec: str) -> type[DataSource]:
     from p2pl_async.plugins import load_class
 
     return load_class(spec, DataSource)  # type: ignore[type-abstract]
 
 
-AnyDataset = Annotated[DataSource, OneOf("data set", Digits, outside=_outside)]
+AnyDataset = Annotated[DataSource, OneOf("data set", Digits, Mnist, FashionMnist, Npz, outside=_outside)]
+
+
+class DataSettings(Settings):
+    """The `[data]` table: what is learned, and which device holds which part of it."""
+
+    dataset: AnyDataset = Field(Digits(), description='a name, a table with its options, or "file.py:Class"')
+    partition: AnyPartition = Field(Iid(), description="how the training samples are divided among the devices")
+    train_samples: PositiveInt | None = Field(
+        None, description="use only so many training samples, drawn at random; all if not given"
+    )
+
+    def load(self, seed: int) -> Dataset:
+        """Return the data, cut to `train_samples`.
+
+        Raises:
+            ScenarioError: if the data can't be had, or has fewer samples.
+        """
+        dataset = self.dataset.load()
+        if self.train_samples is None:
+            return dataset
+        n = len(dataset.y_train)
+        if self.train_samples > n:
+            text = f"{dataset.name} has only {n} training samples; leave it out to use all"
+            raise ScenarioError("data", [Problem("data.train_samples", text, self.train_samples)])
+        rows = stream(seed, "samples").permutation(n)[: self.train_samples]
+        return replace(dataset, x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
+
+    def split(self, dataset: Dataset, n_devices: int, seed: int) -> list[NDArray[np.int64]]:
+        """Return the training rows of each device; ScenarioError if it can't be done."""
+        partition: Partition = self.partition
+        return partition.split(dataset.y_train, n_devices, stream(seed, "partition"))

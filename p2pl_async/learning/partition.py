@@ -1,25 +1,28 @@
 """Partitions: which device holds which training samples.
 
 Every partition gives each sample to exactly one device and each device at least one sample,
-and depends on nothing but the labels, the number of devices and the generator.
-
-Source: methods and names as in the federated-learning literature (McMahan et al. 2017 for
-shards, Hsu et al. 2019 for Dirichlet).
+and depends on nothing but the labels, the number of devices and the generator. Requests that
+can't be met are errors with numbers, never parts that are quietly different.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.settings import OneOf, Settings
+from p2pl_async.units import Probability
 
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
+
+_DIRICHLET_DRAWS = 1000
 
 
 class Partition(Settings):
@@ -39,17 +42,21 @@ class Partition(Settings):
             ScenarioError: if there is no such partition.
         """
         if n_devices > len(labels):
-            text = f"{n_devices} devices can't share {len(labels)} training samples; use fewer devices or more data"
-            raise self.problem(text)
-        return [np.sort(part) for part in self._split(labels, n_devices, random)]
+            raise self.problem(f"{n_devices} devices can't share {len(labels)} samples; use fewer devices or more data")
+        parts = [np.sort(part).astype(np.int64) for part in self._split(labels, n_devices, random)]
+        empty = [device for device, part in enumerate(parts) if not len(part)]
+        if empty:
+            text = f"leaves {len(empty)} of {n_devices} devices without a sample, first device {empty[0]}"
+            raise self.problem(f"{text}; use fewer devices or more data")
+        return parts
 
     @abstractmethod
     def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
-        """Return the rows of each device in any order."""
+        """Return the rows of each device, in any order."""
 
     def problem(self, text: str) -> ScenarioError:
         """Return the error that says why the data can't be split so."""
-        return ScenarioError("the partition", [Problem("data.partition", text, self.kind)])
+        return ScenarioError("the partition", [Problem("data.partition.kind", text, self.kind)])
 
 
 class Iid(Partition):
@@ -61,9 +68,134 @@ class Iid(Partition):
         return np.array_split(random.permutation(len(labels)), n_devices)
 
 
-AnyPartition = Annotated[Partition, OneOf("partition", Iid)]
+class Shards(Partition):
+    """Sort by label, cut into equal shards, deal each device a few of them.
+
+    Source: B. McMahan et al., "Communication-efficient learning of deep networks from
+    decentralized data", AISTATS 2017.
+    """
+
+    kind: Literal["shards"] = "shards"
+    per_device: PositiveInt = Field(2, description="shards that each device gets")
+
+    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        count = n_devices * self.per_device
+        if count > len(labels):
+            text = f"{n_devices} devices x {self.per_device} shards is more than {len(labels)} samples"
+            raise self.problem(f"{text}; lower per_device or use fewer devices")
+        shuffled = random.permutation(len(labels))
+        shards = np.array_split(shuffled[np.argsort(labels[shuffled], kind="stable")], count)
+        dealt = random.permutation(count).reshape(n_devices, self.per_device)
+        return [np.concatenate([shards[shard] for shard in own]) for own in dealt]
 
 
-def count_matrix(labels: Labels, parts: list[Rows], n_classes: int) -> NDArray[Any]:
+class Dirichlet(Partition):
+    """Split each class over the devices by Dirichlet proportions: the smaller alpha, the more skewed.
+
+    Drawn anew until every device has `min_size` samples.
+
+    Source: T. Hsu, H. Qi, M. Brown, "Measuring the effects of non-identical data distribution
+    for federated visual classification", arXiv:1909.06335; rejection as in M. Yurochkin et al., ICML 2019.
+    """
+
+    kind: Literal["dirichlet"] = "dirichlet"
+    alpha: PositiveFloat = Field(description="concentration: 100 is nearly iid, 0.1 one or two classes per device")
+    min_size: PositiveInt = Field(10, description="fewest samples that a device may get")
+
+    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        mend = "raise alpha, lower min_size, or use fewer devices"
+        if n_devices * self.min_size > len(labels):
+            text = f"{n_devices} devices x min_size {self.min_size} is more than {len(labels)} samples"
+            raise self.problem(f"{text}; lower min_size or use fewer devices")
+        rows = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+        best = 0
+        for _ in range(_DIRICHLET_DRAWS):
+            shares = random.dirichlet(np.full(n_devices, self.alpha), len(rows))
+            cuts = [_cuts(share, len(own)) for share, own in zip(shares, rows, strict=True)]
+            smallest = min(np.sum([np.diff(cut) for cut in cuts], axis=0))
+            if smallest >= self.min_size:
+                pieces = [np.split(own, cut[1:-1]) for own, cut in zip(rows, cuts, strict=True)]
+                return [np.concatenate(own) for own in zip(*pieces, strict=True)]
+            best = max(best, int(smallest))
+        text = f"alpha {self.alpha:g} left a device with {best} samples or fewer in each of {_DIRICHLET_DRAWS} draws"
+        raise self.problem(f"{text}, min_size is {self.min_size}; {mend}")
+
+
+class ClassesPerDevice(Partition):
+    """Give each device samples of so many classes; each class is shared equally by those that hold it."""
+
+    kind: Literal["classes-per-device"] = "classes-per-device"
+    classes: PositiveInt = Field(description="classes that each device holds")
+
+    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        known = np.unique(labels)
+        if self.classes > len(known):
+            raise self.problem(f"classes = {self.classes} is more than the {len(known)} classes of the data; lower it")
+        if n_devices * self.classes < len(known):
+            text = f"{n_devices} devices x {self.classes} classes can't hold all {len(known)} classes"
+            raise self.problem(f"{text}; raise classes or use more devices")
+        holders: list[list[int]] = [[] for _ in known]
+        for device in random.permutation(n_devices).tolist():
+            # The classes with the fewest holders so far, ties at random: no class has two holders more than another.
+            held = np.array([len(own) for own in holders])
+            for chosen in np.lexsort((random.random(len(known)), held))[: self.classes]:
+                holders[chosen].append(device)
+        pieces: list[list[Rows]] = [[] for _ in range(n_devices)]
+        for label, own in zip(known, holders, strict=True):
+            rows = random.permutation(np.flatnonzero(labels == label))
+            for device, piece in zip(own, np.array_split(rows, len(own)), strict=True):
+                pieces[device].append(piece)
+        return [np.concatenate(own) for own in pieces]
+
+
+class QuantityDirichlet(Partition):
+    """Same mix of classes everywhere, amounts of data drawn from a Dirichlet distribution."""
+
+    kind: Literal["quantity-dirichlet"] = "quantity-dirichlet"
+    beta: PositiveFloat = Field(description="concentration: the smaller, the more unequal the amounts")
+    min_size: PositiveInt = Field(1, description="samples that every device gets first; the rest is drawn")
+
+    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        rest = len(labels) - n_devices * self.min_size
+        if rest < 0:
+            text = f"{n_devices} devices x min_size {self.min_size} is more than {len(labels)} samples"
+            raise self.problem(f"{text}; lower min_size or use fewer devices")
+        cuts = _cuts(random.dirichlet(np.full(n_devices, self.beta)), rest) + self.min_size * np.arange(n_devices + 1)
+        return np.split(random.permutation(len(labels)), cuts[1:-1])
+
+
+class TwoGroups(Partition):
+    """Same mix of classes everywhere; the first devices share little of the data, the others the rest."""
+
+    kind: Literal["two-groups"] = "two-groups"
+    share_of_data: Probability = Field(0.01, description="data that the first group holds together")
+    share_of_devices: Probability = Field(0.5, description="devices in the first group: the lowest ids")
+
+    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        n, first = len(labels), round(self.share_of_devices * n_devices)
+        rows = round(self.share_of_data * n)
+        if not 0 < first < n_devices:
+            raise self.problem(f"share_of_devices puts {first} of {n_devices} devices in the first group")
+        for devices, samples in ((first, rows), (n_devices - first, n - rows)):
+            if samples < devices:
+                text = f"share_of_data gives {devices} devices {samples} of {n} samples, fewer than one each"
+                raise self.problem(f"{text}; change share_of_data or share_of_devices")
+        order = random.permutation(n)
+        return [*np.array_split(order[:rows], first), *np.array_split(order[rows:], n_devices - first)]
+
+
+AnyPartition = Annotated[
+    Partition, OneOf("partition", Iid, Shards, Dirichlet, ClassesPerDevice, QuantityDirichlet, TwoGroups)
+]
+
+
+def count_matrix(labels: Labels, parts: Sequence[Rows], n_classes: int) -> NDArray[np.int64]:
     """Return how many samples of each class each device holds, (n_devices, n_classes)."""
-    return np.stack([np.bincount(labels[part], minlength=n_classes) for part in parts])
+    return np.stack([np.bincount(labels[part], minlength=n_classes) for part in parts]).astype(np.int64)
+
+
+def _cuts(shares: NDArray[np.float64], total: int) -> NDArray[Any]:
+    """Return where to cut `total` items into parts by shares that sum to 1: 0, ..., total."""
+    cuts = np.rint(np.cumsum(shares) * total).astype(np.int64)
+    cuts[-1] = total
+    return np.concatenate([[0], np.minimum(cuts, total)])

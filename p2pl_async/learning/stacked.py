@@ -18,6 +18,7 @@ Measured (2 cores of a Xeon, AVX-512, 784-200-200-10, batch 10, per device and s
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -245,8 +246,10 @@ class Engine:
         self._stacks: dict[str, list[Tensor]] = {}
 
     def _tensor(self, array: Array) -> Tensor:
-        # A read-only array (as data sets are) is copied: torch can't promise not to write to it.
-        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
+        with warnings.catch_warnings():
+            # Data sets are read-only, of which torch warns. Nothing here writes to them, and a copy is large.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(array).to(self.device)
 
     def _stack(self, name: str, vectors: Sequence[Array | None]) -> list[Tensor]:
         """Return flat vectors (None: zeros) as contiguous tensors (k, *layer), one per layer, in buffers kept."""
