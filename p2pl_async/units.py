@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-_NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_DECIMAL = rf"[-+]?(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_NUMBER = re.compile(rf"\s*({_DECIMAL})\s*(.*?)\s*", re.DOTALL)
 
 TIME = {"s": 1.0, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0}
 RATE = {
@@ -58,12 +61,16 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
             "quantity", "{unit}; {text}  known units: {known}",
             {"unit": f'unknown unit "{unit}"' if unit else "has no unit", "text": text, "known": known},
         )  # fmt: skip
-    # Dividing by the inverse keeps "20 ms" == 0.02 and "5 %" == 0.05, where the product is an ulp off.
-    factor = units[unit]
-    value = float(number) * factor if factor >= 1 else float(number) / round(1 / factor)
-    if not math.isfinite(value):
+    rough = float(number.replace("_", ""))
+    if rough == 0:
+        return 0.0
+    if math.isfinite(rough):
+        # Exact up to the one rounding at the end: "20 ms" == 0.02 and "1.005 MB" is a whole number of bytes.
+        factor = Fraction(units[unit]) if units[unit] >= 1 else Fraction(1, round(1 / units[unit]))
+        rough = float(Fraction(number) * factor) if abs(rough) < 1e300 else math.inf
+    if not math.isfinite(rough):
         raise PydanticCustomError("quantity", "must be a finite quantity", {})
-    return value
+    return rough
 
 
 def _quantity(
@@ -79,13 +86,15 @@ def _quantity(
             raise PydanticCustomError(
                 "quantity", "must be {bound} {least} {unit}", {"bound": bound, "least": f"{least:g}", "unit": unit}
             )
-        return round(number) if whole else number
+        if whole and not number.is_integer():
+            raise PydanticCustomError("quantity", "must be a whole number of {unit}", {"unit": unit})
+        return int(number) if whole else number
 
-    pattern = r"^\s*[-+]?[\d_.]+([eE][-+]?\d+)?\s*(" + "|".join(re.escape(name) for name in units) + r")\s*$"
+    pattern = rf"^\s*{_DECIMAL}\s*({'|'.join(units)})\s*$"  # no unit has a character that a pattern reads otherwise
     schema = {"type": "string", "pattern": pattern, "examples": [example]}
     return (
         BeforeValidator(read),
-        PlainSerializer(lambda number: f"{number!r} {unit}", return_type=str),
+        PlainSerializer(lambda number: f"{float(number)!r}".removesuffix(".0") + f" {unit}", return_type=str),
         WithJsonSchema(schema),
     )
 
@@ -110,7 +119,7 @@ _PROBABILITY = (
         {
             "anyOf": [
                 {"type": "number", "minimum": 0, "maximum": 1},
-                {"type": "string", "pattern": r"^\s*[\d.]+([eE][-+]?\d+)?\s*%\s*$", "examples": ["5 %"]},
+                {"type": "string", "pattern": rf"^\s*{_DECIMAL}\s*%\s*$", "examples": ["5 %"]},
             ]
         }
     ),
@@ -127,7 +136,8 @@ Probability = Annotated[float, *_PROBABILITY]
 
 def _short(value: float, steps: list[tuple[float, str]]) -> str:
     factor, unit = next(((f, u) for f, u in steps if abs(value) >= f), steps[-1])
-    return f"{value / factor:.3g} {unit}" if abs(value / factor) < 1000 else f"{value / factor:,.0f} {unit}"
+    number = value / factor
+    return f"{number:.3g} {unit}" if abs(number) < 999.5 else f"{number:,.0f} {unit}"
 
 
 def show_seconds(value: float) -> str:
@@ -138,4 +148,3 @@ def show_seconds(value: float) -> str:
 def show_bytes(value: float) -> str:
     """Return a size for people: `"797 kB"`, `"1.2 GB"`."""
     return _short(value, [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")]) if value else "0 B"
-

@@ -1,0 +1,331 @@
+"""What a scenario file can say: one class per table, and what must fit between tables.
+
+Tables that belong to a part of the program (links, data, protocols, ...) are classes beside
+their implementation; here are the others, and `Scenario`, which holds them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pydantic_core import InitErrorDetails
+
+from p2pl_async.learning.data import AnyDataset, Digits
+from p2pl_async.learning.models import AnyModel, Mlp
+from p2pl_async.learning.partition import AnyPartition, Iid
+from p2pl_async.learning.trainer import TrainSettings
+from p2pl_async.link import LinkSettings
+from p2pl_async.protocols import AnyProtocol
+from p2pl_async.randomness import stream
+from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
+from p2pl_async.settings import Settings, Short, line, marker, mistake, mistakes, nearest, word
+from p2pl_async.topology import AnyTopology, Ring
+from p2pl_async.units import PositiveSeconds, Probability, Seconds
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Sigma = Annotated[float, Field(strict=True, ge=0, le=10)]
+
+
+class Compute(Settings):
+    """How long a device trains, in virtual time.
+
+    A device's own speed is drawn once, with median 1; each training varies around it with
+    mean 1. Exactly one of `per_epoch` and `per_sample` is given.
+    """
+
+    per_epoch: PositiveSeconds | None = Field(None, description="time of one pass over the device's own data")
+    per_sample: PositiveSeconds | None = Field(None, description="time of one training sample")
+    spread: Sigma = Field(0.0, description="sigma of the lognormal factor of each device")
+    jitter: Sigma = Field(0.0, description="sigma of the lognormal factor of each training")
+
+    @model_validator(mode="after")
+    def _check(self) -> Compute:
+        if (self.per_epoch is None) == (self.per_sample is None):
+            raise mistake('needs exactly one of per_epoch = "2 s" and per_sample = "3 ms"')
+        return self
+
+    def seconds(self, epochs: float, samples: float) -> float:
+        """Return the time of a training at speed 1, in seconds: `epochs` passes, `samples` samples seen in all."""
+        if self.per_epoch is not None:
+            return epochs * self.per_epoch
+        assert self.per_sample is not None
+        return samples * self.per_sample
+
+
+class GroupCompute(Settings):
+    """What differs in a group's compute; the rest is as in `devices.compute`."""
+
+    per_epoch: PositiveSeconds | None = None
+    per_sample: PositiveSeconds | None = None
+    spread: Sigma | None = None
+    jitter: Sigma | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> GroupCompute:
+        if self.per_epoch is not None and self.per_sample is not None:
+            raise mistake("takes one of per_epoch and per_sample, not both")
+        return self
+
+    def over(self, base: Compute) -> Compute:
+        """Return `base` with what this group says instead."""
+        changed = {key: value for key, value in self if value is not None}
+        if "per_epoch" in changed or "per_sample" in changed:
+            changed = {"per_epoch": None, "per_sample": None, **changed}
+        return base.model_copy(update=changed)
+
+
+class Start(Settings):
+    """When a device begins: at one instant, or at one drawn uniformly between 0 and a latest."""
+
+    at: Seconds | None = Field(None, description="the instant")
+    uniform: PositiveSeconds | None = Field(None, description="the latest instant; drawn for each device")
+
+    @model_validator(mode="after")
+    def _check(self) -> Start:
+        if (self.at is None) == (self.uniform is None):
+            raise mistake('must be an instant such as "5 s", or { uniform = "5 s" } to draw it')
+        return self
+
+    def instant(self, seed: int, device: int) -> float:
+        """Return when the device begins, in virtual seconds."""
+        if self.uniform is None:
+            assert self.at is not None
+            return self.at
+        return self.uniform * float(stream(seed, "start", device).random())
+
+
+class Group(Settings):
+    """Some devices with settings of their own; where groups overlap, the later one wins."""
+
+    ids: Selector
+    compute: Annotated[GroupCompute, Short("per_epoch")] | None = None
+    start: Annotated[Start, Short("at")] | None = None
+
+
+class DeviceSettings(Settings):
+    """The `[devices]` table: how many there are, how fast they compute and when they begin."""
+
+    count: Count = Field(description="number of devices; their ids are 0 to count - 1")
+    compute: Annotated[Compute, Short("per_epoch")] = Compute(per_epoch="1 s")  # type: ignore[arg-type]
+    start: Annotated[Start, Short("at")] = Start(at="0 s")  # type: ignore[arg-type]
+    group: dict[str, Group] = Field({}, description="named groups; links can select them too")
+
+    @model_validator(mode="after")
+    def _check(self) -> DeviceSettings:
+        found = []
+        for name, group in self.group.items():
+            if not GROUP_NAME.fullmatch(name):
+                found.append(line(["group", name], "a group's name must be a letter, then letters, digits, _ and -"))
+            try:
+                select(group.ids, self.count, {})
+            except ValueError as error:
+                found.append(line(["group", name, "ids"], str(error), group.ids))
+        if found:
+            raise mistakes("devices", found)
+        return self
+
+    def groups(self) -> dict[str, frozenset[int]]:
+        """Return the ids of each group."""
+        return {name: select(group.ids, self.count, {}) for name, group in self.group.items()}
+
+    def computes(self) -> list[Compute]:
+        """Return each device's compute settings, groups applied; by id."""
+        result = [self.compute] * self.count
+        for name, ids in self.groups().items():
+            change = self.group[name].compute
+            if change is not None:
+                for device in ids:
+                    result[device] = change.over(result[device])
+        return result
+
+    def starts(self, seed: int) -> list[float]:
+        """Return the virtual second at which each device begins, groups applied; by id."""
+        result = [self.start] * self.count
+        for name, ids in self.groups().items():
+            start = self.group[name].start
+            if start is not None:
+                for device in ids:
+                    result[device] = start
+        return [start.instant(seed, device) for device, start in enumerate(result)]
+
+
+class LinkOverride(Settings):
+    """Some links with settings of their own: the keys of `[link]`, and which links they are for.
+
+    A table with the same `kind` as before changes that one's keys; another kind replaces it.
+    """
+
+    model_config = ConfigDict(extra="allow")  # the keys of [link], checked below
+    partial: ClassVar[type[Settings]] = LinkSettings
+
+    src: Selector = Field("*", alias="from", description="the sending devices")
+    dst: Selector = Field("*", alias="to", description="the receiving devices")
+    both: StrictBool = Field(False, description="also the links back")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: _expanded(key, item) for key, item in value.items()}
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """What it says about those links, as it was written."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _check(self) -> LinkOverride:
+        known = [*LinkSettings.model_fields, "from", "to", "both", "preset"]
+        unknown = [key for key in self.table if key not in LinkSettings.model_fields]
+        if unknown:
+            raise mistakes("override", [line([key], unknown_key(key, known)) for key in unknown])
+        if not self.table:
+            raise mistake(f"changes nothing; give some of {', '.join(LinkSettings.model_fields)}")
+        return self
+
+
+def _expanded(key: str, value: Any) -> Any:
+    """Return a value of `[link]` with its shorthand written out, so that tables can be merged."""
+    found = marker(LinkSettings.model_fields[key]) if key in LinkSettings.model_fields else None
+    try:
+        return value if found is None else found.table(value)
+    except ValueError:
+        return value  # an error, found when it is checked
+
+
+class LinkTableSettings(LinkSettings):
+    """The `[link]` table: what every link does, then changes for some of them, in order."""
+
+    override: tuple[LinkOverride, ...] = ()
+
+
+class DataSettings(Settings):
+    """The `[data]` table: what is learned, and which device has which part of it."""
+
+    dataset: AnyDataset = Digits()
+    partition: AnyPartition = Iid()
+
+
+class Baselines(Settings):
+    """The `[baselines]` table: what to compare with, on the same data and devices."""
+
+    local: StrictBool = Field(False, description="every device trains alone")
+    central: StrictBool = Field(False, description="one device trains on all data pooled")
+
+
+class Evaluate(Settings):
+    """The `[evaluate]` table: how often models are tested while running; at the end they always are."""
+
+    every: Annotated[PositiveSeconds | None, *word("auto")] = Field(
+        None, description='virtual time between two evaluations; "auto" chooses it'
+    )
+    samples: Annotated[int, Field(strict=True, ge=0)] = Field(
+        500, description="test samples used while running, the same ones each time; 0: all"
+    )
+
+
+class Target(Settings):
+    """An accuracy to reach: by every device, or by their mean."""
+
+    every_device: Probability | None = None
+    mean: Probability | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Target:
+        if (self.every_device is None) == (self.mean is None):
+            raise mistake('needs exactly one of every_device = "97 %" and mean = "97 %"')
+        return self
+
+
+class Stop(Settings):
+    """The `[stop]` table: the run ends with whichever comes first."""
+
+    virtual_time: PositiveSeconds | None = Field(None, description="the clock shows this")
+    rounds: Count | None = Field(None, description="every device has finished this many rounds")
+    accuracy: Annotated[Target, Short("every_device")] | None = Field(None, description="an evaluation reaches this")
+
+    @model_validator(mode="after")
+    def _check(self) -> Stop:
+        if self.virtual_time is None and self.rounds is None and self.accuracy is None:
+            raise mistake('needs a condition: virtual_time = "10 min", rounds = 100, or accuracy = "97 %"')
+        return self
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[\w][\w .+-]*", name) or len(name) > 100:
+        raise mistake("must be letters, digits, spaces and . + - _ (results go into a folder of this name)")
+    return name
+
+
+class Scenario(Settings):
+    """A scenario: everything that, with its seed, determines a run."""
+
+    name: Annotated[str, Field(strict=True), AfterValidator(_folder_name)] = "scenario"
+    seed: Annotated[int, Field(strict=True, ge=0)] = 1
+    devices: DeviceSettings
+    topology: AnyTopology = Ring()
+    link: LinkTableSettings = LinkTableSettings()
+    protocol: AnyProtocol
+    data: DataSettings | None = Field(None, validate_default=True)
+    model: AnyModel = Mlp()
+    train: TrainSettings = TrainSettings()
+    baselines: Baselines = Baselines()
+    evaluate: Evaluate = Evaluate()
+    stop: Stop
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _digits_unless_nothing_learns(cls, value: object, info: ValidationInfo) -> object:
+        protocol = info.data.get("protocol")
+        return {} if value is None and protocol is not None and protocol.trains else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Scenario:
+        found = list(misfits(dict(self)))
+        if found:
+            raise mistakes("scenario", found)
+        return self
+
+
+def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    """Yield what doesn't fit between tables.
+
+    Args:
+        tables: the valid tables of a scenario by name; checks that need another one are left out,
+            so that a file with a mistake in one table hears about the others too.
+    """
+    from p2pl_async.scenario.links import override_mistakes
+
+    devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
+    if devices is not None and topology is not None:
+        for text in topology.check(devices.count):
+            yield line(["topology"], text)
+    if devices is not None and link is not None:
+        yield from override_mistakes(devices, link)
+    if protocol is not None and not protocol.trains:
+        baselines, stop = tables.get("baselines"), tables.get("stop")
+        for name in ("local", "central"):
+            if baselines is not None and getattr(baselines, name):
+                yield line(["baselines", name], f'must be false, as the protocol "{protocol.kind}" never trains', True)
+        if stop is not None and stop.accuracy is not None:
+            yield line(["stop", "accuracy"], f'must be left out, as the protocol "{protocol.kind}" never trains')
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return what to say about a key that a table doesn't have."""
+    known = list(known)
+    guess = nearest(key, known)
+    return f'unknown key; did you mean "{guess}"?' if guess else f"unknown key; known: {', '.join(known)}"

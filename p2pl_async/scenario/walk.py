@@ -1,0 +1,149 @@
+"""Walking a plain table along the classes that will check it: which keys it can have, what its values mean."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic.fields import FieldInfo
+
+from p2pl_async.scenario.schema import LinkOverride, LinkTableSettings, Scenario
+from p2pl_async.scenario.tables import Table, join
+from p2pl_async.settings import OneOf, Settings, inner_class, marker
+
+Keys = tuple[str | int, ...]
+
+
+class Many(NamedTuple):
+    """A list of tables, or a table of named ones, all of one class."""
+
+    cls: type[Settings]
+
+
+Place = type[Settings] | Many | None  # what checks a table; None where that isn't known
+
+
+def path_of(keys: Sequence[str | int]) -> str:
+    """Return keys as a path: "link.override[2].loss.p"."""
+    path = ""
+    for key in keys:
+        path = join(path, key)
+    return path
+
+
+def fields_of(cls: type[Settings]) -> dict[str, FieldInfo]:
+    """Return the fields of a table by the names that a scenario uses; of an override, those of `[link]` too."""
+    fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+    return {**fields, **LinkOverride.partial.model_fields} if cls is LinkOverride else fields
+
+
+def child(place: Place, key: str | int, value: Any) -> Place:
+    """Return what checks the table `value`, which is at `key` of the table that `place` checks."""
+    if place is None or isinstance(place, Many):
+        return place and place.cls
+    field = fields_of(place).get(str(key))
+    if field is None:
+        return None
+    found = marker(field)
+    if isinstance(found, OneOf):
+        try:
+            return found.find(value["kind"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+    cls = inner_class(field)
+    holds_many = typing.get_origin(field.annotation) in (dict, list, tuple)
+    return Many(cls) if cls is not None and holds_many else cls
+
+
+def known_keys(keys: Keys, raw: Mapping[str, Any]) -> list[str]:
+    """Return the keys that the table at `keys` of a scenario can have; none if that isn't known."""
+    place: Place = Scenario
+    node: Any = raw
+    for key in keys:
+        node = node[key]
+        place = child(place, key, node)
+    if place is None or isinstance(place, Many):
+        return []
+    more = ["extends"] if place is Scenario else ["preset"] if place in (LinkTableSettings, LinkOverride) else []
+    return [*fields_of(place), *more]
+
+
+def expand(raw: Mapping[str, Any], folder: Path, short: set[Keys]) -> Table:
+    """Return a scenario's table with shorthands written out and paths made absolute.
+
+    Args:
+        raw: the table, as read from a file.
+        folder: what relative paths in it are relative to.
+        short: gets the keys of what was written as a shorthand.
+    """
+    return _expand_table(Scenario, raw, folder, short, ())
+
+
+def _expand_table(place: Place, table: Mapping[str, Any], folder: Path, short: set[Keys], keys: Keys) -> Table:
+    fields = fields_of(place) if isinstance(place, type) else {}
+    result = {}
+    for key, value in table.items():
+        here = (*keys, key)
+        if key in fields:
+            value = _expand_value(fields[key], value, folder, short, here)
+        result[key] = _expand_inside(child(place, key, value), value, folder, short, here)
+    return result
+
+
+def _expand_inside(place: Place, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:
+    if isinstance(value, Mapping):
+        return _expand_table(place, value, folder, short, keys)
+    if isinstance(value, list) and isinstance(place, Many):
+        return [_expand_inside(place.cls, item, folder, short, (*keys, i)) for i, item in enumerate(value)]
+    return value
+
+
+def _expand_value(field: FieldInfo, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:
+    found = marker(field)
+    if isinstance(found, OneOf) and found.outside is not None:
+        if isinstance(value, Mapping) and "kind" in value:
+            value = {**value, "kind": _absolute_spec(value["kind"], folder)}
+        value = _absolute_spec(value, folder)
+    if found is not None and not isinstance(value, Mapping):
+        try:
+            table = found.table(value)
+        except ValueError:
+            return value
+        if table is not value:
+            short.add(keys)
+        return table
+    if isinstance(value, str) and Path in (field.annotation, *typing.get_args(field.annotation)):
+        return str(folder / Path(value).expanduser())
+    return value
+
+
+def _absolute_spec(value: Any, folder: Path) -> Any:
+    """Return "file.py:Class" with an absolute path; other values as they are."""
+    where, colon, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    return f"{folder / Path(where).expanduser()}:{name}" if colon and where.endswith(".py") else value
+
+
+def unset_kind(raw: Mapping[str, Any], keys: Collection[str | int]) -> tuple[Keys, str] | None:
+    """Find the first table on the way to `keys` that `raw` lacks and that needs a kind; return its keys and a kind.
+
+    The kind is the default one if that has the next key, else the only one that has it:
+    `link.loss.p` means Bernoulli losses.
+    """
+    place: Place = Scenario
+    node: Any = raw
+    way = list(keys)
+    for depth, key in enumerate(way[:-1]):
+        field = fields_of(place).get(str(key)) if isinstance(place, type) else None
+        inside = isinstance(node, list) or (isinstance(node, Mapping) and key in node)
+        node = node[key] if inside else None
+        found = marker(field) if field is not None else None
+        if isinstance(found, OneOf) and not isinstance(node, Mapping):
+            fits = [kind for kind, cls in found.classes.items() if way[depth + 1] in fields_of(cls)]
+            default = getattr(field.default, "kind", None) if field is not None else None
+            if default not in fits and len(fits) != 1:
+                return None
+            return tuple(way[: depth + 1]), default if default in fits else fits[0]
+        place = child(place, key, node)
+    return None

@@ -1,0 +1,100 @@
+"""From a scenario to the objects of a run: who can hear whom, what links do, who holds what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.link import Link
+from p2pl_async.messages import DeviceId
+from p2pl_async.randomness import stream
+from p2pl_async.scenario.links import LinkTable
+from p2pl_async.scenario.schema import Compute, Scenario
+from p2pl_async.topology import neighbors, problems
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from p2pl_async.learning.data import Dataset
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything of a scenario that is drawn or loaded once and shared by its runs.
+
+    Attributes:
+        scenario: where it all comes from.
+        graph: nodes 0 to n - 1, an edge j -> k where k can hear j.
+        out_neighbors: for each device, who can hear it, in order of id.
+        links: settings of every link.
+        dataset: training and test data; None for a protocol that never trains.
+        parts: for each device, its rows of the training data.
+        warnings: what the scenario's author should know before trusting the run.
+    """
+
+    scenario: Scenario
+    graph: nx.DiGraph[int]
+    out_neighbors: list[list[DeviceId]]
+    links: LinkTable
+    dataset: Dataset | None
+    parts: list[NDArray[np.int64]]
+    warnings: list[str]
+
+    def make_link(self, src: DeviceId, dst: DeviceId) -> Link:
+        """Return a new link with its own random streams."""
+        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed)
+
+
+def build_world(scenario: Scenario) -> World:
+    """Return the world of a scenario.
+
+    Raises:
+        ScenarioError: if the topology, data or partition can't be made.
+    """
+    n, seed = scenario.devices.count, scenario.seed
+    graph = scenario.topology.build(n, stream(seed, "topology"))
+    dataset, parts = None, []
+    if scenario.protocol.trains and scenario.data is not None:
+        dataset = scenario.data.load(seed)
+        parts = scenario.data.split(dataset, n, seed)
+    return World(scenario, graph, neighbors(graph).outgoing, LinkTable(scenario), dataset, list(parts), problems(graph))
+
+
+class ComputeTimes:
+    """How long each device takes to train: its own speed, drawn once, and a jitter per training.
+
+    Args:
+        computes: each device's settings.
+        seed: of the run; stream "compute" of each device.
+        n_samples: each device's number of samples, for `per_epoch`.
+    """
+
+    def __init__(self, computes: Sequence[Compute], seed: int, n_samples: Sequence[int]) -> None:
+        self._computes = computes
+        self._n_samples = n_samples
+        self._streams: list[Any] = [stream(seed, "compute", k) for k in range(len(computes))]
+        self._speeds = [
+            math.exp(compute.spread * float(random.standard_normal()))
+            for compute, random in zip(computes, self._streams, strict=True)
+        ]
+
+    def seconds(self, device: DeviceId, samples: int) -> float:
+        """Return the virtual seconds of one training that goes through so many samples."""
+        compute = self._computes[device]
+        base = compute.seconds(samples / self._n_samples[device], samples) * self._speeds[device]
+        # One draw per training, used or not: jitter on or off moves no other draw.
+        normal = float(self._streams[device].standard_normal())
+        return base * math.exp(compute.jitter * normal - compute.jitter**2 / 2)
+
+    def typical_epoch(self) -> float:
+        """Return the median over devices of the time of one epoch, in seconds."""
+        epochs = [
+            compute.seconds(1, n) * speed
+            for compute, n, speed in zip(self._computes, self._n_samples, self._speeds, strict=True)
+        ]
+        return float(np.median(epochs))
