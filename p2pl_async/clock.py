@@ -64,6 +64,8 @@ class VirtualClock(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Move to the next instant and run what is due there; nobody sleeps in real time."""
+        if self._failure is not None:
+            return 0  # the run is over: time stands still while trio tidies up
         if self._supervisor is None:
             # Nobody would hear of a failure, and a deadlock may be a wait for a thread.
             return self._advance(deadline)

@@ -98,6 +98,7 @@ class Emulation:
             raise
 
     async def _main(self, protocol: Protocol) -> None:
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             for device in self.devices:
                 nursery.start_soon(self._run_device, protocol, device, name=f"device {device.id}")
@@ -105,12 +106,14 @@ class Emulation:
                 await self.clock.supervise()
             except Idle:
                 if not all(device.passive for device in self._active):
-                    raise Deadlock(self._who_waits()) from None
-            finally:
-                nursery.cancel_scope.cancel()
+                    failure = Deadlock(self._who_waits())
+            except Exception as error:
+                failure = error
+            nursery.cancel_scope.cancel()
         if self._failures:
-            failure = min(self._failures, key=lambda failure: failure.device)
-            raise failure from failure.__cause__
+            failure = min(self._failures, key=lambda failed: failed.device)
+        if failure is not None:
+            raise failure
 
     async def _run_device(self, protocol: Protocol, device: Device) -> None:
         try:

@@ -72,6 +72,7 @@ class LookaheadLearner:
         self._trainer = trainer
         self._duration = duration
         self._on_batch = on_batch
+        self.samples = 0  # gone through by all devices so far, repetitions counted
         self._count = 0
         self._registered: dict[tuple[DeviceId, int], Job] = {}
 
@@ -117,6 +118,7 @@ class LookaheadLearner:
                 self._trainer.compute(jobs)
                 if self._on_batch is not None:
                     self._on_batch()
+            self.samples += alarm.job.samples
             trio.lowlevel.reschedule(alarm.task, outcome.Value(alarm.job.result))
         except Exception as error:  # a user's model or an exhausted memory: it is this device that fails
             trio.lowlevel.reschedule(alarm.task, outcome.Error(error))

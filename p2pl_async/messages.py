@@ -101,6 +101,7 @@ def _check(hint: Any, name: str) -> Check:
         return lambda value: value is None
     if hint is np.ndarray or origin is np.ndarray:
         scalar = typing.get_args(arguments[1])[0] if len(arguments) == 2 else np.generic
+        scalar = typing.get_origin(scalar) or scalar  # np.floating[Any]
         if isinstance(scalar, type) and issubclass(scalar, np.generic):
             return lambda value: isinstance(value, np.ndarray) and issubclass(value.dtype.type, scalar)
     if origin is typing.Union or origin is types.UnionType:

@@ -39,7 +39,7 @@ def mix(own: Vector, heard: Mapping[DeviceId, Vector], weights: Mapping[DeviceId
         me: this device, k.
 
     Returns:
-        A new array, shape and dtype of `own`; the inputs are unchanged.
+        A new read-only array, shape and dtype of `own`; the inputs are unchanged.
 
     Raises:
         ProtocolError: if `heard` has a device without a weight, or a vector of another shape.
@@ -61,6 +61,7 @@ def mix(own: Vector, heard: Mapping[DeviceId, Vector], weights: Mapping[DeviceId
         for weight, w in terms[1:]:
             np.multiply(w[block], weight, out=product[: total.size])
             total += product[: total.size]
+    mixed.flags.writeable = False  # so that training from it and sending it need no copy
     return mixed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 from p2pl_async.device import Device
 from p2pl_async.settings import Settings
@@ -14,6 +15,9 @@ class Protocol(Settings, abc.ABC):
     `run` is called once for each device; all of them share this one frozen object, so a
     device's state lives in local variables of `run`.
     """
+
+    trains: ClassVar[bool] = True
+    """Whether devices train; a protocol that sets this to False needs no data, and loads no torch."""
 
     kind: str
 

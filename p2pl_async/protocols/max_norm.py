@@ -194,10 +194,10 @@ class Synchronized:
             self.hear(message)
 
     def finish(self) -> None:
-        """Leave the synchronization and record its end: `sync_done` is 1 if all neighbors agreed."""
-        agreed = all(self._heard.get(j) == self.candidate.key for j in self._device.in_neighbors)
+        """Leave the synchronization; record when, and the norm agreed on (summed over segments)."""
         self.done = True
-        self._device.record("sync_done", float(agreed))
+        self._device.record("sync_s", self._device.now)
+        self._device.record("sync_norm", math.fsum(norm for norm, _ in self.candidate.key))
 
     def _key(self) -> NormKey:
         norms, origins = zip(*self.candidate.key, strict=True)

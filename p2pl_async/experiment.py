@@ -1,0 +1,575 @@
+"""Run a scenario: the emulation, what is measured while it goes, its baselines and its results.
+
+    scenario -> world -> emulation -> evaluations -> summary, tables
+                            |            ^
+                            +-- clock ---+   evaluations look; they change nothing
+
+Evaluation happens outside virtual time, on a fixed part of the test data while a run goes and on
+all of it at the end. An accuracy that ends a run is confirmed on all test data first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.clock import VirtualClock
+from p2pl_async.device import Device
+from p2pl_async.emulation import Emulation
+from p2pl_async.errors import P2plError
+from p2pl_async.learner import LookaheadLearner
+from p2pl_async.messages import DeviceId, Vector
+from p2pl_async.protocols.base import Protocol
+from p2pl_async.protocols.local import Local
+from p2pl_async.results import METRIC_COLUMNS, TRACE_COLUMNS, Run, RunFolder, Snapshot, Table
+from p2pl_async.scenario.load import dump
+from p2pl_async.scenario.schema import Compute, Scenario, Stop
+from p2pl_async.scenario.world import ComputeTimes, World, build_world
+from p2pl_async.trace import Record
+
+WHOLE_RUN = -1  # the device of metrics that belong to none
+_MOST_EVALUATIONS = 200  # of `evaluate.every = "auto"`, when the end of the run is known
+
+Progress = Callable[[Snapshot], object]
+
+
+def run(
+    scenario: Scenario,
+    *,
+    out: RunFolder | Path | str | None = None,
+    trace: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Emulate a scenario and its baselines.
+
+    Args:
+        scenario: from `load_scenario`.
+        out: the folder to write results into as the run goes, new or empty; by default nothing is
+            written and the results are only returned.
+        trace: keep every message on every link, not only its digest.
+        progress: called often with how far the run is.
+
+    Returns:
+        The results: summary, metrics, devices, links and baselines.
+
+    Raises:
+        ScenarioError: if something that the scenario names can't be had.
+        DeviceFailed: if a device's protocol raises.
+        Deadlock: if every device waits and nothing is left to happen.
+    """
+    folder = RunFolder(Path(out), scenario.name, scenario.seed) if isinstance(out, str | Path) else out
+    world = build_world(scenario)
+    n = scenario.devices.count
+    course = _Course(
+        label=scenario.protocol.kind,
+        world=world,
+        protocol=scenario.protocol,
+        parts=world.parts,
+        out_neighbors=world.out_neighbors,
+        computes=scenario.devices.computes(),
+        starts=scenario.devices.starts(scenario.seed),
+        stop=scenario.stop,
+        folder=folder,
+        keep_trace=trace,
+        progress=progress,
+    )
+    main = course.run()
+    baselines: dict[str, Run] = {}
+    epochs = getattr(scenario.protocol, "epochs", 1)
+    if scenario.baselines.local:
+        stop = Stop.model_construct(virtual_time=course.clock.now, rounds=scenario.stop.rounds, accuracy=None)
+        baselines["local"] = course.beside("local", Local(epochs=epochs), out_neighbors=[[]] * n, stop=stop).run()
+    if scenario.baselines.central and world.dataset is not None:
+        everything = np.arange(len(world.dataset.y_train))
+        rounds = max(1, round(course.samples_trained / len(everything)))  # the same number of samples seen
+        baselines["central"] = course.beside(
+            "central",
+            Local(),
+            parts=[everything],
+            out_neighbors=[[]],
+            computes=[Compute.model_construct(per_epoch=1.0, per_sample=None, spread=0.0, jitter=0.0)],
+            starts=[0.0],
+            stop=Stop.model_construct(virtual_time=None, rounds=rounds, accuracy=None),
+        ).run()
+    for name, baseline in baselines.items():
+        keys = ("accuracy", "virtual_seconds", "rounds", "messages")
+        main.summary["baselines"][name] = {key: baseline.summary[key] for key in keys}
+    main.baselines = baselines
+    if folder is not None:
+        folder.write_summary(main.summary)
+    return main
+
+
+class _Course:
+    """One protocol run over a world, measured: the main run, or a baseline."""
+
+    def __init__(
+        self,
+        *,
+        label: str,
+        world: World,
+        protocol: Protocol,
+        parts: Sequence[NDArray[np.int64]],
+        out_neighbors: Sequence[Sequence[DeviceId]],
+        computes: Sequence[Compute],
+        starts: Sequence[float],
+        stop: Stop,
+        folder: RunFolder | None,
+        keep_trace: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        self.label = label
+        self.world = world
+        self.protocol = protocol
+        self.stop = stop
+        self.folder = folder
+        self.progress = progress
+        self.clock = VirtualClock()
+        self.stopped_by = "protocol"
+        self.target_reached: dict[str, float] | None = None
+        self.began = time.perf_counter()
+        path = None if folder is None else folder.path
+        self.metrics = Table(path and path / "metrics", METRIC_COLUMNS)
+        self.trace_table = Table(path and path / "trace", TRACE_COLUMNS) if keep_trace else None
+        self.totals: dict[str, _Total] = defaultdict(_Total)
+        self.trainer: Any = None
+        self.learner: LookaheadLearner | None = None
+        scenario = world.scenario
+        if world.dataset is not None:
+            from p2pl_async.learning.trainer import Trainer
+
+            self.trainer = Trainer(
+                world.dataset,
+                parts,
+                scenario.model,
+                scenario.train,
+                scenario.seed,
+                subset=scenario.evaluate.samples,
+            )
+            self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])
+            self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, self._show)
+        self.emulation = Emulation(
+            out_neighbors,
+            world.make_link,
+            scenario.seed,
+            clock=self.clock,
+            learner=self.learner,
+            rounds=stop.rounds,
+            starts=starts,
+            record=self.record,
+            on_round=self._on_round,
+            sink=None if self.trace_table is None else self._keep,
+        )
+        self.devices = self.emulation.devices
+        self._last_accuracy: tuple[float, float, float] | None = None
+        self._unfinished = len(self.devices)
+        self._failed_checks = 0
+        self._skip_checks = 0
+
+    def beside(self, name: str, protocol: Protocol, **changes: Any) -> _Course:
+        """Return a baseline: this run with another protocol, and other arguments changed."""
+        folder = None if self.folder is None else self.folder.beside(name)
+        return _Course(**{**self._arguments, "label": name, "protocol": protocol, "folder": folder, **changes})
+
+    def run(self) -> Run:
+        """Run it; whatever ends it, what was recorded so far is left readable."""
+        if self.folder is not None:
+            self.folder.begin(dump(self.world.scenario))
+            self.folder.write_summary(self._summary("running"))
+        interval = self._interval()
+        self.clock.observe(0.0 if self.trainer is None else interval, lambda: self._look(interval))
+        status, error = "failed", ""
+        try:
+            self.emulation.run(self.protocol, until=self.stop.virtual_time)
+            if self.stop.virtual_time is not None and self.clock.now >= self.stop.virtual_time:
+                self.stopped_by = "virtual time"
+            self._check_conservation()
+            status = "complete"
+        except KeyboardInterrupt:
+            status, error = "interrupted", "interrupted by the user"
+            raise
+        except P2plError as failure:
+            error = str(failure)
+            raise
+        finally:
+            result = self._finish(status, error)
+        return result
+
+    # While it goes
+
+    def record(self, device: DeviceId, metric: str, value: float) -> None:
+        """Take a measurement, with the time."""
+        self.metrics.add(self.clock.now, device, metric, value)
+        self.totals[metric].add(value)
+
+    def _on_round(self, device: Device) -> None:
+        self.record(device.id, "round", device.round)
+        if self.stop.rounds is not None and device.round == self.stop.rounds:
+            self._unfinished -= 1
+            self.stopped_by = "rounds" if self._unfinished == 0 else self.stopped_by
+        if self.trainer is None:
+            self._show()
+
+    def _keep(self, record: Record) -> None:
+        assert self.trace_table is not None
+        sent, src, dst, number, kind, size, packets, packets_lost, air_bytes, arrival, cause = record
+        fate = cause or "delivered"
+        self.trace_table.add(
+            sent, src, dst, number, kind, size, packets, packets_lost, air_bytes,
+            math.nan if cause else arrival, fate,
+        )  # fmt: skip
+
+    def _interval(self) -> float:
+        """Return the virtual time between two evaluations."""
+        every = self.world.scenario.evaluate.every
+        if every is not None:
+            return every
+        until = self.stop.virtual_time
+        least = 0.0 if until is None else until / _MOST_EVALUATIONS
+        if self.trainer is None:
+            return least or 1.0
+        epochs = getattr(self.protocol, "epochs", 1)
+        if self.stop.rounds is not None:
+            epochs *= max(1.0, self.stop.rounds / _MOST_EVALUATIONS)
+        return max(least, self.times.typical_epoch() * epochs) or 1.0
+
+    def _look(self, interval: float) -> None:
+        """Evaluate, count, and see whether the target is reached; then again after the interval."""
+        self.clock.observe(self.clock.now + interval, lambda: self._look(interval))
+        self._measure_network()
+        if self.trainer is not None:
+            self._measure_models()
+        self.metrics.flush()
+        self._show()
+
+    def _measure_network(self) -> None:
+        trace = self.emulation.trace
+        self.record(WHOLE_RUN, "messages_sent", trace.sent)
+        self.record(WHOLE_RUN, "messages_delivered", trace.delivered)
+        self.record(WHOLE_RUN, "messages_lost", trace.n_lost)
+        for cause in sorted(trace.lost):
+            self.record(WHOLE_RUN, f"lost_{cause}", trace.lost[cause])
+        self.record(WHOLE_RUN, "bytes_on_air", trace.air_bytes)
+
+    def _measure_models(self) -> None:
+        mixed = {device.id: device.params for device in self.devices if device.params is not None}
+        if not mixed:
+            return
+        trained = {
+            device.id: device.trained
+            for device in self.devices
+            if device.trained is not None and device.trained is not device.params
+        }
+        scores = _Scores(self.trainer, [*mixed.values(), *trained.values()], "subset")
+        for device, w in mixed.items():
+            self.record(device, "accuracy", scores.accuracy(w))
+            self.record(device, "loss", scores.loss(w))
+        for device, w in trained.items():
+            self.record(device, "accuracy_trained", scores.accuracy(w))
+        self.record(WHOLE_RUN, "consensus_distance", consensus_distance(list(mixed.values())))
+        accuracies = [scores.accuracy(w) for w in mixed.values()]
+        self._last_accuracy = _spread(accuracies)
+        if len(mixed) == len(self.devices):
+            self._check_target(list(mixed.values()), accuracies)
+
+    def _check_target(self, params: list[Vector], accuracies: list[float]) -> None:
+        """Stop if the accuracy asked for is reached on all test data."""
+        if self.stop.accuracy is None:
+            return
+        of, target = _target(self.stop)
+        level = min(accuracies) if of == "every_device" else float(np.mean(accuracies))
+        if level < target:
+            return
+        if self._skip_checks:  # the part of the test data said yes and all of it no: leave it some time
+            self._skip_checks -= 1
+            return
+        if not self.trainer.reach(params, target, of=of, guess=accuracies):
+            self._failed_checks += 1
+            self._skip_checks = self._failed_checks
+            return
+        self.target_reached = {
+            "virtual_seconds": self.clock.now,
+            "bytes_on_air": self.emulation.trace.air_bytes,
+        }
+        self.stopped_by = "accuracy"
+        self.clock.stop()
+
+    def _show(self) -> None:
+        if self.progress is None:
+            return
+        trace, stop = self.emulation.trace, self.stop
+        rounds = sum(device.round for device in self.devices) / len(self.devices)
+        shares = [0.0]
+        if stop.virtual_time is not None:
+            shares.append(self.clock.now / stop.virtual_time)
+        if stop.rounds is not None:
+            shares.append(rounds / stop.rounds)
+        self.progress(
+            Snapshot(
+                label=self.label,
+                now=self.clock.now,
+                wall=time.perf_counter() - self.began,
+                accuracy=self._last_accuracy,
+                sent=trace.sent,
+                delivered=trace.delivered,
+                lost=trace.n_lost,
+                air_bytes=trace.air_bytes,
+                done=max(shares) if len(shares) > 1 else None,
+                rounds=rounds,
+            )
+        )
+
+    # When it is over
+
+    def _check_conservation(self) -> None:
+        trace, in_flight = self.emulation.trace, self.emulation.transport.in_flight()
+        accounted = trace.delivered + trace.n_lost + in_flight
+        assert trace.sent == accounted, f"{trace.sent} messages sent, {accounted} accounted for"
+
+    def _finish(self, status: str, error: str) -> Run:
+        digest = self.emulation.trace.digest()
+        scores: _Scores | None = None
+        if status == "complete":
+            self._measure_network()
+            models = [w for device in self.devices for w in (device.params, device.trained) if w is not None]
+            if models:
+                scores = _Scores(self.trainer, models, "test")
+        summary = self._summary(status, error, digest, scores)
+        devices, links = self._device_table(scores), self._link_table()
+        for table in (self.metrics, self.trace_table, devices, links):
+            if table is not None:
+                table.close()
+        if self.folder is not None:
+            self.folder.write_summary(summary)
+        return Run(
+            path=None if self.folder is None else self.folder.path,
+            scenario_text=dump(self.world.scenario),
+            summary=summary,
+            metrics=self.metrics,
+            devices=devices,
+            links=links,
+            trace=self.trace_table,
+        )
+
+    @property
+    def samples_trained(self) -> int:
+        """Training samples gone through by all devices, repetitions counted."""
+        return 0 if self.learner is None else self.learner.samples
+
+    def _summary(
+        self, status: str, error: str = "", digest: str | None = None, scores: _Scores | None = None
+    ) -> dict[str, Any]:
+        scenario, trace = self.world.scenario, self.emulation.trace
+        wall = time.perf_counter() - self.began
+        training = self.trainer.training_seconds if self.trainer is not None else 0.0
+        evaluation = self.trainer.evaluation_seconds if self.trainer is not None else 0.0
+        params = [device.params for device in self.devices if device.params is not None]
+        rounds = [device.round for device in self.devices]
+        return {
+            "status": status,
+            "error": error or None,
+            "scenario": scenario.name,
+            "protocol": self.label,
+            "seed": scenario.seed,
+            "versions": _versions(),
+            "trace_digest": digest,
+            "params_digest": _params_digest(params) if scores else None,
+            "virtual_seconds": self.clock.now,
+            "wall_seconds": wall,
+            "wall": {"training": training, "evaluation": evaluation, "other": wall - training - evaluation},
+            "stopped_by": self.stopped_by if status == "complete" else None,
+            "accuracy": scores and _range([scores.accuracy(w) for w in params]),
+            "accuracy_trained": scores
+            and _range([scores.accuracy(device.trained) for device in self.devices if device.trained is not None]),
+            "target": self._target_summary(),
+            "rounds": _range(rounds),
+            "messages": {
+                "sent": trace.sent,
+                "delivered": trace.delivered,
+                "in_flight": self.emulation.transport.in_flight(),
+                "lost": dict(sorted(trace.lost.items())),
+                "duplicates": trace.duplicates,
+                "malformed": trace.malformed,
+                "packets": trace.packets,
+                "packets_lost": trace.packets_lost,
+                "payload_bytes": trace.payload_bytes,
+                "bytes_on_air": trace.air_bytes,
+            },
+            "staleness": self._staleness(),
+            "sync": self._sync(),
+            "consensus_distance": consensus_distance(params) if scores else None,
+            "training": self._training(),
+            "warnings": self.world.warnings,
+            "baselines": {},
+        }
+
+    def _target_summary(self) -> dict[str, Any] | None:
+        if self.stop.accuracy is None:
+            return None
+        of, accuracy = _target(self.stop)
+        reached = self.target_reached or {"virtual_seconds": None, "bytes_on_air": None}
+        return {"accuracy": accuracy, "of": of, "reached": self.target_reached is not None, **reached}
+
+    def _staleness(self) -> dict[str, float] | None:
+        seconds, rounds = self.totals["staleness_s"], self.totals["staleness_rounds"]
+        if not seconds.count:
+            return None
+        return {
+            "seconds_mean": seconds.mean,
+            "seconds_max": seconds.max,
+            "rounds_mean": rounds.mean,
+            "rounds_max": rounds.max,
+        }
+
+    def _sync(self) -> dict[str, Any] | None:
+        done = self.totals["sync_norm"]
+        if not done.count:
+            return None
+        return {
+            "completed_s": self.totals["sync_s"].max,
+            "devices": done.count,
+            "agreed": done.count == len(self.devices) and done.min == done.max,
+            "late": int(self.totals["maxnorm_late"].sum),
+        }
+
+    def _training(self) -> dict[str, Any] | None:
+        if self.trainer is None:
+            return None
+        jobs, batches = self.trainer.jobs, self.trainer.batches
+        return {"jobs": jobs, "batches": batches, "mean_batch": jobs / batches if batches else None}
+
+    def _device_table(self, scores: _Scores | None) -> Table:
+        world, dataset = self.world, self.world.dataset
+        parts = self._arguments["parts"]
+        counts: NDArray[np.int64] = np.zeros((len(self.devices), 0), np.int64)
+        if dataset is not None:
+            from p2pl_async.learning.partition import count_matrix
+
+            counts = count_matrix(dataset.y_train, parts, dataset.n_classes)
+        columns = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
+        columns |= {f"class_{c}": "int64" for c in range(counts.shape[1])}
+        columns |= {"rounds": "int32", "accuracy": "float64"}
+        table = Table(None if self.folder is None else self.folder.path / "devices", columns)
+        for device in self.devices:
+            x, y = world.graph.nodes[device.id].get("pos", (math.nan, math.nan))
+            accuracy = math.nan if scores is None or device.params is None else scores.accuracy(device.params)
+            held = counts[device.id].tolist()
+            table.add(device.id, float(x), float(y), sum(held), *held, device.round, accuracy)
+        return table
+
+    def _link_table(self) -> Table:
+        columns = {"src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64"}
+        columns |= {"mean_delay_s": "float64"}
+        table = Table(None if self.folder is None else self.folder.path / "links", columns)
+        used = {(path.src, path.dst): path for path in self.emulation.transport.paths()}
+        for device in self.devices:
+            for dst in device.out_neighbors:
+                path = used.get((device.id, dst))
+                if path is None:
+                    table.add(device.id, dst, 0, 0, 0, math.nan)
+                else:
+                    delay = path.delay / path.delivered if path.delivered else math.nan
+                    table.add(device.id, dst, path.sent, path.delivered, path.lost, delay)
+        return table
+
+
+class _Total:
+    """Count, sum and range of one metric."""
+
+    __slots__ = ("count", "max", "min", "sum")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum = 0.0
+        self.min = math.inf
+        self.max = -math.inf
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.sum += value
+        self.min = min(self.min, value)
+        self.max = max(self.max, value)
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.count if self.count else math.nan
+
+
+class _Scores:
+    """Scores of models, each evaluated once however many devices share it."""
+
+    def __init__(self, trainer: Any, models: Sequence[Vector], which: str) -> None:
+        distinct = {id(w): w for w in models}
+        self._models = list(distinct.values())  # keeps them alive, and with them their ids
+        self._index = {key: index for index, key in enumerate(distinct)}
+        self._scores = trainer.evaluate(self._models, which)
+
+    def accuracy(self, w: Vector) -> float:
+        return float(self._scores.accuracy[self._index[id(w)]])
+
+    def loss(self, w: Vector) -> float:
+        return float(self._scores.loss[self._index[id(w)]])
+
+
+def consensus_distance(params: Sequence[Vector]) -> float:
+    """Return the consensus distance sqrt(1/n sum_k |w_k - mean w|^2).
+
+    Args:
+        params: n vectors of shape (n_params,).
+    """
+    mean = np.zeros(params[0].shape, np.float64)
+    for w in params:
+        mean += w
+    mean /= len(params)
+    center = mean.astype(params[0].dtype)
+    squares = 0.0
+    for w in params:
+        away = w - center
+        squares += float(np.dot(away, away))
+    return math.sqrt(squares / len(params))
+
+
+def _target(stop: Stop) -> tuple[str, float]:
+    assert stop.accuracy is not None
+    if stop.accuracy.every_device is not None:
+        return "every_device", stop.accuracy.every_device
+    assert stop.accuracy.mean is not None
+    return "mean", stop.accuracy.mean
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return min(values), sum(values) / len(values), max(values)
+
+
+def _range(values: Sequence[float]) -> Mapping[str, float] | None:
+    return dict(zip(("min", "mean", "max"), _spread(values), strict=True)) if values else None
+
+
+def _params_digest(params: Sequence[Vector]) -> str:
+    digest = hashlib.sha256()
+    for w in params:
+        digest.update(np.ascontiguousarray(w).data)
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("p2pl-async", "trio", "numpy", "torch", "msgpack"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
