@@ -178,7 +178,7 @@ class Npz(DataSource):
     kind: Literal["npz"] = "npz"
     path: Path = Field(description="file with features (samples, ...) and labels 0, 1, ..., never unpickled")
     test_share: Probability | None = Field(
-        None, description="share of x and y held back for testing, 20 % if not given; always the same samples"
+        default=None, description="share of x and y held back for testing, 20 % if not given; always the same samples"
     )
 
     @field_validator("path")
@@ -277,10 +277,10 @@ AnyDataset = Annotated[DataSource, OneOf("data set", Digits, Mnist, FashionMnist
 class DataSettings(Settings):
     """The `[data]` table: what is learned, and which device holds which part of it."""
 
-    dataset: AnyDataset = Field(Digits(), description='a name, a table with its options, or "file.py:Class"')
-    partition: AnyPartition = Field(Iid(), description="how the training samples are divided among the devices")
+    dataset: AnyDataset = Field(default=Digits(), description='a name, a table with its options, or "file.py:Class"')
+    partition: AnyPartition = Field(default=Iid(), description="how the training samples are divided among the devices")
     train_samples: PositiveInt | None = Field(
-        None, description="use only so many training samples, drawn at random; all if not given"
+        default=None, description="use only so many training samples, drawn at random; all if not given"
     )
 
     def load(self, seed: int) -> Dataset:

@@ -25,9 +25,10 @@ class Model(Settings):
 
     kind: str
     init: Literal["default", "he", "xavier"] = Field(
-        "default", description="PyTorch's own initial parameters, or normal He / Xavier weights with zero biases"
+        default="default",
+        description="PyTorch's own initial parameters, or normal He / Xavier weights with zero biases",
     )
-    common_init: bool = Field(False, description="all devices start from the same parameters (a control)")
+    common_init: bool = Field(default=False, description="all devices start from the same parameters (a control)")
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -73,7 +74,9 @@ class Mlp(Model):
     """Multilayer perceptron of any depth; [200, 200] on MNIST is the "2NN" of the FedAvg paper."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: tuple[PositiveInt, ...] = Field((64,), description="width of each hidden layer; [] is softmax regression")
+    hidden: tuple[PositiveInt, ...] = Field(
+        default=(64,), description="width of each hidden layer; [] is softmax regression"
+    )
     activation: Literal["relu", "tanh"] = "relu"
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:

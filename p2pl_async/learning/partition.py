@@ -76,7 +76,7 @@ class Shards(Partition):
     """
 
     kind: Literal["shards"] = "shards"
-    per_device: PositiveInt = Field(2, description="shards that each device gets")
+    per_device: PositiveInt = Field(default=2, description="shards that each device gets")
 
     def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         count = n_devices * self.per_device
@@ -100,7 +100,7 @@ class Dirichlet(Partition):
 
     kind: Literal["dirichlet"] = "dirichlet"
     alpha: PositiveFloat = Field(description="concentration: 100 is nearly iid, 0.1 one or two classes per device")
-    min_size: PositiveInt = Field(10, description="fewest samples that a device may get")
+    min_size: PositiveInt = Field(default=10, description="fewest samples that a device may get")
 
     def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         mend = "raise alpha, lower min_size, or use fewer devices"
@@ -153,7 +153,7 @@ class QuantityDirichlet(Partition):
 
     kind: Literal["quantity-dirichlet"] = "quantity-dirichlet"
     beta: PositiveFloat = Field(description="concentration: the smaller, the more unequal the amounts")
-    min_size: PositiveInt = Field(1, description="samples that every device gets first; the rest is drawn")
+    min_size: PositiveInt = Field(default=1, description="samples that every device gets first; the rest is drawn")
 
     def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         rest = len(labels) - n_devices * self.min_size
@@ -168,8 +168,8 @@ class TwoGroups(Partition):
     """Same mix of classes everywhere; the first devices share little of the data, the others the rest."""
 
     kind: Literal["two-groups"] = "two-groups"
-    share_of_data: Probability = Field(0.01, description="data that the first group holds together")
-    share_of_devices: Probability = Field(0.5, description="devices in the first group: the lowest ids")
+    share_of_data: Probability = Field(default=0.01, description="data that the first group holds together")
+    share_of_devices: Probability = Field(default=0.5, description="devices in the first group: the lowest ids")
 
     def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         n, first = len(labels), round(self.share_of_devices * n_devices)

@@ -5,6 +5,11 @@ One step of SGD for all of them is a handful of batched matrix products. Devices
 fewer steps sit at the end of the stack, so those that still train are always a prefix:
 no masks. A short batch is padded with its own first sample at weight 0.
 
+A device's result must not depend on whom it is computed with. MKL's batched product gives a
+matrix the same bits in any stack of two or more, but others when it is alone. So on a CPU a
+device never is alone (the longest has a shadow where it would be), and batches are padded to
+the same width in every group.
+
 Who computes gradients depends on the module, never on a timing (bits must not):
 
     flatten, linear layers with ReLU or tanh     Dense     backward pass written out
@@ -204,6 +209,7 @@ class Engine:
         settings: of training.
         x_train, y_train, x_test, y_test: the data, kept where the accelerator computes.
         dtype: of parameters and features, float32 or float64.
+        width: samples in a batch, padding included.
     """
 
     def __init__(
@@ -215,10 +221,12 @@ class Engine:
         x_test: Array,
         y_test: Array,
         dtype: np.dtype[Any],
+        width: int,
     ) -> None:
         self.device = _accelerator(settings.accelerator)
         self._settings = settings
         self._dtype = dtype
+        self._width = width
         self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[dtype.name]
         self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (x_train, x_test))
         self._y_train, self._y_test = (self._tensor(y) for y in (y_train, y_test))
@@ -241,9 +249,16 @@ class Engine:
         kind = self.device.type
         fitting = _GROUP_BYTES[kind] // (2 * dtype.itemsize * self.n_params)
         self.group = 1 if isinstance(self.network, Single) else max(4, min(fitting, _LARGEST_GROUP[kind]))
+        self._paired = self.device.type == "cpu" and not isinstance(self.network, Single)
         widest = max(max(shape) for shape in self._shapes)
         self._rows = max(64, min(1000, _EVALUATED_VALUES // (self.group * widest)))
         self._stacks: dict[str, list[Tensor]] = {}
+
+    @torch.no_grad()
+    def output_shape(self) -> tuple[int, ...]:
+        """Return the shape that the model gives two samples; raises whatever it raises."""
+        w = self._stack("w", [None])
+        return tuple(self.network.logits(w, self._x_train[:1].expand(2, *self._x_train.shape[1:]))[0].shape)
 
     def _tensor(self, array: Array) -> Tensor:
         with warnings.catch_warnings():
@@ -255,7 +270,7 @@ class Engine:
         """Return flat vectors (None: zeros) as contiguous tensors (k, *layer), one per layer, in buffers kept."""
         k = len(vectors)
         if name not in self._stacks:
-            size = (self.group,)
+            size = (self.group + self._paired,)
             self._stacks[name] = [
                 torch.empty(size + tuple(shape), dtype=self._torch_dtype, device=self.device) for shape in self._shapes
             ]
@@ -299,7 +314,12 @@ class Engine:
         """
         settings = self._settings
         steps = [len(rows) for rows in batches]
-        width = max(rows.shape[1] for rows in batches)
+        shadow = self._paired and (len(steps) == 1 or steps[0] > steps[1])
+        if shadow:
+            params, batches, sizes, rates, velocities, steps = (
+                [values[0], *values] for values in (params, batches, sizes, rates, velocities, steps)
+            )
+        width = self._width
         plan = np.zeros((steps[0], len(params), width), np.int64)
         weights = np.zeros((steps[0], len(params), width), self._dtype)
         rate = np.zeros((steps[0], len(params)))
@@ -328,7 +348,8 @@ class Engine:
             x = self._x_train.index_select(0, rows_k.reshape(-1)).view(*rows_k.shape, *self._x_train.shape[1:])
             g = self.network.gradients(w_k, x, labels[step, :k], weight[step, :k])
             self._step(w_k, g, v_k, float(lead[step, 0]) if uniform[step] else rate_tensor[step, :k])
-        return self._unstack(w), self._unstack(v) if settings.momentum else None
+        results, left = ([layer[shadow:] for layer in stack] for stack in (w, v))
+        return self._unstack(results), self._unstack(left) if settings.momentum else None
 
     def _step(self, w: Sequence[Tensor], g: Sequence[Tensor], v: Sequence[Tensor], rate: float | Tensor) -> None:
         """Change `w` by one step of SGD: torch.optim.SGD's rule, after clipping the gradient's norm per device."""

@@ -7,9 +7,10 @@ How a training step gets from a protocol to its result:
     compute(jobs)   trains all of them, in groups that fit the cache
     job.result      the parameters after training
 
-A job holds everything that its result depends on, so *when* it is computed and with which
-others doesn't matter (beyond the last bits of a float). This module does the bookkeeping in
-numpy; `stacked` does the arithmetic in torch and is imported when the first Trainer is made.
+A job holds everything that its result depends on, so *when* it is computed and with which others
+doesn't matter: not even to the last bit, on a CPU with MKL; `stacked` says why. This module does
+the bookkeeping in numpy. `stacked` does the arithmetic in torch; it is imported when the first
+Trainer is made.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Step(Settings):
 
     kind: Literal["step"] = "step"
     every: PositiveInt = Field(description="epochs of the device between two changes")
-    by: PositiveFloat = Field(0.1, description="what the rate is multiplied by")
+    by: PositiveFloat = Field(default=0.1, description="what the rate is multiplied by")
 
     def factor(self, epochs: int) -> float:
         """Return `by ** floor(epochs / every)`."""
@@ -62,7 +63,7 @@ class Cosine(Settings):
 
     kind: Literal["cosine"] = "cosine"
     epochs: PositiveInt = Field(description="epochs of the device until the lowest rate, which then stays")
-    final: float = Field(0.0, ge=0, le=1, description="lowest rate, as a share of the first")
+    final: float = Field(default=0.0, ge=0, le=1, description="lowest rate, as a share of the first")
 
     def factor(self, epochs: int) -> float:
         """Return `final + (1 - final) (1 + cos(pi e / epochs)) / 2`, e at most `epochs`."""
@@ -88,18 +89,20 @@ class TrainSettings(Settings):
     """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
 
     learning_rate: PositiveFloat = 0.05
-    batch_size: PositiveInt = Field(10, description="samples per step; the last batch of an epoch may be shorter")
-    momentum: float = Field(0.0, ge=0, lt=1)
-    nesterov: bool = Field(False, description="Nesterov's momentum; needs momentum > 0")
-    weight_decay: float = Field(0.0, ge=0, description="adds this times the parameters to the gradient")
-    clip: PositiveFloat | None = Field(None, description="largest norm of a device's gradient over all layers")
+    batch_size: PositiveInt = Field(default=10, description="samples per step; an epoch's last batch may be shorter")
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum > 0")
+    weight_decay: float = Field(default=0.0, ge=0, description="adds this times the parameters to the gradient")
+    clip: PositiveFloat | None = Field(default=None, description="largest norm of a device's gradient over all layers")
     schedule: AnySchedule = Field(
-        Constant(), description="learning rate over the epochs that the device itself has completed"
+        default=Constant(), description="learning rate over the epochs that the device itself has completed"
     )
     momentum_across_rounds: Literal["reset", "keep"] = Field(
-        "reset", description="what happens to a device's momentum between two calls of train"
+        default="reset", description="what happens to a device's momentum between two calls of train"
     )
-    accelerator: Literal["cpu", "cuda", "auto"] = Field("cpu", description="where to compute; auto: a GPU if present")
+    accelerator: Literal["cpu", "cuda", "auto"] = Field(
+        default="cpu", description="where to compute; auto: a GPU if present"
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -218,6 +221,7 @@ class Trainer:
             dataset.x_test,
             dataset.y_test,
             self._dtype,
+            min(settings.batch_size, max(map(len, parts))),
         )
         self.n_params = self._engine.n_params
         self.layers = self._engine.layers
@@ -239,13 +243,15 @@ class Trainer:
         self.evaluation_seconds = 0.0
 
     def _check_outputs(self) -> None:
-        w = np.zeros(self.n_params, self._dtype)
+        """Try the model on two samples, so that one that doesn't fit the data fails here."""
         try:
-            accuracy, _ = self._engine.evaluate([w], np.arange(1))
+            shape = self._engine.output_shape()
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            text = f"fails on samples of shape {self._shape} with {self._n_classes} classes: {error}"
+            text = f"fails on samples of shape {self._shape}: {type(error).__name__}: {error}"
             raise ScenarioError("model", [Problem("model.kind", text, self._model.kind)]) from error
-        assert accuracy.shape == (1,)
+        if shape != (2, self._n_classes):
+            text = f"must give {self._n_classes} logits for a sample; it gave shape {shape} for two"
+            raise ScenarioError("model", [Problem("model.kind", text, self._model.kind)])
 
     def n_samples(self, device: int) -> int:
         """Return how many training samples the device holds."""
