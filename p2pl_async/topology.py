@@ -7,12 +7,13 @@ neighbors in ascending order, whatever order they were made in.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, StrictBool
 
 from p2pl_async.settings import OneOf, Settings, kind_of
 from p2pl_async.units import Probability
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     import networkx as nx  # slow to import; `p2pl check` does without
     import numpy as np
 
+Count = Annotated[int, Field(strict=True, ge=1)]
+
 _DRAWS = 100  # random graphs that `connected` tries before it gives up
 
 
 class TopologySettings(Settings):
     """Base of every topology. A kind defines `make`, and `check` if it can't have any count."""
 
-    def check(self, n: int) -> str | None:
-        """Return why `n` devices can't have this topology and what to do, or None if they can."""
-        return None
+    def check(self, n: int) -> list[str]:
+        """Return why `n` devices can't have this topology and what to do; nothing if they can."""
+        return []
 
     def build(self, n: int, random: np.random.Generator) -> nx.DiGraph[int]:
         """Return the graph of `n` devices.
@@ -47,9 +50,9 @@ class TopologySettings(Settings):
         """
         import networkx as nx
 
-        problem = self.check(n)
-        if problem is not None:
-            raise ValueError(problem)
+        wrong = self.check(n)
+        if wrong:
+            raise ValueError("; ".join(wrong))
         made = self.make(n, random)
         graph: nx.DiGraph[int] = nx.DiGraph()
         graph.add_nodes_from((k, dict(made.nodes[k])) for k in range(n))
@@ -118,22 +121,26 @@ class Star(TopologySettings):
 
 
 class _Lattice(TopologySettings):
-    rows: PositiveInt | None = None
-    columns: PositiveInt | None = None
+    rows: Count | None = Field(default=None, description="number of rows")
+    columns: Count | None = Field(default=None, description="number of columns")
 
     _least: ClassVar[int]  # fewest rows, and fewest columns, of a lattice that deserves its name
     _wraps: ClassVar[bool]
 
-    def check(self, n: int) -> str | None:
+    def check(self, n: int) -> list[str]:
         if self._shape(n):
-            return None
+            return []
         kind = kind_of(type(self))
         if min(self.rows or self._least, self.columns or self._least) < self._least:
-            return f"a {kind} needs at least {self._least} rows and {self._least} columns"
-        below = next((m for m in range(n - 1, 0, -1) if self._shape(m)), None)
-        above = next((m for m in range(n + 1, 4 * n + 10 * self._least**2) if self._shape(m)), None)
-        fitting = " or ".join(f"{m} ({' x '.join(map(str, self._shape(m) or ()))})" for m in (below, above) if m)
-        return f"a {kind} has rows x columns devices, not {n}; use {fitting}"
+            return [f"a {kind} needs at least {self._least} rows and {self._least} columns"]
+        if self.rows and self.columns:
+            counts = [self.rows * self.columns]
+        else:  # the nearest ones: a multiple of `_least` rows, or of those given, is never far
+            below = (m for m in range(n - 1, 0, -1) if self._shape(m))
+            above = (m for m in itertools.count(n + 1) if self._shape(m))
+            counts = [*itertools.islice(below, 1), *itertools.islice(above, 1)]
+        fitting = " or ".join(f"{m} ({' x '.join(map(str, self._shape(m) or ()))})" for m in counts)
+        return [f"a {kind} has rows x columns devices, not {n}; use {fitting}"]
 
     def _shape(self, n: int) -> tuple[int, int] | None:
         """Return (rows, columns) for `n` devices, as square as can be, or None if nothing fits."""
@@ -182,11 +189,11 @@ class Hypercube(TopologySettings):
 
     kind: Literal["hypercube"] = "hypercube"
 
-    def check(self, n: int) -> str | None:
+    def check(self, n: int) -> list[str]:
         if n & (n - 1) == 0:
-            return None
+            return []
         above = 1 << n.bit_length()
-        return f"a hypercube has a power of two of devices, not {n}; use {above // 2} or {above}"
+        return [f"a hypercube has a power of two of devices, not {n}; use {above // 2} or {above}"]
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         return _graph(n, [(k, k ^ 1 << bit) for k in range(n) for bit in range(n.bit_length() - 1)])
@@ -209,17 +216,15 @@ class RandomRegular(TopologySettings):
     """Random, with the same number of neighbors for everyone."""
 
     kind: Literal["random-regular"] = "random-regular"
-    degree: PositiveInt
+    degree: Count = Field(description="neighbors of each device")
 
-    def check(self, n: int) -> str | None:
+    def check(self, n: int) -> list[str]:
         if self.degree >= n:
-            return f"degree={self.degree} must be below the number of devices, {n}"
+            return [f"degree={self.degree} must be below the number of devices, {n}"]
         if n * self.degree % 2:
-            return (
-                f"degree={self.degree} with {n} devices gives half a link; "
-                f"use degree={self.degree + 1 if self.degree + 1 < n else self.degree - 1}, or {n + 1} devices"
-            )
-        return None
+            even = self.degree + 1  # still below n, which is odd too
+            return [f"degree={self.degree} with {n} devices gives half a link; use degree={even}, or {n + 1} devices"]
+        return []
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
@@ -231,8 +236,8 @@ class ErdosRenyi(TopologySettings):
     """Random: each link exists with probability p; with `directed`, each direction on its own."""
 
     kind: Literal["erdos-renyi"] = "erdos-renyi"
-    p: Probability
-    directed: bool = False
+    p: Probability = Field(description="probability of each link")
+    directed: StrictBool = Field(default=False, description="the two directions exist independently")
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
@@ -244,15 +249,15 @@ class WattsStrogatz(TopologySettings):
     """Small world: a ring with some near neighbors, of whose links a share is rewired at random."""
 
     kind: Literal["watts-strogatz"] = "watts-strogatz"
-    neighbors: PositiveInt
-    rewire: Probability
+    neighbors: Count = Field(description="neighbors of each device before rewiring; even")
+    rewire: Probability = Field(description="share of links that are rewired")
 
-    def check(self, n: int) -> str | None:
+    def check(self, n: int) -> list[str]:
         if self.neighbors % 2:
-            return f"neighbors={self.neighbors} must be even, half of them on each side; use {self.neighbors + 1}"
+            return [f"neighbors={self.neighbors} must be even, half of them on each side; use {self.neighbors + 1}"]
         if self.neighbors >= n:
-            return f"neighbors={self.neighbors} must be below the number of devices, {n}"
-        return None
+            return [f"neighbors={self.neighbors} must be below the number of devices, {n}"]
+        return []
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
@@ -264,10 +269,10 @@ class BarabasiAlbert(TopologySettings):
     """A few hubs and many leaves: each new device attaches to some, to well-linked ones more likely."""
 
     kind: Literal["barabasi-albert"] = "barabasi-albert"
-    attach: PositiveInt
+    attach: Count = Field(description="links that each new device makes")
 
-    def check(self, n: int) -> str | None:
-        return f"attach={self.attach} must be below the number of devices, {n}" if self.attach >= n else None
+    def check(self, n: int) -> list[str]:
+        return [f"attach={self.attach} must be below the number of devices, {n}"] if self.attach >= n else []
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
@@ -282,8 +287,8 @@ class RandomGeometric(TopologySettings):
     """
 
     kind: Literal["random-geometric"] = "random-geometric"
-    radius: PositiveFloat
-    connected: bool = True
+    radius: Annotated[float, Field(gt=0)] = Field(description="longest link; the square has side 1")
+    connected: StrictBool = Field(default=True, description="draw again until nobody is cut off")
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
@@ -312,17 +317,17 @@ class FromFile(TopologySettings):
     """
 
     kind: Literal["file"] = "file"
-    path: Path
-    directed: bool | None = None
+    path: Path = Field(description="the file")
+    directed: StrictBool | None = Field(default=None, description="each line of a list is one direction only")
 
-    def check(self, n: int) -> str | None:
+    def check(self, n: int) -> list[str]:
         try:
             self._read(n)
         except OSError as error:
-            return f"can't read {self.path}: {error.strerror or error}"
+            return [f"can't read {self.path}: {error.strerror or error}"]
         except ValueError as error:
-            return str(error)
-        return None
+            return [str(error)]
+        return []
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         edges, directed = self._read(n)
@@ -363,7 +368,7 @@ class FromFile(TopologySettings):
         return edges, graph.is_directed()
 
 
-Topology = Annotated[
+AnyTopology = Annotated[
     TopologySettings,
     OneOf(
         "topology", Complete, Ring, DirectedRing, PathGraph, Star, Grid, Torus, Hypercube, Exponential, RandomRegular,

@@ -19,8 +19,8 @@ class Arq(Settings):
     acknowledgment to come or to stay away. Acknowledgments themselves are never lost.
     """
 
-    retries: Annotated[int, Field(ge=0, le=100)]
-    turnaround: Seconds = 0.0
+    retries: Annotated[int, Field(strict=True, ge=0, le=100, description="most repetitions of one packet")]
+    turnaround: Seconds = Field(default=0.0, description="from the end of a transmission to the start of the next")
 
 
 def stop_and_wait(lost: NDArray[np.bool_], fragments: int, tries: int) -> tuple[int, int] | None:

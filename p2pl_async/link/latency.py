@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from p2pl_async.link.shorthand import number_or_kind
 from p2pl_async.randomness import draws
-from p2pl_async.settings import OneOf, Settings
+from p2pl_async.settings import OneOf, Settings, mistake
 from p2pl_async.units import PositiveSeconds, Seconds, show_seconds
 
 Floats = NDArray[np.float64]
@@ -27,11 +28,6 @@ _FARTHEST_CUT = 8.0  # standard deviations; beyond, what a cut leaves of a norma
 
 class Latency(Settings):
     """Base of every latency."""
-
-    @property
-    def lower_bound(self) -> float:
-        """No message takes less than this, in seconds."""
-        raise NotImplementedError
 
     def quantiles(self, shares: Floats) -> Floats:
         """Return the latency that a share of all messages stays below.
@@ -53,11 +49,7 @@ class Constant(Latency):
     """Every message takes the same time."""
 
     kind: Literal["constant"] = "constant"
-    mean: Seconds = 0.0
-
-    @property
-    def lower_bound(self) -> float:
-        return self.mean
+    mean: Seconds = Field(default=0.0, description="the latency")
 
     def quantiles(self, shares: Floats) -> Floats:
         return np.full(shares.shape, self.mean)
@@ -70,18 +62,14 @@ class Uniform(Latency):
     """Any time between two limits, all equally likely."""
 
     kind: Literal["uniform"] = "uniform"
-    low: Seconds
-    high: Seconds
+    low: Seconds = Field(description="the shortest latency")
+    high: Seconds = Field(description="the longest latency")
 
     @model_validator(mode="after")
     def _check(self) -> Uniform:
         if self.low > self.high:
-            raise ValueError(f"low ({show_seconds(self.low)}) must not be above high ({show_seconds(self.high)})")
+            raise mistake(f"low, {show_seconds(self.low)}, must not be above high, {show_seconds(self.high)}")
         return self
-
-    @property
-    def lower_bound(self) -> float:
-        return self.low
 
     def quantiles(self, shares: Floats) -> Floats:
         return np.minimum(self.low + (self.high - self.low) * shares, self.high)
@@ -91,19 +79,15 @@ class Normal(Latency):
     """Bell-shaped; `mean` and `sd` are those before what lies below `least` is cut off."""
 
     kind: Literal["normal"] = "normal"
-    mean: Seconds
-    sd: Seconds
-    least: Seconds = 0.0
+    mean: Seconds = Field(description="mean before the cut")
+    sd: Seconds = Field(description="standard deviation before the cut")
+    least: Seconds = Field(default=0.0, description="where it is cut off; no latency is shorter")
 
     @model_validator(mode="after")
     def _check(self) -> Normal:
         if self.least > self.mean + _FARTHEST_CUT * self.sd:
-            raise ValueError(f"least ({show_seconds(self.least)}) lies above what mean and sd can reach; lower it")
+            raise mistake(f"least, {show_seconds(self.least)}, is above what mean and sd can reach; lower it")
         return self
-
-    @property
-    def lower_bound(self) -> float:
-        return self.least if self.sd else self.mean
 
     def quantiles(self, shares: Floats) -> Floats:
         if self.sd == 0:
@@ -120,12 +104,8 @@ class Lognormal(Latency):
     """Skewed to the right, as measured on most networks; mean and sd of the latency itself."""
 
     kind: Literal["lognormal"] = "lognormal"
-    mean: PositiveSeconds
-    sd: Seconds
-
-    @property
-    def lower_bound(self) -> float:
-        return 0.0 if self.sd else self.mean
+    mean: PositiveSeconds = Field(description="mean of the latency")
+    sd: Seconds = Field(description="standard deviation of the latency")
 
     def quantiles(self, shares: Floats) -> Floats:
         if self.sd == 0:
@@ -137,8 +117,11 @@ class Lognormal(Latency):
         return values
 
 
+_KINDS = (Constant, Uniform, Normal, Lognormal)
+
+
 def _shorthand(value: Any) -> Mapping[str, Any]:
-    return {"kind": "constant", "mean": value}
+    return {"kind": "constant", "mean": number_or_kind(value, "latency", "20 ms", _KINDS)}
 
 
-AnyLatency = Annotated[Latency, OneOf("latency", Constant, Uniform, Normal, Lognormal, shorthand=_shorthand)]
+AnyLatency = Annotated[Latency, OneOf("latency", *_KINDS, shorthand=_shorthand)]

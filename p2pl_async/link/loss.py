@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from p2pl_async.link.shorthand import number_or_kind
 from p2pl_async.link.timeline import Timeline
 from p2pl_async.randomness import stream
 from p2pl_async.settings import OneOf, Settings
@@ -54,7 +56,7 @@ class Bernoulli(LossModel):
     """Each packet is lost with the same probability, independently of all others."""
 
     kind: Literal["bernoulli"] = "bernoulli"
-    p: Probability
+    p: Probability = Field(description="share of packets that are lost")
 
     def process(self, seed: int, src: int, dst: int) -> LossProcess | None:
         return _Coin(self.p) if self.p else None
@@ -84,10 +86,10 @@ class GilbertElliott(LossModel):
     """
 
     kind: Literal["gilbert-elliott"] = "gilbert-elliott"
-    good: PositiveSeconds
-    bad: PositiveSeconds
-    loss_good: Probability = 0.0
-    loss_bad: Probability = 1.0
+    good: PositiveSeconds = Field(description="mean time until the link turns bad")
+    bad: PositiveSeconds = Field(description="mean time until it turns good again")
+    loss_good: Probability = Field(default=0.0, description="share of packets that are lost while good")
+    loss_bad: Probability = Field(default=1.0, description="share of packets that are lost while bad")
 
     def process(self, seed: int, src: int, dst: int) -> LossProcess:
         share = self.bad / (self.good + self.bad)
@@ -114,8 +116,11 @@ class _Bursts:
         return lost * (bad.astype(np.int8) + np.int8(1))
 
 
+_KINDS = (NoLoss, Bernoulli, GilbertElliott)
+
+
 def _shorthand(value: Any) -> Mapping[str, Any]:
-    return {"kind": "bernoulli", "p": value}
+    return {"kind": "bernoulli", "p": number_or_kind(value, "loss", "5 %", _KINDS)}
 
 
-AnyLoss = Annotated[LossModel, OneOf("loss", NoLoss, Bernoulli, GilbertElliott, shorthand=_shorthand)]
+AnyLoss = Annotated[LossModel, OneOf("loss", *_KINDS, shorthand=_shorthand)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field, StrictBool
 
 from p2pl_async.link.timeline import Timeline, geometric_scale
 from p2pl_async.randomness import stream
@@ -40,9 +41,9 @@ class OnOff(Outage):
     """
 
     kind: Literal["on-off"] = "on-off"
-    up: PositiveSeconds
-    down: PositiveSeconds
-    shared: bool = False
+    up: PositiveSeconds = Field(description="mean time until the link goes down")
+    down: PositiveSeconds = Field(description="mean time until it comes up again")
+    shared: StrictBool = Field(default=False, description="both directions are down at the same times")
 
     def process(self, seed: int, src: int, dst: int) -> Timeline:
         share = self.down / (self.up + self.down)
@@ -56,9 +57,9 @@ class Slotted(Outage):
     """
 
     kind: Literal["slotted"] = "slotted"
-    p: Probability
-    slot: PositiveSeconds
-    shared: bool = False
+    p: Probability = Field(description="share of slots in which the link is down")
+    slot: PositiveSeconds = Field(description="length of a slot")
+    shared: StrictBool = Field(default=False, description="both directions are down in the same slots")
 
     def process(self, seed: int, src: int, dst: int) -> Timeline:
         scales = geometric_scale(self.p), geometric_scale(1.0 - self.p)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Annotated
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from p2pl_async.settings import Settings
+from p2pl_async.settings import Settings, mistake
 from p2pl_async.units import PositiveBytes
 
 
@@ -17,13 +18,13 @@ class Queue(Settings):
     headers. A message is taken whole or not at all.
     """
 
-    messages: PositiveInt | None = None
-    size: PositiveBytes | None = None
+    messages: Annotated[int, Field(strict=True, ge=1)] | None = Field(default=None, description="most messages held")
+    size: PositiveBytes | None = Field(default=None, description="most bytes held")
 
     @model_validator(mode="after")
     def _check(self) -> Queue:
         if self.messages is None and self.size is None:
-            raise ValueError('a queue needs a limit: messages = 16, size = "2 MB", or both')
+            raise mistake('needs a limit: messages = 16, size = "2 MB", or both')
         return self
 
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer, model_validator
+from pydantic import Field, model_validator
 
 from p2pl_async.link.arq import Arq
 from p2pl_async.link.latency import AnyLatency, Constant
 from p2pl_async.link.loss import AnyLoss, NoLoss
 from p2pl_async.link.outage import AnyOutage, NoOutage
 from p2pl_async.link.queue import Queue
-from p2pl_async.settings import Settings
+from p2pl_async.settings import Settings, mistake, word
 from p2pl_async.units import BitsPerSecond, Bytes, PositiveBytes, Probability
-
-
-def _off(word: str) -> tuple[BeforeValidator, WrapSerializer]:
-    """Return the metadata of an optional value that a scenario switches off with a word."""
-
-    def write(value: Any, handler: SerializerFunctionWrapHandler) -> Any:
-        return word if value is None else handler(value)
-
-    return BeforeValidator(lambda value: None if value == word else value), WrapSerializer(write)
 
 
 class LinkSettings(Settings):
@@ -31,23 +22,33 @@ class LinkSettings(Settings):
     the default has.
     """
 
-    latency: AnyLatency = Constant()
-    loss: AnyLoss = NoLoss()
-    rate: Annotated[BitsPerSecond | None, *_off("unlimited")] = None
-    queue: Annotated[Queue | None, *_off("unlimited")] = None
-    mtu: Annotated[PositiveBytes | None, *_off("unlimited")] = None
-    header: Bytes = 0
-    arq: Annotated[Arq | None, *_off("none")] = None
-    outage: AnyOutage = NoOutage()
-    order: Literal["fifo", "free"] = "fifo"
-    duplicate: Probability = 0.0
+    latency: AnyLatency = Field(
+        default=Constant(), description="how long a message travels once it has left the sender"
+    )
+    loss: AnyLoss = Field(default=NoLoss(), description="which packets don't arrive")
+    rate: Annotated[BitsPerSecond | None, *word("unlimited")] = Field(
+        default=None, description="bits per second; messages leave one after another"
+    )
+    queue: Annotated[Queue | None, *word("unlimited")] = Field(
+        default=None, description="how much may wait for the transmitter; what doesn't fit is lost"
+    )
+    mtu: Annotated[PositiveBytes | None, *word("unlimited")] = Field(
+        default=None, description="most bytes of a packet, header included; longer messages are sent in fragments"
+    )
+    header: Bytes = Field(default=0, description="bytes that each packet has on top of its content")
+    arq: Annotated[Arq | None, *word("none")] = Field(
+        default=None, description="retries of lost packets by the link itself"
+    )
+    outage: AnyOutage = Field(default=NoOutage(), description="when the link is down altogether")
+    order: Literal["fifo", "free"] = Field(
+        default="fifo", description='"free": a message may overtake those sent before it on this link'
+    )
+    duplicate: Probability = Field(default=0.0, description="probability that a message that arrives does so twice")
 
     @model_validator(mode="after")
     def _check(self) -> LinkSettings:
         if self.queue is not None and self.rate is None:
-            raise ValueError('queue needs a rate; without one nothing ever waits. Add rate = "2 Mbit/s"')
+            raise mistake('queue needs a rate, for without one nothing waits; add rate = "2 Mbit/s"')
         if self.mtu is not None and self.header >= self.mtu:
-            raise ValueError(
-                f"header ({self.header} B) must be smaller than mtu ({self.mtu} B), which counts header and content"
-            )
+            raise mistake(f"header, {self.header} B, must be smaller than mtu, {self.mtu} B, which includes it")
         return self
