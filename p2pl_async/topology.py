@@ -403,16 +403,16 @@ def problems(graph: nx.DiGraph[int]) -> list[str]:
         return []
     core = max(groups, key=lambda group: (len(group), -min(group)))
     some = min(core)
-    inside = f"the other {len(core)} devices" if len(core) > 1 else f"device {some}"
+    rest = f"the other {len(core)} devices" if len(core) > 1 else f"device {some}"
     hears = nx.descendants(graph, some) | core
     heard = nx.ancestors(graph, some) | core
     everyone = set(graph)
     found = [
-        (everyone - hears - heard, f"cut off from {inside} in both directions"),
-        (heard - hears, f"cut off from what {inside} say: no way leads there"),
-        (hears - heard, f"not heard by {inside}: no way leads back"),
+        (everyone - hears - heard, "is", "are", f"cut off from {rest} in both directions"),
+        (heard - hears, "hears", "hear", f"nothing from {rest}: no way leads there"),
+        (hears - heard, "is", "are", f"not heard by {rest}: no way leads back"),
     ]
-    return [f"{_name(devices)} {'is' if len(devices) == 1 else 'are'} {what}" for devices, what in found if devices]
+    return [f"{_name(who)} {one if len(who) == 1 else many} {what}" for who, one, many, what in found if who]
 
 
 def _name(devices: Collection[int], most: int = 10) -> str:

@@ -143,7 +143,7 @@ def test_a_burst_takes_fragments_that_follow_each_other() -> None:
     weather = Timeline(stream(1, "burst", 0, 1), (2.0, 0.5), 0.2)
     for i in range(20):
         verdict = made.judge(10_000, 10.0 * i)
-        starts = 10.0 * i + 0.1 * np.arange(100)
+        starts = 10.0 * i + 0.1 * np.arange(100.0)
         assert verdict.packets_lost == np.count_nonzero(weather.states(starts))
 
 
@@ -188,7 +188,7 @@ def test_retried_fragments_are_the_same_as_one_packet_at_a_time(
     fragments: int, short: int, retries: int, good: float, bad: float, loss_bad: float, turnaround: float
 ) -> None:
     size = 100 * fragments + 1 + short  # at least two fragments
-    table = {
+    table: dict[str, Any] = {
         "rate": "8 kbit/s", "mtu": "100 B", "arq": {"retries": retries, "turnaround": f"{turnaround} s"},
         "loss": {"kind": "gilbert-elliott", "good": f"{good} s", "bad": f"{bad} s", "loss_bad": loss_bad},
     }  # fmt: skip
@@ -270,7 +270,7 @@ def test_an_outage_takes_the_fragments_that_it_touches() -> None:
     down = Timeline(stream(1, "outage", 0, 1), (3.0, 1.0), 0.25)
     for i in range(20):
         verdict = made.judge(10_050, 20.0 * i)
-        starts = 20.0 * i + 0.1 * np.arange(101)
+        starts = 20.0 * i + 0.1 * np.arange(101.0)
         ends = np.append(starts[:-1] + 0.1, starts[-1] + 0.05)
         assert verdict.packets_lost == np.count_nonzero(down.touched(starts, ends))
         assert verdict.cause == ("outage" if verdict.packets_lost else "")
@@ -304,7 +304,7 @@ def test_duplicates_arrive_again_and_later() -> None:
     verdicts = send(link(latency=LOGNORMAL, duplicate="20 %"), [1] * 10_000, 1.0)
     copies = [verdict.copy - verdict.arrival for verdict in verdicts if verdict.copy < math.inf]
     assert len(copies) / 10_000 == pytest.approx(0.2, abs=5 * 0.4 / 100)
-    assert min(copies) == 0  # the copy was the faster one: both arrive when the slower does, or it would be the first
+    assert min(copies) == 0  # a copy that would be faster comes with the first
     assert max(copies) > 0.01
 
 
@@ -321,7 +321,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def delays(table: dict[str, Any]) -> list[float]:
-    """Return latencies and copies' latencies alone, message by message; nan where one is lost."""
+    """Return the delay of each message, nan where it is lost."""
     made = link(**{"order": "free", **table})
     found = []
     for i in range(300):
@@ -349,7 +349,7 @@ def test_other_parameters_change_no_latency(change: dict[str, Any]) -> None:
 
 
 def test_a_refused_message_takes_its_draws_all_the_same() -> None:
-    def lost(**table: Any) -> list[tuple[str, float]]:
+    def lost(**table: Any) -> list[str]:
         verdicts = send(
             link(rate="8 kbit/s", loss="30 %", mtu="500 B", latency=LOGNORMAL, **table), [200, 900] * 100, 0.5
         )

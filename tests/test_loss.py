@@ -23,7 +23,7 @@ def process(table: Any, seed: int = 1, src: int = 0, dst: int = 1) -> LossProces
 
 
 def fates(table: Any, every: float, n: int = N, seed: int = 1) -> Any:
-    return process(table, seed).fates(stream(seed, "loss").random(n), np.arange(n) * every)
+    return process(table, seed).fates(stream(seed, "loss").random(n), np.arange(n, dtype=float) * every)
 
 
 def runs(lost: Any) -> Any:
@@ -75,7 +75,7 @@ def test_both_states_can_lose_some_packets_and_the_cause_tells_them_apart() -> N
 
 @pytest.mark.parametrize("table", ["30 %", BURSTY, {**BURSTY, "loss_good": "10 %", "loss_bad": "60 %"}])
 def test_one_by_one_and_in_vectors_give_the_same_fates(table: Any) -> None:
-    uniforms, times = stream(1, "loss").random(500), np.arange(500) * 0.11
+    uniforms, times = stream(1, "loss").random(500), np.arange(500.0) * 0.11
     together = [CAUSES[code] for code in process(table).fates(uniforms, times)]
     alone = process(table)
     assert [alone.fate(u, at) for u, at in zip(uniforms.tolist(), times.tolist(), strict=True)] == together
@@ -88,7 +88,7 @@ def test_a_larger_probability_loses_the_same_packets_and_more() -> None:
 
 
 def test_links_have_bursts_of_their_own() -> None:
-    times = np.arange(500) * 0.5
+    times = np.arange(500.0) * 0.5
     weather = {
         (src, dst): process(BURSTY, 1, src, dst).fates(np.zeros(500), times).tolist()
         for src, dst in ((0, 1), (1, 0), (0, 2))

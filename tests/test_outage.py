@@ -14,7 +14,7 @@ ON_OFF = {"kind": "on-off", "up": "3 s", "down": "1 s"}
 SLOTTED = {"kind": "slotted", "p": "30 %", "slot": "500 ms"}
 
 ANY: TypeAdapter[Outage] = TypeAdapter(AnyOutage)
-TIMES = np.arange(20_000) * 10.0
+TIMES = np.arange(0.0, 200_000.0, 10.0)
 
 
 def process(table: Any, src: int = 0, dst: int = 1) -> Timeline:
