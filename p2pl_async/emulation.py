@@ -96,6 +96,8 @@ class Emulation:
             if group.subgroup(KeyboardInterrupt):
                 raise KeyboardInterrupt from group
             raise
+        finally:
+            self.trace.flush()
 
     async def _main(self, protocol: Protocol) -> None:
         failure: Exception | None = None

@@ -67,7 +67,7 @@ class Trace:
         recent = self._recent
         recent.append(record)
         if len(recent) >= _FLUSH and recent[-1][0] > recent[0][0]:
-            self._flush(before=record[0])
+            self.flush(before=record[0])
 
     @property
     def n_lost(self) -> int:
@@ -76,11 +76,11 @@ class Trace:
 
     def digest(self) -> str:
         """Return the digest of everything recorded, as 64 hexadecimal digits."""
-        self._flush(before=math.inf)
+        self.flush()
         return self._hash.hexdigest()
 
-    def _flush(self, before: float) -> None:
-        """Hash and hand on the records of instants that are over."""
+    def flush(self, before: float = math.inf) -> None:
+        """Hash and hand on the records of instants that are over: those earlier than `before`."""
         done = [record for record in self._recent if record[0] < before]
         self._recent = self._recent[len(done) :]
         done.sort()

@@ -1,0 +1,127 @@
+"""Small worlds for testing a protocol: ours, or one of your own.
+
+    emulation = emulate(Gossip(), ring(5), link={"loss": "20 %"}, until=60)
+    values = [device.params for device in emulation.devices]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from p2pl_async.device import Learner
+from p2pl_async.emulation import Emulation
+from p2pl_async.link import Link, LinkSettings
+from p2pl_async.messages import DeviceId, Vector
+from p2pl_async.protocols.base import Protocol
+from p2pl_async.trace import Record
+
+Neighbors = Sequence[Sequence[DeviceId]]
+
+
+def complete(n: int) -> list[list[DeviceId]]:
+    """Return the out-neighbors of n devices that all hear each other."""
+    return [[j for j in range(n) if j != k] for k in range(n)]
+
+
+def ring(n: int) -> list[list[DeviceId]]:
+    """Return the out-neighbors of a ring of n devices."""
+    return [sorted({(k - 1) % n, (k + 1) % n} - {k}) for k in range(n)]
+
+
+def emulate(
+    protocol: Protocol,
+    out_neighbors: Neighbors,
+    *,
+    link: LinkSettings | Mapping[str, Any] | Callable[[DeviceId, DeviceId], LinkSettings] | None = None,
+    seed: int = 0,
+    learner: Learner | None = None,
+    rounds: int | None = None,
+    starts: Sequence[float] | None = None,
+    until: float | None = None,
+    record: Callable[[DeviceId, str, float], object] | None = None,
+    sink: Callable[[Record], object] | None = None,
+) -> Emulation:
+    """Run a protocol on a few devices and return them as they are at the end.
+
+    Args:
+        protocol: what every device runs.
+        out_neighbors: for each device, who can hear it.
+        link: what all links do: settings, a table as in a scenario, or (src, dst) -> settings;
+            perfect by default.
+        seed: of links and devices.
+        learner: what devices train with; see `FixedLearner`.
+        rounds: how many rounds each device does.
+        starts: when each device begins, in virtual seconds.
+        until: when the run is cut off, in virtual seconds.
+        record: takes (device, metric, value) of what the protocol measures.
+        sink: takes the network's records.
+
+    Raises:
+        DeviceFailed: if the protocol raises.
+        Deadlock: if every device waits and nothing is left to happen.
+    """
+    if callable(link):
+        settings_of = link
+    else:
+        settings = link if isinstance(link, LinkSettings) else LinkSettings.model_validate(dict(link or {}))
+
+        def settings_of(src: DeviceId, dst: DeviceId) -> LinkSettings:
+            return settings
+
+    emulation = Emulation(
+        out_neighbors,
+        lambda src, dst: Link(src, dst, settings_of(src, dst), seed),
+        seed,
+        learner=learner,
+        rounds=rounds,
+        starts=starts,
+        record=record,
+        sink=sink,
+    )
+    emulation.run(protocol, until=until)
+    return emulation
+
+
+class FixedLearner:
+    """A learner without data: devices start from given parameters, training is a plain function.
+
+    Args:
+        params: the initial parameters of each device.
+        seconds: virtual time that one training takes, for all or for each device.
+        step: (device, w) -> new w; by default training changes nothing.
+        n_samples: sample counts that devices tell; all 1 by default.
+    """
+
+    def __init__(
+        self,
+        params: Sequence[Vector],
+        *,
+        seconds: float | Sequence[float] = 1.0,
+        step: Callable[[DeviceId, Vector], Vector] = lambda _, w: w,
+        n_samples: Sequence[int] | None = None,
+    ) -> None:
+        self._params = params
+        self._seconds = [seconds] * len(params) if isinstance(seconds, int | float) else seconds
+        self._step = step
+        self._n_samples = [1] * len(params) if n_samples is None else n_samples
+
+    def n_samples(self, device: DeviceId) -> int:
+        """Return the sample count that was given."""
+        return self._n_samples[device]
+
+    def layers(self) -> tuple[slice, ...]:
+        """Return two halves, as if the model had two parameter tensors."""
+        size = self._params[0].size
+        return (slice(0, size // 2), slice(size // 2, size))
+
+    def initial_params(self, device: DeviceId) -> Vector:
+        """Return the parameters that were given."""
+        return self._params[device]
+
+    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
+        """Return `step(device, w)`, later."""
+        await trio.sleep(self._seconds[device])
+        return self._step(device, w)

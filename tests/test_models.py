@@ -1,0 +1,156 @@
+"""Models: their shapes, and how their parameters start."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from p2pl_async.errors import ScenarioError
+from p2pl_async.learning.models import AnyModel, LeNet, Mlp, Model, Softmax
+
+ADAPTER: TypeAdapter[Model] = TypeAdapter(AnyModel)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 6, 5)])
+@pytest.mark.parametrize("shape", [(9,), (3, 3), (1, 3, 3)])
+def test_an_mlp_has_the_layers_asked_for(hidden: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    module = Mlp(hidden=hidden).build(shape, 4)
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    assert [layer.out_features for layer in linear] == [*hidden, 4]
+    assert sum(isinstance(layer, nn.ReLU) for layer in module.modules()) == len(hidden)
+    assert module(torch.zeros(2, *shape)).shape == (2, 4)
+
+
+def test_the_paper_s_perceptron_has_199210_parameters() -> None:
+    assert count(Mlp(hidden=(200, 200)).build((28, 28), 10)) == 199_210
+
+
+def test_an_mlp_takes_tanh() -> None:
+    module = Mlp(hidden=(5,), activation="tanh").build((9,), 4)
+    assert sum(isinstance(layer, nn.Tanh) for layer in module.modules()) == 1
+    assert not any(isinstance(layer, nn.ReLU) for layer in module.modules())
+
+
+def test_softmax_regression_is_one_linear_layer() -> None:
+    assert count(Softmax().build((8, 8), 10)) == 650
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (28, 28), (1, 28, 28), (3, 9, 7)])
+def test_lenet_takes_images(shape: tuple[int, ...]) -> None:
+    assert LeNet().build(shape, 10)(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("shape", [(64,), (3, 3), (1, 1, 28, 28)])
+def test_lenet_takes_nothing_else(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ScenarioError, match=r'images of at least 4 x 4 pixels.*use kind = "mlp"'):
+        LeNet().build(shape, 10)
+
+
+@pytest.mark.parametrize(("init", "variance"), [("he", 2 / 400), ("xavier", 2 / (400 + 300))])
+def test_weights_start_with_the_variance_of_their_init(init: Literal["he", "xavier"], variance: float) -> None:
+    module = Mlp(hidden=(300,), init=init).module((400,), 10, 1)
+    weight, bias = list(module.parameters())[:2]
+    # 120,000 normal draws: the variance is off by 0.4 % (one sigma).
+    assert weight.var().item() == pytest.approx(variance, rel=0.02)
+    assert not bias.any()
+
+
+def test_the_default_init_is_pytorch_s() -> None:
+    module = Softmax().module((400,), 10, 7)
+    torch.manual_seed(7)
+    expected = nn.Linear(400, 10)
+    assert torch.equal(next(module.parameters()), expected.weight)
+
+
+@pytest.mark.parametrize("init", ["default", "he", "xavier"])
+def test_a_seed_gives_the_same_parameters_whatever_torch_drew_before(init: Any) -> None:
+    ends = []
+    for seed in (1, 1, 2):
+        torch.rand(3)
+        ends.append(nn.utils.parameters_to_vector(Mlp(init=init).module((9,), 4, seed).parameters()))
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("init", ["default", "he", "xavier"])
+def test_the_random_state_of_torch_is_left_alone(init: Any) -> None:
+    state = torch.random.get_rng_state()
+    Mlp(init=init).module((9,), 4, 1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("table", ["softmax", "mlp", "lenet", {"kind": "mlp", "hidden": [3, 2], "activation": "tanh"}])
+def test_a_scenario_chooses_a_model_by_its_kind(table: Any) -> None:
+    model = ADAPTER.validate_python(table)
+    assert ADAPTER.validate_python(model.model_dump(mode="json")) == model
+    assert (type(model).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize(
+    "table", ["mpl", {"kind": "mlp", "hidden": [0]}, {"kind": "mlp", "activation": "gelu"}, {"kind": "lenet", "x": 1}]
+)
+def test_a_wrong_table_is_an_error(table: Any) -> None:
+    with pytest.raises(ValidationError):
+        ADAPTER.validate_python(table)
+
+
+OWN = '''
+import math
+from p2pl_async.learning.models import Model
+
+class Wide(Model):
+    """A model of a user's own."""
+    width: int = 3
+
+    def build(self, shape, n_classes):
+        from torch import nn
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), self.width), nn.GELU(),
+                             nn.Linear(self.width, n_classes))
+'''
+
+
+def test_a_model_of_ones_own_comes_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    model = ADAPTER.validate_python({"kind": f"{file}:Wide", "width": 7, "init": "he"})
+    module = model.module((2, 2), 3, 1)
+    assert count(module) == 4 * 7 + 7 + 7 * 3 + 3
+    assert ADAPTER.validate_python(model.model_dump(mode="json")) == model
+    with pytest.raises(ValidationError, match="wide"):
+        ADAPTER.validate_python({"kind": f"{file}:Wide", "wide": 7})
+
+
+def test_settings_do_not_import_torch_or_sklearn() -> None:
+    modules = ["data", "partition", "models", "trainer"]
+    heavy = ["torch", "sklearn", "scipy", "pandas", "pooch"]
+    code = "import sys; " + "; ".join(f"import p2pl_async.learning.{module}" for module in modules)
+    code += f"; assert not [name for name in {heavy} if name in sys.modules]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_mlp_initialised_with_he_keeps_the_size_of_its_signal() -> None:
+    module = Mlp(hidden=(500, 500), init="he").module((500,), 500, 3)
+    assert isinstance(module, nn.Sequential)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 500))).float()
+    sizes = []
+    for layer in module:
+        x = layer(x)
+        if isinstance(layer, nn.Linear):
+            sizes.append(x.var().item())
+    # The first input is normal and not rectified, so everything after has twice its variance.
+    assert all(a == pytest.approx(b, rel=0.15) for a, b in itertools.pairwise(sizes))
+    assert math.isclose(sizes[0], 2.0, rel_tol=0.1)

@@ -1,0 +1,181 @@
+"""Messages to bytes and back; and bytes that no honest peer would send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from p2pl_async.errors import ProtocolError, RemoteError
+from p2pl_async.messages import Message, Vector
+from p2pl_async.wire import MAX_BYTES, decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Everything(Message, tag="test-everything"):
+    i: int
+    f: float
+    b: bool
+    s: str
+    raw: bytes
+    w: Vector
+    any_array: np.ndarray
+    counts: NDArray[np.int32]
+    ids: tuple[int, ...]
+    maybe: float | None
+
+
+ARRAYS = hnp.arrays(
+    st.sampled_from([np.dtype(code) for code in ("?", "i1", "u2", "<i4", ">i8", "f2", "<f4", ">f8")]),
+    hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
+)
+
+
+@st.composite
+def everything(draw: st.DrawFn) -> Everything:
+    floats = st.floats(allow_nan=False)
+    return Everything(
+        draw(st.integers(-(2**63), 2**64 - 1)),
+        draw(floats),
+        draw(st.booleans()),
+        draw(st.text()),
+        draw(st.binary()),
+        draw(hnp.arrays(np.float32, st.integers(0, 50))),
+        draw(ARRAYS),
+        draw(hnp.arrays(np.int32, st.integers(0, 5))),
+        tuple(draw(st.lists(st.integers(0, 100)))),
+        draw(st.none() | floats),
+    )
+
+
+@given(everything(), st.integers(0, 2**40), st.integers(0, 2**40))
+def test_decoding_gives_back_the_message(message: Everything, sender: int, number: int) -> None:
+    data = encode(message, sender, number)
+    copy = decode(data)
+    assert isinstance(copy, Everything)
+    assert (copy.sender, copy.number) == (sender, number)
+    for name in ("i", "f", "b", "s", "raw", "ids", "maybe"):
+        assert getattr(copy, name) == getattr(message, name)
+    for name in ("w", "any_array", "counts"):
+        sent, got = getattr(message, name), getattr(copy, name)
+        assert got.dtype == sent.dtype.newbyteorder("<")
+        assert got.shape == sent.shape
+        np.testing.assert_array_equal(got, sent)
+        assert not got.flags.writeable
+    assert encode(copy, sender, number) == data
+
+
+@given(st.binary(max_size=200))
+@example(b"")
+@example(msgpack.packb(["params"]))
+@example(msgpack.packb([["unhashable"], 0, 0]))
+@example(msgpack.packb(["test-everything", 0, 0]))
+@example(msgpack.packb(["params", 0, 0, 0, 0, 1, 1, msgpack.ExtType(1, b"")]))
+@example(msgpack.packb(["params", 0, 0, 0, 0, 1, 1, msgpack.ExtType(1, b"\x08" + msgpack.packb(("f4", (2**40,))))]))
+@example(b"\x91" * 5000 + b"\xc0")
+def test_random_bytes_give_only_a_remote_error(data: bytes) -> None:
+    with pytest.raises(RemoteError):
+        decode(data)
+
+
+@given(everything(), st.data())
+def test_damaged_frames_give_a_message_or_a_remote_error(message: Everything, data: st.DataObject) -> None:
+    frame = bytearray(encode(message, 1, 2))
+    for _ in range(data.draw(st.integers(1, 4))):
+        frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(frame)))
+    for damaged in (bytes(frame), bytes(frame[:cut])):
+        try:
+            assert isinstance(decode(damaged), Message)
+        except RemoteError:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (["no-such-tag", 0, 0], "unknown message 'no-such-tag'"),
+        (["test-everything", -1, 0], "sender and number"),
+        (["test-everything", 0, 0, 1], "1 fields, expected 10"),
+        (["global", 0, 0, 1, True, "not an array"], "global.w='not an array' doesn't fit"),
+        (["global", 0, 0, True, True, b""], "global.round=True doesn't fit"),
+    ],
+)
+def test_what_is_wrong_is_said(frame: list[object], text: str) -> None:
+    import p2pl_async.protocols.fedavg  # noqa: F401  # registers "global"
+
+    with pytest.raises(RemoteError, match=text):
+        decode(msgpack.packb(frame))
+
+
+def test_an_oversized_frame_is_refused_unread() -> None:
+    class Long(bytes):
+        def __len__(self) -> int:
+            return MAX_BYTES + 1
+
+    with pytest.raises(RemoteError, match="longer than"):
+        decode(Long(b"\xc0"))
+
+
+def test_an_array_that_lies_about_its_size_is_refused() -> None:
+    head = msgpack.packb(("f4", (10,))).ljust(15, b"\0")
+    frame = msgpack.packb(["global", 0, 0, 1, True, msgpack.ExtType(1, b"\x10" + head + b"\0" * 36)])
+    with pytest.raises(RemoteError, match="in 36 bytes"):
+        decode(frame)
+
+
+def test_objects_never_travel() -> None:
+    head = msgpack.packb(("O", (1,))).ljust(7, b"\0")
+    frame = msgpack.packb(["global", 0, 0, 1, True, msgpack.ExtType(1, b"\x08" + head + b"\0" * 8)])
+    with pytest.raises(RemoteError, match="without dtype"):
+        decode(frame)
+
+
+def test_arrays_are_read_in_place_and_aligned() -> None:
+    w = np.arange(1001, dtype=np.float32)
+    data = encode(Everything(0, 0.0, True, "x", b"", w, w.astype("f8"), w.astype("i4"), (), None), 0, 0)
+    message = decode(data)
+    assert isinstance(message, Everything)
+    assert all(array.flags.aligned for array in (message.w, message.any_array, message.counts))
+    assert len(data) < 4 * 1001 + 8 * 1001 + 4 * 1001 + 200
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"i": 1.5}, r"Everything.i=1.5 doesn't fit"),
+        ({"w": [1.0]}, r"Everything.w=\[1.0\] doesn't fit"),
+        ({"w": np.zeros(3, np.int64)}, "doesn't fit"),
+        ({"i": 2**70}, "can't be encoded"),
+        ({"any_array": np.array([None])}, "can't be encoded"),
+    ],
+)
+def test_a_message_that_cannot_be_sent_is_the_senders_error(change: dict[str, object], text: str) -> None:
+    fields = dict(
+        i=1, f=1.0, b=True, s="", raw=b"", w=np.zeros(2, "f4"), any_array=np.zeros(1), counts=np.zeros(1, "i4"),
+        ids=(), maybe=None,
+    )  # fmt: skip
+    with pytest.raises(ProtocolError, match=text):
+        encode(Everything(**{**fields, **change}), 0, 0)  # type: ignore[arg-type]
+
+
+def test_a_field_of_a_type_that_cannot_travel_is_named() -> None:
+    @dataclass(frozen=True)
+    class Bad(Message, tag="test-bad"):
+        table: dict
+
+    with pytest.raises(ProtocolError, match="Bad.table has type"):
+        encode(Bad({}), 0, 0)
+
+
+def test_two_message_types_cannot_share_a_tag() -> None:
+    with pytest.raises(ProtocolError, match="tag='test-everything' of .* is taken by"):
+
+        class Other(Message, tag="test-everything"):
+            pass
