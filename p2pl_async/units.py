@@ -90,11 +90,15 @@ def _quantity(
             raise PydanticCustomError("quantity", "must be a whole number of {unit}", {"unit": unit})
         return int(number) if whole else number
 
+    def write(number: float) -> str:
+        text = repr(number) if isinstance(number, int) else repr(float(number)).removesuffix(".0")
+        return f"{text} {unit}"
+
     pattern = rf"^\s*{_DECIMAL}\s*({'|'.join(units)})\s*$"  # no unit has a character that a pattern reads otherwise
     schema = {"type": "string", "pattern": pattern, "examples": [example]}
     return (
         BeforeValidator(read),
-        PlainSerializer(lambda number: f"{float(number)!r}".removesuffix(".0") + f" {unit}", return_type=str),
+        PlainSerializer(write, return_type=str),
         WithJsonSchema(schema),
     )
 

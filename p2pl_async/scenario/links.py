@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails
@@ -57,8 +57,8 @@ class LinkTable:
         the scenario extends, or "--set KEY".
         """
         table = without_none(self.settings(src, dst).model_dump(mode="json"))
-        rules = {key: _origin(self._origins, f"link.{key}", "link") for key, _ in leaves(table)}
-        rules = {key: rule for key, rule in rules.items() if rule is not None}
+        found = {key: _origin(self._origins, f"link.{key}", "link") for key, _ in leaves(table)}
+        rules = {key: rule for key, rule in found.items() if rule is not None}
         self._matches.table(self._matches.of(src, dst), rules)
         rows: list[tuple[str, object, str]] = []
         for key, value in leaves(table):

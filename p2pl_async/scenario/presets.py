@@ -40,7 +40,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "loss": {"kind": "bernoulli", "p": "1 %"},
             "arq": {"retries": 15},
         },
-        "Bluetooth Core 5, LE 2M: 11 B of link layer and 7 B of L2CAP and ATT per 244 B; many retries for its unbounded ones",
+        "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B; many retries, as the radio never gives up",
     ),
     "zigbee_154": LinkPreset(
         "802.15.4 at 250 kbit/s: 102 B in a frame, 2 % loss, 3 retries.",

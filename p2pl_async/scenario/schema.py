@@ -19,12 +19,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-
 from pydantic_core import InitErrorDetails
 
-from p2pl_async.learning.data import AnyDataset, Digits
+from p2pl_async.learning.data import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
-from p2pl_async.learning.partition import AnyPartition, Iid
 from p2pl_async.learning.trainer import TrainSettings
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols import AnyProtocol
@@ -45,10 +43,10 @@ class Compute(Settings):
     mean 1. Exactly one of `per_epoch` and `per_sample` is given.
     """
 
-    per_epoch: PositiveSeconds | None = Field(None, description="time of one pass over the device's own data")
-    per_sample: PositiveSeconds | None = Field(None, description="time of one training sample")
-    spread: Sigma = Field(0.0, description="sigma of the lognormal factor of each device")
-    jitter: Sigma = Field(0.0, description="sigma of the lognormal factor of each training")
+    per_epoch: PositiveSeconds | None = Field(default=None, description="time of one pass over the device's own data")
+    per_sample: PositiveSeconds | None = Field(default=None, description="time of one training sample")
+    spread: Sigma = Field(default=0.0, description="sigma of the lognormal factor of each device")
+    jitter: Sigma = Field(default=0.0, description="sigma of the lognormal factor of each training")
 
     @model_validator(mode="after")
     def _check(self) -> Compute:
@@ -89,8 +87,8 @@ class GroupCompute(Settings):
 class Start(Settings):
     """When a device begins: at one instant, or at one drawn uniformly between 0 and a latest."""
 
-    at: Seconds | None = Field(None, description="the instant")
-    uniform: PositiveSeconds | None = Field(None, description="the latest instant; drawn for each device")
+    at: Seconds | None = Field(default=None, description="the instant")
+    uniform: PositiveSeconds | None = Field(default=None, description="the latest instant; drawn for each device")
 
     @model_validator(mode="after")
     def _check(self) -> Start:
@@ -118,9 +116,9 @@ class DeviceSettings(Settings):
     """The `[devices]` table: how many there are, how fast they compute and when they begin."""
 
     count: Count = Field(description="number of devices; their ids are 0 to count - 1")
-    compute: Annotated[Compute, Short("per_epoch")] = Compute(per_epoch="1 s")  # type: ignore[arg-type]
-    start: Annotated[Start, Short("at")] = Start(at="0 s")  # type: ignore[arg-type]
-    group: dict[str, Group] = Field({}, description="named groups; links can select them too")
+    compute: Annotated[Compute, Short("per_epoch")] = Compute.model_validate({"per_epoch": "1 s"})
+    start: Annotated[Start, Short("at")] = Start.model_validate({"at": "0 s"})
+    group: dict[str, Group] = Field(default={}, description="named groups; links can select them too")
 
     @model_validator(mode="after")
     def _check(self) -> DeviceSettings:
@@ -170,9 +168,9 @@ class LinkOverride(Settings):
     model_config = ConfigDict(extra="allow")  # the keys of [link], checked below
     partial: ClassVar[type[Settings]] = LinkSettings
 
-    src: Selector = Field("*", alias="from", description="the sending devices")
-    dst: Selector = Field("*", alias="to", description="the receiving devices")
-    both: StrictBool = Field(False, description="also the links back")
+    src: Selector = Field(default="*", alias="from", description="the sending devices")
+    dst: Selector = Field(default="*", alias="to", description="the receiving devices")
+    both: StrictBool = Field(default=False, description="also the links back")
 
     @model_validator(mode="before")
     @classmethod
@@ -212,28 +210,21 @@ class LinkTableSettings(LinkSettings):
     override: tuple[LinkOverride, ...] = ()
 
 
-class DataSettings(Settings):
-    """The `[data]` table: what is learned, and which device has which part of it."""
-
-    dataset: AnyDataset = Digits()
-    partition: AnyPartition = Iid()
-
-
 class Baselines(Settings):
     """The `[baselines]` table: what to compare with, on the same data and devices."""
 
-    local: StrictBool = Field(False, description="every device trains alone")
-    central: StrictBool = Field(False, description="one device trains on all data pooled")
+    local: StrictBool = Field(default=False, description="every device trains alone")
+    central: StrictBool = Field(default=False, description="one device trains on all data pooled")
 
 
 class Evaluate(Settings):
     """The `[evaluate]` table: how often models are tested while running; at the end they always are."""
 
     every: Annotated[PositiveSeconds | None, *word("auto")] = Field(
-        None, description='virtual time between two evaluations; "auto" chooses it'
+        default=None, description='virtual time between two evaluations; "auto" chooses it'
     )
     samples: Annotated[int, Field(strict=True, ge=0)] = Field(
-        500, description="test samples used while running, the same ones each time; 0: all"
+        default=500, description="test samples used while running, the same ones each time; 0: all"
     )
 
 
@@ -253,9 +244,11 @@ class Target(Settings):
 class Stop(Settings):
     """The `[stop]` table: the run ends with whichever comes first."""
 
-    virtual_time: PositiveSeconds | None = Field(None, description="the clock shows this")
-    rounds: Count | None = Field(None, description="every device has finished this many rounds")
-    accuracy: Annotated[Target, Short("every_device")] | None = Field(None, description="an evaluation reaches this")
+    virtual_time: PositiveSeconds | None = Field(default=None, description="the clock shows this")
+    rounds: Count | None = Field(default=None, description="every device has finished this many rounds")
+    accuracy: Annotated[Target, Short("every_device")] | None = Field(
+        default=None, description="an evaluation reaches this"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Stop:
@@ -279,7 +272,7 @@ class Scenario(Settings):
     topology: AnyTopology = Ring()
     link: LinkTableSettings = LinkTableSettings()
     protocol: AnyProtocol
-    data: DataSettings | None = Field(None, validate_default=True)
+    data: DataSettings | None = Field(default=None, validate_default=True)
     model: AnyModel = Mlp()
     train: TrainSettings = TrainSettings()
     baselines: Baselines = Baselines()

@@ -1,0 +1,257 @@
+"""The command `p2pl`. Everything heavy is imported inside the command that needs it.
+
+Exit codes: 0 all well; 1 a bug of this package; 2 something to fix by the user; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pl_async.errors import P2plError, Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from p2pl_async.scenario import Loaded
+    from p2pl_async.settings import Settings
+
+app = typer.Typer(
+    help="Emulate asynchronous peer-to-peer deep learning over imperfect links.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario, as a TOML file.", show_default=False)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help='Change a value: --set link.loss.p="20 %". May be repeated.'),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Take this seed instead of the scenario's.", show_default=False)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def run(
+    scenario: File,
+    changes: Changes = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where results go.  [default: runs/<name>/<seed>]", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --out overwrite an existing result.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Keep every message on every link: trace.parquet.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Emulate a scenario and its baselines; write results and print a table."""
+    with _errors(debug, repeat=_repeat(scenario, changes, seed)) as more:
+        loaded = _load(scenario, changes, seed)
+        from p2pl_async import experiment
+        from p2pl_async.results import RunFolder
+
+        folder = RunFolder(out, loaded.scenario.name, loaded.scenario.seed, force=force)
+        more.append(f"what was recorded so far is in {folder.path}")
+        with ExitStack() as stack:
+            progress = None
+            if not quiet:
+                from p2pl_async.report.live import Live
+
+                progress = stack.enter_context(Live())
+            result = experiment.run(loaded.scenario, out=folder, trace=trace, progress=progress)
+        if not no_plots:
+            from p2pl_async.report.plots import write_plots
+
+            write_plots(result)
+        if not quiet:
+            from rich.console import Console
+
+            from p2pl_async.report.tables import final_table
+
+            for warning in result.summary.get("warnings", []):
+                print(f"warning: {warning}", file=sys.stderr)
+            Console().print(final_table(result))
+            print(f"results are in {folder.path}")
+
+
+@app.command()
+def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Debug = False) -> None:
+    """Say everything that is wrong with a scenario, at once; runs nothing."""
+    with _errors(debug):
+        found = _load(scenario, changes, seed).scenario
+        print(
+            f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
+            f"protocol {found.protocol.kind}, seed {found.seed}"
+        )
+
+
+@app.command(name="list")
+def list_kinds(
+    what: Annotated[
+        str | None, typer.Argument(help="Only one of the groups, such as protocols.", show_default=False)
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """List protocols, topologies, link models, presets, data sets, partitions and models."""
+    with _errors(debug):
+        groups = _groups()
+        if what is not None and what not in groups:
+            from p2pl_async.settings import nearest
+
+            guess = nearest(what, groups)
+            hint = f'did you mean "{guess}"?  ' if guess else ""
+            raise ScenarioError("p2pl list", [Problem("what", f"{hint}known: {', '.join(groups)}", what)])
+        for name in groups if what is None else [what]:
+            print(name)
+            for kind, line in groups[name]:
+                print(f"  {kind:<18} {line if len(line) <= 79 else line[:76].rpartition(' ')[0] + ' ...'}")
+
+
+@app.command()
+def schema(debug: Debug = False) -> None:
+    """Print the JSON Schema of scenario files, with which editors complete and check them."""
+    with _errors(debug):
+        import json
+
+        from p2pl_async.scenario.jsonschema import scenario_schema
+
+        print(json.dumps(scenario_schema(), indent=2))
+
+
+@app.command()
+def probe(
+    scenario: File,
+    explain: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="SRC DST", help="Show what this link does, and which rule set each value."),
+    ] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    debug: Debug = False,
+) -> None:
+    """Show the topology that a scenario makes, or what one of its links resolved to."""
+    with _errors(debug):
+        loaded = _load(scenario, changes, seed)
+        if explain is None:
+            _show_topology(loaded)
+        else:
+            _show_link(loaded, *explain)
+
+
+def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
+    from p2pl_async.scenario.load import read_scenario
+
+    return read_scenario(path, changes or (), seed)
+
+
+@contextmanager
+def _errors(debug: bool, repeat: str = "") -> Iterator[list[str]]:
+    """Turn what goes wrong into one message and an exit code; the list given takes lines to add to it."""
+    more: list[str] = []
+    try:
+        yield more
+    except (KeyboardInterrupt, Exception) as error:
+        if debug or isinstance(error, typer.Exit):
+            raise
+        if isinstance(error, BrokenPipeError):  # whoever read our output, such as `head`, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        if isinstance(error, KeyboardInterrupt):
+            lines, code = ["interrupted"], 130
+        elif isinstance(error, P2plError):
+            lines, code = [str(error)], 2
+        else:
+            lines, code = [f"bug in p2pl_async: {type(error).__name__}: {error}; add --debug to see where"], 1
+        lines += more
+        if repeat and code != 130 and not isinstance(error, ScenarioError):
+            lines.append(f"to repeat it: {repeat}")
+        print("\n".join(lines), file=sys.stderr)
+        raise typer.Exit(code) from None
+
+
+def _repeat(path: Path, changes: list[str] | None, seed: int | None) -> str:
+    """Return the command that runs a scenario again."""
+    parts = ["p2pl", "run", str(path)]
+    if seed is not None:
+        parts += ["--seed", str(seed)]
+    for change in changes or ():
+        parts += ["--set", change]
+    return shlex.join(parts)
+
+
+def _groups() -> dict[str, list[tuple[str, str]]]:
+    """Return group -> (kind, its one line) of everything that a scenario chooses by name."""
+    from p2pl_async.learning.data import DataSettings
+    from p2pl_async.learning.trainer import TrainSettings
+    from p2pl_async.link import LinkSettings
+    from p2pl_async.scenario.presets import LINK_PRESETS
+    from p2pl_async.scenario.schema import Scenario
+
+    def kinds(table: type[Settings], key: str) -> list[tuple[str, str]]:
+        from p2pl_async.settings import OneOf, marker
+
+        found = marker(table.model_fields[key])
+        assert isinstance(found, OneOf)
+        return [(kind, (cls.__doc__ or "").strip().partition("\n")[0]) for kind, cls in found.classes.items()]
+
+    return {
+        "protocols": kinds(Scenario, "protocol"),
+        "topologies": kinds(Scenario, "topology"),
+        "latencies": kinds(LinkSettings, "latency"),
+        "losses": kinds(LinkSettings, "loss"),
+        "outages": kinds(LinkSettings, "outage"),
+        "presets": [(name, preset.line) for name, preset in LINK_PRESETS.items()],
+        "data": kinds(DataSettings, "dataset"),
+        "partitions": kinds(DataSettings, "partition"),
+        "models": kinds(Scenario, "model"),
+        "schedules": kinds(TrainSettings, "schedule"),
+    }
+
+
+def _show_topology(loaded: Loaded) -> None:
+    from p2pl_async.randomness import stream
+    from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.topology import problems
+
+    scenario = loaded.scenario
+    graph = scenario.topology.build(scenario.devices.count, stream(scenario.seed, "topology"))
+    out = sorted(degree for _, degree in graph.out_degree())
+    print(f"{scenario.devices.count} devices, {graph.number_of_edges()} links (each direction counts)")
+    print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
+    for text in problems(graph):
+        print(f"warning: {text}")
+    for problem in LinkTable(scenario).problems(graph):
+        print(f"warning: {problem.path} {problem.text}")
+
+
+def _show_link(loaded: Loaded, src: int, dst: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from p2pl_async.scenario.links import LinkTable
+
+    count = loaded.scenario.devices.count
+    if src == dst or not (0 <= src < count and 0 <= dst < count):
+        text = f"must be two devices of 0 to {count - 1}"
+        raise ScenarioError("p2pl probe", [Problem("--explain", text, f"{src} {dst}")])
+    table = Table("key", "value", "set by", title=f"link {src} -> {dst}", title_justify="left", box=None)
+    for key, value, rule in LinkTable(loaded.scenario, loaded.origins).explain(src, dst):
+        table.add_row(key, str(value), rule)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
