@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.errors import ScenarioError
-from p2pl_async.learning.data import AnyDataset, DataSettings, Dataset, DataSource, Digits, FashionMnist, Mnist, Npz
+from p2pl_async.learning.data import AnyDataset, Dataset, DataSettings, DataSource, Digits, FashionMnist, Mnist, Npz
 from p2pl_async.learning.partition import Shards
 
 ADAPTER: TypeAdapter[DataSource] = TypeAdapter(AnyDataset)
@@ -46,7 +46,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def check(dataset: Dataset) -> None:
     """Check what every data set promises."""
     for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
-        assert (x.dtype, y.dtype) == (np.float32, np.int64)
+        assert x.dtype == np.dtype("float32")
+        assert y.dtype == np.dtype("int64")
         assert x.flags.c_contiguous
         assert not x.flags.writeable
         assert len(x) == len(y)

@@ -209,7 +209,8 @@ class Npz(DataSource):
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by key, checked one by one and against each other."""
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
                 if not isinstance(archive, np.lib.npyio.NpzFile):
                     raise self._problem(["holds one array; save several with numpy.savez"])
                 arrays = {key: archive[key] for key in archive.files}
