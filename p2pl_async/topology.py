@@ -293,7 +293,7 @@ class RandomGeometric(TopologySettings):
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
 
-        for _ in range(_DRAWS if self.connected else 1):
+        for _ in range(_DRAWS):
             graph: nx.Graph[int] = nx.Graph()
             graph.add_nodes_from((k, {"pos": tuple(place)}) for k, place in enumerate(random.random((n, 2)).tolist()))
             graph.add_edges_from(nx.geometric_edges(graph, self.radius))

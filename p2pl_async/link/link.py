@@ -67,9 +67,9 @@ class Link:
     """
 
     __slots__ = (
-        "_arrived", "_backlog", "_copies", "_copy_latencies", "_duplicate", "_fifo", "_header", "_latencies", "_loss",
-        "_mtu", "_opened", "_outage", "_payload", "_seconds_per_byte", "_seed", "_settings", "_trains", "_tries",
-        "_turnaround", "_uniforms", "dst", "sending_until", "src",
+        "_arq", "_arrived", "_backlog", "_copies", "_copy_latencies", "_duplicate", "_fifo", "_header", "_latencies",
+        "_loss", "_mtu", "_opened", "_outage", "_payload", "_seconds_per_byte", "_seed", "_settings", "_trains",
+        "_tries", "_turnaround", "_uniforms", "dst", "sending_until", "src",
     )  # fmt: skip
 
     sending_until: float  # instant the transmitter is free of everything accepted so far
@@ -85,6 +85,7 @@ class Link:
         self._payload = math.inf if settings.mtu is None else settings.mtu - settings.header
         self._seconds_per_byte = 0.0 if settings.rate is None else 8 / settings.rate
         self._backlog = None if settings.queue is None else Backlog(settings.queue)
+        self._arq = settings.arq is not None
         self._tries = 1 if settings.arq is None else 1 + settings.arq.retries
         self._turnaround = 0.0 if settings.arq is None else settings.arq.turnaround
         self._duplicate = settings.duplicate
@@ -128,7 +129,7 @@ class Link:
         start = now if now > self.sending_until else self.sending_until
         if fragments == 1:
             sent = self._send_fragment(air_bytes, start, single)
-        elif self._tries == 1:
+        elif not self._arq:
             sent = self._send_once(fragments, air_bytes, start, train)
         else:
             sent = self._send_until_heard(fragments, air_bytes, start, train)
@@ -143,7 +144,7 @@ class Link:
         if self._fifo:
             if arrival < self._arrived:
                 arrival = self._arrived
-            self._arrived = arrival
+            self._arrived = arrival  # a second copy holds nothing up
         copy = end + copy_latency
         return Verdict(arrival, "", packets, packets_lost, air_bytes_sent, copy if copy > arrival else arrival)
 
@@ -161,7 +162,7 @@ class Link:
             if not cause:
                 return _Sent("", used, used - 1, used * air_bytes, end)
             start = end + self._turnaround
-        return _Sent("retries" if self._tries > 1 else cause, used, used, used * air_bytes, end)
+        return _Sent("retries" if self._arq else cause, used, used, used * air_bytes, end)
 
     def _send_once(self, fragments: int, air_bytes: int, start: float, uniforms: Floats) -> _Sent:
         """Send fragments one after another, each once, whatever became of the one before."""
