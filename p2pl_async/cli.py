@@ -197,7 +197,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
     from p2pl_async.learning.data import DataSettings
     from p2pl_async.learning.trainer import TrainSettings
     from p2pl_async.link import LinkSettings
-    from p2pl_async.scenario.presets import LINK_PRESETS
+    from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
     from p2pl_async.scenario.schema import Scenario
 
     def kinds(table: type[Settings], key: str) -> list[tuple[str, str]]:
@@ -214,6 +214,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "losses": kinds(LinkSettings, "loss"),
         "outages": kinds(LinkSettings, "outage"),
         "presets": [(name, preset.line) for name, preset in LINK_PRESETS.items()],
+        "scenarios": [(name, task.line) for name, task in SCENARIO_PRESETS.items()],
         "data": kinds(DataSettings, "dataset"),
         "partitions": kinds(DataSettings, "partition"),
         "models": kinds(Scenario, "model"),

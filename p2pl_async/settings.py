@@ -119,6 +119,8 @@ class OneOf:
     def validate(self, value: Any) -> Any:
         """Return the settings that `value` describes; raises what pydantic collects."""
         if isinstance(value, Settings):
+            if self.outside is None and type(value) not in self.classes.values():
+                raise mistake(f"must be a {self.what}, not a {type(value).__name__}")
             return value
         table = self.table(value)
         if isinstance(table, str):

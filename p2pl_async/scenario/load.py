@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.scenario.presets import LINK_PRESETS
+from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
 from p2pl_async.scenario.problems import problems_of
 from p2pl_async.scenario.schema import Scenario, misfits
 from p2pl_async.scenario.tables import Table, merge, without_none
@@ -81,20 +81,31 @@ def _read(path: Path, source: str, short: set[Keys], origins: dict[str, str], ab
     path = Path(os.path.abspath(path))
     where = f"{path.name}: " if above else ""
     raw = expand(_parse(path, source, where), path.parent, short)
-    extends = raw.pop("extends", None)
     base: Table = {}
-    if extends is not None:
-        if not isinstance(extends, str):
-            raise ScenarioError(source, [Problem(f"{where}extends", 'must be a file such as "base.toml"', extends)])
-        parent = Path(os.path.abspath(path.parent / Path(extends).expanduser()))
-        if parent in (path, *above):
-            raise ScenarioError(source, [Problem(f"{where}extends", "must not lead back to the same file", extends)])
-        if not parent.is_file():
-            text = f"no such file: {parent}{_near_file(parent)}"
-            raise ScenarioError(source, [Problem(f"{where}extends", text, extends)])
-        base = _read(parent, source, short, origins, (path, *above))
+    if "extends" in raw:
+        base = _base(raw.pop("extends"), path, source, short, origins, above)
+        base.pop("name", None)  # a file that extends another is a scenario of its own
     merged: Table = merge(base, raw, path.name if above else "", origins)
     return merged
+
+
+def _base(
+    extends: Any, path: Path, source: str, short: set[Keys], origins: dict[str, str], above: tuple[Path, ...]
+) -> Table:
+    """Return the table of the file, or preset, that the file at `path` extends."""
+    key = f"{path.name}: extends" if above else "extends"
+    if not isinstance(extends, str):
+        raise ScenarioError(source, [Problem(key, 'must be a file such as "base.toml"', extends)])
+    if extends in SCENARIO_PRESETS:
+        table = expand(SCENARIO_PRESETS[extends].table, path.parent, short)
+        return dict(merge({}, table, f"preset {extends}", origins))
+    parent = Path(os.path.abspath(path.parent / Path(extends).expanduser()))
+    if parent in (path, *above):
+        raise ScenarioError(source, [Problem(key, "must not lead back to the same file", extends)])
+    if not parent.is_file():
+        text = f"no such file: {parent}{_near_file(parent)}; presets: {', '.join(SCENARIO_PRESETS)}"
+        raise ScenarioError(source, [Problem(key, text, extends)])
+    return _read(parent, source, short, origins, (path, *above))
 
 
 def _parse(path: Path, source: str, where: str) -> Table:

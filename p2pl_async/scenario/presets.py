@@ -1,7 +1,8 @@
-"""Radios by name: `preset = "zigbee_154"` in `[link]` fills in what one hop with good signal does.
+"""Parts of scenarios by name: tasks for `extends = "mnist_2nn"`, radios for `preset = "zigbee_154"` in `[link]`.
 
-A preset is an ordinary table under everything else that the scenario says, so each value can be
-overridden. What its radio shares with others (the medium, a duty cycle) is not in it.
+A preset is ordinary tables under everything else that the scenario says, so each value can be
+overridden. A radio is one hop with good signal; what it shares with others (the medium, a duty
+cycle) is not in it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,32 @@ class LinkPreset(NamedTuple):
     table: dict[str, Any]
     source: str
 
+
+class ScenarioPreset(NamedTuple):
+    """Tables that a scenario can extend by name, and what they are."""
+
+    line: str
+    table: dict[str, Any]
+
+
+SCENARIO_PRESETS: dict[str, ScenarioPreset] = {
+    "mnist_2nn": ScenarioPreset(
+        "MNIST with the network 784-200-200-10, batches of 10: what most of the literature trains.",
+        {
+            "data": {"dataset": "mnist", "partition": "iid"},
+            "model": {"kind": "mlp", "hidden": [200, 200]},
+            "train": {"learning_rate": 0.05, "batch_size": 10, "momentum": 0.5},
+        },
+    ),
+    "digits_mlp": ScenarioPreset(
+        "Small and offline: digits of 8 x 8 pixels with the network 64-64-10.",
+        {
+            "data": {"dataset": "digits", "partition": "iid"},
+            "model": {"kind": "mlp", "hidden": [64]},
+            "train": {"learning_rate": 0.05, "batch_size": 10, "momentum": 0.5},
+        },
+    ),
+}
 
 LINK_PRESETS: dict[str, LinkPreset] = {
     "wifi_n_adhoc": LinkPreset(

@@ -53,14 +53,20 @@ def problems_of(error: ValidationError, raw: Mapping[str, Any], short: Collectio
         short: keys of tables that the user wrote as a bare value.
     """
     found: dict[str, Problem] = {}
+    missing: set[str] = set()
+    meant: set[str] = set()  # keys that a misspelled one stands for: they aren't missing too
     for detail in error.errors():
         keys = _keys(detail["loc"], raw)
         if keys[:-1] in short:
             keys = keys[:-1]
         path = path_of(keys) or "scenario"
+        if detail["type"] == "missing":
+            missing.add(path)
+        elif detail["type"] == "extra_forbidden":
+            meant.add(path_of([*keys[:-1], nearest(str(keys[-1]), known_keys(keys[:-1], raw)) or ""]))
         # A value that fits none of several types has an error for each: the first stands for all.
         found.setdefault(path, Problem(path, _text(detail, keys, raw), _shown(detail)))
-    return list(found.values())
+    return [problem for path, problem in found.items() if path not in missing & meant]
 
 
 def _keys(loc: Sequence[str | int], raw: Mapping[str, Any]) -> Keys:

@@ -106,7 +106,9 @@ def _expand_value(field: FieldInfo, value: Any, folder: Path, short: set[Keys], 
         if isinstance(value, Mapping) and "kind" in value:
             value = {**value, "kind": _absolute_spec(value["kind"], folder)}
         value = _absolute_spec(value, folder)
-    if found is not None and not isinstance(value, Mapping):
+    if isinstance(value, Mapping):
+        short.discard(keys)  # a file may write out what one that it extends has as a shorthand
+    elif found is not None:
         try:
             table = found.table(value)
         except ValueError:
