@@ -30,7 +30,7 @@ from p2pl_async.learner import LookaheadLearner
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.local import Local
-from p2pl_async.results import METRIC_COLUMNS, TRACE_COLUMNS, Run, RunFolder, Snapshot, Table
+from p2pl_async.results import LINK_COLUMNS, METRIC_COLUMNS, TRACE_COLUMNS, Run, RunFolder, Snapshot, Table
 from p2pl_async.scenario.load import dump
 from p2pl_async.scenario.schema import Compute, Scenario, Stop
 from p2pl_async.scenario.world import ComputeTimes, World, build_world
@@ -468,9 +468,7 @@ class _Course:
         return table
 
     def _link_table(self) -> Table:
-        columns = {"src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64"}
-        columns |= {"mean_delay_s": "float64"}
-        table = Table(None if self.folder is None else self.folder.path / "links", columns)
+        table = Table(None if self.folder is None else self.folder.path / "links", LINK_COLUMNS)
         used = {(path.src, path.dst): path for path in self.emulation.transport.paths()}
         for device in self.devices:
             for dst in device.out_neighbors:
