@@ -317,13 +317,14 @@ def test_the_same_run_twice_gives_the_same_bits(dtype: Any) -> None:
 
 @pytest.mark.skipif("BLAS_INFO=mkl" not in torch.__config__.show(), reason="other BLAS libraries promise less")
 @pytest.mark.parametrize("model", [Mlp(hidden=(30, 20)), Normalized(), Convolution()], ids=lambda model: model.kind)
-def test_bits_do_not_depend_on_what_is_computed_together(model: Model) -> None:
+@pytest.mark.parametrize("train", [{}, {"momentum": 0.9}, {"schedule": Step(every=1, by=0.5)}], ids=" ".join)
+def test_bits_do_not_depend_on_what_is_computed_together(model: Model, train: dict[str, Any]) -> None:
     ends = []
     for group, together in ((64, 9), (64, 1), (64, 2), (4, 9), (3, 5)):
-        options = TrainSettings(momentum=0.9, batch_size=7)
+        options = TrainSettings(batch_size=7, **train)
         trainer = Trainer(DATA, parts_of([5, 12, 20, 7, 8, 3, 25, 19, 21]), model, options, SEED)
         trainer._engine.group = min(group, trainer._engine.group)
-        jobs = [trainer.job(device, trainer.initial_params(device), epochs=3) for device in range(9)]
+        jobs = [trainer.job(device, trainer.initial_params(device), steps=3 + device % 4) for device in range(9)]
         for start in range(0, 9, together):
             trainer.compute(jobs[start : start + together])
         ends.append(np.stack([result_of(job) for job in jobs]))

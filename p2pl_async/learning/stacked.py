@@ -110,14 +110,31 @@ class Dense:
         return h
 
     def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the gradients; see `Network.gradients`."""
+        """Return the gradients, in buffers that the next call overwrites; see `Network.gradients`."""
         k = len(x)
-        if not self._buffers or len(self._buffers[0]) < k or self._buffers[0].shape[1:] != w[0].shape[1:]:
+        if not self._buffers or len(self._buffers[0]) < k:
             self._buffers = [torch.empty_like(layer) for layer in w]
         g = [buffer[:k] for buffer in self._buffers]
+        self.add_gradients(w, x, y, weights, g, 0.0, 1.0)
+        return g
 
+    def add_gradients(
+        self,
+        w: Sequence[Tensor],
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+        into: Sequence[Tensor],
+        keep: float,
+        scale: float,
+    ) -> None:
+        """Set each layer of `into`, which may be `w`, to `keep * into + scale * gradient`.
+
+        The product that ends in the momentum, or in the parameters, saves a pass over each:
+        the step of 784-200-200-10 with momentum takes 2/3 of the time, a plain one 5/6.
+        """
         h = x.flatten(2)
-        outputs = []  # input of every step; activations work in place, so theirs is their output
+        outputs = []  # input of every linear layer, output of every activation (they work in place)
         layer = 0
         for kind, bias in self._steps:
             if kind is nn.Linear:
@@ -139,12 +156,15 @@ class Dense:
                 d *= 1 - h * h
             else:
                 layer -= 1 + bias
-                torch.bmm(d.transpose(1, 2), h, out=g[layer])
+                below = torch.bmm(d, w[layer]) if layer else d
+                into[layer].baddbmm_(d.transpose(1, 2), h, beta=keep, alpha=scale)
                 if bias:
-                    torch.sum(d, 1, out=g[layer + 1])
-                if layer:
-                    d = torch.bmm(d, w[layer])
-        return g
+                    total = d.sum(1)
+                    if keep:
+                        into[layer + 1].mul_(keep).add_(total, alpha=scale)
+                    else:
+                        into[layer + 1].copy_(total * scale)
+                d = below
 
 
 class Vmapped:
@@ -268,17 +288,18 @@ class Engine:
 
     def _stack(self, name: str, vectors: Sequence[Array | None]) -> list[Tensor]:
         """Return flat vectors (None: zeros) as contiguous tensors (k, *layer), one per layer, in buffers kept."""
-        k = len(vectors)
         if name not in self._stacks:
-            size = (self.group + self._paired,)
+            rows = self.group + self._paired
             self._stacks[name] = [
-                torch.empty(size + tuple(shape), dtype=self._torch_dtype, device=self.device) for shape in self._shapes
+                torch.empty((rows, *shape), dtype=self._torch_dtype, device=self.device) for shape in self._shapes
             ]
-        stack = [layer[:k] for layer in self._stacks[name]]
-        zeros = np.zeros(self.n_params, self._dtype) if any(vector is None for vector in vectors) else None
+        stack = [layer[: len(vectors)] for layer in self._stacks[name]]
         for part, layer in zip(self.layers, stack, strict=True):
-            rows = np.stack([(zeros if vector is None else vector)[part] for vector in vectors])  # type: ignore[index]
-            layer.copy_(torch.from_numpy(rows).view_as(layer))
+            host = layer if self.device.type == "cpu" else torch.empty_like(layer, device="cpu")
+            for row, vector in zip(host.flatten(1).numpy(), vectors, strict=True):
+                row[:] = 0 if vector is None else vector[part]
+            if host is not layer:
+                layer.copy_(host)
         return stack
 
     def _unstack(self, stack: Sequence[Tensor]) -> list[Array]:
@@ -322,7 +343,7 @@ class Engine:
         width = self._width
         plan = np.zeros((steps[0], len(params), width), np.int64)
         weights = np.zeros((steps[0], len(params), width), self._dtype)
-        rate = np.zeros((steps[0], len(params)))
+        rate = np.zeros((steps[0], len(params)), self._dtype)
         for i, (rows, size, own_rates) in enumerate(zip(batches, sizes, rates, strict=True)):
             plan[: steps[i], i] = rows[:, :1]
             plan[: steps[i], i, : rows.shape[1]] = rows
@@ -331,9 +352,7 @@ class Engine:
         indices = torch.from_numpy(plan).to(self.device)
         labels = self._y_train[indices]
         weight = torch.from_numpy(weights).to(self.device)
-        lead = rate[:, :1]
-        uniform = ((rate == lead) | (np.arange(steps[0])[:, None] >= np.array(steps))).all(axis=1)
-        rate_tensor = torch.from_numpy(rate).to(self.device, self._torch_dtype)
+        rate_tensor = torch.from_numpy(rate).to(self.device)
 
         w = self._stack("w", params)
         v = self._stack("v", velocities) if settings.momentum else []
@@ -346,30 +365,52 @@ class Engine:
                 w_k, v_k = [layer[:k] for layer in w], [layer[:k] for layer in v]
             rows_k = indices[step, :k]
             x = self._x_train.index_select(0, rows_k.reshape(-1)).view(*rows_k.shape, *self._x_train.shape[1:])
-            g = self.network.gradients(w_k, x, labels[step, :k], weight[step, :k])
-            self._step(w_k, g, v_k, float(lead[step, 0]) if uniform[step] else rate_tensor[step, :k])
+            self._step(w_k, v_k, x, labels[step, :k], weight[step, :k], rate_tensor[step, :k])
         results, left = ([layer[shadow:] for layer in stack] for stack in (w, v))
         return self._unstack(results), self._unstack(left) if settings.momentum else None
 
-    def _step(self, w: Sequence[Tensor], g: Sequence[Tensor], v: Sequence[Tensor], rate: float | Tensor) -> None:
-        """Change `w` by one step of SGD: torch.optim.SGD's rule, after clipping the gradient's norm per device."""
+    def _step(
+        self, w: Sequence[Tensor], v: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor, rates: Tensor
+    ) -> None:
+        """Change `w` by one step of SGD: torch.optim.SGD's rule, after clipping the gradient's norm per device.
+
+        Which of the ways below is taken depends on the settings alone; on the devices in the
+        stack, it would change their bits.
+        """
         settings = self._settings
+        rate = settings.learning_rate if settings.schedule.kind == "constant" else None
+        if isinstance(self.network, Dense) and not (settings.clip or settings.weight_decay or settings.nesterov):
+            if settings.momentum:
+                self.network.add_gradients(w, x, y, weights, v, settings.momentum, 1.0)
+                self._descend(w, v, rate, rates)
+                return
+            if rate is not None:
+                self.network.add_gradients(w, x, y, weights, w, 1.0, -rate)
+                return
+        g = self.network.gradients(w, x, y, weights)
         if settings.clip is not None:
             norms = torch.stack([torch.linalg.vector_norm(layer.flatten(1), dim=1) for layer in g])
             scale = (settings.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
             for layer in g:
                 layer *= _column(scale, layer)
-        for i, w_layer in enumerate(w):
-            change = g[i]
-            if settings.weight_decay:
-                change.add_(w_layer, alpha=settings.weight_decay)
-            if settings.momentum:
-                v[i].mul_(settings.momentum).add_(change)
-                change = change.add_(v[i], alpha=settings.momentum) if settings.nesterov else v[i]
-            if isinstance(rate, float):
-                w_layer.add_(change, alpha=-rate)
+        if settings.weight_decay:
+            for layer, w_layer in zip(g, w, strict=True):
+                layer.add_(w_layer, alpha=settings.weight_decay)
+        if settings.momentum:
+            for layer, v_layer in zip(g, v, strict=True):
+                v_layer.mul_(settings.momentum).add_(layer)
+                if settings.nesterov:
+                    layer.add_(v_layer, alpha=settings.momentum)
+        self._descend(w, v if settings.momentum and not settings.nesterov else g, rate, rates)
+
+    @staticmethod
+    def _descend(w: Sequence[Tensor], change: Sequence[Tensor], rate: float | None, rates: Tensor) -> None:
+        """Subtract the change, times the one rate of all devices or else (None) the rate of each."""
+        for layer, by in zip(w, change, strict=True):
+            if rate is not None:
+                layer.add_(by, alpha=-rate)
             else:
-                w_layer.addcmul_(change, _column(rate, change), value=-1.0)
+                layer.addcmul_(by, _column(rates, by), value=-1.0)
 
     @torch.no_grad()
     def evaluate(self, params: Sequence[Array], rows: Array | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

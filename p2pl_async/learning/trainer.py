@@ -185,6 +185,7 @@ class Trainer:
     Attributes:
         n_params: length of a parameter vector.
         layers: slices of that vector, one per parameter tensor.
+        group: how many devices are computed at once, at most.
         jobs: how many were computed.
         batches: in how many calls of `compute`.
         training_seconds, evaluation_seconds: wall time spent.
@@ -225,6 +226,7 @@ class Trainer:
         )
         self.n_params = self._engine.n_params
         self.layers = self._engine.layers
+        self.group = self._engine.group
         self._check_outputs()
         self._supplies = [
             _Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
