@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.randomness import stream
@@ -57,7 +58,10 @@ def build_world(scenario: Scenario) -> World:
         ScenarioError: if the topology, data or partition can't be made.
     """
     n, seed = scenario.devices.count, scenario.seed
-    graph = scenario.topology.build(n, stream(seed, "topology"))
+    try:
+        graph = scenario.topology.build(n, stream(seed, "topology"))
+    except ValueError as error:
+        raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
     dataset, parts = None, []
     if scenario.protocol.trains and scenario.data is not None:
         dataset = scenario.data.load(seed)
