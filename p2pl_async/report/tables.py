@@ -1,0 +1,219 @@
+"""Tables for the terminal, from a recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from p2pl_async.results import Run
+from p2pl_async.units import show_bytes, show_seconds
+
+_NONE = "-"
+_ACCURACY = {"min": "worst device", "mean": "mean accuracy", "max": "best device"}
+_MOST_ROWS = 20  # devices that the table of samples shows one by one
+
+
+def final_table(run: Run) -> RenderableType:
+    """Return what a run ends with: accuracy beside that of the baselines, and what it cost.
+
+    Parts that the run has nothing to say about are left out; it fits 100 columns.
+    """
+    summary = run.summary
+    table = Table(title=_title(summary), title_justify="left", title_style="bold", box=_box(), pad_edge=False)
+    table.add_column("")
+    parts = list(_parts(run))
+    columns = _ACCURACY if any(part.get("accuracy") for _, part in parts) else {}
+    for name in (*columns.values(), "virtual time", "bytes on air"):
+        table.add_column(name, justify="right")
+    for name, part in parts:
+        accuracy = part.get("accuracy") or {}
+        table.add_row(
+            name,
+            *(_percent(accuracy.get(which)) for which in columns),
+            _shown(part.get("virtual_seconds"), show_seconds),
+            _shown(_bytes_on_air(part), show_bytes),
+            style="bold" if part is summary else "",
+        )
+    return Group(table, _facts(run))
+
+
+def samples_table(run: Run) -> RenderableType | None:
+    """Return how many training samples of each class each device has; None without data.
+
+    More than 20 devices are summed up as the least, the median and the most over devices.
+    """
+    devices = run.devices
+    classes = [name for name in devices.columns if name.startswith("class_")]
+    if devices.empty or not classes:
+        return None
+    counts = devices.set_index("device")[["n_samples", *classes]]
+    few = len(counts) <= _MOST_ROWS
+    if not few:
+        counts = counts.quantile([0, 0.5, 1], interpolation="nearest")
+        counts.index = ["least", "median", "most"]
+    what = "" if few else f" over {len(devices)} devices"
+    table = Table(title=f"training samples{what}", title_justify="left", title_style="bold", box=_box(), pad_edge=False)
+    table.add_column("device" if few else "", justify="right" if few else "left")
+    for name in ("all", *(f"{name.removeprefix('class_')}" for name in classes)):
+        table.add_column(name, justify="right")
+    for label, *row in counts.itertuples(name=None):
+        table.add_row(str(label), *(f"{count:,}" if count else "." for count in row))
+    return table
+
+
+def _box() -> Any:
+    from rich.box import SIMPLE_HEAD
+
+    return SIMPLE_HEAD
+
+
+def _title(summary: Mapping[str, Any]) -> Text:
+    title = Text(f"{summary.get('scenario')}, seed {summary.get('seed')}")
+    status = summary.get("status")
+    if status != "complete":
+        title.append(f"  {status}", style="bold red")
+    return title
+
+
+def _parts(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the summary of the run and of each baseline, with the name to show."""
+    yield str(run.summary.get("protocol") or "protocol"), run.summary
+    known = dict(run.summary.get("baselines") or {})
+    known |= {name: baseline.summary for name, baseline in run.baselines.items()}
+    yield from known.items()
+
+
+def _facts(run: Run) -> Table:
+    """Return the short lines below the table."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    summary = run.summary
+    for name, tell in _FACTS.items():
+        text = tell(summary)
+        if text:
+            facts.add_row(f" {name}", Text(text))
+    for warning in summary.get("warnings") or ():
+        facts.add_row(" warning", Text(str(warning), style="yellow"))
+    if summary.get("error"):
+        facts.add_row(" error", Text(str(summary["error"]), style="red"))
+    if run.path is not None:
+        facts.add_row(" results", Text(str(run.path)))
+    return facts
+
+
+def _target(summary: Mapping[str, Any]) -> str:
+    target = summary.get("target")
+    if not target:
+        return ""
+    who = {"every_device": "every device", "mean": "mean"}.get(target["of"], target["of"])
+    goal = f"{who} at least {target['accuracy'] * 100:g} %"
+    if not target.get("reached"):
+        return f"{goal}: not reached"
+    cost = f", {show_bytes(target['bytes_on_air'])} on air" if target.get("bytes_on_air") is not None else ""
+    return f"{goal}: reached after {show_seconds(target['virtual_seconds'])}{cost}"
+
+
+def _messages(summary: Mapping[str, Any]) -> str:
+    messages = summary.get("messages") or {}
+    sent = messages.get("sent")
+    if not sent:
+        return "" if sent is None else "none sent"
+    lost = messages.get("lost") or {}
+    n_lost = sum(lost.values())
+    text = f"{sent:,} sent, {messages.get('delivered', 0):,} delivered ({_share(messages.get('delivered', 0), sent)})"
+    text += f", {n_lost:,} lost ({_share(n_lost, sent)})" if n_lost else ", none lost"
+    if messages.get("in_flight"):
+        text += f", {messages['in_flight']:,} in flight"
+    if n_lost:
+        causes = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
+        text += "\nlost to " + ", ".join(f"{cause} {count:,} ({_share(count, sent)})" for cause, count in causes)
+    extras = [f"{messages[key]:,} {name}" for key, name in _EXTRAS.items() if messages.get(key)]
+    return text + ("\n" + ", ".join(extras) if extras else "")
+
+
+_EXTRAS = {"duplicates": "duplicates arrived", "malformed": "could not be read"}
+
+
+def _packets(summary: Mapping[str, Any]) -> str:
+    messages = summary.get("messages") or {}
+    packets, lost = messages.get("packets"), messages.get("packets_lost") or 0
+    if not packets or packets == messages.get("sent"):
+        return ""  # one per message: they say nothing more
+    return f"{packets:,} sent, {lost:,} lost ({_share(lost, packets)})"
+
+
+def _staleness(summary: Mapping[str, Any]) -> str:
+    staleness = summary.get("staleness") or {}
+    if staleness.get("seconds_mean") is None:
+        return ""
+    mean, most = (
+        [show_seconds(staleness[f"seconds_{which}"])]
+        + ([f"{staleness[f'rounds_{which}']:.3g} rounds"] if staleness.get(f"rounds_{which}") is not None else [])
+        for which in ("mean", "max")
+    )
+    return f"what was mixed was {' or '.join(mean)} old in the mean, {' or '.join(most)} at most"
+
+
+def _sync(summary: Mapping[str, Any]) -> str:
+    sync = summary.get("sync")
+    if not sync:
+        return ""
+    done = sync.get("completed_s")
+    text = "not complete" if done is None else f"complete after {show_seconds(done)}"
+    text += ", all devices agree" if sync.get("agreed") else ", devices disagree"
+    return text + (f", {sync['late']:,} late" if sync.get("late") else "")
+
+
+def _rounds(summary: Mapping[str, Any]) -> str:
+    rounds = summary.get("rounds")
+    if not rounds or not rounds.get("max"):
+        return ""
+    return f"{rounds['min']:.6g} to {rounds['max']:.6g}, {rounds['mean']:.6g} in the mean"
+
+
+def _wall(summary: Mapping[str, Any]) -> str:
+    wall, total = summary.get("wall") or {}, summary.get("wall_seconds")
+    if total is None:
+        return ""
+    text = show_seconds(total)
+    if total and any(wall.values()):
+        text += ": " + ", ".join(f"{name} {seconds / total * 100:.0f} %" for name, seconds in wall.items())
+    batch = (summary.get("training") or {}).get("mean_batch")
+    return text + (f"; {batch:.1f} devices trained together" if batch else "")
+
+
+_FACTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "target": _target,
+    "stopped by": lambda summary: summary.get("stopped_by") or "",
+    "rounds": _rounds,
+    "messages": _messages,
+    "packets": _packets,
+    "staleness": _staleness,
+    "sync": _sync,
+    "consensus": lambda summary: _shown(summary.get("consensus_distance"), "distance {:.3g}".format, none=""),
+    "wall time": _wall,
+    "digest": lambda summary: (summary.get("trace_digest") or "")[:16],
+}
+
+
+def _bytes_on_air(part: Mapping[str, Any]) -> float | None:
+    messages = part.get("messages") or part
+    value: float | None = messages.get("bytes_on_air")
+    return value
+
+
+def _percent(value: float | None) -> str:
+    return _NONE if value is None else f"{value * 100:.2f} %"
+
+
+def _share(count: float, total: float) -> str:
+    return f"{count / total * 100:.1f} %"
+
+
+def _shown(value: float | None, show: Callable[[float], str], none: str = _NONE) -> str:
+    return none if value is None else show(value)
