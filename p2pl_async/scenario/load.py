@@ -21,7 +21,7 @@ from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
 from p2pl_async.scenario.problems import problems_of
 from p2pl_async.scenario.schema import Scenario, misfits
 from p2pl_async.scenario.tables import Table, merge, without_none
-from p2pl_async.scenario.walk import Keys, expand, path_of, unset_kind
+from p2pl_async.scenario.walk import Keys, expand, inside, path_of, unset_kind
 from p2pl_async.settings import mistakes, nearest
 
 
@@ -166,8 +166,7 @@ def _put(table: Table, keys: Keys, value: Any, source: str, name: str, origins: 
         else:
             text = f"there is no such item; {path_of(steps)} has {len(node)}, counted from 0"
             raise ScenarioError(source, [Problem(f"--set {name}", text)])
-        inside = isinstance(node, list) or (isinstance(node, Mapping) and steps[-1] in node)
-        node = node[steps[-1]] if inside else None
+        node = inside(node, steps[-1])
     for step in reversed(steps):
         layer = {step: layer}
     merged: Table = merge(table, layer, f"--set {name}", origins)
@@ -205,6 +204,7 @@ def _under_preset(table: Mapping[str, Any], path: str, origins: dict[str, str], 
     if "preset" not in table:
         return said
     name = table["preset"]
+    origins.pop(f"{path}.preset", None)
     if not isinstance(name, str) or name not in LINK_PRESETS:
         guess = nearest(str(name), LINK_PRESETS)
         hint = f'; did you mean "{guess}"?' if guess else ";"

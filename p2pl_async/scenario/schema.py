@@ -15,11 +15,12 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails
 
 from p2pl_async.learning.data import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
@@ -28,7 +29,7 @@ from p2pl_async.link import LinkSettings
 from p2pl_async.protocols import AnyProtocol
 from p2pl_async.randomness import stream
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
-from p2pl_async.settings import Settings, Short, line, marker, mistake, mistakes, nearest, word
+from p2pl_async.settings import Settings, Short, line, marker, mistake, mistakes, moved, nearest, word
 from p2pl_async.topology import AnyTopology, Ring
 from p2pl_async.units import PositiveSeconds, Probability, Seconds
 
@@ -192,7 +193,19 @@ class LinkOverride(Settings):
             raise mistakes("override", [line([key], unknown_key(key, known)) for key in unknown])
         if not self.table:
             raise mistake(f"changes nothing; give some of {', '.join(LinkSettings.model_fields)}")
+        lines = [moved(detail, detail["loc"]) for detail in self._wrong_alone()]
+        if lines:
+            raise mistakes("override", lines)
         return self
+
+    def _wrong_alone(self) -> list[ErrorDetails]:
+        """Return what is wrong whatever comes before; tables that give only some keys are checked once merged."""
+        whole = {key: value for key, value in self.table.items() if not isinstance(value, Mapping) or "kind" in value}
+        try:
+            LinkSettings.model_validate(whole)
+        except ValidationError as error:
+            return [detail for detail in error.errors() if detail["loc"]]
+        return []
 
 
 def _expanded(key: str, value: Any) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from p2pl_async.settings import mistake, nearest
 
@@ -41,7 +41,12 @@ _SCHEMA = {
     ]
 }
 
-Selector = Annotated[int | tuple[int, ...] | str, PlainValidator(_read), WithJsonSchema(_SCHEMA)]
+Selector = Annotated[
+    int | tuple[int, ...] | str,
+    PlainValidator(_read),
+    PlainSerializer(lambda selector: list(selector) if isinstance(selector, tuple) else selector),
+    WithJsonSchema(_SCHEMA),
+]
 
 
 def select(selector: int | tuple[int, ...] | str, count: int, groups: Mapping[str, frozenset[int]]) -> frozenset[int]:

@@ -127,6 +127,13 @@ def _absolute_spec(value: Any, folder: Path) -> Any:
     return f"{folder / Path(where).expanduser()}:{name}" if colon and where.endswith(".py") else value
 
 
+def inside(node: Any, key: str | int) -> Any:
+    """Return what a table or a list has at `key`; None if it has nothing there, or is neither."""
+    if isinstance(node, list):
+        return node[key] if isinstance(key, int) and key < len(node) else None
+    return node.get(str(key)) if isinstance(node, Mapping) else None
+
+
 def unset_kind(raw: Mapping[str, Any], keys: Collection[str | int]) -> tuple[Keys, str] | None:
     """Find the first table on the way to `keys` that `raw` lacks and that needs a kind; return its keys and a kind.
 
@@ -138,8 +145,7 @@ def unset_kind(raw: Mapping[str, Any], keys: Collection[str | int]) -> tuple[Key
     way = list(keys)
     for depth, key in enumerate(way[:-1]):
         field = fields_of(place).get(str(key)) if isinstance(place, type) else None
-        inside = isinstance(node, list) or (isinstance(node, Mapping) and key in node)
-        node = node[key] if inside else None
+        node = inside(node, key)
         found = marker(field) if field is not None else None
         if isinstance(found, OneOf) and not isinstance(node, Mapping):
             fits = [kind for kind, cls in found.classes.items() if way[depth + 1] in fields_of(cls)]
