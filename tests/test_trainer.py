@@ -100,13 +100,18 @@ def _one_thread() -> Iterator[None]:
 
 
 class Convolution(Model):
-    """A network that a CPU trains one device at a time."""
+    """A convolutional network; a CPU trains a wide one device at a time."""
 
     kind: str = "convolution"
+    channels: int = 2
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         return nn.Sequential(
-            nn.Unflatten(1, (1, shape[0])), nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, n_classes)
+            nn.Unflatten(1, (1, shape[0])),
+            nn.Conv2d(1, self.channels, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4 * self.channels, n_classes),
         )
 
 
@@ -125,7 +130,8 @@ MODELS: list[tuple[Model, type[Any]]] = [
     (Mlp(hidden=(8,)), stacked.Dense),
     (Mlp(hidden=(8, 6), activation="tanh"), stacked.Dense),
     (Normalized(), stacked.Vmapped),
-    (Convolution(), stacked.Single),
+    (Convolution(), stacked.Vmapped),
+    (Convolution(channels=64), stacked.Single),
 ]
 
 
@@ -316,7 +322,9 @@ def test_the_same_run_twice_gives_the_same_bits(dtype: Any) -> None:
 
 
 @pytest.mark.skipif("BLAS_INFO=mkl" not in torch.__config__.show(), reason="other BLAS libraries promise less")
-@pytest.mark.parametrize("model", [Mlp(hidden=(30, 20)), Normalized(), Convolution()], ids=lambda model: model.kind)
+@pytest.mark.parametrize(
+    "model", [Mlp(hidden=(30, 20)), Normalized(), Convolution(), Convolution(channels=64)], ids=lambda model: model.kind
+)
 @pytest.mark.parametrize("train", [{}, {"momentum": 0.9}, {"schedule": Step(every=1, by=0.5)}], ids=" ".join)
 def test_bits_do_not_depend_on_what_is_computed_together(model: Model, train: dict[str, Any]) -> None:
     ends = []

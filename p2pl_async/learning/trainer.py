@@ -329,7 +329,7 @@ class Trainer:
         for i, (job, result) in enumerate(zip(group, results, strict=True)):
             job.result = result
             job._w = job._batches = job._sizes = job._rates = None
-            if left is not None and self._settings.momentum_across_rounds == "keep":
+            if left is not None:
                 self._velocities[job.device] = left[i]
 
     def evaluate(self, params: Sequence[Vector], which: Literal["subset", "test"] = "test") -> Scores:
