@@ -108,7 +108,7 @@ class Table:
         import pyarrow as pa
 
         stream = self.path.with_suffix(".arrows")
-        with _writing(stream):
+        with writing(stream):
             if self._stream is None:
                 self._sink = pa.OSFile(str(stream), "wb")
                 self._stream = pa.ipc.new_stream(self._sink, self._schema())
@@ -131,7 +131,7 @@ class Table:
 
         stream, parquet = self.path.with_suffix(".arrows"), self.path.with_suffix(".parquet")
         temporary = parquet.with_suffix(".parquet.part")
-        with _writing(parquet):
+        with writing(parquet):
             if self._stream is not None:
                 self._stream.close()
                 self._sink.close()
@@ -213,7 +213,7 @@ class RunFolder:
             if self._chosen is None:
                 self._made = self._make_default()
             else:
-                with _writing(self._chosen):
+                with writing(self._chosen):
                     self._chosen.mkdir(parents=True, exist_ok=True)
                 self._made = self._chosen
         return self._made
@@ -225,7 +225,7 @@ class RunFolder:
             ScenarioError: if the folder can't be written, or has been filled by another run since.
         """
         _check_free(self.path, force=self._force)
-        with _writing(self.path):
+        with writing(self.path):
             _remove_result(self.path)
         self.write_text("scenario.toml", scenario_text)
 
@@ -241,7 +241,7 @@ class RunFolder:
         """
         target = self.path / name
         temporary = target.with_name(f"{name}.part")
-        with _writing(target):
+        with writing(target):
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(target)
 
@@ -251,7 +251,7 @@ class RunFolder:
 
     def _make_default(self) -> Path:
         path, count = self._default, 1
-        with _writing(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 try:
@@ -478,7 +478,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write into an error that says where and what to do."""
     try:
         yield

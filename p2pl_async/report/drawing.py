@@ -1,0 +1,69 @@
+"""How all plots look, and how they are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2pl_async.results import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design": told apart by color-blind readers.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
+GRAY = "#6b6b6b"
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9}
+_DPI = 150
+
+
+def axes(run: Run, title: str, size: tuple[float, float] = (7.0, 4.2)) -> tuple[Figure, Axes]:
+    """Return a new figure and its axes, titled with what it shows and of which run.
+
+    Args:
+        run: the run shown.
+        title: what of it.
+        size: width and height in inches.
+    """
+    # The object interface: pyplot would keep figures in a global list and ask for a window system.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.add_subplot()
+    ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    ax.set_title(f"{run.summary.get('scenario')}, seed {run.summary.get('seed')}", loc="right", fontsize=9, color=GRAY)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.grid(color="0.9", linewidth=0.8)
+    ax.set_axisbelow(True)
+    return figure, ax
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as `path.png` and `path.svg`; the same figure gives the same bytes."""
+    import matplotlib
+
+    png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
+    figure.savefig(png, dpi=_DPI)
+    with matplotlib.rc_context({"svg.hashsalt": "p2pl_async"}):  # ids in the file come from it
+        figure.savefig(svg, dpi=_DPI, metadata={"Date": None})
+    return [png, svg]
+
+
+def percent_axis(ax: Axes, name: str) -> None:
+    """Label the y axis as percent, and end it at 100 where values come near."""
+    ax.set_ylabel(f"{name} (%)")
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(0.0, low), 100.5 if high > 95 else high)
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """Return the unit to show times up to `longest` seconds in, and its seconds."""
+    return next(((name, unit) for name, unit in (("h", 3600.0), ("min", 60.0)) if longest >= 3 * unit), ("s", 1.0))
+
+
+def bytes_unit(most: float) -> tuple[str, float]:
+    """Return the unit to show sizes up to `most` bytes in, and its bytes."""
+    units = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+    return next(((name, unit) for name, unit in units if most >= 2 * unit), ("B", 1.0))

@@ -1,0 +1,196 @@
+"""Plots of a recorded run, each as PNG and SVG.
+
+A plot that the run has nothing to show for is left out. The same run gives the same files:
+layouts are seeded, and nothing carries a date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2pl_async.report.drawing import GRAY, LEGEND, PALETTE, axes, bytes_unit, percent_axis, save, time_unit
+from p2pl_async.report.pictures import samples, topology
+from p2pl_async.results import PLOTS, Run, writing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_MOST_BARS = 48  # intervals of the plot of messages
+_LOSSES = (PALETTE[3], PALETTE[1], PALETTE[5], PALETTE[6], "#000000", GRAY, PALETTE[4])
+_FAINT: dict[str, Any] = {"alpha": 0.6, "linewidth": 1, "linestyle": (0, (4, 2))}
+
+
+def write_plots(run: Run, folder: Path | None = None) -> list[Path]:
+    """Draw a run.
+
+    Args:
+        run: what to draw.
+        folder: where to; `plots` in the run's own folder by default.
+
+    Returns:
+        The files written: for each plot a PNG and an SVG.
+
+    Raises:
+        ValueError: if neither the run nor `folder` says where to.
+        ScenarioError: if the files can't be written.
+    """
+    if folder is None:
+        if run.path is None:
+            raise ValueError("the run has no folder; say where to put the plots: write_plots(run, folder)")
+        folder = run.path / "plots"
+    written: list[Path] = []
+    for name in PLOTS:
+        figure = _DRAWN[name](run)
+        if figure is not None:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                written += save(figure, folder / name)
+    return written
+
+
+def accuracy_time(run: Run) -> Figure | None:
+    """Draw the accuracy of the devices against virtual time."""
+    curve = _accuracy(run, "accuracy")
+    if curve is None:
+        return None
+    figure, ax = axes(run, "accuracy")
+    unit, second = time_unit(float(curve.index[-1]))
+    _draw_accuracy(ax, run, curve, curve.index / second)
+    trained = _accuracy(run, "accuracy_trained")
+    if trained is not None:
+        label = "after training, before mixing, mean"
+        ax.plot(trained.index / second, trained["mean"] * 100, color=PALETTE[0], label=label, **_FAINT)
+    for color, (name, baseline) in zip(PALETTE[1:], run.baselines.items(), strict=False):
+        other = _accuracy(baseline, "accuracy")
+        if other is not None and len(baseline.devices) > 1:
+            shown = other[other.index <= curve.index[-1] * 1.02]
+            ax.plot(shown.index / second, shown["mean"] * 100, color=color, label=f"{name}, mean")
+        else:  # its clock has nothing to do with this run's
+            _draw_level(ax, baseline, name, color)
+    ax.set_xlabel(f"virtual time ({unit})")
+    ax.set_xlim(0)
+    ax.legend(loc="lower right", **LEGEND)
+    return figure
+
+
+def accuracy_bytes(run: Run) -> Figure | None:
+    """Draw the accuracy of the devices against the bytes that all of them have put on air."""
+    curve = _accuracy(run, "accuracy")
+    air = _whole_run(run, "bytes_on_air")
+    if curve is None or air is None or not air.max():
+        return None
+    curve = curve[curve.index.isin(air.index)]
+    figure, ax = axes(run, "accuracy for bytes on air")
+    unit, byte = bytes_unit(float(air.max()))
+    _draw_accuracy(ax, run, curve, air.loc[curve.index] / byte)
+    for color, (name, baseline) in zip(PALETTE[1:], run.baselines.items(), strict=False):
+        other, cost = _accuracy(baseline, "accuracy"), _whole_run(baseline, "bytes_on_air")
+        if other is not None and cost is not None and cost.max():
+            other = other[other.index.isin(cost.index)]
+            ax.plot(cost.loc[other.index] / byte, other["mean"] * 100, color=color, label=f"{name}, mean")
+        else:
+            _draw_level(ax, baseline, name, color)
+    ax.set_xlabel(f"bytes on air, all devices ({unit})")
+    ax.set_xlim(0)
+    ax.legend(loc="lower right", **LEGEND)
+    return figure
+
+
+def consensus_distance(run: Run) -> Figure | None:
+    """Draw how far the devices' parameters are from their mean."""
+    distance = _whole_run(run, "consensus_distance")
+    if distance is None:
+        return None
+    distance = distance[distance > 0]
+    if len(distance) < 2:
+        return None
+    figure, ax = axes(run, "consensus distance")
+    unit, second = time_unit(float(distance.index[-1]))
+    ax.plot(distance.index / second, distance, color=PALETTE[0])
+    ax.set_yscale("log")
+    ax.set_xlim(0)
+    ax.set_xlabel(f"virtual time ({unit})")
+    ax.set_ylabel("RMS distance from the mean parameters")
+    return figure
+
+
+def messages(run: Run) -> Figure | None:
+    """Draw how many messages per second were delivered, and lost by cause."""
+    delivered = _whole_run(run, "messages_delivered")
+    if delivered is None or len(delivered) < 2 or delivered.index[-1] <= delivered.index[0]:
+        return None
+    import numpy as np
+
+    counts = run.summary.get("messages") or {}
+    totals = {"delivered": counts.get("delivered", delivered.max()), **(counts.get("lost") or {})}
+    n_sent = counts.get("sent") or sum(totals.values())
+    if not n_sent:
+        return None
+    instants = np.linspace(delivered.index[0], delivered.index[-1], min(len(delivered), _MOST_BARS + 1))
+    fates = sorted(totals, key=lambda fate: (fate != "delivered", -totals[fate], fate))
+    figure, ax = axes(run, "messages by fate")
+    unit, second = time_unit(float(instants[-1]))
+    below = np.zeros(len(instants) - 1)
+    for color, fate in zip([PALETTE[0], *_LOSSES], fates, strict=False):
+        counted = _whole_run(run, "messages_delivered" if fate == "delivered" else f"lost_{fate}")
+        if counted is None:
+            continue
+        cumulative = np.interp(instants, counted.index, counted, left=0.0)
+        top = below + np.maximum(0, np.diff(cumulative) / np.diff(instants))
+        share = f"{totals[fate]:,} ({totals[fate] / n_sent * 100:.1f} %)"
+        label = f"{'' if fate == 'delivered' else 'lost: '}{fate}  {share}"
+        ax.stairs(top, instants / second, baseline=below, fill=True, color=color, label=label)
+        below = top
+    ax.set_xlim(instants[0] / second, instants[-1] / second)
+    ax.set_ylim(0, float(below.max()) * 1.05 or 1)
+    ax.set_xlabel(f"virtual time ({unit})")
+    ax.set_ylabel("messages per second")
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, **LEGEND)
+    return figure
+
+
+_DRAWN: dict[str, Callable[[Run], Figure | None]] = {
+    "accuracy_time": accuracy_time,
+    "accuracy_bytes": accuracy_bytes,
+    "consensus_distance": consensus_distance,
+    "messages": messages,
+    "topology": topology,
+    "samples": samples,
+}
+
+
+def _accuracy(run: Run, metric: str) -> pd.DataFrame | None:
+    """Return the least, mean and greatest accuracy over devices at each instant; None if there are not two."""
+    metrics = run.metrics
+    rows = metrics[(metrics["metric"] == metric) & (metrics["device"] >= 0)]
+    spread = rows.groupby("time_s")["value"].agg(["min", "mean", "max"])
+    return spread if len(spread) > 1 else None
+
+
+def _whole_run(run: Run, metric: str) -> pd.Series[float] | None:
+    """Return a metric of the whole run by time; None if there is none."""
+    metrics = run.metrics
+    rows = metrics[(metrics["metric"] == metric) & (metrics["device"] < 0)]
+    return rows.groupby("time_s")["value"].last() if len(rows) else None
+
+
+def _draw_accuracy(ax: Any, run: Run, curve: pd.DataFrame, x: pd.Index | pd.Series[float]) -> None:
+    """Draw the mean of the main run and the range over its devices, and the target."""
+    name = str(run.summary.get("protocol") or "protocol")
+    ax.fill_between(x, curve["min"] * 100, curve["max"] * 100, color=PALETTE[0], alpha=0.22, linewidth=0)
+    ax.plot(x, curve["mean"] * 100, color=PALETTE[0], linewidth=2, label=f"{name}, mean; worst to best shaded")
+    target = run.summary.get("target")
+    if target:
+        ax.axhline(target["accuracy"] * 100, color=GRAY, linestyle="--", linewidth=1, label="target")
+    percent_axis(ax, "accuracy")
+
+
+def _draw_level(ax: Any, baseline: Run, name: str, color: str) -> None:
+    """Draw the accuracy at the end as a horizontal line."""
+    accuracy = baseline.summary.get("accuracy")
+    if accuracy:
+        ax.axhline(accuracy["mean"] * 100, color=color, linewidth=1.5, linestyle="-.", label=f"{name}, at its end")
