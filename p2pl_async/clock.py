@@ -27,10 +27,10 @@ observers are left is a deadlock, and observing more often moves nothing.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 import outcome
@@ -66,35 +66,35 @@ class VirtualClock(trio.abc.Clock):
         """Move to the next instant and run what is due there; nobody sleeps in real time."""
         if self._failure is not None:
             return 0  # the run is over: time stands still while trio tidies up
-        if self._supervisor is None:
-            # Nobody would hear of a failure, and a deadlock may be a wait for a thread.
-            return self._advance(deadline)
-        try:
-            wait = self._advance(deadline)
-        except BaseException as error:
-            self.stop(error)
-            return 0
-        if wait == math.inf:
-            self.stop(Idle())
-        return 0
-
-    def _advance(self, deadline: float) -> float:
         calendar = self._calendar
         at = calendar[0][0] if calendar and calendar[0][0] <= deadline else deadline
         if at == math.inf:
-            return math.inf
-        while self._observers and self._observers[0][0] <= at:
-            seen_at, _, look = heapq.heappop(self._observers)
+            if self._supervisor is None:
+                return math.inf  # nobody would hear of it, and they may wait for a thread
+            self.stop(Idle())
+            return 0
+        try:
+            if self._observers and self._observers[0][0] <= at:
+                self._look(at)
+                if self._failure is not None:
+                    return 0
+            if at > self.now:  # the very float: rounding could leave `now` an ulp short, and spin for ever
+                self.now = at
+            while calendar and calendar[0][0] <= at:
+                event = heappop(calendar)
+                event[4](event[5])
+        except BaseException as error:
+            if self._supervisor is None:
+                raise
+            self.stop(error)
+        return 0
+
+    def _look(self, at: float) -> None:
+        """Let the observers look that are due before anything happens at the instant `at`."""
+        while self._observers and self._observers[0][0] <= at and self._failure is None:
+            seen_at, _, look = heappop(self._observers)
             self.now = max(self.now, seen_at)
             look()
-            if self._failure is not None:
-                return 0
-        if at > self.now:  # the very float: rounding could leave `now` an ulp short, and spin for ever
-            self.now = at
-        while calendar and calendar[0][0] <= at:
-            event = heapq.heappop(calendar)
-            event[4](event[5])
-        return 0
 
     # What the emulation asks of it
 
@@ -107,12 +107,12 @@ class VirtualClock(trio.abc.Clock):
         unique among them. The call may wake tasks and schedule events; it can't wait.
         """
         event = (at, destination, source, number, call, argument)
-        heapq.heappush(self._calendar, event)
+        heappush(self._calendar, event)
         return event
 
     def observe(self, at: float, look: Callable[[], object]) -> None:
         """Have `look()` run just before anything else happens at or after the instant `at`."""
-        heapq.heappush(self._observers, (at, next(self._count), look))
+        heappush(self._observers, (at, next(self._count), look))
 
     def pending(self, call: Callable[[Any], object]) -> int:
         """Return how many events with this call are still to come."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -161,14 +161,14 @@ class Device:
         """Tell whether this device's radio is still busy with messages for `target`."""
         return self._transport.is_sending(self.id, target)
 
-    async def receive(self, kind: type[M] = Message) -> M:  # type: ignore[assignment]
-        """Return the oldest message not yet read, of one type or of any, waiting for it if need be.
+    def receive(self, kind: type[M] = Message) -> Awaitable[M]:  # type: ignore[assignment]
+        """Wait for a message: `await device.receive()` is the oldest not yet read, of one type or of any.
 
         `trio.move_on_after` around it is a timeout; a message that arrives at that very instant is
         in time.
         """
-        message = await self._inbox.take(kind)
-        return typing.cast(M, message)
+        # The inbox's own coroutine: one more around it would cost a hop 0.2 µs.
+        return typing.cast("Awaitable[M]", self._inbox.take(kind))
 
     def receive_nowait(self, kind: type[M] = Message) -> M | None:  # type: ignore[assignment]
         """Return the oldest message not yet read, of one type or of any, or None."""
@@ -199,7 +199,7 @@ class Device:
         if heard:
             now = self.now
             messages = [heard[j] for j in sorted(heard)]
-            self.record("staleness_s", sum(now - message._sent_at for message in messages) / len(messages))
+            self.record("staleness_s", sum(now - message.sent for message in messages) / len(messages))
             rounds = [message.round for message in messages if hasattr(message, "round")]
             if rounds:
                 self.record("staleness_rounds", sum(self.round - heard_round for heard_round in rounds) / len(rounds))

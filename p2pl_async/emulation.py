@@ -143,7 +143,7 @@ class Emulation:
             waits = ["  no device waits for a message: each waits for something that no event will bring"]
         elif len(waits) > 10:
             waits[10:] = [f"  ... and {len(waits) - 10} more"]
-        lost = self.trace.n_lost
+        lost = self.trace.counts.n_lost
         why = f"{lost} messages were lost so far; " if lost else ""
         return "\n".join(
             [

@@ -253,13 +253,13 @@ class _Course:
         self._show()
 
     def _measure_network(self) -> None:
-        trace = self.emulation.trace
-        self.record(WHOLE_RUN, "messages_sent", trace.sent)
-        self.record(WHOLE_RUN, "messages_delivered", trace.delivered)
-        self.record(WHOLE_RUN, "messages_lost", trace.n_lost)
-        for cause in sorted(trace.lost):
-            self.record(WHOLE_RUN, f"lost_{cause}", trace.lost[cause])
-        self.record(WHOLE_RUN, "bytes_on_air", trace.air_bytes)
+        counts = self.emulation.trace.counts
+        self.record(WHOLE_RUN, "messages_sent", counts.sent)
+        self.record(WHOLE_RUN, "messages_delivered", self.emulation.trace.delivered)
+        self.record(WHOLE_RUN, "messages_lost", counts.n_lost)
+        for cause in sorted(counts.lost):
+            self.record(WHOLE_RUN, f"lost_{cause}", counts.lost[cause])
+        self.record(WHOLE_RUN, "bytes_on_air", counts.air_bytes)
 
     def _measure_models(self) -> None:
         mixed = {device.id: device.params for device in self.devices if device.params is not None}
@@ -299,7 +299,7 @@ class _Course:
             return
         self.target_reached = {
             "virtual_seconds": self.clock.now,
-            "bytes_on_air": self.emulation.trace.air_bytes,
+            "bytes_on_air": self.emulation.trace.counts.air_bytes,
         }
         self.stopped_by = "accuracy"
         self.clock.stop()
@@ -307,7 +307,7 @@ class _Course:
     def _show(self) -> None:
         if self.progress is None:
             return
-        trace, stop = self.emulation.trace, self.stop
+        trace, counts, stop = self.emulation.trace, self.emulation.trace.counts, self.stop
         rounds = sum(device.round for device in self.devices) / len(self.devices)
         shares = [0.0]
         if stop.virtual_time is not None:
@@ -320,10 +320,10 @@ class _Course:
                 now=self.clock.now,
                 wall=time.perf_counter() - self.began,
                 accuracy=self._last_accuracy,
-                sent=trace.sent,
+                sent=counts.sent,
                 delivered=trace.delivered,
-                lost=trace.n_lost,
-                air_bytes=trace.air_bytes,
+                lost=counts.n_lost,
+                air_bytes=counts.air_bytes,
                 done=max(shares) if len(shares) > 1 else None,
                 rounds=rounds,
             )
@@ -333,8 +333,8 @@ class _Course:
 
     def _check_conservation(self) -> None:
         trace, in_flight = self.emulation.trace, self.emulation.transport.in_flight()
-        accounted = trace.delivered + trace.n_lost + in_flight
-        assert trace.sent == accounted, f"{trace.sent} messages sent, {accounted} accounted for"
+        sent, accounted = trace.counts.sent, trace.delivered + trace.counts.n_lost + in_flight
+        assert sent == accounted, f"{sent} messages sent, {accounted} accounted for"
 
     def _finish(self, status: str, error: str) -> Run:
         digest = self.emulation.trace.digest()
@@ -369,7 +369,7 @@ class _Course:
     def _summary(
         self, status: str, error: str = "", digest: str | None = None, scores: _Scores | None = None
     ) -> dict[str, Any]:
-        scenario, trace = self.world.scenario, self.emulation.trace
+        scenario, trace, counts = self.world.scenario, self.emulation.trace, self.emulation.trace.counts
         wall = time.perf_counter() - self.began
         training = self.trainer.training_seconds if self.trainer is not None else 0.0
         evaluation = self.trainer.evaluation_seconds if self.trainer is not None else 0.0
@@ -394,16 +394,16 @@ class _Course:
             "target": self._target_summary(),
             "rounds": _range(rounds),
             "messages": {
-                "sent": trace.sent,
+                "sent": counts.sent,
                 "delivered": trace.delivered,
                 "in_flight": self.emulation.transport.in_flight(),
-                "lost": dict(sorted(trace.lost.items())),
+                "lost": dict(sorted(counts.lost.items())),
                 "duplicates": trace.duplicates,
                 "malformed": trace.malformed,
-                "packets": trace.packets,
-                "packets_lost": trace.packets_lost,
-                "payload_bytes": trace.payload_bytes,
-                "bytes_on_air": trace.air_bytes,
+                "packets": counts.packets,
+                "packets_lost": counts.packets_lost,
+                "payload_bytes": counts.payload_bytes,
+                "bytes_on_air": counts.air_bytes,
             },
             "staleness": self._staleness(),
             "sync": self._sync(),
@@ -417,8 +417,14 @@ class _Course:
         if self.stop.accuracy is None:
             return None
         of, accuracy = _target(self.stop)
-        reached = self.target_reached or {"virtual_seconds": None, "bytes_on_air": None}
-        return {"accuracy": accuracy, "of": of, "reached": self.target_reached is not None, **reached}
+        reached = self.target_reached or {}
+        return {
+            "accuracy": accuracy,
+            "of": of,
+            "reached": self.target_reached is not None,
+            "virtual_seconds": reached.get("virtual_seconds"),
+            "bytes_on_air": reached.get("bytes_on_air"),
+        }
 
     def _staleness(self) -> dict[str, float] | None:
         seconds, rounds = self.totals["staleness_s"], self.totals["staleness_rounds"]

@@ -26,7 +26,8 @@ DeviceId = int
 Vector = NDArray[np.floating[Any]]
 """Flat parameters of a model, shape (n_params,); float32 where something trains."""
 
-Check = Callable[[Any], bool]
+Check = type[Any] | Callable[[Any], bool]
+"""What a field's value must be: exactly of this type, or something for which this is true."""
 
 _BY_TAG: dict[str, type[Message]] = {}
 _SCALARS = (int, float, bool, str, bytes)
@@ -39,13 +40,11 @@ class Message:
     case, or `class Params(Message, tag="p")`.
     """
 
-    __slots__ = ("_number", "_sender", "_sent_at")
+    __slots__ = ("_origin",)
 
     tag: ClassVar[str]
 
-    _sender: DeviceId
-    _number: int
-    _sent_at: float
+    _origin: tuple[DeviceId, int, float]  # sender, number, instant of sending (nan if unknown)
 
     def __init_subclass__(cls, tag: str | None = None) -> None:
         # `dataclass(slots=True)` makes the class a second time, without the keyword.
@@ -61,12 +60,17 @@ class Message:
     @property
     def sender(self) -> DeviceId:
         """The device that sent this message; only received messages have one."""
-        return self._sender
+        return self._origin[0]
 
     @property
     def number(self) -> int:
         """The sender's count of its messages, from 0; a duplicate has the number of the first."""
-        return self._number
+        return self._origin[1]
+
+    @property
+    def sent(self) -> float:
+        """When it was sent, in virtual seconds; nan where the receiver can't know. For measuring only."""
+        return self._origin[2]
 
 
 def type_of(tag: object) -> type[Message] | None:
@@ -92,13 +96,16 @@ def fields_of(message_type: type[Message]) -> tuple[tuple[str, Check], ...]:
     return tuple((name, _check(hints[name], f"{message_type.__name__}.{name}")) for name in names)
 
 
+def fits(check: Check, value: Any) -> bool:
+    """Tell whether a value is what the check asks for."""
+    return type(value) is check if isinstance(check, type) else check(value)
+
+
 def _check(hint: Any, name: str) -> Check:
     """Return the predicate that tells whether a value fits the annotation."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint in _SCALARS:
-        return lambda value: type(value) is hint
-    if hint is type(None):
-        return lambda value: value is None
+    if hint in _SCALARS or hint is type(None):
+        return typing.cast("type[Any]", hint)
     if hint is np.ndarray or origin is np.ndarray:
         scalar = typing.get_args(arguments[1])[0] if len(arguments) == 2 else np.generic
         scalar = typing.get_origin(scalar) or scalar  # np.floating[Any]
@@ -106,10 +113,10 @@ def _check(hint: Any, name: str) -> Check:
             return lambda value: isinstance(value, np.ndarray) and issubclass(value.dtype.type, scalar)
     if origin is typing.Union or origin is types.UnionType:
         options = [_check(argument, name) for argument in arguments]
-        return lambda value: any(option(value) for option in options)
+        return lambda value: any(fits(option, value) for option in options)
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
         item = _check(arguments[0], name)
-        return lambda value: type(value) is tuple and all(map(item, value))
+        return lambda value: type(value) is tuple and all(fits(item, entry) for entry in value)
     raise ProtocolError(
         f"{name} has type {hint}, which can't be sent; use int, float, bool, str, bytes, a numpy array, "
         "tuple[T, ...] or T | None"

@@ -74,9 +74,9 @@ def test_everything_sent_is_delivered_lost_by_a_cause_or_in_flight(
         sink=records.append,
     )
     trace = emulation.trace
-    assert trace.sent == trace.delivered + trace.n_lost + emulation.transport.in_flight()
-    assert trace.sent == len(records)
-    assert trace.n_lost == sum(bool(record.cause) for record in records) == sum(trace.lost.values())
+    assert trace.counts.sent == trace.delivered + trace.counts.n_lost + emulation.transport.in_flight()
+    assert trace.counts.sent == len(records)
+    assert trace.counts.n_lost == sum(bool(record.cause) for record in records) == sum(trace.counts.lost.values())
     ended = emulation.clock.now
     assert sum(r.arrival < ended for r in records) <= trace.delivered <= sum(r.arrival <= ended for r in records)
     for r in records:
@@ -87,7 +87,7 @@ def test_everything_sent_is_delivered_lost_by_a_cause_or_in_flight(
         assert r.packets >= r.packets_lost >= 0
         assert r.cause == "queue" or r.air_bytes >= (r.size if not r.cause else 1)
     paths = emulation.transport.paths()
-    assert trace.sent == sum(path.sent for path in paths)
+    assert trace.counts.sent == sum(path.sent for path in paths)
     assert trace.delivered == sum(path.delivered for path in paths)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import trio
@@ -144,7 +144,7 @@ class Synchronized:
         self._one_way = [j for j in device.out_neighbors if j not in hears]  # they can't ask
 
     @property
-    def w(self) -> Model:
+    def w(self) -> Vector:
         """The model held, shape (n_params,)."""
         return self.candidate.w
 

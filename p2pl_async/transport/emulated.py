@@ -15,7 +15,7 @@ from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId, Message
-from p2pl_async.trace import Record, Trace
+from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.wire import decode, encode
 
@@ -28,16 +28,11 @@ class Frame:
     def __init__(self, data: bytes, sent: float) -> None:
         self.data = data
         self.sent = sent
-        self.message: Message | RemoteError | None = None
+        self.message: Message | None = None
 
-    def read(self) -> Message | RemoteError:
-        """Return the message, or why there is none."""
-        if self.message is None:
-            try:
-                self.message = decode(self.data)
-                object.__setattr__(self.message, "_sent_at", self.sent)
-            except RemoteError as error:
-                self.message = error
+    def read(self) -> Message:
+        """Return the message; raises RemoteError if there is none."""
+        self.message = decode(self.data, self.sent)
         return self.message
 
 
@@ -108,9 +103,7 @@ class EmulatedTransport:
             path = paths.get(target) or self._path(source, target)
             arrival, cause, packets, packets_lost, air_bytes, copy = path.link.judge(size, now)
             path.sent += 1
-            trace.add(
-                Record(now, source, target, number, kind, size, packets, packets_lost, air_bytes, arrival, cause)
-            )
+            trace.add((now, source, target, number, kind, size, packets, packets_lost, air_bytes, arrival, cause))
             if cause:
                 path.lost += 1
             else:
@@ -144,15 +137,15 @@ class EmulatedTransport:
         path.delivered += 1
         path.delay += self._clock.now - frame.sent
         self.trace.delivered += 1
-        self._hand_over(path, frame)
+        try:
+            path.inbox.put(frame.message or frame.read())
+        except RemoteError:
+            self.trace.malformed += 1
 
     def _arrive_again(self, arrival: tuple[Path, Frame]) -> None:
+        path, frame = arrival
         self.trace.duplicates += 1
-        self._hand_over(*arrival)
-
-    def _hand_over(self, path: Path, frame: Frame) -> None:
-        message = frame.message or frame.read()
-        if isinstance(message, RemoteError):
+        try:
+            path.inbox.put(frame.message or frame.read())
+        except RemoteError:
             self.trace.malformed += 1
-        else:
-            path.inbox.put(message)

@@ -24,10 +24,10 @@ class Inbox:
 
     def put(self, message: Message) -> None:
         """Take a message that arrives."""
-        for index, (wanted, task) in enumerate(self._waiting):
-            if isinstance(message, wanted):
-                del self._waiting[index]
-                trio.lowlevel.reschedule(task, outcome.Value(message))
+        for entry in self._waiting:
+            if isinstance(message, entry[0]):
+                self._waiting.remove(entry)
+                trio.lowlevel.reschedule(entry[1], outcome.Value(message))
                 return
         self._arrived += 1
         kind = type(message)
@@ -38,6 +38,8 @@ class Inbox:
 
     def take_nowait(self, wanted: type[Message] = Message) -> Message | None:
         """Return the oldest message of a type (of any type by default), or None."""
+        if not self._queues:
+            return None
         queue = self._queues.get(wanted)
         if queue is None:  # a base class, or nothing of this type so far
             queues = [queue for kind, queue in self._queues.items() if queue and issubclass(kind, wanted)]
