@@ -77,7 +77,7 @@ class Mlp(Model):
     hidden: tuple[PositiveInt, ...] = Field(
         default=(64,), description="width of each hidden layer; [] is softmax regression"
     )
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: Literal["relu", "tanh"] = Field(default="relu", description="between each two layers")
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         """Return flatten -> (linear -> activation) for each hidden layer -> linear."""

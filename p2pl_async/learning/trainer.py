@@ -88,9 +88,9 @@ AnySchedule = Annotated[Schedule, OneOf("schedule", Constant, Step, Cosine, Inve
 class TrainSettings(Settings):
     """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
 
-    learning_rate: PositiveFloat = 0.05
+    learning_rate: PositiveFloat = Field(default=0.05, description="step size of SGD")
     batch_size: PositiveInt = Field(default=10, description="samples per step; an epoch's last batch may be shorter")
-    momentum: float = Field(default=0.0, ge=0, lt=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="share of the last step's direction that is kept")
     nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum > 0")
     weight_decay: float = Field(default=0.0, ge=0, description="adds this times the parameters to the gradient")
     clip: PositiveFloat | None = Field(default=None, description="largest norm of a device's gradient over all layers")
