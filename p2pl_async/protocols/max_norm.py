@@ -157,8 +157,8 @@ class Synchronized:
 
     def tell_key(self) -> None:
         """Broadcast the key; neighbors that can't answer get the model itself."""
+        idle = [j for j in self._one_way if not self._device.is_sending(j)]  # the key itself keeps a radio busy
         self._device.broadcast(self._key())
-        idle = [j for j in self._one_way if not self._device.is_sending(j)]
         if idle:
             self._device.send(idle, self._model())
 
