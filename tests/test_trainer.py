@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from p2pl_async.errors import ProtocolError, ScenarioError
-from p2pl_async.learning import stacked
+from p2pl_async.learning import networks
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import LeNet, Mlp, Model, Softmax
 from p2pl_async.learning.trainer import Cosine, Inverse, Job, Step, Trainer, TrainSettings, Vector
@@ -115,6 +115,18 @@ class Convolution(Model):
         )
 
 
+class Temperature(nn.Module):
+    """Divides by a scalar parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(0.7))
+        self.unused = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / self.value
+
+
 class Normalized(Model):
     """A network that no hand-written backward pass covers."""
 
@@ -122,16 +134,17 @@ class Normalized(Model):
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         width = math.prod(shape)
-        return nn.Sequential(nn.Flatten(), nn.Linear(width, 5), nn.LayerNorm(5), nn.GELU(), nn.Linear(5, n_classes))
+        layers = [nn.Flatten(), nn.Linear(width, 5), nn.LayerNorm(5), nn.GELU(), nn.Linear(5, n_classes)]
+        return nn.Sequential(*layers, Temperature())
 
 
 MODELS: list[tuple[Model, type[Any]]] = [
-    (Softmax(), stacked.Dense),
-    (Mlp(hidden=(8,)), stacked.Dense),
-    (Mlp(hidden=(8, 6), activation="tanh"), stacked.Dense),
-    (Normalized(), stacked.Vmapped),
-    (Convolution(), stacked.Vmapped),
-    (Convolution(channels=64), stacked.Single),
+    (Softmax(), networks.Dense),
+    (Mlp(hidden=(8,)), networks.Dense),
+    (Mlp(hidden=(8, 6), activation="tanh"), networks.Dense),
+    (Normalized(), networks.Vmapped),
+    (Convolution(), networks.Vmapped),
+    (Convolution(channels=64), networks.Single),
 ]
 
 

@@ -9,17 +9,6 @@ A device's result must not depend on whom it is computed with. MKL's batched pro
 matrix the same bits in any stack of two or more, but others when it is alone. So on a CPU a
 device never is alone (the longest has a shadow where it would be), and batches are padded to
 the same width in every group.
-
-Who computes gradients depends on the module, never on a timing (bits must not):
-
-    flatten, linear layers with ReLU or tanh     Dense     backward pass written out
-    a convolution of 64 channels, on a CPU       Single    one device at a time
-    any other module                             Vmapped   torch.func.vmap and autograd
-
-Measured (2 cores of a Xeon, AVX-512, batches of 10, per device and step): 784-200-200-10 takes
-100 us with Dense, 250 us with vmap, 480-710 us one device at a time; LeNet on 8 x 8 pixels
-0.2-0.3 ms with vmap, 1.2 ms alone; convolutions of 32 and 64 channels on 28 x 28 pixels 3.1 and
-3.3 ms on two cores, 5.5 and 5.0 ms on one.
 """
 
 from __future__ import annotations
@@ -27,7 +16,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.learning.networks import Dense, Single, choose
 
 if TYPE_CHECKING:
     from p2pl_async.learning.trainer import TrainSettings
@@ -46,183 +36,7 @@ Array = NDArray[Any]
 # 784-200-200-10 takes 135 / 122 / 100 / 125 us, 784-50-10 46 / 33 / 28 / 24 us.
 _GROUP_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 _LARGEST_GROUP = {"cpu": 128, "cuda": 4096}
-_WIDE = 64  # channels from which on batching a convolution over devices doesn't pay on a CPU
 _EVALUATED_VALUES = 2**22  # logits and hidden values held at once while evaluating, per layer
-
-
-class Network(Protocol):
-    """A module as a function of stacked parameters."""
-
-    def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (k, rows, n_classes) of k devices on the same samples x (rows, *shape)."""
-
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the gradient of each device's weighted cross entropy, one tensor per layer, shaped like `w`.
-
-        The caller may overwrite it, and has done with it when it calls again.
-
-        Args:
-            w: one tensor (k, *layer) per layer.
-            x: (k, batch, *shape).
-            y: labels, (k, batch).
-            weights: of each sample in its device's loss, (k, batch).
-        """
-
-
-class Dense:
-    """Flatten, then linear layers with one ReLU or tanh between each two; the backward pass is written out.
-
-    Gradients land in buffers that are kept: fresh ones for every step cost as much as the
-    products themselves (page faults).
-    """
-
-    def __init__(self, module: nn.Sequential) -> None:
-        self._steps: list[tuple[type[nn.Module], bool]] = [
-            (type(layer), getattr(layer, "bias", None) is not None)
-            for layer in module
-            if not isinstance(layer, nn.Flatten)
-        ]
-        self._buffers: list[Tensor] = []
-
-    @staticmethod
-    def fits(module: nn.Module) -> bool:
-        """Whether this class computes what `module` does."""
-        if type(module) is not nn.Sequential or len(module) % 2:
-            return False
-        flat, layers = module[0], list(module)[1:]
-        if type(flat) is not nn.Flatten or (flat.start_dim, flat.end_dim) != (1, -1):
-            return False
-        linear = all(type(layer) is nn.Linear for layer in layers[::2])
-        return linear and all(type(layer) in (nn.ReLU, nn.Tanh) for layer in layers[1::2])
-
-    def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (k, rows, n_classes); the first layer is one product for all devices."""
-        k, rows = len(w[0]), len(x)
-        layers = iter(w)
-        h = x.flatten(1)
-        for kind, bias in self._steps:
-            if kind is not nn.Linear:
-                h = h.relu_() if kind is nn.ReLU else h.tanh_()
-                continue
-            weight = next(layers)
-            if h.dim() == 2:
-                h = (h @ weight.flatten(0, 1).t()).view(rows, k, -1).transpose(0, 1)
-            else:
-                h = torch.bmm(h, weight.transpose(1, 2))
-            if bias:
-                h += next(layers).unsqueeze(1)
-        return h
-
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the gradients, in buffers that the next call overwrites; see `Network.gradients`."""
-        k = len(x)
-        if not self._buffers or len(self._buffers[0]) < k:
-            self._buffers = [torch.empty_like(layer) for layer in w]
-        g = [buffer[:k] for buffer in self._buffers]
-        self.add_gradients(w, x, y, weights, g, 0.0, 1.0)
-        return g
-
-    def add_gradients(
-        self,
-        w: Sequence[Tensor],
-        x: Tensor,
-        y: Tensor,
-        weights: Tensor,
-        into: Sequence[Tensor],
-        keep: float,
-        scale: float,
-    ) -> None:
-        """Set each layer of `into`, which may be `w`, to `keep * into + scale * gradient`.
-
-        The product that ends in the momentum, or in the parameters, saves a pass over each:
-        the step of 784-200-200-10 with momentum takes 2/3 of the time, a plain one 5/6.
-        """
-        h = x.flatten(2)
-        outputs = []  # input of every linear layer, output of every activation (they work in place)
-        layer = 0
-        for kind, bias in self._steps:
-            if kind is nn.Linear:
-                outputs.append(h)
-                transposed = w[layer].transpose(1, 2)
-                h = torch.baddbmm(w[layer + 1].unsqueeze(1), h, transposed) if bias else torch.bmm(h, transposed)
-                layer += 1 + bias
-            else:
-                h = h.relu_() if kind is nn.ReLU else h.tanh_()
-                outputs.append(h)
-
-        d = torch.softmax(h, 2)  # gradient at the logits: (softmax - one-hot) * weight
-        d.scatter_add_(2, y.unsqueeze(2), torch.full_like(d[:, :, :1], -1.0))
-        d *= weights.unsqueeze(2)
-        for (kind, bias), h in zip(reversed(self._steps), reversed(outputs), strict=True):
-            if kind is nn.ReLU:
-                d *= h > 0
-            elif kind is nn.Tanh:
-                d *= 1 - h * h
-            else:
-                layer -= 1 + bias
-                below = torch.bmm(d, w[layer]) if layer else d
-                into[layer].baddbmm_(d.transpose(1, 2), h, beta=keep, alpha=scale)
-                if bias:
-                    total = d.sum(1)
-                    if keep:
-                        into[layer + 1].mul_(keep).add_(total, alpha=scale)
-                    else:
-                        into[layer + 1].copy_(total * scale)
-                d = below
-
-
-class Vmapped:
-    """Any module: `torch.func.vmap` over its forward pass, autograd for the gradients."""
-
-    def __init__(self, module: nn.Module) -> None:
-        names = [name for name, _ in module.named_parameters()]
-
-        def forward(w: tuple[Tensor, ...], x: Tensor) -> Tensor:
-            outputs: Tensor = torch.func.functional_call(module, dict(zip(names, w, strict=True)), (x,))
-            return outputs
-
-        self._each_its_own = torch.func.vmap(forward)
-        self._all_the_same = torch.func.vmap(forward, in_dims=(0, None))
-
-    def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (k, rows, n_classes) of k devices on the same samples."""
-        outputs: Tensor = self._all_the_same(tuple(w), x)
-        return outputs
-
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the gradients; see `Network.gradients`."""
-        with torch.enable_grad():
-            leaves = tuple(layer.detach().requires_grad_() for layer in w)
-            return _gradients(self._each_its_own(leaves, x), leaves, y, weights)
-
-
-class Single:
-    """One device at a time: for modules that a CPU computes slower when batched over devices."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self._names = [name for name, _ in module.named_parameters()]
-
-    def _forward(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        outputs: Tensor = torch.func.functional_call(self._module, dict(zip(self._names, w, strict=True)), (x,))
-        return outputs
-
-    def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (k, rows, n_classes) of k devices on the same samples."""
-        return torch.stack([self._forward(own, x) for own in zip(*w, strict=True)])
-
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the gradients; see `Network.gradients`."""
-        with torch.enable_grad():
-            leaves = tuple(layer.detach().requires_grad_() for layer in w)
-            outputs = torch.stack([self._forward(own, x[i]) for i, own in enumerate(zip(*leaves, strict=True))])
-            return _gradients(outputs, leaves, y, weights)
-
-
-def _gradients(outputs: Tensor, leaves: tuple[Tensor, ...], y: Tensor, weights: Tensor) -> list[Tensor]:
-    """Return the gradients of the sum of all devices' losses: no device's loss depends on another's parameters."""
-    losses = nn.functional.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none")
-    return list(torch.autograd.grad((losses * weights.flatten()).sum(), leaves))
 
 
 class Engine:
@@ -254,7 +68,7 @@ class Engine:
         self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[dtype.name]
         self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (x_train, x_test))
         self._y_train, self._y_test = (self._tensor(y) for y in (y_train, y_test))
-        _check(module, x_train.shape[1:])
+        _check(module)
 
         self._shapes = [parameter.shape for parameter in module.parameters()]
         ends = np.cumsum([0, *(shape.numel() for shape in self._shapes)]).tolist()
@@ -262,23 +76,12 @@ class Engine:
         self.n_params: int = ends[-1]
 
         module = module.to(self.device, self._torch_dtype)
-        channels = [
-            max(part.in_channels, part.out_channels)
-            for part in module.modules()
-            if isinstance(part, nn.modules.conv._ConvNd)
-        ]
-        self.network: Network
-        if Dense.fits(module) and isinstance(module, nn.Sequential):
-            self.network = Dense(module)
-        elif max(channels, default=0) >= _WIDE and self.device.type == "cpu":
-            self.network = Single(module)
-        else:
-            self.network = Vmapped(module)
+        self.network = choose(module, self.device.type)
         kind = self.device.type
         fitting = _GROUP_BYTES[kind] // (2 * dtype.itemsize * self.n_params)
         self.group = 1 if isinstance(self.network, Single) else max(4, min(fitting, _LARGEST_GROUP[kind]))
         self._paired = self.device.type == "cpu" and not isinstance(self.network, Single)
-        widest = max(max(shape) for shape in self._shapes)
+        widest = max(max(shape, default=1) for shape in self._shapes)
         self._rows = max(64, min(1000, _EVALUATED_VALUES // (self.group * widest)))
         self._stacks: dict[str, list[Tensor]] = {}
 
@@ -304,7 +107,7 @@ class Engine:
         stack = [layer[: len(vectors)] for layer in self._stacks[name]]
         for part, layer in zip(self.layers, stack, strict=True):
             host = layer if self.device.type == "cpu" else torch.empty_like(layer, device="cpu")
-            for row, vector in zip(host.flatten(1).numpy(), vectors, strict=True):
+            for row, vector in zip(host.view(len(vectors), -1).numpy(), vectors, strict=True):
                 row[:] = 0 if vector is None else vector[part]
             if host is not layer:
                 layer.copy_(host)
@@ -312,7 +115,7 @@ class Engine:
 
     def _unstack(self, stack: Sequence[Tensor]) -> list[Array]:
         """Return each device's flat vector as a read-only array of its own."""
-        layers = [layer.flatten(1).cpu().numpy() for layer in stack]
+        layers = [layer.view(len(layer), -1).cpu().numpy() for layer in stack]
         vectors = []
         for i in range(len(layers[0])):
             vector = np.concatenate([layer[i] for layer in layers])
@@ -398,7 +201,7 @@ class Engine:
                 return
         g = self.network.gradients(w, x, y, weights)
         if settings.clip is not None:
-            norms = torch.stack([torch.linalg.vector_norm(layer.flatten(1), dim=1) for layer in g])
+            norms = torch.stack([torch.linalg.vector_norm(layer.reshape(len(layer), -1), dim=1) for layer in g])
             scale = (settings.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
             for layer in g:
                 layer *= _column(scale, layer)
@@ -461,7 +264,7 @@ def _accelerator(choice: str) -> torch.device:
     return torch.device("cuda" if found and choice != "cpu" else "cpu")
 
 
-def _check(module: nn.Module, shape: tuple[int, ...]) -> None:
+def _check(module: nn.Module) -> None:
     """Raise ScenarioError if devices can't be trained on this module as a pure function of its parameters."""
     name = type(module).__name__
     for part in module.modules():
