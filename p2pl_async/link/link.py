@@ -43,6 +43,7 @@ class Verdict(NamedTuple):
     copy: float  # instant a second copy reaches the receiver; math.inf if there is none
 
 
+_verdict = tuple.__new__  # of a Verdict: half the time of calling the class
 _REFUSED = Verdict(math.inf, "queue", 0, 0, 0, math.inf)
 
 
@@ -68,7 +69,7 @@ class Link:
 
     __slots__ = (
         "_arq", "_arrived", "_backlog", "_copies", "_copy_latencies", "_duplicate", "_fifo", "_header", "_latencies",
-        "_loss", "_mtu", "_opened", "_outage", "_payload", "_seconds_per_byte", "_seed", "_settings", "_trains",
+        "_loss", "_mtu", "_opened", "_outage", "_payload", "_seconds_per_byte", "_seed", "_settings", "_simple", "_trains",
         "_tries", "_turnaround", "_uniforms", "dst", "sending_until", "src",
     )  # fmt: skip
 
@@ -106,6 +107,8 @@ class Link:
         if self._duplicate:
             self._copies: Iterator[float] = draws(stream(seed, "duplicate", *owner))
             self._copy_latencies = settings.latency.values(stream(seed, "duplicate-latency", *owner))
+        perfect = self._backlog is None and self._outage is None
+        self._simple = perfect and not self._arq and not self._duplicate
         self._opened = True
 
     def judge(self, size: int, now: float) -> Verdict:
@@ -115,6 +118,8 @@ class Link:
         """
         if not self._opened:
             self._open()
+        if self._simple and size <= self._payload:
+            return self._judge_simple(size, now)
         latency = next(self._latencies)
         copy_latency = self._copy_latency() if self._duplicate else math.inf
         fragments = 1
@@ -148,6 +153,26 @@ class Link:
             self._arrived = arrival  # a second copy holds nothing up
         copy = end + copy_latency
         return Verdict(arrival, "", packets, packets_lost, air_bytes_sent, copy if copy > arrival else arrival)
+
+    def _judge_simple(self, size: int, now: float) -> Verdict:
+        """Decide as `judge` does where one packet is sent once, from an unlimited queue, over a link that is up.
+
+        Most messages of most runs; the general way through costs a hop 1 µs more.
+        """
+        air_bytes = size + self._header
+        start = now if now > self.sending_until else self.sending_until
+        self.sending_until = end = start + air_bytes * self._seconds_per_byte
+        arrival = end + next(self._latencies)
+        uniform = next(self._uniforms)
+        if self._loss is not None:
+            cause = self._loss.fate(uniform, start)
+            if cause:
+                return _verdict(Verdict, (math.inf, cause, 1, 1, air_bytes, math.inf))
+        if self._fifo:
+            if arrival < self._arrived:
+                arrival = self._arrived
+            self._arrived = arrival
+        return _verdict(Verdict, (arrival, "", 1, 0, air_bytes, math.inf))
 
     def _send_fragment(self, air_bytes: int, start: float, uniforms: Iterable[float]) -> _Sent:
         """Send one fragment until it arrives, at most once per uniform."""
