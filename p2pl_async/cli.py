@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ import typer
 from p2pl_async.errors import P2plError, Problem, ScenarioError
 
 if TYPE_CHECKING:
+    from p2pl_async.results import RunFolder
     from p2pl_async.scenario import Loaded
     from p2pl_async.settings import Settings
 
@@ -58,13 +59,13 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Emulate a scenario and its baselines; write results and print a table."""
-    with _errors(debug, repeat=_repeat(scenario, changes, seed)) as more:
+    with _errors(debug) as more:
         loaded = _load(scenario, changes, seed)
         from p2pl_async import experiment
         from p2pl_async.results import RunFolder
 
         folder = RunFolder(out, loaded.scenario.name, loaded.scenario.seed, force=force)
-        more.append(f"what was recorded so far is in {folder.path}")
+        more += [lambda: _recorded(folder), lambda: _repeat(scenario, changes, loaded.scenario.seed)]
         with ExitStack() as stack:
             progress = None
             if not quiet:
@@ -84,7 +85,6 @@ def run(
             for warning in result.summary.get("warnings", []):
                 print(f"warning: {warning}", file=sys.stderr)
             Console().print(final_table(result))
-            print(f"results are in {folder.path}")
 
 
 @app.command()
@@ -158,9 +158,9 @@ def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
 
 
 @contextmanager
-def _errors(debug: bool, repeat: str = "") -> Iterator[list[str]]:
-    """Turn what goes wrong into one message and an exit code; the list given takes lines to add to it."""
-    more: list[str] = []
+def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
+    """Turn what goes wrong into one message and an exit code; the list given takes what adds a line to it."""
+    more: list[Callable[[], str]] = []
     try:
         yield more
     except (KeyboardInterrupt, Exception) as error:
@@ -175,21 +175,22 @@ def _errors(debug: bool, repeat: str = "") -> Iterator[list[str]]:
             lines, code = [str(error)], 2
         else:
             lines, code = [f"bug in p2pl_async: {type(error).__name__}: {error}; add --debug to see where"], 1
-        lines += more
-        if repeat and code != 130 and not isinstance(error, ScenarioError):
-            lines.append(f"to repeat it: {repeat}")
-        print("\n".join(lines), file=sys.stderr)
+        if not isinstance(error, ScenarioError):  # with one, nothing has begun
+            lines += [line() for line in more]
+        print("\n".join(filter(None, lines)), file=sys.stderr)
         raise typer.Exit(code) from None
 
 
-def _repeat(path: Path, changes: list[str] | None, seed: int | None) -> str:
+def _recorded(folder: RunFolder) -> str:
+    """Return where the results of a run that was cut short are; nothing if there are none."""
+    begun = (folder.path / "summary.json").exists()
+    return f"what was recorded so far is in {folder.path}" if begun else ""
+
+
+def _repeat(path: Path, changes: list[str] | None, seed: int) -> str:
     """Return the command that runs a scenario again."""
-    parts = ["p2pl", "run", str(path)]
-    if seed is not None:
-        parts += ["--seed", str(seed)]
-    for change in changes or ():
-        parts += ["--set", change]
-    return shlex.join(parts)
+    sets = [part for change in changes or () for part in ("--set", change)]
+    return "to repeat it: " + shlex.join(["p2pl", "run", str(path), "--seed", str(seed), *sets])
 
 
 def _groups() -> dict[str, list[tuple[str, str]]]:

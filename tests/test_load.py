@@ -146,7 +146,9 @@ def test_set_beyond_the_end_of_a_list_says_how_long_it_is(folder: Path) -> None:
 
 
 def test_a_file_changes_parts_of_the_one_it_extends(folder: Path) -> None:
-    base = LEAST + '[link]\nloss = "5 %"\nrate = "1 Mbit/s"\n[train]\nlearning_rate = 0.1\n[[link.override]]\nloss = 0.5\n'
+    base = (
+        LEAST + '[link]\nloss = "5 %"\nrate = "1 Mbit/s"\n[train]\nlearning_rate = 0.1\n[[link.override]]\nloss = 0.5\n'
+    )
     (folder / "base.toml").write_text(base)
     child = load(folder, 'extends = "base.toml"\n[link]\nloss = { p = "9 %" }\n[[link.override]]\nrate = "2 Mbit/s"\n')
     assert child.link.loss == Bernoulli(p=0.09)
@@ -313,7 +315,9 @@ LOSSES = st.one_of(
     st.fixed_dictionaries({"kind": st.just("bernoulli"), "p": shares()}),
     st.fixed_dictionaries({"kind": st.just("gilbert-elliott"), "good": seconds(), "bad": seconds()}),
 )
-LATENCIES = st.one_of(seconds(), st.fixed_dictionaries({"kind": st.just("lognormal"), "mean": seconds(), "sd": seconds()}))
+LATENCIES = st.one_of(
+    seconds(), st.fixed_dictionaries({"kind": st.just("lognormal"), "mean": seconds(), "sd": seconds()})
+)
 LINKS: dict[str, Any] = {
     "loss": LOSSES,
     "latency": LATENCIES,
@@ -333,7 +337,11 @@ SCENARIOS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
             {
                 "count": st.integers(4, 40),
                 "group": st.fixed_dictionaries(
-                    {"slow": st.fixed_dictionaries({"ids": st.sampled_from([0, "1-2", [3]])}, optional={"compute": COMPUTES})}
+                    {
+                        "slow": st.fixed_dictionaries(
+                            {"ids": st.sampled_from([0, "1-2", [3]])}, optional={"compute": COMPUTES}
+                        )
+                    }
                 ),
             },
             optional={
@@ -344,7 +352,10 @@ SCENARIOS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "protocol": st.sampled_from(["p2pl", {"kind": "p2pl", "epochs": 2}, {"kind": "local"}]),
         "stop": st.fixed_dictionaries(
             {"rounds": st.integers(1, 99)},
-            optional={"virtual_time": seconds(), "accuracy": st.one_of(shares(), st.builds(lambda p: {"mean": p}, shares()))},
+            optional={
+                "virtual_time": seconds(),
+                "accuracy": st.one_of(shares(), st.builds(lambda p: {"mean": p}, shares())),
+            },
         ),
     },
     optional={
@@ -420,7 +431,10 @@ def test_one_spoiled_key_or_value_gives_one_problem_that_names_it(
     data: st.DataObject, table: dict[str, Any], how: str
 ) -> None:
     table = copy.deepcopy(table)
-    named = ("devices", "group")  # a group may have any name, and links may select it: renaming is no mistake of its own
+    named = (
+        "devices",
+        "group",
+    )  # a group may have any name, and links may select it: renaming is no mistake of its own
     keys = data.draw(st.sampled_from([keys for keys in places(table) if keys[:2] != named]))
     path = spoil(table, keys, how)
     with pytest.raises(ScenarioError) as caught:

@@ -7,7 +7,19 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import ValidationError
 
-from p2pl_async.settings import OneOf, Settings, Short, inner_class, kind_of, line, marker, mistakes, moved, nearest, word
+from p2pl_async.settings import (
+    OneOf,
+    Settings,
+    Short,
+    inner_class,
+    kind_of,
+    line,
+    marker,
+    mistakes,
+    moved,
+    nearest,
+    word,
+)
 
 
 class Square(Settings):
@@ -39,9 +51,9 @@ def load(spec: str) -> type[Any]:
 
 class Picture(Settings):
     shape: Annotated[Settings, OneOf("shape", Square, Circle)] = Square()
-    size: Annotated[Settings, OneOf("size", Square, Circle, shorthand=lambda value: {"kind": "circle", "radius": value})] = (
-        Square()
-    )
+    size: Annotated[
+        Settings, OneOf("size", Square, Circle, shorthand=lambda value: {"kind": "circle", "radius": value})
+    ] = Square()
     free: Annotated[Settings, OneOf("shape", Square, outside=load)] | None = None
     border: Annotated[Square, Short("side")] = Square()
     every: Annotated[float | None, *word("never")] = None
@@ -86,7 +98,11 @@ def test_a_kind_from_outside_makes_a_class_that_carries_its_name() -> None:
 @pytest.mark.parametrize(
     ("values", "where", "says"),
     [
-        ({"shape": {"kind": "sqare"}}, ("shape", "kind"), 'unknown shape; did you mean "square"?  known: square, circle'),
+        (
+            {"shape": {"kind": "sqare"}},
+            ("shape", "kind"),
+            'unknown shape; did you mean "square"?  known: square, circle',
+        ),
         ({"shape": "sqare"}, ("shape",), 'unknown shape; did you mean "square"?  known: square, circle'),
         ({"shape": "hexagon"}, ("shape",), "unknown shape;  known: square, circle"),
         ({"shape": {"side": 1}}, ("shape",), 'needs a "kind"  known: square, circle'),
@@ -117,7 +133,7 @@ def test_a_word_stands_for_none_both_ways() -> None:
 def test_settings_never_change_and_know_their_keys() -> None:
     square = Square()
     with pytest.raises(ValidationError, match="frozen"):
-        square.side = 2.0  # type: ignore[misc]
+        square.side = 2.0
     with pytest.raises(ValidationError, match="Extra inputs"):
         Square.model_validate({"sides": 2})
     with pytest.raises(ValidationError, match="finite"):

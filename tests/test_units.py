@@ -28,7 +28,7 @@ BYTES: TypeAdapter[Any] = TypeAdapter(Bytes)
 PROBABILITY: TypeAdapter[Any] = TypeAdapter(Probability)
 
 
-def text_of(kind: object, value: object) -> str:
+def text_of(kind: Any, value: object) -> str:
     """Return the message of the one error that `value` gives."""
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(kind).validate_python(value)
@@ -61,7 +61,7 @@ def text_of(kind: object, value: object) -> str:
         (Probability, 1, 1.0),
     ],
 )
-def test_a_quantity_is_the_number_nearest_to_what_is_written(kind: object, text: object, value: float) -> None:
+def test_a_quantity_is_the_number_nearest_to_what_is_written(kind: Any, text: object, value: float) -> None:
     assert TypeAdapter(kind).validate_python(text) == value
 
 
@@ -92,7 +92,7 @@ def test_a_quantity_is_the_number_nearest_to_what_is_written(kind: object, text:
         (Probability, True, "must be a quantity"),
     ],
 )
-def test_a_wrong_quantity_says_what_to_write(kind: object, value: object, says: str) -> None:
+def test_a_wrong_quantity_says_what_to_write(kind: Any, value: object, says: str) -> None:
     assert says in text_of(kind, value)
 
 
@@ -130,7 +130,15 @@ def test_nothing_but_a_validation_error_comes_of_any_value(value: object) -> Non
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.0123, "12.3 ms"), (4e-6, "4 µs"), (59.99, "60 s"), (999.9, "16.7 min"), (7200, "2 h"), (4e6, "1,111 h")],
+    [
+        (0, "0 s"),
+        (0.0123, "12.3 ms"),
+        (4e-6, "4 µs"),
+        (59.99, "60 s"),
+        (999.9, "16.7 min"),
+        (7200, "2 h"),
+        (4e6, "1,111 h"),
+    ],
 )
 def test_times_for_people(seconds: float, text: str) -> None:
     assert show_seconds(seconds) == text

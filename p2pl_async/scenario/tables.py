@@ -26,6 +26,8 @@ def merge(old: Any, new: Mapping[Any, Any], rule: str = "", rules: dict[str, str
         here = join(path, key)
         before = old[key] if isinstance(old, list) else old.get(key)
         if _goes_into(value, before):
+            if rules is not None and value and not before:
+                rules.pop(here, None)  # an empty table was a value; it no longer is
             result[key] = merge(before, value, rule, rules, here)
             continue
         result[key] = value
