@@ -349,7 +349,9 @@ def load_run(path: Path | str) -> Run:
         }.items()
     }  # fmt: skip
     traced = any((path / f"trace{suffix}").exists() for suffix in (".parquet", ".arrows"))
-    folders = sorted((path / "baselines").glob("*/"))
+    names = list(summary.get("baselines") or ())  # in the order in which they ran; others behind them
+    names += sorted({folder.name for folder in (path / "baselines").glob("*/")} - set(names))
+    folders = [path / "baselines" / name for name in names]
     return Run(
         path=path,
         scenario_text=scenario.read_text(encoding="utf-8") if scenario.exists() else "",

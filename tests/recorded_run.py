@@ -20,18 +20,22 @@ def recorded_run(
     n: int = 20,
     seed: int = 1,
     learning: bool = True,
-    positions: bool = True,
+    graph: nx.Graph | None = None,
     baselines: bool = True,
     seconds: float = 120.0,
     target: float | None = 0.95,
 ) -> Run:
-    """Return a run of `n` devices on a geometric graph with bursty links, written to `path` if given."""
+    """Return a run with bursty links, written to `path` if given; on a geometric graph by default."""
     random = np.random.default_rng(seed)
-    radius = 1.6 * np.sqrt(np.log(n) / np.pi / n) if n > 1 else 1.0
-    graph = nx.random_geometric_graph(n, radius, seed=seed).to_directed()
+    if graph is None:
+        radius = 1.6 * np.sqrt(np.log(n) / np.pi / n) if n > 1 else 1.0
+        graph = nx.random_geometric_graph(n, radius, seed=seed)
+    graph = graph.to_directed()
+    n = len(graph)
     pos = nx.get_node_attributes(graph, "pos")
-    if path is not None:
-        RunFolder(path, "synthetic", seed).begin('name = "synthetic"\n')
+    folder = None if path is None else RunFolder(path, "synthetic", seed)
+    if folder is not None:
+        folder.begin('name = "synthetic"\n')
 
     times = np.linspace(0, seconds, 61)
     quality = random.beta(5, 1.2, graph.number_of_edges())
@@ -70,7 +74,7 @@ def recorded_run(
     columns |= {"rounds": "int32", "accuracy": "float64"}
     devices = Table(path and path / "devices", columns)
     for k in range(n):
-        x, y = pos[k] if positions else (float("nan"), float("nan"))
+        x, y = pos.get(k, (float("nan"), float("nan")))
         held = counts[k].tolist() if learning else []
         devices.add(k, x, y, sum(held), *held, 55 + k % 9, accuracy[-1, k] if learning else float("nan"))
 
@@ -106,19 +110,18 @@ def recorded_run(
     if baselines and learning:
         best, worst = np.full(1, 0.981), random.uniform(0.35, 0.72, n)
         for name, final, of in (("local", worst, seconds), ("central", best, 25.0)):
-            run.baselines[name] = baseline(path and path / "baselines" / name, name, final, of)
+            run.baselines[name] = baseline(folder and folder.beside(name), name, final, of)
             summary["baselines"][name] = {key: run.baselines[name].summary[key] for key in ("accuracy", "messages")}
     for table in (metrics, devices, links):
         table.close()
-    if path is not None:
-        RunFolder(path, "synthetic", seed, force=True).write_summary(summary)
+    if folder is not None:
+        folder.write_summary(summary)
     return run
 
 
-def baseline(path: Path | None, name: str, final: Curve, seconds: float) -> Run:
+def baseline(folder: RunFolder | None, name: str, final: Curve, seconds: float) -> Run:
     """Return a run without messages that ends at the `final` accuracy of each device."""
-    if path is not None:
-        path.mkdir(parents=True)
+    path = None if folder is None else folder.path
     metrics = Table(path and path / "metrics", METRIC_COLUMNS)
     for now in np.linspace(0, seconds, 30).tolist():
         for k, level in enumerate(final.tolist()):
@@ -130,8 +133,8 @@ def baseline(path: Path | None, name: str, final: Curve, seconds: float) -> Run:
     summary |= {"virtual_seconds": seconds, "messages": {"sent": 0, "bytes_on_air": 0}}
     for table in (metrics, nothing, devices):
         table.close()
-    if path is not None:
-        RunFolder(path, name, 1, force=True).write_summary(summary)
+    if folder is not None:
+        folder.write_summary(summary)
     return Run(summary=summary, metrics=metrics, devices=devices, links=nothing, path=path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from p2pl_async.report.drawing import GRAY, axes
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LOST = ("#5c0011", "#c8401a", "#f0a04b", "#c3ccd6")  # 0 % to 100 % delivered; darker is worse, also in gray
-_MOST_LINKS = 4000  # drawn; of more, some are chosen at random
+_MOST_LINKS = 20_000  # drawn; of more, some are chosen at random
 _MOST_ARROWS = 500  # above, a link is half a line
 _MOST_LABELS = 60
 
@@ -40,22 +41,19 @@ def topology(run: Run) -> Figure | None:
     order = np.argsort(-np.nan_to_num(share, nan=101.0), kind="stable")  # the worst on top
     src, dst, share = shown["src"].to_numpy()[order], shown["dst"].to_numpy()[order], share[order]
 
-    figure, ax = axes(run, "links", size=(7.2, 6.0))
+    figure, ax = axes(run, "links", size=(7.2, 6.2))
     ax.set_axis_off()
+    ax.set_aspect("equal")
+    ax.margins(0.05)
     colors = LinearSegmentedColormap.from_list("delivered", _LOST).with_extremes(bad="0.9")  # nothing was sent
     draw = _arrows if len(shown) <= _MOST_ARROWS else _halves
     drawn = draw(ax, where, src, dst, share, colors)
     if np.isfinite(share).any():
-        bar = figure.colorbar(drawn, ax=ax, shrink=0.45, anchor=(0, 0.95), pad=0.01, aspect=18)
-        bar.set_label("messages delivered on the link (%)")
+        _bar(figure, ax, drawn, 0.53, "messages delivered on the link (%)")
     _draw_devices(figure, ax, devices, where)
     note = "" if len(shown) == len(links) else f"; {len(shown):,} drawn"
-    half = "" if draw is _arrows else "; each half line is the direction away from its device"
-    ax.text(
-        0, -0.02, f"{n:,} devices, {len(links):,} links{note}{half}", transform=ax.transAxes, fontsize=9, color=GRAY
-    )
-    ax.set_aspect("equal")
-    ax.margins(0.05)
+    half = "" if draw is _arrows else "; half a line is the link from the device at its end"
+    figure.supxlabel(f"{n:,} devices, {len(links):,} links{note}{half}", x=0.02, ha="left", fontsize=9, color=GRAY)
     return figure
 
 
@@ -94,6 +92,11 @@ def samples(run: Run) -> Figure | None:
     return figure
 
 
+def _bar(figure: Figure, ax: Axes, drawn: Any, bottom: float, label: str) -> None:
+    """Draw a color bar beside the axes, half as high, from `bottom` (a share of the height) up."""
+    figure.colorbar(drawn, cax=ax.inset_axes((1.02, bottom, 0.03, 0.44)), label=label)
+
+
 def _cells(counts: NDArray[np.float64]) -> list[tuple[tuple[int, int], float]]:
     """Return the cells that hold something, as ((row, column), count)."""
     return [((row, column), counts[row, column]) for row, column in zip(*counts.nonzero(), strict=True)]
@@ -111,10 +114,10 @@ def _positions(devices: pd.DataFrame, links: pd.DataFrame) -> NDArray[np.float64
     graph = nx.Graph()
     graph.add_nodes_from(range(len(devices)))
     graph.add_edges_from(zip(links["src"].tolist(), links["dst"].tolist(), strict=True))
-    if len(devices) <= 150 and nx.is_connected(graph):
-        layout = nx.kamada_kawai_layout(graph)  # shows rings and grids as such, but takes n^3
-    else:
-        layout = nx.spring_layout(graph, seed=0, iterations=50)
+    parts = [min(part) for part in nx.connected_components(graph)]
+    graph.add_edges_from(pairwise(parts))  # not drawn; else parts would fly apart
+    # Kamada and Kawai show rings and grids as such, but take n^3.
+    layout = nx.kamada_kawai_layout(graph) if len(devices) <= 150 else nx.spring_layout(graph, seed=0)
     return np.array([layout[k] for k in range(len(devices))])
 
 
@@ -141,7 +144,7 @@ def _halves(ax: Axes, where: NDArray[np.float64], src: Any, dst: Any, share: Any
     from matplotlib.collections import LineCollection
 
     middle = (where[src] + where[dst]) / 2
-    width = float(np.clip(40 / np.sqrt(len(src)), 0.4, 1.4))
+    width = float(np.clip(40 / np.sqrt(len(src)), 0.25, 1.4))
     lines = LineCollection(list(np.stack([where[src], middle], axis=1)), cmap=colors, linewidths=width, zorder=2)
     lines.set_array(np.ma.masked_invalid(share))
     lines.set_clim(0, 100)
@@ -163,11 +166,15 @@ def _draw_devices(figure: Figure, ax: Axes, devices: pd.DataFrame, where: NDArra
     known = np.isfinite(accuracy).any()
     color: Any = np.ma.masked_invalid(accuracy) if known else GRAY
     x, y = where.T
-    look: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.8, "zorder": 3}
+    look: dict[str, Any] = {
+        "edgecolors": "white",
+        "linewidths": 0.8 if n <= _MOST_ARROWS else 0.2,
+        "zorder": 3,
+        "rasterized": n > _MOST_ARROWS,
+    }
     dots = ax.scatter(x, y, s=size, c=color, cmap="viridis" if known else None, **look)
     if known:
-        bar = figure.colorbar(dots, ax=ax, shrink=0.45, anchor=(0, 0.05), pad=0.01, aspect=18)
-        bar.set_label("accuracy of the device (%)")
+        _bar(figure, ax, dots, 0.03, "accuracy of the device (%)")
     if n <= _MOST_LABELS:
         middle = float(np.nanmean([np.nanmin(accuracy), np.nanmax(accuracy)])) if known else np.inf
         for (x, y), device, level in zip(where, devices["device"], accuracy, strict=True):
