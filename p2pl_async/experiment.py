@@ -70,7 +70,7 @@ def run(
     world = build_world(scenario)
     n = scenario.devices.count
     course = _Course(
-        label=scenario.protocol.kind,
+        label=scenario.protocol.kind.rpartition(":")[2],  # "Gossip" of "gossip.py:Gossip"
         world=world,
         protocol=scenario.protocol,
         parts=world.parts,
