@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import trio
-from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
 from p2pl_async.device import Device
@@ -77,7 +76,7 @@ class FedAvg(Protocol):
                 updates[device.id] = Update(device.round, device.n_samples, mine)
             await self._gather(device, chosen, updates, w)
             device.record_mix({j: update for j, update in updates.items() if j != device.id})
-            w = self._average(device, updates, w)
+            w = self._average(updates, w)
             device.finish_round(w)
         self._send_model(device, [], w)
 
@@ -86,19 +85,16 @@ class FedAvg(Protocol):
         device.send([j for j in device.out_neighbors if j in chosen], Global(device.round, True, w))
         device.send([j for j in device.out_neighbors if j not in chosen], Global(device.round, False, w))
 
-    async def _gather(
-        self, device: Device, chosen: list[DeviceId], updates: dict[DeviceId, Update], w: Vector
-    ) -> None:
+    async def _gather(self, device: Device, chosen: list[DeviceId], updates: dict[DeviceId, Update], w: Vector) -> None:
         with trio.move_on_after(math.inf if self.timeout is None else self.timeout):
             while len(updates) < len(chosen):
                 update = await device.receive(Update)
-                usable = update.round == device.round and update.sender in chosen and update.n_samples > 0
-                if usable and _fits(update.w, w):
+                if update.sender not in chosen or update.n_samples < 1 or not _fits(update.w, w):
+                    device.record("refused", 1)
+                elif update.round == device.round:  # not a late one
                     updates[update.sender] = update
 
-    def _average(
-        self, device: Device, updates: dict[DeviceId, Update], w: Vector
-    ) -> Vector:
+    def _average(self, updates: dict[DeviceId, Update], w: Vector) -> Vector:
         """w <- sum_k (n_k / n) w_k over the updates that came; nothing came: nothing changes."""
         if not updates:
             return w
@@ -108,20 +104,35 @@ class FedAvg(Protocol):
         return mix(updates[first].w, {j: update.w for j, update in updates.items()}, weights, first)
 
     async def _follow(self, device: Device) -> None:
+        if self.server not in device.in_neighbors or self.server not in device.out_neighbors:
+            raise ProtocolError(
+                f"server={self.server} must have links to and from every device; use a star, whose hub is device 0"
+            )
         mine = device.initial_params()
         device.passive = True  # the server's last model may get lost
+        newest = -1  # round of the newest model; late and repeated ones are ignored
         while device.running:
-            model = await device.receive(Global)
-            while (newer := device.receive_nowait(Global)) is not None:
-                model = newer if newer.round > model.round else model
-            if model.sender != self.server or not _fits(model.w, mine):
-                device.record("refused", 1)
+            model = await self._hear_model(device, mine)
+            if model is None or model.round <= newest:
                 continue
+            newest = model.round
             if model.round > 0:
                 device.finish_round(model.w, count=model.round - device.round)
             if model.train and device.running:
                 trained = await device.train(model.w, epochs=self.epochs)
                 device.send(self.server, Update(model.round, device.n_samples, trained))
+
+    async def _hear_model(self, device: Device, mine: Vector) -> Global | None:
+        """Wait for models and return the newest of the server's, or None if none can be used."""
+        message: Global | None = await device.receive(Global)
+        models = []
+        while message is not None:
+            if message.sender == self.server and _fits(message.w, mine):
+                models.append(message)
+            else:
+                device.record("refused", 1)
+            message = device.receive_nowait(Global)
+        return max(models, key=lambda model: model.round, default=None)
 
 
 def _fits(w: Vector, like: Vector) -> bool:
