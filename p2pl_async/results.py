@@ -194,6 +194,7 @@ class RunFolder:
         self._chosen: Path | None = out
         self._made: Path | None = None
         self._force = force
+        self.begun = False  # whether what lies there is of this run
         name = re.sub(r"[^\w.-]+", "-", scenario_name).lstrip(".-") or "scenario"
         self._default = Path("runs") / name / str(seed)
         if out is None:
@@ -227,6 +228,7 @@ class RunFolder:
         _check_free(self.path, force=self._force)
         with writing(self.path):
             _remove_result(self.path)
+        self.begun = True
         self.write_text("scenario.toml", scenario_text)
 
     def beside(self, name: str) -> RunFolder:

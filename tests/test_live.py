@@ -56,6 +56,11 @@ def test_without_accuracy_or_an_end_those_parts_are_left_out() -> None:
     assert "left" not in text
 
 
+def test_a_part_that_sends_nothing_says_nothing_of_messages() -> None:
+    text = line(snapshot(sent=0, delivered=0, lost=0, air_bytes=0))
+    assert text == "p2pl   25 %  30 s  (3x)  round 5  accuracy 50.0/60.0/70.0 %  wall 10 s  30 s left"
+
+
 def test_nothing_is_promised_in_the_first_moments() -> None:
     text = line(snapshot(wall=0.1))
     assert "left" not in text

@@ -164,7 +164,9 @@ def test_a_result_is_replaced_only_by_force_and_only_when_the_run_begins(tmp_pat
         RunFolder(tmp_path, "ring", 7)
     folder = RunFolder(tmp_path, "ring", 8, force=True)
     assert load_run(folder.path).summary == SUMMARY
+    assert not folder.begun
     folder.begin('name = "other"\n')
+    assert folder.begun
     with pytest.raises(ScenarioError, match=r"summary\.json"):
         load_run(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["scenario.toml"]

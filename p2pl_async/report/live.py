@@ -130,11 +130,12 @@ def progress_line(snapshot: Snapshot, speed: _Speed, *, width: int | None = None
     if snapshot.accuracy is not None:
         low, mean, high = (f"{value * 100:.1f}" for value in snapshot.accuracy)
         parts.append((1, Text.assemble("accuracy ", low, "/", (mean, "bold green"), "/", high, " %")))
-    parts.append((4, Text(f"sent {_short(snapshot.sent)}")))
-    parts.append((3, Text(f"lost {_short(snapshot.lost)}", style="red" if snapshot.lost else "")))
-    parts.append((7, Text(f"delivered {_short(snapshot.delivered)}")))
-    parts.append((5, Text(show_bytes(snapshot.air_bytes))))
-    if speed.messages is not None:
+    if snapshot.sent:
+        parts.append((4, Text(f"sent {_short(snapshot.sent)}")))
+        parts.append((3, Text(f"lost {_short(snapshot.lost)}", style="red" if snapshot.lost else "")))
+        parts.append((7, Text(f"delivered {_short(snapshot.delivered)}")))
+        parts.append((5, Text(show_bytes(snapshot.air_bytes))))
+    if snapshot.sent and speed.messages is not None:
         parts.append((9, Text(f"{_short(speed.messages)} messages/s", style="dim")))
     parts.append((11, Text(f"wall {show_seconds(round(speed.wall))}", style="dim")))
     if speed.left is not None:
