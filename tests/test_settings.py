@@ -168,5 +168,8 @@ def test_the_json_schema_has_every_kind_and_hoists_definitions() -> None:
     schema = Picture.model_json_schema()
     shape = schema["properties"]["shape"]["anyOf"]
     assert shape[0] == {"enum": ["square", "circle"]}
-    assert [option.get("required") for option in shape[1:]] == [["kind"], ["kind", "radius"]]
+    tables = [
+        schema["$defs"][option["$ref"].rpartition("/")[2]] if "$ref" in option else option for option in shape[1:]
+    ]
+    assert [table["required"] for table in tables] == [["kind"], ["kind", "radius"]]
     assert {"const": "never"} in schema["properties"]["every"]["anyOf"]
