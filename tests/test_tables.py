@@ -45,7 +45,7 @@ def test_the_lines_below_tell_what_it_cost(run: Run) -> None:
         "messages 21,186 sent, 18,006 delivered (85.0 %), 3,173 lost (15.0 %), 7 in flight"
     )
     for expected in (
-        "lost to burst 2,221 (10.5 %), queue 635 (3.0 %), outage 317 (1.5 %)",
+        "lost by cause: burst 2,221 (10.5 %), queue 635 (3.0 %), outage 317 (1.5 %)",
         "1.2 s or 0.41 rounds old in the mean, 9.7 s or 5 rounds at most",
         "complete after 1.93 s, all devices agree, 2 late",
         "every device at least 95 %: not reached",

@@ -107,10 +107,16 @@ def consensus_distance(run: Run) -> Figure | None:
     distance = distance[distance > 0]
     if len(distance) < 2:
         return None
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     figure, ax = axes(run, "consensus distance")
     unit, second = time_unit(float(distance.index[-1]))
     ax.plot(distance.index / second, distance, color=PALETTE[0])
     ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    if distance.max() < 300 * distance.min():  # else powers of ten are labels enough
+        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        ax.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     ax.set_xlim(0)
     ax.set_xlabel(f"virtual time ({unit})")
     ax.set_ylabel("RMS distance from the mean parameters")

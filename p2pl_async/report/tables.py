@@ -131,7 +131,7 @@ def _messages(summary: Mapping[str, Any]) -> str:
         text += f", {messages['in_flight']:,} in flight"
     if n_lost:
         causes = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
-        text += "\nlost to " + ", ".join(f"{cause} {count:,} ({_share(count, sent)})" for cause, count in causes)
+        text += "\nlost by cause: " + ", ".join(f"{cause} {count:,} ({_share(count, sent)})" for cause, count in causes)
     extras = [f"{messages[key]:,} {name}" for key, name in _EXTRAS.items() if messages.get(key)]
     return text + ("\n" + ", ".join(extras) if extras else "")
 
