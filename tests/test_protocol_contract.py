@@ -1,0 +1,144 @@
+"""What every protocol must do, on every topology it can have; a new file in `protocols/` joins by itself.
+
+A protocol that needs a certain topology, or a setting to survive losses, says so in the tables below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+
+from p2pl_async.emulation import Emulation
+from p2pl_async.link import Link, LinkSettings
+from p2pl_async.protocols import PROTOCOLS, Protocol
+from p2pl_async.randomness import stream
+from p2pl_async.settings import kind_of
+from p2pl_async.testing import FixedLearner
+from p2pl_async.topology import AnyTopology, neighbors
+
+N = 8
+ROUNDS = 6
+TOPOLOGIES: dict[str, dict[str, Any]] = {
+    "complete": {},
+    "ring": {},
+    "directed-ring": {},
+    "path": {},
+    "star": {},
+    "grid": {"rows": 2, "columns": 4},
+    "hypercube": {},
+    "exponential": {},
+    "erdos-renyi": {"p": 0.4},
+    "random-geometric": {"radius": 0.6},
+}
+ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
+SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {"fedavg": {"timeout": "5 s"}}
+
+LOSSLESS = {"latency": "20 ms"}
+LOSSY = {
+    "latency": {"kind": "uniform", "low": "10 ms", "high": "400 ms"},
+    "loss": {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms"},
+    "order": "free",
+    "duplicate": 0.2,
+}
+
+
+CASES = [
+    pytest.param(cls, topology, id=f"{kind_of(cls)}-{topology}")
+    for cls in PROTOCOLS
+    for topology in ONLY_ON.get(kind_of(cls), TOPOLOGIES)
+]
+
+
+def initial(seed: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).normal(size=(N, 6)).astype(np.float32))
+
+
+def out_neighbors(kind: str) -> list[list[int]]:
+    from pydantic import TypeAdapter
+
+    topology: Any = TypeAdapter(AnyTopology).validate_python({"kind": kind, **TOPOLOGIES[kind]})
+    return neighbors(topology.build(N, stream(1, "topology"))).outgoing
+
+
+def run(
+    cls: type[Protocol], topology: str, link: dict[str, Any], *, seed: int = 3, backwards: bool = False
+) -> Emulation:
+    """Run a protocol with devices of unequal speed; training pulls each model a bit towards its device."""
+    settings = SETTINGS_UNDER_LOSS.get(kind_of(cls), {}) if link is LOSSY else {}
+    random = np.random.default_rng(seed)
+    targets = initial(seed)
+    emulation = Emulation(
+        out_neighbors(topology),
+        lambda src, dst: Link(src, dst, LinkSettings.model_validate(link), seed),
+        seed,
+        learner=FixedLearner(
+            initial(seed),
+            seconds=random.lognormal(0, 0.4, N).tolist(),
+            step=lambda k, w: w + np.float32(0.01) * (targets[k] - w),
+            n_samples=random.integers(1, 50, N).tolist(),
+        ),
+        rounds=ROUNDS,
+        starts=random.uniform(0, 1, N).tolist(),
+    )
+    if backwards:
+        emulation.devices.reverse()  # the order in which their tasks start
+    emulation.run(cls.model_validate(settings))
+    return emulation
+
+
+def spread(params: list[np.ndarray]) -> float:
+    return float(np.linalg.norm(np.stack(params) - np.mean(params, axis=0)))
+
+
+def outcome(emulation: Emulation) -> tuple[str, float, list[bytes]]:
+    devices = sorted(emulation.devices, key=lambda device: device.id)
+    return emulation.trace.digest(), emulation.clock.now, [device.params.tobytes() for device in devices]
+
+
+@pytest.mark.parametrize("link", [LOSSLESS, LOSSY], ids=["lossless", "lossy"])
+@pytest.mark.parametrize(("cls", "topology"), CASES)
+def test_it_ends_and_those_who_talk_agree_more_than_before(cls, topology, link) -> None:
+    emulation = run(cls, topology, link)
+    if link is LOSSLESS:
+        assert all(device.round == ROUNDS for device in emulation.devices)
+    params = [device.params for device in emulation.devices]
+    assert all(np.isfinite(w).all() for w in params)
+    assert all(w.dtype == np.float32 and w.shape == (6,) for w in params)
+    if emulation.trace.delivered:
+        assert spread(params) < spread(initial(3))
+
+
+@pytest.mark.parametrize("link", [LOSSLESS, LOSSY], ids=["lossless", "lossy"])
+@pytest.mark.parametrize(("cls", "topology"), CASES)
+def test_only_the_seed_decides(cls, topology, link) -> None:
+    """Neither the order in which tasks start, nor trio's own dice."""
+    first = outcome(run(cls, topology, link))
+    for dice in (1, 2):
+        trio._core._run._r.seed(dice)  # type: ignore[attr-defined]
+        assert outcome(run(cls, topology, link, backwards=dice == 2)) == first
+    if run(cls, topology, link).trace.counts.sent and link is LOSSY:
+        assert outcome(run(cls, topology, link, seed=4))[0] != first[0]
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_it_is_described_and_its_name_is_its_own(cls) -> None:
+    assert cls.__doc__
+    assert cls.__doc__.splitlines()[0].endswith((".", ")."))
+    assert [other for other in PROTOCOLS if kind_of(other) == kind_of(cls)] == [cls]
+    assert cls().kind == kind_of(cls)
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_one_device_alone_ends_too(cls) -> None:
+    emulation = Emulation(
+        [[]],
+        lambda src, dst: Link(src, dst, LinkSettings(), 0),
+        0,
+        learner=FixedLearner(initial(0)[:1]),
+        rounds=2,
+    )
+    emulation.run(cls())
+    assert emulation.devices[0].round == 2
