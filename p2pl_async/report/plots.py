@@ -7,6 +7,7 @@ layouts are seeded, and nothing carries a date.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def accuracy_time(run: Run) -> Figure | None:
     if trained is not None:
         label = "after training, before mixing, mean"
         ax.plot(trained.index / second, trained["mean"] * 100, color=PALETTE[0], label=label, **_FAINT)
-    for color, (name, baseline) in zip(PALETTE[1:], run.baselines.items(), strict=False):
+    for color, (name, baseline) in zip(cycle(PALETTE[1:]), run.baselines.items(), strict=False):
         other = _accuracy(baseline, "accuracy")
         if other is not None and len(baseline.devices) > 1:
             shown = other[other.index <= curve.index[-1] * 1.02]
@@ -86,7 +87,7 @@ def accuracy_bytes(run: Run) -> Figure | None:
     figure, ax = axes(run, "accuracy for bytes on air")
     unit, byte = bytes_unit(float(air.max()))
     _draw_accuracy(ax, run, curve, air.loc[curve.index] / byte)
-    for color, (name, baseline) in zip(PALETTE[1:], run.baselines.items(), strict=False):
+    for color, (name, baseline) in zip(cycle(PALETTE[1:]), run.baselines.items(), strict=False):
         other, cost = _accuracy(baseline, "accuracy"), _whole_run(baseline, "bytes_on_air")
         if other is not None and cost is not None and cost.max():
             other = other[other.index.isin(cost.index)]
@@ -130,24 +131,23 @@ def messages(run: Run) -> Figure | None:
         return None
     import numpy as np
 
-    counts = run.summary.get("messages") or {}
-    totals = {"delivered": counts.get("delivered", delivered.max()), **(counts.get("lost") or {})}
-    n_sent = counts.get("sent") or sum(totals.values())
-    if not n_sent:
+    lost = sorted({name for name in run.metrics["metric"].unique() if name.startswith("lost_")})
+    counted = {"delivered": delivered} | {f"lost: {name.removeprefix('lost_')}": _whole_run(run, name) for name in lost}
+    totals = {fate: int(counts.max()) for fate, counts in counted.items() if counts is not None}
+    decided = sum(totals.values())
+    if not decided:
         return None
     instants = np.linspace(delivered.index[0], delivered.index[-1], min(len(delivered), _MOST_BARS + 1))
     fates = sorted(totals, key=lambda fate: (fate != "delivered", -totals[fate], fate))
     figure, ax = axes(run, "messages by fate")
     unit, second = time_unit(float(instants[-1]))
     below = np.zeros(len(instants) - 1)
-    for color, fate in zip([PALETTE[0], *_LOSSES], fates, strict=False):
-        counted = _whole_run(run, "messages_delivered" if fate == "delivered" else f"lost_{fate}")
-        if counted is None:
-            continue
-        cumulative = np.interp(instants, counted.index, counted, left=0.0)
+    for color, fate in zip(chain([PALETTE[0]], cycle(_LOSSES)), fates, strict=False):
+        counts = counted[fate]
+        assert counts is not None
+        cumulative = np.interp(instants, counts.index, counts, left=0.0)
         top = below + np.maximum(0, np.diff(cumulative) / np.diff(instants))
-        share = f"{totals[fate]:,} ({totals[fate] / n_sent * 100:.1f} %)"
-        label = f"{'' if fate == 'delivered' else 'lost: '}{fate}  {share}"
+        label = f"{fate}  {totals[fate]:,} ({totals[fate] / decided * 100:.1f} %)"
         ax.stairs(top, instants / second, baseline=below, fill=True, color=color, label=label)
         below = top
     ax.set_xlim(instants[0] / second, instants[-1] / second)
