@@ -12,6 +12,7 @@ is a `RemoteError`, never an exception inside its protocol.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -44,13 +45,16 @@ class Message:
 
     tag: ClassVar[str]
 
+    _source: ClassVar[str]  # the file of the class, or its module if there is none
     _origin: tuple[DeviceId, int, float]  # sender, number, instant of sending (nan if unknown)
 
     def __init_subclass__(cls, tag: str | None = None) -> None:
-        # `dataclass(slots=True)` makes the class a second time, without the keyword.
+        # `dataclass(slots=True)` makes the class a second time, without the keyword and the qualified name.
         cls.tag = tag or cls.__dict__.get("tag") or cls.__name__.lower()
+        # A user's file that was edited and loaded again is another module, with a newer version of the class.
+        cls._source = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
         other = _BY_TAG.setdefault(cls.tag, cls)
-        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        if (other._source, other.__name__) != (cls._source, cls.__name__):
             raise ProtocolError(
                 f"tag={cls.tag!r} of {cls.__module__}.{cls.__qualname__} is taken by "
                 f'{other.__module__}.{other.__qualname__}; name another: class {cls.__name__}(Message, tag="...")'
