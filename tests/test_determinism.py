@@ -1,0 +1,239 @@
+"""Same scenario and seed, same run: in any process, however it is watched, and with a digest that is pinned."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_worlds import small
+
+from p2pl_async import experiment
+from p2pl_async.results import Run
+from p2pl_async.scenario.load import dump, load_scenario
+from p2pl_async.scenario.schema import Scenario
+
+CHATTER = '''
+from dataclasses import dataclass
+
+import trio
+
+from p2pl_async import Message, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Message, tag="chatter-note"):
+    text: str
+
+
+class Chatter(Protocol):
+    """Says something of random length at random times, whatever it hears."""
+
+    kind: str = "chatter"
+    trains = False
+
+    async def run(self, device):
+        while device.running:
+            await trio.sleep(0.05 + 0.1 * float(device.random.random()))
+            device.broadcast(Note("x" * int(device.random.integers(0, 900))))
+            while device.receive_nowait() is not None:
+                pass
+            device.finish_round()
+'''
+
+NETWORK = """
+name = "network"
+seed = 11
+
+[devices]
+count = 6
+start = {{ uniform = "1 s" }}
+
+[topology]
+kind = "exponential"
+
+[link]
+latency = {{ kind = "uniform", low = "5 ms", high = "80 ms" }}
+rate = "40 kbit/s"
+mtu = "256 B"
+header = "24 B"
+queue = {{ messages = 1 }}
+duplicate = "10 %"
+order = "free"
+loss = {{ kind = "gilbert-elliott", good = "900 ms", bad = "200 ms" }}
+
+[[link.override]]
+from = 0
+to = "*"
+loss = {{ kind = "bernoulli", p = "20 %" }}
+arq = {{ retries = 2 }}
+
+[[link.override]]
+from = "*"
+to = 3
+outage = {{ kind = "on-off", up = "3 s", down = "1 s" }}
+
+[protocol]
+kind = "{chatter}:Chatter"
+
+[stop]
+rounds = 60
+"""
+
+
+@pytest.fixture(name="chatter", scope="module")
+def _chatter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("protocol") / "chatter.py"
+    path.write_text(CHATTER)
+    return path
+
+
+@pytest.fixture(name="network")
+def _network(tmp_path: Path, chatter: Path) -> Path:
+    """Return the file of a scenario without learning: impaired links, and devices that talk at random."""
+    path = tmp_path / "network.toml"
+    path.write_text(NETWORK.format(chatter=chatter))
+    return path
+
+
+def digests(result: Run) -> tuple[str, str | None, float]:
+    return result.summary["trace_digest"], result.summary["params_digest"], result.summary["virtual_seconds"]
+
+
+# Processes
+
+CHILD = """
+import json, sys
+from p2pl_async import load_scenario, run
+summary = run(load_scenario(sys.argv[1])).summary
+assert "hypothesis" not in sys.modules
+print(json.dumps([summary["trace_digest"], summary["params_digest"], summary["virtual_seconds"], hash("hash seed")]))
+"""
+
+
+def test_fresh_processes_with_different_hash_seeds_give_the_same_run(tmp_path) -> None:
+    """Hypothesis is not imported there: it seeds trio's dice, which would hide a dependence on the order of tasks."""
+    scenario = small(
+        devices={"count": 8},
+        topology="complete",
+        link={"latency": "20 ms"},  # so that arrivals tie
+        stop={"rounds": 5},
+    )
+    (tmp_path / "small.toml").write_text(dump(scenario))
+    seen = []
+    for hash_seed in ("1", "4242"):
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD, str(tmp_path / "small.toml")],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert child.returncode == 0, child.stderr
+        seen.append(json.loads(child.stdout))
+    assert seen[0].pop() != seen[1].pop()
+    assert seen[0] == seen[1] == list(digests(experiment.run(scenario)))
+
+
+# The golden run
+
+
+GOLDEN = {
+    "virtual_seconds": 6.748416884681428,
+    "messages": {
+        "sent": 1080,
+        "delivered": 484,
+        "in_flight": 11,
+        "lost": {"burst": 130, "outage": 20, "queue": 434, "retries": 1},
+        "duplicates": 37,
+        "malformed": 0,
+        "packets": 1669,
+        "packets_lost": 360,
+        "payload_bytes": 500625,
+        "bytes_on_air": 351859,
+    },
+    "trace_digest": "e76e085accd55f3f2cdc7d4b4bcadda4bb6338c2367e796e056a8353e58ecb01",
+    "sum_of_arrivals": 1845.1526730919331,
+}
+
+
+def test_the_network_of_a_run_is_what_it_has_always_been(network) -> None:
+    """Counters and times match exactly; if this fails on purpose, results of older runs can't be repeated any more."""
+    result = experiment.run(load_scenario(network), trace=True)
+    assert result.trace is not None
+    found = {key: result.summary[key] for key in ("virtual_seconds", "messages", "trace_digest")}
+    found["sum_of_arrivals"] = math.fsum(result.trace["arrival_s"].dropna())
+    assert found == GOLDEN
+
+
+# Watching changes nothing
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        {"trace": True},
+        {"progress": lambda snapshot: None},
+        {"evaluate": {"every": "50 ms"}},
+        {"evaluate": {"every": "1000 s", "samples": 0}},
+        {"baselines": {"local": True, "central": True}},
+        {"out": "folder"},
+    ],
+    ids=["trace", "progress", "evaluate often", "evaluate never", "baselines", "folder"],
+)
+def test_watching_a_run_does_not_change_it(watch, tmp_path) -> None:
+    tables = {key: value for key, value in watch.items() if key in Scenario.model_fields}
+    how = {key: tmp_path / value if key == "out" else value for key, value in watch.items() if key not in tables}
+    assert digests(experiment.run(small(**tables), **how)) == digests(experiment.run(small()))
+
+
+def test_the_seed_changes_the_run() -> None:
+    assert digests(experiment.run(small(seed=6))) != digests(experiment.run(small(seed=5)))
+
+
+def test_the_resolved_scenario_repeats_the_run(tmp_path, network) -> None:
+    for scenario in (small(), load_scenario(network)):
+        result = experiment.run(scenario, out=tmp_path / scenario.name)
+        again = experiment.run(load_scenario(tmp_path / scenario.name / "scenario.toml"))
+        assert digests(again) == digests(result)
+
+
+# Links are independent of each other
+
+
+def fates(scenario: Scenario) -> tuple[dict[tuple[int, int], list[tuple[Any, ...]]], int]:
+    """Return what happened on each link, in order, and how many messages arrived twice."""
+    result = experiment.run(scenario, trace=True)
+    assert result.trace is not None
+    links: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
+    for row in result.trace.fillna({"arrival_s": -1.0}).itertuples(index=False):
+        links.setdefault((row.src, row.dst), []).append(tuple(row))
+    return links, result.summary["messages"]["duplicates"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ['loss = "90 %"', 'latency = "2 s"', 'rate = "1 kbit/s"', "duplicate = 1.0", 'outage = "none"', 'mtu = "60 B"'],
+)
+def test_changing_one_link_changes_no_record_of_another(network, change) -> None:
+    before, copies = fates(load_scenario(network))
+    text = network.read_text()
+    network.write_text(text.replace("[protocol]", f"[[link.override]]\nfrom = 2\nto = 3\n{change}\n\n[protocol]"))
+    after, more_copies = fates(load_scenario(network))
+    assert (before.pop((2, 3)), copies) != (after.pop((2, 3)), more_copies)
+    assert before == after
+    assert len(before) == 17
+
+
+def test_a_device_that_nobody_hears_changes_nothing(network) -> None:
+    links = network.with_name("links.txt")
+    links.write_text("\n".join(f"{k} {(k + step) % 6}" for k in range(6) for step in (1, 2, 4)))
+    topology = f'[topology]\nkind = "file"\npath = "{links}"\ndirected = true'
+    network.write_text(network.read_text().replace('[topology]\nkind = "exponential"', topology))
+    six, seven = (fates(load_scenario(network, [f"devices.count={n}"]))[0] for n in (6, 7))
+    assert six == seven
