@@ -1,13 +1,13 @@
 """Emulate asynchronous peer-to-peer deep learning on wireless devices, in virtual time.
 
-    scenario/    what a TOML file can say       experiment  run(scenario) -> Run, and what is measured
-    protocols/   one algorithm per file         results     a run's folder and tables; report/ draws them
-    device       all that a protocol can see    testing     small worlds for testing a protocol
-    emulation    devices as trio tasks          learning/   data, partitions, models, batched training
-    transport/   messages between devices       link/       what happens to a message on a link
-    topology     who can hear whom              mixing      mixing weights and the weighted mean
-    wire         message <-> bytes              clock       virtual time: the event calendar
-    trace        what happened, and its digest  randomness  one stream per purpose and owner
+scenario/    what a TOML file can say       experiment  run(scenario) -> Run, and what is measured
+protocols/   one algorithm per file         results     a run's folder and tables; report/ draws them
+device       all that a protocol can see    testing     small worlds for testing a protocol
+emulation    devices as trio tasks          learning/   data, partitions, models, batched training
+transport/   messages between devices       link/       what happens to a message on a link
+topology     who can hear whom              mixing      mixing weights and the weighted mean
+wire         message <-> bytes              clock       virtual time: the event calendar
+trace        what happened, and its digest  randomness  one stream per purpose and owner
 """
 
 from __future__ import annotations

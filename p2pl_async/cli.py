@@ -82,8 +82,6 @@ def run(
 
             from p2pl_async.report.tables import final_table
 
-            for warning in result.summary.get("warnings", []):
-                print(f"warning: {warning}", file=sys.stderr)
             Console().print(final_table(result))
 
 
@@ -183,8 +181,7 @@ def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
 
 def _recorded(folder: RunFolder) -> str:
     """Return where the results of a run that was cut short are; nothing if there are none."""
-    begun = (folder.path / "summary.json").exists()
-    return f"what was recorded so far is in {folder.path}" if begun else ""
+    return f"what was recorded so far is in {folder.path}" if folder.begun else ""
 
 
 def _repeat(path: Path, changes: list[str] | None, seed: int) -> str:

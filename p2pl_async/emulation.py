@@ -136,7 +136,9 @@ class Emulation:
         waits = []
         for device in self._active:
             if device.waiting_for:
-                kinds = " or ".join("any message" if kind.__name__ == "Message" else kind.tag for kind in device.waiting_for)
+                kinds = " or ".join(
+                    "any message" if kind.__name__ == "Message" else kind.tag for kind in device.waiting_for
+                )
                 heard = ", ".join(map(str, device.in_neighbors[:8])) or "nobody"
                 waits.append(f"  device {device.id} (round {device.round}) waits for {kinds}; it hears {heard}")
         if not waits:

@@ -1,7 +1,7 @@
 """Small worlds for testing a protocol: ours, or one of your own.
 
-    emulation = emulate(Gossip(), ring(5), link={"loss": "20 %"}, until=60)
-    values = [device.params for device in emulation.devices]
+emulation = emulate(Gossip(), ring(5), link={"loss": "20 %"}, until=60)
+values = [device.params for device in emulation.devices]
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def undirected(draw: st.DrawFn, min_size: int = 2, max_size: int = 7) -> list[li
     """Neighbors of a random connected undirected graph."""
     n = draw(st.integers(min_size, max_size))
     edges = {(draw(st.integers(0, k - 1)), k) for k in range(1, n)}
-    edges |= {(min(e), max(e)) for e in draw(st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=n))}
+    edges |= {
+        (min(e), max(e)) for e in draw(st.sets(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=n))
+    }
     return [sorted({b if a == i else a for a, b in edges if i in (a, b)} - {i}) for i in range(n)]
 
 

@@ -173,7 +173,9 @@ def test_fresh_never_waits_and_never_mixes_a_copy_twice() -> None:
         link={"latency": "1 ms"},
         learner=FixedLearner(start(2), seconds=[1.0, 10.0]),
         until=35.5,
-        record=lambda device, metric, value: mixed.append(value) if (device, metric) == (0, "neighbors_mixed") else None,
+        record=lambda device, metric, value: (
+            mixed.append(value) if (device, metric) == (0, "neighbors_mixed") else None
+        ),
     )
     assert len(mixed) == 35
     assert sum(mixed) == 3  # the slow neighbor has spoken three times

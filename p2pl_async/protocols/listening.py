@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import trio
-from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 
 from p2pl_async.device import Device

@@ -9,11 +9,9 @@ asynchronous, lossy links add.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import trio
-from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.device import Device
@@ -85,9 +83,7 @@ class P2PL(Protocol):
             return await device.train(w, steps=self.steps)
         return await device.train(w, epochs=self.epochs)
 
-    def _mix(
-        self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]
-    ) -> Vector:
+    def _mix(self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]) -> Vector:
         if self.on_missing == "cache":
             heard = {**ears.newest, **heard}
         device.record_mix(heard)
