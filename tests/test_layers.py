@@ -1,0 +1,187 @@
+"""Imports point down: every module of the package against the layers below, and what stays out of quick starts."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "p2pl_async"
+
+# Bottom to top. A part may import those of lower rows, and within a folder its own modules.
+LAYERS = [
+    ["errors"],
+    ["units", "settings", "randomness", "clock", "trace"],
+    ["plugins"],
+    ["messages", "link", "topology", "learning"],
+    ["wire", "mixing"],
+    ["transport"],
+    ["device"],
+    ["protocols"],
+    ["emulation", "learner"],
+    ["scenario"],
+    ["results"],
+    ["experiment", "testing"],
+    ["report"],
+    ["cli"],
+    [""],  # the package itself: the public names
+]
+LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
+
+# What sees less than all below it.
+SEES_ONLY = {
+    "protocols": {"device", "messages", "mixing", "plugins", "settings", "units", "errors"},
+    "learning": {"plugins", "randomness", "settings", "units", "errors"},
+    "link": {"randomness", "settings", "units", "errors"},
+    "results": {"errors"},
+    "report": {"results", "units", "errors"},
+}
+
+
+def part_of(module: str) -> str:
+    """Return the row entry that a module belongs to: "link" of "p2pl_async.link.loss"."""
+    return module.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
+
+
+def imports_of(tree: ast.AST, *, lazy: bool = True) -> Iterator[str]:
+    """Yield the full names that a module imports; without `lazy`, only those at its top."""
+    nodes = ast.walk(tree) if lazy else ast.iter_child_nodes(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the package, not dots"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources() -> dict[str, ast.Module]:
+    """Return the syntax tree of every module of the package."""
+    found = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        names = path.relative_to(ROOT).with_suffix("").parts
+        module = ".".join(names[:-1] if names[-1] == "__init__" else names)
+        found[module] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+MODULES = sources()
+
+
+def own_imports(tree: ast.AST, *, lazy: bool = True, known: Mapping[str, object] = MODULES) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    return {name for name in imports_of(tree, lazy=lazy) if name in known}
+
+
+def complaints(modules: Mapping[str, ast.Module]) -> list[str]:
+    """Return what is wrong with the imports, naming both modules."""
+    found = []
+    for module, tree in modules.items():
+        part = part_of(module)
+        for other in sorted(own_imports(tree, known=modules)):
+            below = part_of(other)
+            if below == part:
+                continue
+            if below == "" and part != "cli":
+                found.append(f"{module} imports {other}, the public names, which are for users")
+            elif LEVEL[below] >= LEVEL[part] and below != "":
+                found.append(f"{module} imports {other}, which does not lie below it")
+            elif part in SEES_ONLY and below not in SEES_ONLY[part]:
+                found.append(f"{module} imports {other}; {part} sees only {', '.join(sorted(SEES_ONLY[part]))}")
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    assert {part_of(module) for module in MODULES} == LEVEL.keys()
+
+
+def test_imports_point_down() -> None:
+    assert complaints(MODULES) == []
+
+
+def test_an_import_that_points_up_is_named_with_both_modules() -> None:
+    spoiled = {
+        **MODULES,
+        "p2pl_async.link.loss": ast.parse("def f():\n    from p2pl_async.device import Device"),
+        "p2pl_async.wire": ast.parse("import p2pl_async.mixing"),
+        "p2pl_async.protocols.p2pl": ast.parse("from p2pl_async import transport"),
+    }
+    assert complaints(spoiled) == [
+        "p2pl_async.link.loss imports p2pl_async.device, which does not lie below it",
+        "p2pl_async.protocols.p2pl imports p2pl_async, the public names, which are for users",
+        "p2pl_async.protocols.p2pl imports p2pl_async.transport; "
+        "protocols sees only device, errors, messages, mixing, plugins, settings, units",
+        "p2pl_async.wire imports p2pl_async.mixing, which does not lie below it",
+    ]
+
+
+def test_no_module_needs_itself() -> None:
+    """At the top of modules; a package and its own modules count as one way, as Python loads them."""
+    graph = {module: own_imports(tree, lazy=False) - {module} for module, tree in MODULES.items()}
+    packages = {module for module in MODULES if any(other.startswith(f"{module}.") for other in MODULES)}
+    for module, needs in graph.items():
+        needs -= {package for package in packages if module.startswith(f"{package}.")}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
+
+
+def test_only_learning_knows_torch() -> None:
+    knowing = {
+        module for module, tree in MODULES.items() if any(name.split(".")[0] == "torch" for name in imports_of(tree))
+    }
+    assert {part_of(module) for module in knowing} == {"learning"}
+
+
+@pytest.mark.parametrize("part", ["link", "topology", "learning", "messages", "wire", "mixing", "trace", "results"])
+def test_what_decides_has_no_await(part) -> None:
+    for module, tree in MODULES.items():
+        if part_of(module) == part:
+            asynchronous = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+            assert not asynchronous, module
+
+
+HEAVY = ("torch", "sklearn", "matplotlib", "pandas", "pyarrow", "networkx", "scipy")
+
+
+@pytest.mark.parametrize("module", ["p2pl_async", "p2pl_async.scenario.load", "p2pl_async.cli", "p2pl_async.testing"])
+def test_importing_is_light(module) -> None:
+    code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert child.stdout.split() == []
+
+
+def test_checking_a_scenario_is_light(tmp_path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'devices.count = 20\ntopology = { kind = "ring" }\nprotocol.kind = "p2pl"\nstop.rounds = 1\n'
+        'link = { latency = { kind = "lognormal", mean = "20 ms", sd = "5 ms" }, loss = "5 %" }\n'
+    )
+    code = (
+        "import sys; from p2pl_async import load_scenario; load_scenario(sys.argv[1]); "
+        f"print(*[name for name in {HEAVY} if name in sys.modules])"
+    )
+    child = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert child.stdout.split() == []
+
+
+def test_a_run_without_learning_loads_no_torch(tmp_path) -> None:
+    (tmp_path / "quiet.py").write_text(
+        "from p2pl_async import Protocol\n\n"
+        'class Quiet(Protocol):\n    """Says nothing."""\n    kind: str = "quiet"\n    trains = False\n\n'
+        "    async def run(self, device):\n        device.finish_round()\n"
+    )
+    (tmp_path / "s.toml").write_text('devices.count = 3\nprotocol.kind = "quiet.py:Quiet"\nstop.rounds = 1\n')
+    code = (
+        "import sys; from p2pl_async import load_scenario, run; run(load_scenario(sys.argv[1])); "
+        "print(*[name for name in ('torch', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "s.toml"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert child.stdout.split() == []
