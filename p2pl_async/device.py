@@ -149,7 +149,9 @@ class Device:
 
     def send(self, target: DeviceId | Sequence[DeviceId], message: Message) -> None:
         """Send a message to an out-neighbor, or to several; returns at once, it may get lost."""
-        targets = (target,) if isinstance(target, int) else target
+        if isinstance(target, int | np.integer):
+            target = (target,)
+        targets = [int(j) for j in target]  # also those of `device.random.choice`, which are numpy's
         if targets:
             self._transport.send(self.id, targets, message)
 

@@ -225,6 +225,22 @@ def test_sending_where_no_link_goes_is_a_protocol_error() -> None:
         emulate(protocol(run), ring(6))
 
 
+def test_targets_may_be_what_the_device_drew() -> None:
+    """numpy's integers and arrays: what `choice` gives."""
+
+    async def run(device) -> None:
+        one = device.random.choice(device.out_neighbors)
+        several = device.random.choice(device.out_neighbors, size=2, replace=False)
+        device.send(one, Note("one"))
+        device.send(several, Note("several"))
+        device.send(several[:0], Note("nobody"))
+        await trio.sleep(1)
+
+    emulation = emulate(protocol(run), complete(4))
+    assert emulation.trace.delivered == 4 * 3
+    assert len(emulation.trace.digest()) == 64
+
+
 def test_learning_without_data_is_a_protocol_error() -> None:
     async def run(device) -> None:
         device.initial_params()
