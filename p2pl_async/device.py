@@ -6,6 +6,7 @@ train, send, receive and sleep. The same protocol file runs over any links, and 
 
 from __future__ import annotations
 
+import functools
 import math
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -44,7 +45,6 @@ class Device:
         id: this device, 0 to n - 1.
         in_neighbors: the devices that this one can hear, in order of id.
         out_neighbors: the devices that can hear this one, in order of id.
-        random: this device's own stream; use no other randomness.
         round: rounds finished so far.
         params: what `finish_round` was given last, shape (n_params,): the model that counts.
         trained: what `train` returned last, shape (n_params,).
@@ -58,7 +58,7 @@ class Device:
         transport: Transport,
         in_neighbors: Sequence[DeviceId],
         out_neighbors: Sequence[DeviceId],
-        random: np.random.Generator,
+        random: Callable[[], np.random.Generator],
         *,
         learner: Learner | None = None,
         rounds: int | None = None,
@@ -68,11 +68,11 @@ class Device:
         self.id = id
         self.in_neighbors = tuple(in_neighbors)
         self.out_neighbors = tuple(out_neighbors)
-        self.random = random
         self.round = 0
         self.params: Vector | None = None
         self.trained: Vector | None = None
         self.passive = False
+        self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)
         self._learner = learner
@@ -82,6 +82,11 @@ class Device:
 
     def __repr__(self) -> str:
         return f"<device {self.id}, round {self.round}>"
+
+    @functools.cached_property
+    def random(self) -> np.random.Generator:
+        """This device's own random stream; use no other randomness."""
+        return self._make_random()  # when first asked for: 10,000 of them take half a second
 
     # Time and rounds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import msgpack
@@ -91,10 +92,8 @@ def test_damaged_frames_give_a_message_or_a_remote_error(message: Everything, da
         frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(frame)))
     for damaged in (bytes(frame), bytes(frame[:cut])):
-        try:
+        with contextlib.suppress(RemoteError):
             assert isinstance(decode(damaged), Message)
-        except RemoteError:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -170,12 +169,12 @@ def test_a_field_of_a_type_that_cannot_travel_is_named() -> None:
     class Bad(Message, tag="test-bad"):
         table: dict
 
-    with pytest.raises(ProtocolError, match="Bad.table has type"):
+    with pytest.raises(ProtocolError, match=r"Bad\.table has type"):
         encode(Bad({}), 0, 0)
 
 
 def test_two_message_types_cannot_share_a_tag() -> None:
-    with pytest.raises(ProtocolError, match="tag='test-everything' of .* is taken by"):
+    with pytest.raises(ProtocolError, match=r"tag=.test-everything. of .* is taken by"):
 
         class Other(Message, tag="test-everything"):
             pass

@@ -48,6 +48,7 @@ class Ears:
         self.newest: dict[DeviceId, Params] = {}
         self.fresh: dict[DeviceId, Params] = {}  # newest since the last mix
         self.versions: dict[Version, dict[DeviceId, Params]] = {}  # for the barrier: of now and later
+        self.arrived: dict[DeviceId, int] = {}  # this device's round in which the newest came
         self.late = 0  # older than what was known, or a repetition
         self.refused = 0
         self._shape, self._dtype = like.shape, like.dtype
@@ -71,6 +72,7 @@ class Ears:
             self.late += 1
             return
         self.newest[sender] = self.fresh[sender] = message
+        self.arrived[sender] = self.device.round
 
     def take_version(self, version: Version) -> dict[DeviceId, Params]:
         """Return the messages of this version, and forget those before it."""
@@ -128,11 +130,15 @@ class Barrier(Settings):
 
 
 class Cache(Settings):
-    """Never wait: mix the newest copy of every in-neighbor, up to a maximum age in rounds."""
+    """Never wait: mix the newest copy of every in-neighbor, up to a maximum age.
+
+    A copy ages by this device's rounds since it came. Its sender's round says nothing of that: a
+    slow neighbor's is far behind however new its copy is.
+    """
 
     kind: Literal["cache"] = "cache"
     max_age: NonNegativeInt | None = None
-    """Rounds that a copy may be behind this device's own; no limit by default."""
+    """Rounds of this device since the copy came: 0 mixes what came since the last mix; no limit by default."""
     wait: Seconds = 0.0
     """How long to listen after sending, before mixing."""
 
@@ -140,8 +146,8 @@ class Cache(Settings):
         """Return the newest copy of each neighbor that is young enough."""
         await _listen_for(ears, self.wait)
         ears.take_fresh()
-        oldest = version[0] - (math.inf if self.max_age is None else self.max_age)
-        return {j: message for j, message in ears.newest.items() if message.round >= oldest}
+        oldest = -math.inf if self.max_age is None else version[0] - self.max_age
+        return {j: message for j, message in ears.newest.items() if ears.arrived[j] >= oldest}
 
 
 class Fresh(Settings):
