@@ -47,7 +47,7 @@ class VirtualClock(trio.abc.Clock):
 
     def __init__(self) -> None:
         self.now = 0.0  # seconds of virtual time
-        self._calendar: list[Event] = []
+        self.calendar: list[Event] = []  # a heap of what is to come
         self._observers: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
         self._supervisor: trio.lowlevel.Task | None = None
@@ -66,7 +66,7 @@ class VirtualClock(trio.abc.Clock):
         """Move to the next instant and run what is due there; nobody sleeps in real time."""
         if self._failure is not None:
             return 0  # the run is over: time stands still while trio tidies up
-        calendar = self._calendar
+        calendar = self.calendar
         at = calendar[0][0] if calendar and calendar[0][0] <= deadline else deadline
         if at == math.inf:
             if self._supervisor is None:
@@ -107,16 +107,12 @@ class VirtualClock(trio.abc.Clock):
         unique among them. The call may wake tasks and schedule events; it can't wait.
         """
         event = (at, destination, source, number, call, argument)
-        heappush(self._calendar, event)
+        heappush(self.calendar, event)
         return event
 
     def observe(self, at: float, look: Callable[[], object]) -> None:
         """Have `look()` run just before anything else happens at or after the instant `at`."""
         heappush(self._observers, (at, next(self._count), look))
-
-    def pending(self, call: Callable[[Any], object]) -> int:
-        """Return how many events with this call are still to come."""
-        return sum(event[4] == call for event in self._calendar)
 
     async def supervise(self) -> None:
         """Wait until `stop` is called; raise what it was given.

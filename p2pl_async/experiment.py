@@ -14,7 +14,7 @@ import hashlib
 import math
 import platform
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,12 @@ def run(
         if course.stopped_by != "virtual time":
             until = math.nextafter(until, math.inf)  # what ends at that very instant counts, as it did in the main run
         stop = Stop.model_construct(virtual_time=until, rounds=scenario.stop.rounds, accuracy=None)
-        baselines["local"] = course.beside("local", Local(epochs=epochs), out_neighbors=[[]] * n, stop=stop).run()
+        baselines["local"] = course.beside(
+            "local",
+            Local(epochs=epochs, steps=getattr(scenario.protocol, "steps", None)),
+            out_neighbors=[[]] * n,
+            stop=stop,
+        ).run()
     if scenario.baselines.central and world.dataset is not None:
         everything = np.arange(len(world.dataset.y_train))
         rounds = max(1, round(course.samples_trained / len(everything)))  # the same number of samples seen
@@ -174,6 +179,7 @@ class _Course:
             sink=None if self.trace_table is None else self._keep,
         )
         self.devices = self.emulation.devices
+        self._undecided: deque[Record] = deque()
         self._last_accuracy: tuple[float, float, float] | None = None
         self._unfinished = len(self.devices)
 
@@ -222,12 +228,18 @@ class _Course:
             self._show()
 
     def _keep(self, record: Record) -> None:
+        """Take a record of the network; it is written once its message is lost or has arrived."""
+        self._undecided.append(record)
+        while self._undecided and (self._undecided[0].cause or self._undecided[0].arrival < self.clock.now):
+            self._write(self._undecided.popleft(), in_flight=False)
+
+    def _write(self, record: Record, in_flight: bool) -> None:
         assert self.trace_table is not None
-        sent, src, dst, number, kind, size, packets, packets_lost, air_bytes, arrival, cause = record
-        fate = cause or "delivered"
+        sent, src, dst, number, kind, size, packets, packets_lost, air_bytes, arrival, cause, copy = record
+        fate = cause or ("in flight" if in_flight else "delivered")
         self.trace_table.add(
             sent, src, dst, number, kind, size, packets, packets_lost, air_bytes,
-            math.nan if cause else arrival, fate,
+            math.nan if cause else arrival, fate, math.nan if copy == math.inf else copy,
         )  # fmt: skip
 
     def _interval(self) -> float:
@@ -333,12 +345,15 @@ class _Course:
     # When it is over
 
     def _check_conservation(self) -> None:
-        trace, in_flight = self.emulation.trace, self.emulation.transport.in_flight()
+        trace, in_flight = self.emulation.trace, len(self.emulation.transport.in_flight())
         sent, accounted = trace.counts.sent, trace.delivered + trace.counts.n_lost + in_flight
         assert sent == accounted, f"{sent} messages sent, {accounted} accounted for"
 
     def _finish(self, status: str, error: str) -> Run:
         digest = self.emulation.trace.digest()
+        under_way = self.emulation.transport.in_flight()
+        for record in self._undecided:
+            self._write(record, in_flight=(record.src, record.dst, record.number) in under_way)
         scores: _Scores | None = None
         if status == "complete":
             self._measure_network()
@@ -397,7 +412,7 @@ class _Course:
             "messages": {
                 "sent": counts.sent,
                 "delivered": trace.delivered,
-                "in_flight": self.emulation.transport.in_flight(),
+                "in_flight": len(self.emulation.transport.in_flight()),
                 "lost": dict(sorted(counts.lost.items())),
                 "duplicates": trace.duplicates,
                 "malformed": trace.malformed,

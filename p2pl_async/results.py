@@ -36,7 +36,7 @@ METRIC_COLUMNS = {"time_s": "float64", "device": "int32", "metric": "category", 
 TRACE_COLUMNS = {
     "sent_s": "float64", "src": "int32", "dst": "int32", "number": "int64", "kind": "category",
     "size_bytes": "int64", "packets": "int64", "packets_lost": "int64", "air_bytes": "int64",
-    "arrival_s": "float64", "fate": "category",
+    "arrival_s": "float64", "fate": "category", "copy_s": "float64",
 }  # fmt: skip
 PLOTS = ("accuracy_time", "accuracy_bytes", "consensus_distance", "messages", "topology", "samples")
 

@@ -32,7 +32,7 @@ class Counts:
 
     def add(self, records: Sequence[Fields]) -> None:
         """Count records; a column at a time, which is ten times as fast as one by one."""
-        _, _, _, _, _, sizes, packets, packets_lost, air_bytes, _, causes = zip(*records, strict=True)
+        _, _, _, _, _, sizes, packets, packets_lost, air_bytes, _, causes, _ = zip(*records, strict=True)
         self.sent += len(records)
         self.payload_bytes += sum(sizes)
         self.packets += sum(packets)
@@ -60,9 +60,10 @@ class Record(NamedTuple):
     air_bytes: int  # bytes on air, headers and retries included
     arrival: float  # s, virtual; inf if lost
     cause: str  # why it was lost; "" if it arrives
+    copy: float  # s, virtual: when a second copy arrives; inf if there is none
 
 
-Fields = tuple[float, int, int, int, str, int, int, int, int, float, str]
+Fields = tuple[float, int, int, int, str, int, int, int, int, float, str, float]
 """The fields of a `Record`, as the transport hands them over: a named tuple costs 0.3 µs more."""
 
 

@@ -22,7 +22,8 @@ from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.messages import DeviceId, Message, fields_of, fits, type_of
 
 MAX_BYTES = 1 << 30  # of one frame; a longer one is refused unread
-_DTYPES = {np.dtype(code).str.lstrip("|<"): np.dtype(code) for code in ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]}
+_KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+_DTYPES = {np.dtype(kind).str.lstrip("|<"): np.dtype(kind) for kind in _KINDS}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _MAX_DIMENSIONS = 8
 _ARRAY = 1

@@ -157,7 +157,7 @@ GOLDEN = {
         "payload_bytes": 500625,
         "bytes_on_air": 351859,
     },
-    "trace_digest": "e76e085accd55f3f2cdc7d4b4bcadda4bb6338c2367e796e056a8353e58ecb01",
+    "trace_digest": "60ba91f784a96811371b84c3d047f40fc7623bc899df493097ce3fdb8b03761e",
     "sum_of_arrivals": 1845.1526730919331,
 }
 

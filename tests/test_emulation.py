@@ -18,6 +18,7 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.testing import complete, emulate, ring
+from p2pl_async.wire import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def test_everything_sent_is_delivered_lost_by_a_cause_or_in_flight(
         sink=records.append,
     )
     trace = emulation.trace
-    assert trace.counts.sent == trace.delivered + trace.counts.n_lost + emulation.transport.in_flight()
+    assert trace.counts.sent == trace.delivered + trace.counts.n_lost + len(emulation.transport.in_flight())
     assert trace.counts.sent == len(records)
     assert trace.counts.n_lost == sum(bool(record.cause) for record in records) == sum(trace.counts.lost.values())
     ended = emulation.clock.now
@@ -98,7 +99,7 @@ def test_in_flight_counts_what_the_end_cuts_off() -> None:
 
     emulation = emulate(protocol(run), complete(4), link={"latency": "3 s"}, until=2)
     assert emulation.clock.now == 2
-    assert emulation.transport.in_flight() == 12
+    assert len(emulation.transport.in_flight()) == 12
     assert emulation.trace.delivered == 0
 
 
@@ -269,6 +270,22 @@ def test_a_device_never_dies_of_what_a_peer_sends(garbage, seed) -> None:
     assert heard == ["still there?"]
     assert emulation.trace.malformed == len(garbage)
     assert emulation.trace.delivered == len(garbage) + 1
+
+
+def test_a_message_in_another_devices_name_is_malformed() -> None:
+    emulation = Emulation(complete(3), lambda src, dst: Link(src, dst, LinkSettings(), 0), 0)
+    heard = []
+
+    async def run(device) -> None:
+        if device.id == 2:
+            emulation.transport.send_bytes(2, [0], encode(Note("I am device 1"), 1, 0), 0, "note")
+            device.send(0, Note("I am device 2"))
+        elif device.id == 0:
+            heard.append((await device.receive()).text)
+
+    emulation.run(protocol(run))
+    assert heard == ["I am device 2"]
+    assert emulation.trace.malformed == 1
 
 
 def test_devices_begin_at_their_start() -> None:

@@ -227,14 +227,16 @@ def test_links_devices_and_trace_tell_what_the_counters_tell() -> None:
     assert links["delivered"].sum() == messages["delivered"]
     assert links["lost"].sum() == sum(lost.values())
     assert messages["in_flight"] > 0
-    assert (trace["arrival_s"] < 9.87).sum() == messages["delivered"]
+    assert (trace["arrival_s"] < 9.87).sum() == messages["delivered"] == fates["delivered"]
+    assert fates["in flight"] == messages["in_flight"]
+    assert trace["sent_s"].is_monotonic_increasing
+    assert (trace["copy_s"].dropna() <= 9.87).sum() == messages["duplicates"] > 0
     assert trace["arrival_s"].isna().sum() == sum(lost.values())
     for column, total in (
         ("packets", "packets"), ("packets_lost", "packets_lost"), ("air_bytes", "bytes_on_air"),
         ("size_bytes", "payload_bytes"),
     ):  # fmt: skip
         assert trace[column].sum() == messages[total]
-    assert messages["duplicates"] > 0
     # Each link.
     assert sorted(zip(links.src, links.dst, strict=True)) == sorted(
         {(k, (k + s) % 5) for k in range(5) for s in (1, 4)}

@@ -129,7 +129,9 @@ def simpy_store(n: int, hops: int, same_work: bool = False) -> float:
             return
         data, now = encode(token, k, number), environment.now
         verdict = links[k].judge(len(data), now)
-        trace.add((now, k, to, number, token.tag, len(data), *verdict[2:5], verdict.arrival, verdict.cause))
+        trace.add(
+            (now, k, to, number, token.tag, len(data), *verdict[2:5], verdict.arrival, verdict.cause, verdict.copy)
+        )
         environment.process(carry(stores[to], verdict.arrival - now, data))
 
     def device(k: int) -> Generator[Any, Any, None]:

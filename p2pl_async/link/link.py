@@ -69,8 +69,8 @@ class Link:
 
     __slots__ = (
         "_arq", "_arrived", "_backlog", "_copies", "_copy_latencies", "_duplicate", "_fifo", "_header", "_latencies",
-        "_loss", "_mtu", "_opened", "_outage", "_payload", "_seconds_per_byte", "_seed", "_settings", "_simple", "_trains",
-        "_tries", "_turnaround", "_uniforms", "dst", "sending_until", "src",
+        "_loss", "_mtu", "_opened", "_outage", "_payload", "_seconds_per_byte", "_seed", "_settings", "_simple",
+        "_trains", "_tries", "_turnaround", "_uniforms", "dst", "sending_until", "src",
     )  # fmt: skip
 
     sending_until: float  # instant the transmitter is free of everything accepted so far

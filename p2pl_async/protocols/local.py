@@ -16,10 +16,12 @@ class Local(Protocol):
     kind: Literal["local"] = "local"
     epochs: PositiveInt = 1
     """Passes over the local data in each round."""
+    steps: PositiveInt | None = None
+    """Or a number of mini-batches in each round, instead of epochs."""
 
     async def run(self, device: Device) -> None:
         """Be one device."""
         w = device.initial_params()
         while device.running:
-            w = await device.train(w, epochs=self.epochs)
+            w = await (device.train(w, epochs=self.epochs) if self.steps is None else device.train(w, steps=self.steps))
             device.finish_round(w)

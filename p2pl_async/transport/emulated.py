@@ -103,7 +103,8 @@ class EmulatedTransport:
             path = paths.get(target) or self._path(source, target)
             arrival, cause, packets, packets_lost, air_bytes, copy = path.link.judge(size, now)
             path.sent += 1
-            trace.add((now, source, target, number, kind, size, packets, packets_lost, air_bytes, arrival, cause))
+            fate = (packets, packets_lost, air_bytes, arrival, cause, copy)
+            trace.add((now, source, target, number, kind, size, *fate))
             if cause:
                 path.lost += 1
             else:
@@ -120,9 +121,13 @@ class EmulatedTransport:
         """Return every link that was used, in order of source and destination."""
         return [paths[dst] for paths in self._paths for dst in sorted(paths)]
 
-    def in_flight(self) -> int:
-        """Return the number of messages under way."""
-        return self._clock.pending(self._arrive)
+    def in_flight(self) -> set[tuple[DeviceId, DeviceId, int]]:
+        """Return the messages under way, each as (source, destination, the sender's number)."""
+        return {
+            (source, target, number // 2)
+            for _, target, source, number, call, _ in self._clock.calendar
+            if call == self._arrive
+        }
 
     def _path(self, source: DeviceId, target: DeviceId) -> Path:
         if target not in self._out_sets[source]:
@@ -137,15 +142,18 @@ class EmulatedTransport:
         path.delivered += 1
         path.delay += self._clock.now - frame.sent
         self.trace.delivered += 1
-        try:
-            path.inbox.put(frame.message or frame.read())
-        except RemoteError:
-            self.trace.malformed += 1
+        self._hand_over(path, frame)
 
     def _arrive_again(self, arrival: tuple[Path, Frame]) -> None:
-        path, frame = arrival
         self.trace.duplicates += 1
+        self._hand_over(*arrival)
+
+    def _hand_over(self, path: Path, frame: Frame) -> None:
         try:
-            path.inbox.put(frame.message or frame.read())
+            message = frame.message or frame.read()
+            if message.sender != path.src:  # a link knows who is at its other end
+                raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:
             self.trace.malformed += 1
+        else:
+            path.inbox.put(message)
