@@ -278,7 +278,7 @@ def test_a_message_in_another_devices_name_is_malformed() -> None:
 
     async def run(device) -> None:
         if device.id == 2:
-            emulation.transport.send_bytes(2, [0], encode(Note("I am device 1"), 1, 0), 0, "note")
+            emulation.transport.send_bytes(2, [0], encode(Note("I am device 1"), 1, 7), 7, "note")
             device.send(0, Note("I am device 2"))
         elif device.id == 0:
             heard.append((await device.receive()).text)
