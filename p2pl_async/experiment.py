@@ -38,6 +38,7 @@ from p2pl_async.trace import Record
 
 WHOLE_RUN = -1  # the device of metrics that belong to none
 _MOST_EVALUATIONS = 200  # of `evaluate.every = "auto"`, when the end of the run is known
+_SUMMARY_SECONDS = 5.0  # of wall time between two summaries of a run that goes on
 
 Progress = Callable[[Snapshot], object]
 
@@ -145,7 +146,7 @@ class _Course:
         self.clock = VirtualClock()
         self.stopped_by = "protocol"
         self.target_reached: dict[str, float] | None = None
-        self.began = time.perf_counter()
+        self.made = time.perf_counter()
         path = None if folder is None else folder.path
         self.metrics = Table(path and path / "metrics", METRIC_COLUMNS)
         self.trace_table = Table(path and path / "trace", TRACE_COLUMNS) if keep_trace else None
@@ -179,6 +180,9 @@ class _Course:
             sink=None if self.trace_table is None else self._keep,
         )
         self.devices = self.emulation.devices
+        self.began = time.perf_counter()
+        self.evaluation_seconds = 0.0
+        self._summarized = self.began
         self._undecided: deque[Record] = deque()
         self._last_accuracy: tuple[float, float, float] | None = None
         self._unfinished = len(self.devices)
@@ -189,10 +193,11 @@ class _Course:
         return _Course(**{**self._arguments, "label": name, "protocol": protocol, "folder": folder, **changes})
 
     def run(self) -> Run:
-        """Run it; whatever ends it, what was recorded so far is left readable."""
+        """Run it, once; whatever ends it, what was recorded so far is left readable."""
         if self.folder is not None:
             self.folder.begin(dump(self.world.scenario))
             self.folder.write_summary(self._summary("running"))
+            self._device_table(None).close()  # who holds what is known, and a killed run leaves it too
         interval = self._interval()
         self.clock.observe(0.0 if self.trainer is None else interval, lambda: self._look(interval))
         status, error = "failed", ""
@@ -260,8 +265,13 @@ class _Course:
         """Evaluate, count, and see whether the target is reached; then again after the interval."""
         self.clock.observe(self.clock.now + interval, lambda: self._look(interval))
         self._measure_network()
+        started = time.perf_counter()
         self._measure_models()
+        self.evaluation_seconds += time.perf_counter() - started
         self.metrics.flush()
+        if self.folder is not None and time.perf_counter() - self._summarized > _SUMMARY_SECONDS:
+            self.folder.write_summary(self._summary("running"))
+            self._summarized = time.perf_counter()
         self._show()
 
     def _measure_network(self) -> None:
@@ -359,7 +369,9 @@ class _Course:
             self._measure_network()
             models = [w for device in self.devices for w in (device.params, device.trained) if w is not None]
             if models and self.trainer is not None:
+                started = time.perf_counter()
                 scores = _Scores(self.trainer, models, "test")
+                self.evaluation_seconds += time.perf_counter() - started
         summary = self._summary(status, error, digest, scores)
         devices, links = self._device_table(scores), self._link_table()
         for table in (self.metrics, self.trace_table, devices, links):
@@ -386,9 +398,9 @@ class _Course:
         self, status: str, error: str = "", digest: str | None = None, scores: _Scores | None = None
     ) -> dict[str, Any]:
         scenario, trace, counts = self.world.scenario, self.emulation.trace, self.emulation.trace.counts
-        wall = time.perf_counter() - self.began
+        now = time.perf_counter()
         training = self.trainer.training_seconds if self.trainer is not None else 0.0
-        evaluation = self.trainer.evaluation_seconds if self.trainer is not None else 0.0
+        other = now - self.began - training - self.evaluation_seconds
         params = [device.params for device in self.devices if device.params is not None]
         rounds = [device.round for device in self.devices]
         return {
@@ -401,8 +413,13 @@ class _Course:
             "trace_digest": digest,
             "params_digest": _params_digest(params) if params and status == "complete" else None,
             "virtual_seconds": self.clock.now,
-            "wall_seconds": wall,
-            "wall": {"training": training, "evaluation": evaluation, "other": wall - training - evaluation},
+            "wall_seconds": now - self.made,
+            "wall": {
+                "setup": self.began - self.made,  # torch, data, the trainer
+                "training": training,
+                "evaluation": self.evaluation_seconds,
+                "other": other,  # the emulation itself
+            },
             "stopped_by": self.stopped_by if status == "complete" else None,
             "accuracy": scores and _range([scores.accuracy(w) for w in params]),
             "accuracy_trained": scores

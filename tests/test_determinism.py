@@ -211,7 +211,9 @@ def fates(scenario: Scenario) -> tuple[dict[tuple[int, int], list[tuple[Any, ...
     result = experiment.run(scenario, trace=True)
     assert result.trace is not None
     links: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
-    for row in result.trace.fillna({"arrival_s": -1.0}).itertuples(index=False):
+    trace = result.trace.fillna({"arrival_s": -1.0, "copy_s": -1.0})
+    trace["fate"] = trace["fate"].astype(str).replace("in flight", "delivered")  # as it will be, if a run ends later
+    for row in trace.itertuples(index=False):
         links.setdefault((row.src, row.dst), []).append(tuple(row))
     return links, result.summary["messages"]["duplicates"]
 

@@ -69,9 +69,7 @@ class Candidate:
     def __init__(self, w: Vector, origin: DeviceId, segments: Sequence[slice]) -> None:
         self.w = w
         self.segments = tuple(segments)
-        self.key: Key = tuple(
-            (math.sqrt(float(np.sum(np.square(w[part], dtype=np.float64)))), origin) for part in self.segments
-        )
+        self.key: Key = tuple((_norm(w[part]), origin) for part in self.segments)
 
     def merge(self, key: Key, w: Vector) -> bool:
         """Take over what is larger in the other; tell whether anything was."""
@@ -217,6 +215,12 @@ class Synchronized:
     def _fits(self, w: Vector) -> bool:
         mine = self.candidate.w
         return w.shape == mine.shape and w.dtype == mine.dtype and bool(np.isfinite(w).all())
+
+
+def _norm(w: Vector) -> float:
+    """Return the Frobenius norm, added up in float64."""
+    wide = w.astype(np.float64)
+    return math.sqrt(float(np.dot(wide, wide)))
 
 
 def _larger(mine: tuple[float, int], theirs: tuple[float, int]) -> bool:
