@@ -65,6 +65,12 @@ def mix(own: Vector, heard: Mapping[DeviceId, Vector], weights: Mapping[DeviceId
     return mixed
 
 
+def is_finite(w: Vector) -> bool:
+    """Tell whether every parameter is a finite number."""
+    # The sum is finite or has overflowed; only in the latter case the slower look is needed.
+    return bool(np.isfinite(w.sum())) or bool(np.isfinite(w).all())
+
+
 def row(rule: WeightRule, me: DeviceId, own: Peer, neighbors: Mapping[DeviceId, Peer]) -> dict[DeviceId, float]:
     """Return row k of the mixing matrix over this device and all its in-neighbors.
 

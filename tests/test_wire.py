@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from dataclasses import dataclass
 
 import msgpack
@@ -78,7 +79,8 @@ def test_decoding_gives_back_the_message(message: Everything, sender: int, numbe
 @example(msgpack.packb([["unhashable"], 0, 0]))
 @example(msgpack.packb(["test-everything", 0, 0]))
 @example(msgpack.packb(["params", 0, 0, 0, 0, 1, 1, msgpack.ExtType(1, b"")]))
-@example(msgpack.packb(["params", 0, 0, 0, 0, 1, 1, msgpack.ExtType(1, b"\x08" + msgpack.packb(("f4", (2**40,))))]))
+@example(msgpack.packb(["params", 0, 0, 0, 0, 1, 1, msgpack.ExtType(1, msgpack.packb(("f4", (2**40,))))]))
+@example(msgpack.packb(["params", 0, 0, 0, 0, 1, 1, msgpack.ExtType(1, msgpack.packb(("f4", (0,))))]) + b"\xc6")
 @example(b"\x91" * 5000 + b"\xc0")
 def test_random_bytes_give_only_a_remote_error(data: bytes) -> None:
     with pytest.raises(RemoteError):
@@ -122,18 +124,57 @@ def test_an_oversized_frame_is_refused_unread() -> None:
         decode(Long(b"\xc0"))
 
 
-def test_an_array_that_lies_about_its_size_is_refused() -> None:
-    head = msgpack.packb(("f4", (10,))).ljust(15, b"\0")
-    frame = msgpack.packb(["global", 0, 0, 1, True, msgpack.ExtType(1, b"\x10" + head + b"\0" * 36)])
-    with pytest.raises(RemoteError, match="in 36 bytes"):
+def framed(described: object, *payloads: bytes) -> bytes:
+    """Return a frame of FedAvg's model message with this array description and these data behind it."""
+    extension = msgpack.ExtType(1, msgpack.packb(described))
+    return msgpack.packb(["global", 0, 0, 1, True, extension]) + b"".join(
+        struct.pack(">BI", 0xC6, len(payload)) + payload for payload in payloads
+    )
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (framed(("f4", (10,)), b"\0" * 36), r"array of \(10,\) float32 in 36 bytes"),
+        (framed(("f4", (10,)), b"\0" * 300), "in 300 bytes"),
+        (framed(("f4", (10,))), "global.w=.* doesn't fit"),
+        (framed(("f4", (0,)), b"", b""), "1 arrays described, 2 sent"),
+        (framed(("f4", (1,)), b"\0" * 4) + b"\0", "something else behind the fields"),
+        (framed(("f4", (1,)), b"\0" * 4)[:-1], "1 bytes are missing"),
+        (framed(("O", (1,)), b"\0" * 8), "without dtype"),
+        (framed(("f4", (-1,)), b""), r"array of shape \(-1,\)"),
+        (framed(("f4", (2**40, 2**40)), b""), "in 0 bytes"),
+        (framed(("f4", 3), b""), "without dtype"),
+        (framed(["f4"], b""), "without dtype"),
+        (framed(("f4", (1,) * 9), b"\0" * 4), "without dtype"),
+    ],
+)
+def test_an_array_that_lies_is_refused(frame: bytes, text: str) -> None:
+    import p2pl_async.protocols.fedavg  # noqa: F401  # registers "global"
+
+    with pytest.raises(RemoteError, match=text):
         decode(frame)
 
 
-def test_objects_never_travel() -> None:
-    head = msgpack.packb(("O", (1,))).ljust(7, b"\0")
-    frame = msgpack.packb(["global", 0, 0, 1, True, msgpack.ExtType(1, b"\x08" + head + b"\0" * 8)])
-    with pytest.raises(RemoteError, match="without dtype"):
-        decode(frame)
+@pytest.mark.parametrize("cut", [1, 5, 100, 4 * 2000])
+def test_an_array_that_breaks_off_is_refused(cut: int) -> None:
+    frame = encode(
+        Everything(0, 0.0, True, "x", b"", np.zeros(2000, "f4"), np.zeros(2), np.zeros(2, "i4"), (), None), 0, 0
+    )
+    with pytest.raises(RemoteError):
+        decode(frame[:-cut])
+
+
+def test_a_frame_is_a_sequence_of_msgpack_objects() -> None:
+    w = np.arange(5, dtype=np.float32)
+    frame = encode(Everything(7, 0.0, True, "x" * 2000, b"", w, np.zeros((2, 3)), np.zeros(0, "i4"), (), None), 3, 4)
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(frame)
+    fields, *payloads = list(unpacker)
+    assert fields[:4] == ["test-everything", 3, 4, 7]
+    assert len(payloads) == 3
+    assert payloads[0].endswith(w.tobytes())
+    assert decode(frame).s == "x" * 2000  # type: ignore[attr-defined]
 
 
 def test_arrays_are_read_in_place_and_aligned() -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
 import trio
 from pydantic import NonNegativeInt
 
@@ -39,7 +38,7 @@ class Params(Message, tag="params"):
 class Ears:
     """What one device has heard: the newest of each neighbor, and what came since the last mix.
 
-    Messages that can't be mixed with `like` (another shape or dtype, not finite, no sample count, not from an
+    Messages that can't be mixed with `like` (another shape or dtype, no sample count, not from an
     in-neighbor) are refused, counted and forgotten; no peer can end a device with one.
     """
 
@@ -50,7 +49,6 @@ class Ears:
         self.versions: dict[Version, dict[DeviceId, Params]] = {}  # for the barrier: of now and later
         self.arrived: dict[DeviceId, int] = {}  # this device's round in which the newest came
         self.late = 0  # older than what was known, or a repetition
-        self.refused = 0
         self._shape, self._dtype = like.shape, like.dtype
         self._neighbors = frozenset(device.in_neighbors)
 
@@ -62,7 +60,6 @@ class Ears:
     def hear(self, message: Params) -> None:
         """Take a message: it is new, late, or refused."""
         if not self._usable(message):
-            self.refused += 1
             self.device.record("refused", 1)
             return
         sender, version = message.sender, (message.round, message.step)
@@ -73,6 +70,11 @@ class Ears:
             return
         self.newest[sender] = self.fresh[sender] = message
         self.arrived[sender] = self.device.round
+
+    def refuse(self, sender: DeviceId) -> None:
+        """Forget what a neighbor sent: it can't be mixed after all."""
+        self.newest.pop(sender, None)
+        self.device.record("refused", 1)
 
     def take_version(self, version: Version) -> dict[DeviceId, Params]:
         """Return the messages of this version, and forget those before it."""
@@ -107,8 +109,6 @@ class Ears:
             and w.dtype == self._dtype
             and message.n_samples > 0
             and message.degree >= 0
-            # The dot product reads a model five times faster than isfinite; only huge values need the latter.
-            and (math.isfinite(float(np.dot(w, w))) or bool(np.isfinite(w).all()))
         )
 
 

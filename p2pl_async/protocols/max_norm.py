@@ -219,8 +219,7 @@ class Synchronized:
 
 def _norm(w: Vector) -> float:
     """Return the Frobenius norm, added up in float64."""
-    wide = w.astype(np.float64)
-    return math.sqrt(float(np.dot(wide, wide)))
+    return math.sqrt(float(np.einsum("i,i->", w, w, dtype=np.float64)))
 
 
 def _larger(mine: tuple[float, int], theirs: tuple[float, int]) -> bool:

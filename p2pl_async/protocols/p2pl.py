@@ -16,7 +16,7 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.mixing import OnMissing, Peer, WeightRule, mix, row, without_missing
+from p2pl_async.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
@@ -88,6 +88,15 @@ class P2PL(Protocol):
             heard = {**ears.newest, **heard}
         device.record_mix(heard)
         device.record("lead", ears.lead())
+        mixed = self._mean(device, ears, w, heard)
+        if not is_finite(mixed):  # one look at the sum instead of one at each term
+            for j in [j for j, message in heard.items() if not is_finite(message.w)]:
+                ears.refuse(j)
+                heard = {i: message for i, message in heard.items() if i != j}
+            mixed = self._mean(device, ears, w, heard)
+        return mixed
+
+    def _mean(self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]) -> Vector:
         own = Peer(device.n_samples, len(device.in_neighbors))
         full = row(self.weights, device.id, own, ears.peers())
         weights = without_missing(full, device.id, heard, self.on_missing)
