@@ -42,7 +42,7 @@ class Update(Message, tag="update"):
 
 
 class FedAvg(Protocol):
-    """A server averages what devices trained, weighted by sample count (McMahan et al. 2017)."""
+    """A server averages what devices train, by sample count (McMahan et al. 2017)."""
 
     kind: Literal["fedavg"] = "fedavg"
     server: NonNegativeInt = 0

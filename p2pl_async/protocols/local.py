@@ -11,7 +11,7 @@ from p2pl_async.protocols.base import Protocol
 
 
 class Local(Protocol):
-    """Every device trains on its own data and talks to nobody: the baseline without peers."""
+    """Every device trains alone and talks to nobody."""
 
     kind: Literal["local"] = "local"
     epochs: PositiveInt = 1

@@ -25,7 +25,7 @@ from p2pl_async.units import PositiveSeconds
 
 
 class P2PL(Protocol):
-    """Local SGD, then consensus with dataset-size weights, after max-norm synchronization (arXiv:2310.18861)."""
+    """Max-norm start, then local SGD and mixing with neighbors (arXiv:2310.18861)."""
 
     kind: Literal["p2pl"] = "p2pl"
     sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = MaxNormSync()
