@@ -290,13 +290,19 @@ class Trainer:
             raise ProtocolError(f"train got parameters of shape {w.shape}, this model has ({self.n_params},)")
         done = supply.taken
         batches, sizes = supply.take(count)
-        completed = np.arange(done, done + count) // supply.per_epoch
-        factors = {epoch: self._settings.schedule.factor(epoch) for epoch in np.unique(completed).tolist()}
-        rates = self._settings.learning_rate * np.array([factors[epoch] for epoch in completed.tolist()])
+        rates = self._rates(done, count, supply.per_epoch)
         job = Job(device, self._n_jobs[device], int(sizes.sum()), count)
         job._w, job._batches, job._sizes, job._rates = _frozen(w, self._dtype), batches, sizes, rates
         self._n_jobs[device] += 1
         return job
+
+    def _rates(self, done: int, count: int, per_epoch: int) -> NDArray[np.float64]:
+        """Return the learning rate of each of `count` steps of a device that has `done` so many before."""
+        first, last = done // per_epoch, (done + count - 1) // per_epoch
+        by_epoch = [self._settings.learning_rate * self._settings.schedule.factor(e) for e in range(first, last + 1)]
+        if first == last:
+            return np.full(count, by_epoch[0])
+        return np.array(by_epoch)[np.arange(done, done + count) // per_epoch - first]
 
     def compute(self, jobs: Sequence[Job]) -> None:
         """Fill `result` of each job that has none yet; results are arrays of their own.
