@@ -1,6 +1,7 @@
 """Emulate asynchronous peer-to-peer deep learning on wireless devices, in virtual time.
 
-scenario/    what a TOML file can say       experiment  run(scenario) -> Run, and what is measured
+scenario/    what a TOML file can say       experiment  run(scenario) -> Run
+course       one run, and what is measured  measures    scores of models, consensus distance
 protocols/   one algorithm per file         results     a run's folder and tables; report/ draws them
 device       all that a protocol can see    testing     small worlds for testing a protocol
 emulation    devices as trio tasks          learning/   data, partitions, models, batched training

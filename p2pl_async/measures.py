@@ -1,0 +1,93 @@
+"""What a run measures: scores of models, how far they are apart, and sums over a metric."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from p2pl_async.messages import Vector
+
+
+class Total:
+    """Count, sum and range of one metric."""
+
+    __slots__ = ("count", "max", "min", "sum")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum = 0.0
+        self.min = math.inf
+        self.max = -math.inf
+
+    def add(self, value: float) -> None:
+        """Count a value."""
+        self.count += 1
+        self.sum += value
+        self.min = min(self.min, value)
+        self.max = max(self.max, value)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the values; nan if there are none."""
+        return self.sum / self.count if self.count else math.nan
+
+
+class Scores:
+    """Scores of models, each evaluated once however many devices share it.
+
+    Args:
+        trainer: what evaluates.
+        models: parameter vectors, each (n_params,).
+        which: "subset" or "test".
+    """
+
+    def __init__(self, trainer: Any, models: Sequence[Vector], which: str) -> None:
+        distinct = {id(w): w for w in models}
+        self._models = list(distinct.values())  # keeps them alive, and with them their ids
+        self._index = {key: index for index, key in enumerate(distinct)}
+        self._scores = trainer.evaluate(self._models, which)
+
+    def accuracy(self, w: Vector) -> float:
+        """Return the accuracy of one of the models, 0 to 1."""
+        return float(self._scores.accuracy[self._index[id(w)]])
+
+    def loss(self, w: Vector) -> float:
+        """Return the mean cross entropy of one of the models."""
+        return float(self._scores.loss[self._index[id(w)]])
+
+
+def consensus_distance(params: Sequence[Vector]) -> float:
+    """Return the consensus distance sqrt(1/n sum_k |w_k - mean w|^2).
+
+    Args:
+        params: n vectors of shape (n_params,).
+    """
+    mean = np.zeros(params[0].shape, np.float64)
+    for w in params:
+        mean += w
+    mean /= len(params)
+    center = mean.astype(params[0].dtype)
+    squares = 0.0
+    for w in params:
+        away = w - center
+        squares += float(np.dot(away, away))
+    return math.sqrt(squares / len(params))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return min(values), sum(values) / len(values), max(values)
+
+
+def value_range(values: Sequence[float]) -> Mapping[str, float] | None:
+    return dict(zip(("min", "mean", "max"), spread(values), strict=True)) if values else None
+
+
+def params_digest(params: Sequence[Vector]) -> str:
+    digest = hashlib.sha256()
+    for w in params:
+        digest.update(np.ascontiguousarray(w).data)
+    return digest.hexdigest()
