@@ -192,8 +192,9 @@ def test_a_run_may_end_while_passive_devices_wait() -> None:
         device.passive = device.id > 0
         if device.id:
             await device.receive()
+        await trio.sleep(2)
 
-    emulate(protocol(run), complete(3))
+    assert emulate(protocol(run), complete(3)).clock.now == 2
 
 
 def test_an_exception_names_its_device_and_the_virtual_time() -> None:
