@@ -15,7 +15,8 @@ import platform
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ from p2pl_async.scenario.schema import Compute, Stop
 from p2pl_async.scenario.world import ComputeTimes, World
 from p2pl_async.trace import Record
 
+if TYPE_CHECKING:
+    from p2pl_async.learning.data import Dataset
+
 WHOLE_RUN = -1  # the device of metrics that belong to none
 _MOST_EVALUATIONS = 200  # of `evaluate.every = "auto"`, when the end of the run is known
 _SUMMARY_SECONDS = 5.0  # of wall time between two summaries of a run that goes on
@@ -41,63 +45,65 @@ _SUMMARY_SECONDS = 5.0  # of wall time between two summaries of a run that goes 
 Progress = Callable[[Snapshot], object]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What one run consists of.
+
+    Attributes:
+        label: how tables and plots call it.
+        world: what it shares with the other runs of its scenario.
+        protocol: what every device runs.
+        parts: for each device, its rows of the training data.
+        out_neighbors: for each device, who can hear it.
+        computes: for each device, how long it trains.
+        starts: for each device, the virtual second at which it begins.
+        stop: what ends it.
+        folder: where results go; None for nowhere.
+        keep_trace: whether every message on every link is kept.
+        progress: called often with how far the run is.
+    """
+
+    label: str
+    world: World
+    protocol: Protocol
+    parts: Sequence[NDArray[np.int64]]
+    out_neighbors: Sequence[Sequence[DeviceId]]
+    computes: Sequence[Compute]
+    starts: Sequence[float]
+    stop: Stop
+    folder: RunFolder | None
+    keep_trace: bool
+    progress: Progress | None
+
+
 class Course:
     """One protocol run over a world, measured: the main run, or a baseline."""
 
-    def __init__(
-        self,
-        *,
-        label: str,
-        world: World,
-        protocol: Protocol,
-        parts: Sequence[NDArray[np.int64]],
-        out_neighbors: Sequence[Sequence[DeviceId]],
-        computes: Sequence[Compute],
-        starts: Sequence[float],
-        stop: Stop,
-        folder: RunFolder | None,
-        keep_trace: bool,
-        progress: Progress | None,
-    ) -> None:
-        self._arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
-        self.label = label
-        self.world = world
-        self.protocol = protocol
-        self.stop = stop
-        self.folder = folder
-        self.progress = progress
+    def __init__(self, plan: Plan) -> None:
+        self.made = time.perf_counter()
+        self.plan = plan
+        self.world = plan.world
+        self.stop = plan.stop
+        self.folder = plan.folder
         self.clock = VirtualClock()
         self.stopped_by = "protocol"
         self.target_reached: dict[str, float] | None = None
-        self.made = time.perf_counter()
-        path = None if folder is None else folder.path
-        self.metrics = Table(path and path / "metrics", METRIC_COLUMNS)
-        self.trace_table = Table(path and path / "trace", TRACE_COLUMNS) if keep_trace else None
         self.totals: dict[str, Total] = defaultdict(Total)
         self.trainer: Any = None
         self.learner: LookaheadLearner | None = None
-        scenario = world.scenario
-        if world.dataset is not None:
-            from p2pl_async.learning.trainer import Trainer
-
-            self.trainer = Trainer(
-                world.dataset,
-                parts,
-                scenario.model,
-                scenario.train,
-                scenario.seed,
-                subset=scenario.evaluate.samples,
-            )
-            self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])
-            self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, self._show)
+        if plan.world.dataset is not None:
+            self._make_learner(plan.world.dataset)
+        path = None if plan.folder is None else plan.folder.path
+        self.metrics = Table(path and path / "metrics", METRIC_COLUMNS)
+        self.trace_table = Table(path and path / "trace", TRACE_COLUMNS) if plan.keep_trace else None
         self.emulation = Emulation(
-            out_neighbors,
-            world.make_link,
-            scenario.seed,
+            plan.out_neighbors,
+            plan.world.make_link,
+            plan.world.scenario.seed,
             clock=self.clock,
             learner=self.learner,
-            rounds=stop.rounds,
-            starts=starts,
+            rounds=plan.stop.rounds,
+            starts=plan.starts,
             record=self.record,
             on_round=self._on_round,
             sink=None if self.trace_table is None else self._keep,
@@ -110,10 +116,15 @@ class Course:
         self._last_accuracy: tuple[float, float, float] | None = None
         self._unfinished = len(self.devices)
 
-    def beside(self, name: str, protocol: Protocol, **changes: Any) -> Course:
-        """Return a baseline: this run with another protocol, and other arguments changed."""
-        folder = None if self.folder is None else self.folder.beside(name)
-        return Course(**{**self._arguments, "label": name, "protocol": protocol, "folder": folder, **changes})
+    def _make_learner(self, dataset: Dataset) -> None:
+        from p2pl_async.learning.trainer import Trainer
+
+        scenario, parts = self.world.scenario, self.plan.parts
+        self.trainer = Trainer(
+            dataset, parts, scenario.model, scenario.train, scenario.seed, subset=scenario.evaluate.samples
+        )
+        self.times = ComputeTimes(self.plan.computes, scenario.seed, [len(part) for part in parts])
+        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, self._show)
 
     def run(self) -> Run:
         """Run it, once; whatever ends it, what was recorded so far is left readable."""
@@ -125,7 +136,7 @@ class Course:
         self.clock.observe(0.0 if self.trainer is None else interval, lambda: self._look(interval))
         status, error = "failed", ""
         try:
-            self.emulation.run(self.protocol, until=self.stop.virtual_time)
+            self.emulation.run(self.plan.protocol, until=self.stop.virtual_time)
             if self.stop.virtual_time is not None and self.clock.now >= self.stop.virtual_time:
                 self.stopped_by = "virtual time"
             self._check_conservation()
@@ -179,7 +190,7 @@ class Course:
         least = 0.0 if until is None else until / _MOST_EVALUATIONS
         if self.trainer is None:
             return least or 1.0
-        epochs = 2.0 * getattr(self.protocol, "epochs", 1)  # evaluating as often as training is too often
+        epochs = 2.0 * getattr(self.plan.protocol, "epochs", 1)  # evaluating as often as training is too often
         if self.stop.rounds is not None:
             epochs *= max(1.0, self.stop.rounds / _MOST_EVALUATIONS)
         return max(least, self.times.typical_epoch() * epochs) or 1.0
@@ -251,7 +262,7 @@ class Course:
         self.clock.stop()
 
     def _show(self) -> None:
-        if self.progress is None:
+        if self.plan.progress is None:
             return
         trace, counts, stop = self.emulation.trace, self.emulation.trace.counts, self.stop
         rounds = sum(device.round for device in self.devices) / len(self.devices)
@@ -260,9 +271,9 @@ class Course:
             shares.append(self.clock.now / stop.virtual_time)
         if stop.rounds is not None:
             shares.append(rounds / stop.rounds)
-        self.progress(
+        self.plan.progress(
             Snapshot(
-                label=self.label,
+                label=self.plan.label,
                 now=self.clock.now,
                 wall=time.perf_counter() - self.began,
                 accuracy=self._last_accuracy,
@@ -330,7 +341,7 @@ class Course:
             "status": status,
             "error": error or None,
             "scenario": scenario.name,
-            "protocol": self.label,
+            "protocol": self.plan.label,
             "seed": scenario.seed,
             "versions": _versions(),
             "trace_digest": digest,
@@ -412,7 +423,7 @@ class Course:
 
     def _device_table(self, scores: Scores | None) -> Table:
         world, dataset = self.world, self.world.dataset
-        parts = self._arguments["parts"]
+        parts = self.plan.parts
         counts: NDArray[np.int64] = np.zeros((len(self.devices), 0), np.int64)
         if dataset is not None:
             from p2pl_async.learning.partition import count_matrix

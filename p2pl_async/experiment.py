@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from p2pl_async.course import Course, Progress
+from p2pl_async.course import Course, Plan, Progress
 from p2pl_async.protocols.local import Local
 from p2pl_async.results import Run, RunFolder
 from p2pl_async.scenario.schema import Compute, Scenario, Stop
@@ -40,8 +41,7 @@ def run(
     """
     folder = RunFolder(Path(out), scenario.name, scenario.seed) if isinstance(out, str | Path) else out
     world = build_world(scenario)
-    n = scenario.devices.count
-    course = Course(
+    plan = Plan(
         label=scenario.protocol.kind.rpartition(":")[2],  # "Gossip" of "gossip.py:Gossip"
         world=world,
         protocol=scenario.protocol,
@@ -54,32 +54,13 @@ def run(
         keep_trace=trace,
         progress=progress,
     )
+    course = Course(plan)
     main = course.run()
     baselines: dict[str, Run] = {}
-    epochs = getattr(scenario.protocol, "epochs", 1)
     if scenario.baselines.local:
-        until = course.clock.now
-        if course.stopped_by != "virtual time":
-            until = math.nextafter(until, math.inf)  # what ends at that very instant counts, as it did in the main run
-        stop = Stop.model_construct(virtual_time=until, rounds=scenario.stop.rounds, accuracy=None)
-        baselines["local"] = course.beside(
-            "local",
-            Local(epochs=epochs, steps=getattr(scenario.protocol, "steps", None)),
-            out_neighbors=[[]] * n,
-            stop=stop,
-        ).run()
+        baselines["local"] = Course(_local(plan, course)).run()
     if scenario.baselines.central and world.dataset is not None:
-        everything = np.arange(len(world.dataset.y_train))
-        rounds = max(1, round(course.samples_trained / len(everything)))  # the same number of samples seen
-        baselines["central"] = course.beside(
-            "central",
-            Local(),
-            parts=[everything],
-            out_neighbors=[[]],
-            computes=[Compute.model_construct(per_epoch=1.0, per_sample=None, spread=0.0, jitter=0.0)],
-            starts=[0.0],
-            stop=Stop.model_construct(virtual_time=None, rounds=rounds, accuracy=None),
-        ).run()
+        baselines["central"] = Course(_central(plan, course, len(world.dataset.y_train))).run()
     for name, baseline in baselines.items():
         keys = ("accuracy", "virtual_seconds", "rounds", "messages")
         main.summary["baselines"][name] = {key: baseline.summary[key] for key in keys}
@@ -87,3 +68,35 @@ def run(
     if folder is not None:
         folder.write_summary(main.summary)
     return main
+
+
+def _local(plan: Plan, course: Course) -> Plan:
+    """Return the plan of the same devices training alone, for as long as the main run took."""
+    until = course.clock.now
+    if course.stopped_by != "virtual time":
+        until = math.nextafter(until, math.inf)  # what ends at that very instant counts, as it did in the main run
+    how = {name: getattr(plan.protocol, name) for name in ("epochs", "steps") if hasattr(plan.protocol, name)}
+    return replace(
+        plan,
+        label="local",
+        protocol=Local(**how),
+        out_neighbors=[[] for _ in plan.parts],
+        stop=Stop.model_construct(virtual_time=until, rounds=plan.stop.rounds, accuracy=None),
+        folder=plan.folder and plan.folder.beside("local"),
+    )
+
+
+def _central(plan: Plan, course: Course, n_samples: int) -> Plan:
+    """Return the plan of one device with all data, which goes through as many samples as all devices did."""
+    rounds = max(1, round(course.samples_trained / n_samples))
+    return replace(
+        plan,
+        label="central",
+        protocol=Local(),
+        parts=[np.arange(n_samples)],
+        out_neighbors=[[]],
+        computes=[Compute.model_construct(per_epoch=1.0, per_sample=None, spread=0.0, jitter=0.0)],
+        starts=[0.0],
+        stop=Stop.model_construct(virtual_time=None, rounds=rounds, accuracy=None),
+        folder=plan.folder and plan.folder.beside("central"),
+    )
