@@ -162,7 +162,10 @@ class Course:
         self.record(device.id, "round", device.round)
         if self.stop.rounds is not None and device.round == self.stop.rounds:
             self._unfinished -= 1
-            self.stopped_by = "rounds" if self._unfinished == 0 else self.stopped_by
+            if self._unfinished == 0:
+                self.stopped_by = "rounds"
+                # Once everybody waits: a protocol need not look at `device.running`.
+                self.clock.observe(self.clock.now, self.clock.stop)
         if self.trainer is None:
             self._show()
 

@@ -598,3 +598,32 @@ def test_while_it_goes_the_summary_says_so(tmp_path) -> None:
     assert seen == {"running"}
     assert load_run(tmp_path).summary["status"] == "complete"
     assert math.isfinite(load_run(tmp_path).summary["wall_seconds"])
+
+
+class Endless(Protocol):
+    """Goes on for ever, whatever the scenario asks for."""
+
+    kind: str = "endless"
+    trains: ClassVar[bool] = False
+
+    async def run(self, device: Device) -> None:
+        while True:
+            await trio.sleep(1 + device.id)
+            device.finish_round()
+
+
+def test_rounds_end_a_run_whose_protocol_never_asks() -> None:
+    """The slowest of five devices takes 5 s a round; the run ends when it has done three."""
+    result = experiment.run(small(protocol=Endless(), data=None, stop={"rounds": 3, "virtual_time": "99 s"}))
+    assert result.summary["stopped_by"] == "rounds"
+    assert result.summary["virtual_seconds"] == 15
+    assert result.summary["rounds"] == {"min": 3, "mean": (15 + 7 + 5 + 3 + 3) / 5, "max": 15}
+
+
+def test_the_local_baseline_trains_the_steps_of_the_main_run() -> None:
+    scenario = small(baselines={"local": True}, protocol={"sync": "none", "steps": 2}, stop={"rounds": 3})
+    _, (_, lonely) = run_watched(scenario)
+    _, (expected,) = run_watched(small(protocol={"kind": "local", "steps": 2}, stop={"rounds": 3}))
+    np.testing.assert_array_equal(params_of(lonely), params_of(expected))
+    _, (epochs,) = run_watched(small(protocol={"kind": "local"}, stop={"rounds": 3}))
+    assert (params_of(epochs) != params_of(expected)).any()

@@ -325,3 +325,18 @@ def test_steps_take_the_place_of_epochs() -> None:
     for how in ({"epochs": 3}, {"steps": 5}):
         emulate(P2PL(sync="none", **how), complete(2), learner=Spy(start(2)), rounds=1)
     assert asked == [(3, None)] * 2 + [(None, 5)] * 2
+
+
+@pytest.mark.parametrize("kind", ["fresh", "cache"])
+def test_listening_before_mixing_takes_its_time_and_hears_more(kind) -> None:
+    """Both send at 1 s over 100 ms of latency: who mixes at once has heard nobody, who waits has."""
+    for wait, expected in (("0 s", 0.0), ("150 ms", 0.5)):
+        emulation = emulate(
+            P2PL(sync="none", mode={"kind": kind, "wait": wait}),
+            ring(2),
+            link={"latency": "100 ms"},
+            learner=FixedLearner([np.zeros(1), np.ones(1)]),
+            rounds=1,
+        )
+        assert emulation.devices[0].params[0] == expected
+        assert emulation.clock.now == pytest.approx(1.0 if wait == "0 s" else 1.15)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import trio
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
@@ -45,14 +45,17 @@ class FedAvg(Protocol):
     """A server averages what devices train, by sample count (McMahan et al. 2017)."""
 
     kind: Literal["fedavg"] = "fedavg"
-    server: NonNegativeInt = 0
-    """The device that averages; it must have links to and from every other: a star's hub."""
-    fraction: Probability = 1.0
-    """Share of the devices that train in a round, drawn anew each round; at least one."""
-    epochs: PositiveInt = 1
-    """Passes over the local data in each round."""
-    timeout: PositiveSeconds | None = None
-    """How long the server waits for updates after its own training; without it a lost one is a deadlock."""
+    server: NonNegativeInt = Field(
+        default=0, description="The device that averages; it must have links to and from every other: a star's hub"
+    )
+    fraction: Probability = Field(
+        default=1.0, description="Share of the devices that train in a round, drawn anew each round; at least one"
+    )
+    epochs: PositiveInt = Field(default=1, description="Passes over the local data in each round")
+    timeout: PositiveSeconds | None = Field(
+        default=None,
+        description="How long the server waits after its own training; without it a lost update is a deadlock",
+    )
 
     async def run(self, device: Device) -> None:
         """Be the server, or one of the others."""

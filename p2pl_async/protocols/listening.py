@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import trio
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
@@ -116,8 +116,9 @@ class Barrier(Settings):
     """Wait for this round's message from every in-neighbor, or the timeout: synchronous rounds."""
 
     kind: Literal["barrier"] = "barrier"
-    timeout: PositiveSeconds | None = None
-    """How long one consensus step waits at most; without it a lost message is a deadlock."""
+    timeout: PositiveSeconds | None = Field(
+        default=None, description="How long one consensus step waits at most; without it a lost message is a deadlock"
+    )
 
     async def listen(self, ears: Ears, version: Version) -> Mapping[DeviceId, Params]:
         """Return what was heard of this version: from everybody, or when the time is up."""
@@ -137,10 +138,11 @@ class Cache(Settings):
     """
 
     kind: Literal["cache"] = "cache"
-    max_age: NonNegativeInt | None = None
-    """Rounds of this device since the copy came: 0 mixes what came since the last mix; no limit by default."""
-    wait: Seconds = 0.0
-    """How long to listen after sending, before mixing."""
+    max_age: NonNegativeInt | None = Field(
+        default=None,
+        description="This device's rounds since the copy came: 0 mixes what came since the last mix; no limit if None",
+    )
+    wait: Seconds = Field(default=0.0, description="How long to listen after sending, before mixing")
 
     async def listen(self, ears: Ears, version: Version) -> Mapping[DeviceId, Params]:
         """Return the newest copy of each neighbor that is young enough."""
@@ -154,8 +156,7 @@ class Fresh(Settings):
     """Never wait: mix what has arrived since the last mix. No rounds, no copy mixed twice."""
 
     kind: Literal["fresh"] = "fresh"
-    wait: Seconds = 0.0
-    """How long to listen after sending, before mixing."""
+    wait: Seconds = Field(default=0.0, description="How long to listen after sending, before mixing")
 
     async def listen(self, ears: Ears, version: Version) -> Mapping[DeviceId, Params]:
         """Return the newest message of each neighbor that came since the last mix."""

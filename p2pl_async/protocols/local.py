@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Protocol
@@ -14,10 +14,10 @@ class Local(Protocol):
     """Every device trains alone and talks to nobody."""
 
     kind: Literal["local"] = "local"
-    epochs: PositiveInt = 1
-    """Passes over the local data in each round."""
-    steps: PositiveInt | None = None
-    """Or a number of mini-batches in each round, instead of epochs."""
+    epochs: PositiveInt = Field(default=1, description="Passes over the local data in each round")
+    steps: PositiveInt | None = Field(
+        default=None, description="Or a number of mini-batches in each round, instead of epochs"
+    )
 
     async def run(self, device: Device) -> None:
         """Be one device."""

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 import trio
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
@@ -90,14 +90,17 @@ class MaxNormSync(Settings):
     """Adopt the initial model of the largest norm among all devices (P2PL's start-up phase)."""
 
     kind: Literal["max-norm"] = "max-norm"
-    anti_entropy: PositiveSeconds = 1.0
-    """Time between two broadcasts of a device's key."""
-    quiet: PositiveInt = 3
-    """A device is done when, for so many of these times, its key and all its neighbors' keys were equal."""
-    timeout: PositiveSeconds = 60.0
-    """A device is done after this time at the latest, agreed or not."""
-    scope: Literal["model", "layer"] = "model"
-    """Compare norms of whole models, or adopt each parameter tensor by its own norm."""
+    anti_entropy: PositiveSeconds = Field(default=1.0, description="Time between two broadcasts of a device's key")
+    quiet: PositiveInt = Field(
+        default=3,
+        description="A device is done when, for so many of these times, its key and all its neighbors' keys were equal",
+    )
+    timeout: PositiveSeconds = Field(
+        default=60.0, description="A device is done after this time at the latest, agreed or not"
+    )
+    scope: Literal["model", "layer"] = Field(
+        default="model", description="Compare norms of whole models, or adopt each parameter tensor by its own norm"
+    )
 
     async def run(self, device: Device, w: Vector) -> Synchronized:
         """Take part until done; returns what the device holds then, and how it answers later."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import trio
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
@@ -28,26 +28,31 @@ class P2PL(Protocol):
     """Max-norm start, then local SGD and mixing with neighbors (arXiv:2310.18861)."""
 
     kind: Literal["p2pl"] = "p2pl"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = MaxNormSync()
-    """How devices agree on one initial model before they train."""
-    epochs: PositiveInt = 1
-    """Passes over the local data in each round."""
-    steps: PositiveInt | None = None
-    """Or a number of mini-batches in each round, instead of epochs."""
-    consensus_steps: PositiveInt = 1
-    """Mixes in each round; each sends the parameters anew."""
-    weights: WeightRule = "size"
-    """Mixing weights: dataset size, uniform, Metropolis-Hastings, or relative dataset size."""
-    mode: Mode = Fresh()
-    """Whom a mix waits for."""
-    on_missing: OnMissing = "renormalize"
-    """Where the weight of a neighbor goes that was not heard: to all, to this device, or its old copy stands in."""
-    mix_first: bool = False
-    """Mix, then train (combine-then-adapt), instead of train, then mix."""
-    max_lead: NonNegativeInt | None = None
-    """Rounds that a device may be ahead of a neighbor before it waits for it; no limit by default."""
-    lead_timeout: PositiveSeconds = 10.0
-    """How long it waits then at most."""
+    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
+        default=MaxNormSync(), description="How devices agree on one initial model before they train"
+    )
+    epochs: PositiveInt = Field(default=1, description="Passes over the local data in each round")
+    steps: PositiveInt | None = Field(
+        default=None, description="Or a number of mini-batches in each round, instead of epochs"
+    )
+    consensus_steps: PositiveInt = Field(default=1, description="Mixes in each round; each sends the parameters anew")
+    weights: WeightRule = Field(
+        default="size",
+        description="Mixing weights: dataset size, uniform, Metropolis-Hastings, or relative dataset size",
+    )
+    mode: Mode = Field(default=Fresh(), description="Whom a mix waits for")
+    on_missing: OnMissing = Field(
+        default="renormalize",
+        description="Where the weight of a neighbor not heard goes: to all, to this device, or its old copy stands in",
+    )
+    mix_first: bool = Field(
+        default=False, description="Mix, then train (combine-then-adapt), instead of train, then mix"
+    )
+    max_lead: NonNegativeInt | None = Field(
+        default=None,
+        description="Rounds that a device may be ahead of a neighbor before it waits for it; no limit by default",
+    )
+    lead_timeout: PositiveSeconds = Field(default=10.0, description="How long it waits then at most")
 
     @model_validator(mode="after")
     def _steps_need_time(self) -> P2PL:
