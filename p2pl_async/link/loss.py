@@ -22,7 +22,7 @@ from p2pl_async.units import PositiveSeconds, Probability
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int8]  # fates of packets: indices into CAUSES, 0 for one that arrives
 
-CAUSES = ("", "loss", "burst", "outage")  # why a packet is lost
+CAUSES = ("", "loss", "burst", "noise", "outage")  # why a packet is lost; a link adds what else takes it down
 
 
 class LossProcess(Protocol):
