@@ -447,7 +447,7 @@ class Course:
         table = Table(None if self.folder is None else self.folder.path / "links", LINK_COLUMNS)
         used = {(path.src, path.dst): path for path in self.emulation.transport.paths()}
         for device in self.devices:
-            for dst in device.out_neighbors:
+            for dst in device.all_out_neighbors:
                 path = used.get((device.id, dst))
                 if path is None:
                     table.add(device.id, dst, 0, 0, 0, math.nan)

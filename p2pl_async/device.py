@@ -38,13 +38,23 @@ class Learner(typing.Protocol):
         """Return the parameters after local training, which takes virtual time."""
 
 
+class Neighborhood(typing.Protocol):
+    """Who can hear whom where that changes: with virtual time, or with a device's own rounds."""
+
+    def outgoing(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
+        """Return the devices that can hear `device`, in order of id."""
+
+    def incoming(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
+        """Return the devices that `device` can hear, in order of id."""
+
+
 class Device:
     """One device, as its protocol sees it.
 
     Attributes:
         id: this device, 0 to n - 1.
-        in_neighbors: the devices that this one can hear, in order of id.
-        out_neighbors: the devices that can hear this one, in order of id.
+        all_in_neighbors: the devices that this one can ever hear, in order of id.
+        all_out_neighbors: the devices that can ever hear this one, in order of id.
         round: rounds finished so far.
         params: what `finish_round` was given last, shape (n_params,): the model that counts.
         trained: what `train` returned last, shape (n_params,).
@@ -60,14 +70,15 @@ class Device:
         out_neighbors: Sequence[DeviceId],
         random: Callable[[], np.random.Generator],
         *,
+        neighborhood: Neighborhood | None = None,
         learner: Learner | None = None,
         rounds: int | None = None,
         record: Callable[[DeviceId, str, float], object] | None = None,
         on_round: Callable[[Device], object] | None = None,
     ) -> None:
         self.id = id
-        self.in_neighbors = tuple(in_neighbors)
-        self.out_neighbors = tuple(out_neighbors)
+        self.all_in_neighbors = tuple(in_neighbors)
+        self.all_out_neighbors = tuple(out_neighbors)
         self.round = 0
         self.params: Vector | None = None
         self.trained: Vector | None = None
@@ -75,6 +86,7 @@ class Device:
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)
+        self._neighborhood = neighborhood
         self._learner = learner
         self._rounds = math.inf if rounds is None else rounds
         self._record = record
@@ -88,12 +100,40 @@ class Device:
         """This device's own random stream; use no other randomness."""
         return self._make_random()  # when first asked for: 10,000 of them take half a second
 
+    # Neighbors
+
+    @property
+    def in_neighbors(self) -> tuple[DeviceId, ...]:
+        """The devices that this one can hear now, in order of id; may change with time and round."""
+        if self._neighborhood is None:
+            return self.all_in_neighbors
+        return self._neighborhood.incoming(self.id, self.now, self.round)
+
+    @property
+    def out_neighbors(self) -> tuple[DeviceId, ...]:
+        """The devices that can hear this one now, in order of id; may change with time and round."""
+        if self._neighborhood is None:
+            return self.all_out_neighbors
+        return self._neighborhood.outgoing(self.id, self.now, self.round)
+
     # Time and rounds
 
     @property
     def now(self) -> float:
         """The virtual time in seconds."""
         return trio.current_time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, by this device's own clock."""
+        await trio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> trio.CancelScope:
+        """Limit the block that follows to `seconds` by this device's own clock, as `trio.move_on_after`.
+
+        `with device.timeout(5): message = await device.receive()`; a message that arrives at that very
+        instant is in time.
+        """
+        return trio.move_on_after(seconds)
 
     @property
     def running(self) -> bool:
@@ -171,8 +211,7 @@ class Device:
     def receive(self, kind: type[M] = Message) -> Awaitable[M]:  # type: ignore[assignment]
         """Wait for a message: `await device.receive()` is the oldest not yet read, of one type or of any.
 
-        `trio.move_on_after` around it is a timeout; a message that arrives at that very instant is
-        in time.
+        `device.timeout` around it limits the wait.
         """
         # The inbox's own coroutine: one more around it would cost a hop 0.2 µs.
         return typing.cast("Awaitable[M]", self._inbox.take(kind))
