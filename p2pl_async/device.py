@@ -68,6 +68,7 @@ class Device:
         trained: what `train` returned last, shape (n_params,).
         passive: set by a protocol on a device that only answers: when nothing is left to happen,
             the run may end while it waits.
+        state: what a protocol keeps from round to round, if it puts it here; for tests and debuggers.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Device:
         self.params: Vector | None = None
         self.trained: Vector | None = None
         self.passive = False
+        self.state: object = None
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)
