@@ -192,7 +192,9 @@ class Course:
         least = 0.0 if until is None else until / _MOST_EVALUATIONS
         if self.trainer is None:
             return least or 1.0
-        epochs = 2.0 * getattr(self.plan.protocol, "epochs", 1)  # evaluating as often as training is too often
+        epochs = 2.0 * (
+            getattr(self.plan.protocol, "epochs", None) or 1
+        )  # evaluating as often as training is too often
         if self.stop.rounds is not None:
             epochs *= max(1.0, self.stop.rounds / _MOST_EVALUATIONS)
         return max(least, self.times.typical_epoch() * epochs) or 1.0
@@ -452,7 +454,7 @@ class Course:
         table = Table(None if self.folder is None else self.folder.path / "links", LINK_COLUMNS)
         used = {(path.src, path.dst): path for path in self.emulation.transport.paths()}
         for device in self.devices:
-            for dst in device.out_neighbors:
+            for dst in device.all_out_neighbors:
                 path = used.get((device.id, dst))
                 if path is None:
                     table.add(device.id, dst, 0, 0, 0, 0, 0, 0.0, math.nan)

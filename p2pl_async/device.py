@@ -34,8 +34,26 @@ class Learner(typing.Protocol):
     def initial_params(self, device: DeviceId) -> Vector:
         """Return the device's own random initial parameters, shape (n_params,)."""
 
-    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
+    def learning_rate(self, device: DeviceId) -> float:
+        """Return the step size of the device's next local step."""
+
+    async def train(
+        self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None
+    ) -> Vector:
         """Return the parameters after local training, which takes virtual time."""
+
+    async def gradient(self, device: DeviceId, w: Vector) -> Vector:
+        """Return the mini-batch gradient at `w`, which takes the virtual time of one step."""
+
+
+class Neighborhood(typing.Protocol):
+    """Who can hear whom where that changes: with virtual time, or with a device's own rounds."""
+
+    def outgoing(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
+        """Return the devices that can hear `device`, in order of id."""
+
+    def incoming(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
+        """Return the devices that `device` can hear, in order of id."""
 
 
 class Device:
@@ -43,13 +61,14 @@ class Device:
 
     Attributes:
         id: this device, 0 to n - 1.
-        in_neighbors: the devices that this one can hear, in order of id.
-        out_neighbors: the devices that can hear this one, in order of id.
+        all_in_neighbors: the devices that this one can ever hear, in order of id.
+        all_out_neighbors: the devices that can ever hear this one, in order of id.
         round: rounds finished so far.
         params: what `finish_round` was given last, shape (n_params,): the model that counts.
         trained: what `train` returned last, shape (n_params,).
         passive: set by a protocol on a device that only answers: when nothing is left to happen,
             the run may end while it waits.
+        state: what a protocol keeps from round to round, if it puts it here; for tests and debuggers.
     """
 
     def __init__(
@@ -60,21 +79,24 @@ class Device:
         out_neighbors: Sequence[DeviceId],
         random: Callable[[], np.random.Generator],
         *,
+        neighborhood: Neighborhood | None = None,
         learner: Learner | None = None,
         rounds: int | None = None,
         record: Callable[[DeviceId, str, float], object] | None = None,
         on_round: Callable[[Device], object] | None = None,
     ) -> None:
         self.id = id
-        self.in_neighbors = tuple(in_neighbors)
-        self.out_neighbors = tuple(out_neighbors)
+        self.all_in_neighbors = tuple(in_neighbors)
+        self.all_out_neighbors = tuple(out_neighbors)
         self.round = 0
         self.params: Vector | None = None
         self.trained: Vector | None = None
         self.passive = False
+        self.state: object = None
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)
+        self._neighborhood = neighborhood
         self._learner = learner
         self._rounds = math.inf if rounds is None else rounds
         self._record = record
@@ -88,12 +110,40 @@ class Device:
         """This device's own random stream; use no other randomness."""
         return self._make_random()  # when first asked for: 10,000 of them take half a second
 
+    # Neighbors
+
+    @property
+    def in_neighbors(self) -> tuple[DeviceId, ...]:
+        """The devices that this one can hear now, in order of id; may change with time and round."""
+        if self._neighborhood is None:
+            return self.all_in_neighbors
+        return self._neighborhood.incoming(self.id, self.now, self.round)
+
+    @property
+    def out_neighbors(self) -> tuple[DeviceId, ...]:
+        """The devices that can hear this one now, in order of id; may change with time and round."""
+        if self._neighborhood is None:
+            return self.all_out_neighbors
+        return self._neighborhood.outgoing(self.id, self.now, self.round)
+
     # Time and rounds
 
     @property
     def now(self) -> float:
         """The virtual time in seconds."""
         return trio.current_time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, by this device's own clock."""
+        await trio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> trio.CancelScope:
+        """Limit the block that follows to `seconds` by this device's own clock, as `trio.move_on_after`.
+
+        `with device.timeout(5): message = await device.receive()`; a message that arrives at that very
+        instant is in time.
+        """
+        return trio.move_on_after(seconds)
 
     @property
     def running(self) -> bool:
@@ -121,19 +171,27 @@ class Device:
         return self._learn().layers()
 
     def initial_params(self) -> Vector:
-        """Return this device's own random initial parameters, shape (n_params,), float32."""
+        """Return this device's own random initial parameters, shape (n_params,), of the run's precision."""
         params = self._learn().initial_params(self.id)
         if self.params is None:
             self.params = params
         return params
 
-    async def train(self, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> Vector:
+    @property
+    def learning_rate(self) -> float:
+        """The step size eta that this device's next local step takes, its schedule applied."""
+        return self._learn().learning_rate(self.id)
+
+    async def train(
+        self, w: Vector, *, epochs: int | None = None, steps: int | None = None, drift: Vector | None = None
+    ) -> Vector:
         """Train on this device's data, starting from `w`; takes virtual time.
 
         Args:
-            w: parameters, shape (n_params,), float32; not changed. Don't change it while waiting.
+            w: parameters, shape (n_params,), of the run's precision; not changed. Don't change it while waiting.
             epochs: passes over the local data; 1 if neither is given.
             steps: or a number of mini-batches.
+            drift: added to the parameters after every local step, shape (n_params,); nothing by default.
 
         Returns:
             New parameters of the same shape, read-only.
@@ -142,8 +200,22 @@ class Device:
             raise ProtocolError(f"train(epochs={epochs}, steps={steps}) takes one of the two")
         if epochs is None and steps is None:
             epochs = 1
-        self.trained = await self._learn().train(self.id, w, epochs, steps)
+        self.trained = await self._learn().train(self.id, w, epochs, steps, drift)
         return self.trained
+
+    async def gradient(self, w: Vector) -> Vector:
+        """Return the mean gradient of this device's next mini-batch at `w`; takes the virtual time of one step.
+
+        It is the gradient that a local step of `train` would descend along: weight decay and
+        clipping are in it, momentum and the learning rate are not.
+
+        Args:
+            w: parameters, shape (n_params,); not changed. Don't change it while waiting.
+
+        Returns:
+            A vector of the same shape, read-only.
+        """
+        return await self._learn().gradient(self.id, w)
 
     def _learn(self) -> Learner:
         if self._learner is None:
@@ -171,8 +243,7 @@ class Device:
     def receive(self, kind: type[M] = Message) -> Awaitable[M]:  # type: ignore[assignment]
         """Wait for a message: `await device.receive()` is the oldest not yet read, of one type or of any.
 
-        `trio.move_on_after` around it is a timeout; a message that arrives at that very instant is
-        in time.
+        `device.timeout` around it limits the wait.
         """
         # The inbox's own coroutine: one more around it would cost a hop 0.2 µs.
         return typing.cast("Awaitable[M]", self._inbox.take(kind))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from p2pl_async.clock import Idle, VirtualClock
-from p2pl_async.device import Device, Learner
+from p2pl_async.device import Device, Learner, Neighborhood
 from p2pl_async.errors import Deadlock, DeviceFailed
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
@@ -33,6 +33,7 @@ class Emulation:
         make_link: returns the link from one device to another.
         seed: of the devices' own random streams.
         clock: the clock of this run, new.
+        neighborhood: whom devices find in reach where that changes; `out_neighbors` is then the union.
         learner: what devices train with; None for protocols that don't.
         rounds: how many rounds each device does; None for no end.
         starts: for each device, the virtual second at which it begins; 0 by default.
@@ -48,6 +49,7 @@ class Emulation:
         seed: int,
         *,
         clock: VirtualClock | None = None,
+        neighborhood: Neighborhood | None = None,
         learner: Learner | None = None,
         rounds: int | None = None,
         starts: Sequence[float] | None = None,
@@ -70,6 +72,7 @@ class Emulation:
                 in_neighbors[k],
                 out_neighbors[k],
                 functools.partial(stream, seed, "protocol", k),
+                neighborhood=neighborhood,
                 learner=learner,
                 rounds=rounds,
                 record=record,

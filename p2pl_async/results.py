@@ -5,7 +5,7 @@
         summary.json        what happened, in numbers; status "running" until the end
         metrics.parquet     time_s, device (-1: the whole run), metric, value
         devices.parquet     one row per device: position, samples by class, rounds, accuracy
-        links.parquet       one row per link: messages sent, delivered, lost, partial, acknowledged; air time, mean delay
+        links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
         plots/              written by `p2pl_async.report`
         baselines/<name>/   the same for each baseline

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import trio
-
 from p2pl_async import Device, Message, PositiveSeconds, Protocol
 
 
@@ -19,7 +17,7 @@ class Gossip(Protocol):
     async def run(self, device: Device) -> None:
         x = float(device.id)
         while device.running:
-            await trio.sleep(float(device.random.exponential(self.period)))
+            await device.sleep(float(device.random.exponential(self.period)))
             device.send(int(device.random.choice(device.out_neighbors)), Value(x))
             while (heard := device.receive_nowait(Value)) is not None:
                 x = (x + heard.x) / 2

@@ -1,5 +1,6 @@
 """What happens to messages on one link."""
 
+import itertools
 import math
 from typing import Any
 
@@ -575,9 +576,7 @@ def test_a_part_of_a_message_arrives_if_that_is_of_use() -> None:
         if verdict.cause == "partial":
             assert verdict.arrival == i
             assert all(start % 90 == 0 and (end % 90 == 0 or end == 1000) for start, end in verdict.missing)
-            assert all(
-                first[1] < second[0] for first, second in zip(verdict.missing, verdict.missing[1:], strict=False)
-            )
+            assert all(first[1] < second[0] for first, second in itertools.pairwise(verdict.missing))
             assert sum(math.ceil((end - start) / 90) for start, end in verdict.missing) == verdict.packets_lost
             assert verdict.missing[0][0] >= 90
         else:

@@ -302,6 +302,8 @@ class Link:
         ends = starts + step
         ends[-1] = end
         fates = self._fates(stage, uniforms, starts, ends)
+        if stage.loss is not None:
+            stage.loss.passed(fragments)
         lost = np.flatnonzero(fates)
         missing: Ranges = ()
         cause = self._causes[fates[lost[0]]] if len(lost) else ""
@@ -325,6 +327,8 @@ class Link:
                 break
             looked *= 2
         used, arrived = outcome
+        if stage.loss is not None:
+            stage.loss.passed(used)
         sent = used * stage.mtu
         if arrived < full:
             return _Sent("retries", used, used - arrived, sent, start + (used - 1) * step + duration)
@@ -334,10 +338,11 @@ class Link:
 
     def _fate(self, stage: _Stage, uniform: float, start: float, end: float) -> int:
         """Return the code of what becomes of one transmission, noise left out."""
-        for code, down in (*stage.outages, *self._down):
+        code = 0 if stage.loss is None else self._causes.index(stage.loss.fate(uniform, start))
+        for cause, down in (*self._down, *stage.outages):
             if down.at(start) or end > down.until:
-                return code
-        return 0 if stage.loss is None else self._causes.index(stage.loss.fate(uniform, start))
+                code = cause
+        return code
 
     def _noise(self, start: float, size: int) -> int:
         """Return the code of noise if the link's radio loses a transmission to it."""
@@ -346,7 +351,7 @@ class Link:
         return _NOISE if next(self._noises) < self._radio.error_rate(start, size) else 0
 
     def _fates(self, stage: _Stage, uniforms: Floats, starts: Floats, ends: Floats) -> Codes:
-        """Return the fate of each transmission, shape (n,)."""
+        """Return the fate of each transmission if it takes place, shape (n,)."""
         fates = np.zeros(starts.shape, np.int8) if stage.loss is None else stage.loss.fates(uniforms, starts)
         if self._radio is not None:
             noises = np.fromiter(self._noises, np.float64, len(starts))

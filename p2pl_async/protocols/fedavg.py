@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import trio
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from p2pl_async.device import Device
@@ -65,9 +64,9 @@ class FedAvg(Protocol):
             await self._follow(device)
 
     async def _serve(self, device: Device) -> None:
-        if set(device.in_neighbors) != set(device.out_neighbors):
+        if set(device.all_in_neighbors) != set(device.all_out_neighbors):
             raise ProtocolError(f"server={device.id} must hear every device that it can reach; use a star topology")
-        everybody = sorted({device.id, *device.out_neighbors})
+        everybody = sorted({device.id, *device.all_out_neighbors})
         w: Vector = device.initial_params()
         while device.running:
             count = max(1, math.floor(self.fraction * len(everybody)))
@@ -85,11 +84,11 @@ class FedAvg(Protocol):
 
     def _send_model(self, device: Device, chosen: list[DeviceId], w: Vector) -> None:
         """Send the model to all: those who train need it, the others are evaluated with it."""
-        device.send([j for j in device.out_neighbors if j in chosen], Global(device.round, True, w))
-        device.send([j for j in device.out_neighbors if j not in chosen], Global(device.round, False, w))
+        device.send([j for j in device.all_out_neighbors if j in chosen], Global(device.round, True, w))
+        device.send([j for j in device.all_out_neighbors if j not in chosen], Global(device.round, False, w))
 
     async def _gather(self, device: Device, chosen: list[DeviceId], updates: dict[DeviceId, Update], w: Vector) -> None:
-        with trio.move_on_after(math.inf if self.timeout is None else self.timeout):
+        with device.timeout(math.inf if self.timeout is None else self.timeout):
             while len(updates) < len(chosen):
                 update = await device.receive(Update)
                 if update.sender not in chosen or update.n_samples < 1 or not _fits(update.w, w):
@@ -107,7 +106,7 @@ class FedAvg(Protocol):
         return mix(updates[first].w, {j: update.w for j, update in updates.items()}, weights, first)
 
     async def _follow(self, device: Device) -> None:
-        if self.server not in device.in_neighbors or self.server not in device.out_neighbors:
+        if self.server not in device.all_in_neighbors or self.server not in device.all_out_neighbors:
             raise ProtocolError(
                 f"server={self.server} must have links to and from every device; use a star, whose hub is device 0"
             )

@@ -8,11 +8,10 @@ dropped, so loss, duplication and reordering only make things stale.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import trio
 from pydantic import Field, NonNegativeInt
 
 from p2pl_async.device import Device
@@ -50,7 +49,7 @@ class Ears:
         self.arrived: dict[DeviceId, int] = {}  # this device's round in which the newest came
         self.late = 0  # older than what was known, or a repetition
         self._shape, self._dtype = like.shape, like.dtype
-        self._neighbors = frozenset(device.in_neighbors)
+        self._neighbors = frozenset(device.all_in_neighbors)
 
     def drain(self) -> None:
         """Hear everything that has arrived."""
@@ -88,12 +87,16 @@ class Ears:
         self.versions.clear()
         return fresh
 
-    def peers(self) -> dict[DeviceId, Peer]:
-        """Return what is known of every in-neighbor; one never heard of counts as like this device."""
-        like_me = Peer(self.device.n_samples, len(self.device.in_neighbors))
+    def peers(self, heard: Iterable[DeviceId] = ()) -> dict[DeviceId, Peer]:
+        """Return what is known of every in-neighbor, and of those `heard` that no longer are.
+
+        One never heard of counts as like this device.
+        """
+        now = self.device.in_neighbors
+        like_me = Peer(self.device.n_samples, len(now))
         return {
             j: Peer(self.newest[j].n_samples, self.newest[j].degree) if j in self.newest else like_me
-            for j in self.device.in_neighbors
+            for j in sorted({*now, *heard})
         }
 
     def lead(self) -> int:
@@ -122,10 +125,10 @@ class Barrier(Settings):
 
     async def listen(self, ears: Ears, version: Version) -> Mapping[DeviceId, Params]:
         """Return what was heard of this version: from everybody, or when the time is up."""
-        everybody = len(ears.device.in_neighbors)
+        everybody = set(ears.device.in_neighbors)
         ears.drain()
-        with trio.move_on_after(math.inf if self.timeout is None else self.timeout):
-            while len(ears.versions.get(version, ())) < everybody:
+        with ears.device.timeout(math.inf if self.timeout is None else self.timeout):
+            while not everybody <= ears.versions.get(version, {}).keys():
                 ears.hear(await ears.device.receive(Params))
         return ears.take_version(version)
 
@@ -149,7 +152,7 @@ class Cache(Settings):
         await _listen_for(ears, self.wait)
         ears.take_fresh()
         oldest = -math.inf if self.max_age is None else version[0] - self.max_age
-        return {j: message for j, message in ears.newest.items() if ears.arrived[j] >= oldest}
+        return {j: ears.newest[j] for j in ears.device.in_neighbors if j in ears.newest and ears.arrived[j] >= oldest}
 
 
 class Fresh(Settings):
@@ -166,7 +169,7 @@ class Fresh(Settings):
 
 async def _listen_for(ears: Ears, seconds: float) -> None:
     if seconds > 0:
-        await trio.sleep(seconds)
+        await ears.device.sleep(seconds)
     ears.drain()
 
 

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import trio
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
@@ -112,7 +111,7 @@ class MaxNormSync(Settings):
             if device.now >= next_tick:
                 sync.tell_key()
                 next_tick += self.anti_entropy
-            with trio.move_on_at(min(next_tick, start + self.timeout)):
+            with device.timeout(min(next_tick, start + self.timeout) - device.now):
                 sync.hear(await device.receive(SyncMessage))
         sync.finish()
         return sync
@@ -140,9 +139,9 @@ class Synchronized:
         self._device = device
         self._heard: dict[DeviceId, Key] = {}
         self._changed = device.now
-        hears = frozenset(device.in_neighbors)
-        self._reach = frozenset(device.out_neighbors)
-        self._one_way = [j for j in device.out_neighbors if j not in hears]  # they can't ask
+        hears = frozenset(device.all_in_neighbors)
+        self._reach = frozenset(device.all_out_neighbors)
+        self._one_way = [j for j in device.all_out_neighbors if j not in hears]  # they can't ask
 
     @property
     def w(self) -> Vector:
@@ -152,7 +151,7 @@ class Synchronized:
     def agreed(self, quiet_s: float) -> bool:
         """Tell whether every in-neighbor's key equals this device's, and has for a while."""
         return (
-            all(self._heard.get(j) == self.candidate.key for j in self._device.in_neighbors)
+            all(self._heard.get(j) == self.candidate.key for j in self._device.all_in_neighbors)
             and self._device.now - self._changed >= quiet_s
         )
 

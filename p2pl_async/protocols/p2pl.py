@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import trio
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.device import Device
@@ -90,7 +89,7 @@ class P2PL(Protocol):
 
     def _mix(self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]) -> Vector:
         if self.on_missing == "cache":
-            heard = {**ears.newest, **heard}
+            heard = {**{j: ears.newest[j] for j in device.in_neighbors if j in ears.newest}, **heard}
         device.record_mix(heard)
         device.record("lead", ears.lead())
         mixed = self._mean(device, ears, w, heard)
@@ -102,13 +101,13 @@ class P2PL(Protocol):
         return mixed
 
     def _mean(self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]) -> Vector:
-        own = Peer(device.n_samples, len(device.in_neighbors))
-        full = row(self.weights, device.id, own, ears.peers())
+        peers = ears.peers(heard)
+        full = row(self.weights, device.id, Peer(device.n_samples, len(peers)), peers)
         weights = without_missing(full, device.id, heard, self.on_missing)
         return mix(w, {j: message.w for j, message in heard.items()}, weights, device.id)
 
     async def _let_others_catch_up(self, device: Device, ears: Ears, max_lead: int) -> None:
-        with trio.move_on_after(self.lead_timeout):
+        with device.timeout(self.lead_timeout):
             ears.drain()
             while ears.lead() > max_lead + 1:  # a round is known to others once it has been sent
                 ears.hear(await device.receive(Params))

@@ -107,7 +107,7 @@ class EmulatedTransport:
         for target in targets:
             path = paths.get(target) or self._path(source, target)
             verdict = path.link.judge(size, now)
-            arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, missing = verdict
+            arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _ = verdict
             path.sent += 1
             path.acknowledged += acknowledged
             path.air_seconds += air_seconds
