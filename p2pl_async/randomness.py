@@ -41,3 +41,31 @@ def draws(
         block = generator.random(size)
         yield from (block if transform is None else transform(block)).tolist()
         size = min(2 * size, 512)
+
+
+class Substreams:
+    """A stream cut into pieces of its own for each message of a link, however much each of them takes.
+
+    Philox counts: number i begins at the counter i * 2^64, and no message takes that much.
+
+    Args:
+        generator: a `stream` that nothing else draws from.
+    """
+
+    __slots__ = ("_philox", "_start", "current")
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.current = generator  # where the piece begun last goes on
+        self._philox = generator.bit_generator
+        self._start: Any = generator.bit_generator.state
+
+    def begin(self, number: int) -> None:
+        """Go to the start of a piece."""
+        start = self._start
+        start["state"]["counter"][0] = 0
+        start["state"]["counter"][1] = number
+        self._philox.state = start  # 1 µs; a new generator takes 20
+
+    def again(self) -> None:
+        """Go back to the start of the piece begun last."""
+        self._philox.state = self._start
