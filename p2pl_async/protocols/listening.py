@@ -7,6 +7,7 @@ dropped, so loss, duplication and reordering only make things stale.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pydantic import Field, NonNegativeInt
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import Peer
+from p2pl_async.protocols.base import STATE, Contract
 from p2pl_async.settings import OneOf, Settings
 from p2pl_async.units import PositiveSeconds, Seconds
 
@@ -174,3 +176,20 @@ async def _listen_for(ears: Ears, seconds: float) -> None:
 
 
 Mode = Annotated[Barrier | Cache | Fresh, OneOf("mode", Barrier, Cache, Fresh)]
+
+
+def state_contract(mode: Mode, **unbearable: str) -> Contract:
+    """Return the contract of a protocol that mixes states; a barrier without a timeout can't bear losses.
+
+    Args:
+        mode: whom its mixes wait for.
+        unbearable: fault -> what it does, for those that the protocol itself can't bear.
+    """
+    contract = dataclasses.replace(STATE, **unbearable)
+    if isinstance(mode, Barrier) and mode.timeout is None:
+        contract = dataclasses.replace(
+            contract,
+            loss="a device waits for ever for a message that was lost, and the run ends as a deadlock",
+            repair='write mode = { kind = "barrier", timeout = "10 s" }',
+        )
+    return contract
