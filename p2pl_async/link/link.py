@@ -198,6 +198,7 @@ class Link:
         ends = starts + step
         ends[-1] = end
         fates = self._fates(uniforms, starts, ends)
+        self._passed(fragments)
         lost = int(np.count_nonzero(fates))
         cause = CAUSES[fates[np.flatnonzero(fates)[0]]] if lost else ""
         return _Sent(cause, fragments, lost, air_bytes, end)
@@ -218,6 +219,7 @@ class Link:
                 break
             looked *= 2
         used, arrived = outcome
+        self._passed(used)
         sent = used * self._mtu
         if arrived < full:
             return _Sent("retries", used, used - arrived, sent, start + (used - 1) * step + duration)
@@ -225,8 +227,13 @@ class Link:
         last = self._send_fragment(last_bytes, start + used * step, uniforms[-self._tries :].tolist())
         return _Sent(last.cause, used + last.packets, used - full + last.packets_lost, sent + last.air_bytes, last.end)
 
+    def _passed(self, packets: int) -> None:
+        """Note that so many of the transmissions that `_fates` looked at took place."""
+        if self._loss is not None:
+            self._loss.passed(packets)
+
     def _fates(self, uniforms: Floats, starts: Floats, ends: Floats) -> Codes:
-        """Return the fate of each transmission, shape (n,)."""
+        """Return the fate of each transmission if it takes place, shape (n,)."""
         fates = np.zeros(starts.shape, np.int8) if self._loss is None else self._loss.fates(uniforms, starts)
         if self._outage is not None:
             fates[self._outage.touched(starts, ends)] = _OUTAGE
