@@ -22,7 +22,7 @@ FORMS = [
     RASGP(sync="none", grad_scale="one", u_min=0.02),
     RASGP(sync="none", mode={"kind": "fresh", "wait": "200 ms"}),
     RASGP(sync="none", mode=HASTY),
-    P2PLPush(sync="none"),
+    P2PLPush(sync="none", mode="fresh"),
     P2PLPush(sync="none", mode=HASTY, grad_scale="u"),
 ]
 
@@ -77,7 +77,7 @@ def test_a_step_enters_the_total_with_its_scale(neighbors, link, seed) -> None:
     for form, scale in (
         (RASGP(sync="none", grad_scale="one", u_min=0.1), lambda k, u: 1.0),
         (RASGP(sync="none"), lambda k, u: u),
-        (P2PLPush(sync="none"), lambda k, u: sizes[k]),
+        (P2PLPush(sync="none", mode="fresh"), lambda k, u: sizes[k]),
         (P2PLPush(sync="none", grad_scale="u"), lambda k, u: u),
     ):
         first = [float(size) for size in sizes] if isinstance(form, P2PLPush) else [1.0] * n
@@ -130,7 +130,7 @@ def test_p2pl_on_push_sum_agrees_on_the_mean_by_sample_count(neighbors, seed, da
     sizes = data.draw(st.lists(st.integers(1, 100), min_size=n, max_size=n))
     x0 = start(n, seed=seed)
     emulation = emulate(
-        P2PLPush(sync="none"),
+        P2PLPush(sync="none", mode="fresh"),
         neighbors,
         link={"latency": "100 ms", "loss": "30 %"},
         learner=FixedLearner(x0, n_samples=sizes),
@@ -274,9 +274,9 @@ def test_steps_or_epochs_of_local_training(form, default) -> None:
     asked: list[tuple[int | None, int | None]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device, w, epochs, steps):
+        async def train(self, device, w, epochs, steps, drift):
             asked.append((epochs, steps))
-            return await super().train(device, w, epochs, steps)
+            return await super().train(device, w, epochs, steps, drift)
 
     for how in ({}, {"steps": 3}, {"epochs": 2}):
         emulate(form(sync="none", **how), complete(2), learner=Spy(start(2)), rounds=1)

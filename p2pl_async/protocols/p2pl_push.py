@@ -10,7 +10,8 @@ enters with weight n_k:
 
 The model agreed on is sum_k n_k w_k / sum_k n_k on any strongly connected graph and over lossy
 links, and a round on a complete graph without loss is FedAvg's. A device with more samples than its
-neighbors moves its own z by n_k / u_k times a local step, which bounds the learning rate.
+neighbors moves its own z by n_k / u_k times a local step, which bounds the learning rate. Without
+rounds u_k varies much more, so the default is a barrier.
 
 Source: arXiv:2310.18861 (P2PL), Hadjicostis, Vaidya, Dominguez-Garcia 2016 (robust push-sum); putting
 them together is ours. Letters follow P2PL; this device is k.
@@ -25,7 +26,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.listening import Fresh
+from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import Intake, PushMode
 from p2pl_async.protocols.running_sums import Account, Sums
@@ -43,7 +44,7 @@ class P2PLPush(Protocol):
     steps: PositiveInt | None = Field(
         default=None, description="Or a number of mini-batches in each round, instead of epochs"
     )
-    mode: PushMode = Field(default=Fresh(), description="Whom a mix waits for")
+    mode: PushMode = Field(default=Barrier.model_validate({"timeout": "5 s"}), description="Whom a mix waits for")
     grad_scale: Literal["size", "u"] = Field(
         default="size",
         description="What a local step is multiplied by before it enters x: the sample count, for the mean loss over "
