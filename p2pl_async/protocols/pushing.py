@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
@@ -53,14 +54,7 @@ class Mass:
     @property
     def z(self) -> Vector:
         """The model x / u, new and read-only, shape and dtype of x."""
-        if not self.u > LEAST_WEIGHT:
-            raise ProtocolError(
-                f"the push weight fell to u={self.u:.3g}: shares were lost, or pushed to devices that push too seldom; "
-                'on lossy links use protocol "rasgp", whose sums repair losses'
-            )
-        z: Vector = np.divide(self.x, self.u, dtype=self.x.dtype)
-        z.flags.writeable = False  # so that training from it needs no copy
-        return z
+        return model_of(self.x, self.u, self.x.dtype)
 
     def fits(self, push: Push) -> bool:
         """Tell whether a push can be added, as far as shape, dtype and weight go."""
@@ -82,6 +76,23 @@ class Mass:
         self.x = total
         self.u += sum(push.u for push in pushes)
         return bad
+
+
+def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
+    """Return x / u, new and read-only.
+
+    Raises:
+        ProtocolError: if u is too small to divide by.
+    """
+    if not u > LEAST_WEIGHT:
+        raise ProtocolError(
+            f"the push weight fell to u={u:.3g}: shares were lost, or this device pushes and hears nothing back; "
+            'on lossy links use protocol "rasgp", whose sums repair losses'
+        )
+    z: Vector = np.empty(x.shape, dtype)
+    np.divide(x, u, out=z, casting="same_kind")
+    z.flags.writeable = False  # so that training from it needs no copy
+    return z
 
 
 def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> None:
