@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeInt
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import Peer
-from p2pl_async.protocols.base import STATE, Contract
+from p2pl_async.protocols.base import Contract
 from p2pl_async.settings import OneOf, Settings
 from p2pl_async.units import PositiveSeconds, Seconds
 
@@ -178,18 +178,17 @@ async def _listen_for(ears: Ears, seconds: float) -> None:
 Mode = Annotated[Barrier | Cache | Fresh, OneOf("mode", Barrier, Cache, Fresh)]
 
 
-def state_contract(mode: Mode, **unbearable: str) -> Contract:
-    """Return the contract of a protocol that mixes states; a barrier without a timeout can't bear losses.
+def waiting(contract: Contract, mode: Mode | None) -> Contract:
+    """Return a protocol's contract given whom it waits for: a barrier without a timeout can't bear losses.
 
     Args:
-        mode: whom its mixes wait for.
-        unbearable: fault -> what it does, for those that the protocol itself can't bear.
+        contract: what the protocol itself needs.
+        mode: whom it waits for; None for everybody without a timeout.
     """
-    contract = dataclasses.replace(STATE, **unbearable)
-    if isinstance(mode, Barrier) and mode.timeout is None:
-        contract = dataclasses.replace(
-            contract,
-            loss="a device waits for ever for a message that was lost, and the run ends as a deadlock",
-            repair='write mode = { kind = "barrier", timeout = "10 s" }',
-        )
-    return contract
+    if mode is not None and (not isinstance(mode, Barrier) or mode.timeout is not None):
+        return contract
+    return dataclasses.replace(
+        contract,
+        loss="a device waits for ever for a message that was lost, and the run ends as a deadlock",
+        repair=contract.repair or 'write mode = { kind = "barrier", timeout = "10 s" }',
+    )

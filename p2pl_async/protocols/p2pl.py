@@ -16,8 +16,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
-from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params, state_contract
+from p2pl_async.protocols.base import STATE, Contract, Protocol
+from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.settings import OneOf
 from p2pl_async.units import PositiveSeconds
@@ -67,7 +67,7 @@ class P2PL(Protocol):
     @property
     def contract(self) -> Contract:
         """State: old models are mixed like new ones."""
-        return state_contract(self.mode)
+        return waiting(STATE, self.mode)
 
     async def run(self, device: Device) -> None:
         """Be device k."""
