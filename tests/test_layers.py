@@ -20,7 +20,7 @@ LAYERS = [
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins"],
     ["messages", "link", "topology", "learning"],
-    ["wire", "mixing", "measures", "compression"],
+    ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
     ["protocols"],

@@ -86,9 +86,7 @@ class Unslotted(Access):
         super().__init__(air)
         self.memory = settings.cca_time
         self._settings = settings
-        self._uniforms: list[Iterator[float]] = [
-            draws(stream(seed, "backoff", radio.device)) for radio in air.radios
-        ]
+        self._uniforms: list[Iterator[float]] = [draws(stream(seed, "backoff", radio.device)) for radio in air.radios]
         self._tries = [0] * len(air.radios)
 
     def request(self, radio: Radio) -> None:
@@ -123,9 +121,7 @@ class Distributed(Access):
     def __init__(self, air: Air, settings: Dcf, seed: int) -> None:
         super().__init__(air)
         self._settings = settings
-        self._uniforms: list[Iterator[float]] = [
-            draws(stream(seed, "backoff", radio.device)) for radio in air.radios
-        ]
+        self._uniforms: list[Iterator[float]] = [draws(stream(seed, "backoff", radio.device)) for radio in air.radios]
         self._slots = [0] * len(air.radios)  # left to count down
         self._idle_since = [0.0] * len(air.radios)
         self._expiry: dict[int, float] = {}  # of those who count; inf while frozen
@@ -176,9 +172,7 @@ class Unasked(Access):
     def __init__(self, air: Air, settings: Aloha, seed: int) -> None:
         super().__init__(air)
         self._settings = settings
-        self._uniforms: list[Iterator[float]] = [
-            draws(stream(seed, "backoff", radio.device)) for radio in air.radios
-        ]
+        self._uniforms: list[Iterator[float]] = [draws(stream(seed, "backoff", radio.device)) for radio in air.radios]
 
     def request(self, radio: Radio) -> None:
         now = at = self.air.clock.now

@@ -19,14 +19,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from p2pl_async.air.access import Access, Distributed, InTurn, Unasked, Unslotted
+from p2pl_async.air.duty_cycle import DutyCycle
 from p2pl_async.air.reach import Propagation, Reach, error_in_interference
 from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
-from p2pl_async.link import Link
-from collections import namedtuple
-Verdict=namedtuple('Verdict','arrival cause packets packets_lost air_bytes copy air_seconds acknowledged')
+from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId
+
+_TOUCH = 1e-9  # s; transmissions that overlap by less only touch: slots are sums of rounded numbers
 
 Decided = Callable[[Any, int, Verdict], object]
 
@@ -138,7 +139,7 @@ class Air:
         self._follows = isinstance(self._access, Distributed)  # looks at every beginning and end
         self._kicked: set[DeviceId] = set()
         limit = settings.duty_cycle
-        self._duty = None if limit is None else [limit.accounts() for _ in range(n)]
+        self._duty = None if limit is None else [DutyCycle(limit.share, limit.mode, limit.window) for _ in range(n)]
 
     # Sending
 
@@ -164,6 +165,15 @@ class Air:
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether a message for `target` waits for the source's radio, or is on the air."""
         return any(link.dst == target for job in self.radios[source].jobs for link in job.links)
+
+    def abandon(self, verdict: Verdict) -> None:
+        """Give all messages that are not over this verdict, as a run ends."""
+        for radio in self.radios:
+            for job in radio.jobs:
+                for k in range(len(job.links)):
+                    self.undecided -= 1
+                    job.decided(job.token, k, verdict)
+            radio.jobs.clear()
 
     def schedule(self, at: float, radio: Radio | None, call: Callable[[Any], object], argument: Any) -> None:
         """Have `call(argument)` run at an instant; events of one instant run by device, those of none last."""
@@ -255,7 +265,7 @@ class Air:
         horizon = now - self._access.memory
         self._on_air = [other for other in self._on_air if other.end > horizon]
         for other in self._on_air:
-            if other.end > start and other.start < end:
+            if other.end > start + _TOUCH and other.start < end - _TOUCH:
                 other.overlaps.append(transmission)
                 transmission.overlaps.append(other)
         self._on_air.append(transmission)
@@ -322,7 +332,7 @@ class Air:
         job.decided(
             job.token,
             k,
-            Verdict(arrival, cause, packets, lost, air_bytes, math.inf, air_seconds, acknowledged),
+            Verdict(arrival, cause, packets, lost, air_bytes, air_seconds, acknowledged, math.inf),
         )
 
     # Receiving
@@ -349,9 +359,7 @@ class Air:
     def _fate(self, transmission: Transmission, link: Link, size: int) -> str:
         """Return why a device didn't receive a frame that has just ended, or ""."""
         dst, error = link.dst, None
-        interferers = [
-            other for other in transmission.overlaps if other.src == dst or self._interferes(other, dst)
-        ]
+        interferers = [other for other in transmission.overlaps if other.src == dst or self._interferes(other, dst)]
         disturbed = ""
         if interferers:
             if any(other.src == dst for other in interferers):
@@ -379,7 +387,8 @@ class Air:
             return ("" if stronger else "collision"), None
         # A receiver decodes one frame at a time: the one it noticed first, unless another captures it.
         earlier = any(
-            (other.start, other.src) < (transmission.start, transmission.src) and self._reach.hears(dst, other.src, other.start)
+            (other.start, other.src) < (transmission.start, transmission.src)
+            and self._reach.hears(dst, other.src, other.start)
             for other in interferers
         )
         if earlier and not stronger:
@@ -387,9 +396,7 @@ class Air:
         assert self._propagation is not None
         interference = [(other.start, other.end, float(other.powers[dst])) for other in interferers]
         span = (transmission.start, transmission.end)
-        return "", error_in_interference(
-            self._propagation, transmission.src, dst, size, span, signal, interference
-        )
+        return "", error_in_interference(self._propagation, transmission.src, dst, size, span, signal, interference)
 
     # Acknowledgments
 

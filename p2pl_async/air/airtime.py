@@ -67,7 +67,7 @@ class LoRa(AirTime):
         symbol = 2**self.sf / (1e3 * float(self.bandwidth.partition(" ")[0]))
         slow = 2 if symbol > 16e-3 else 0  # low data rate optimization carries two bits less in each symbol
         blocks = max(0, math.ceil((8 * size - 4 * self.sf + 44) / (4 * (self.sf - slow))))
-        return (8 + 4.25 + 8 + 5 * blocks) * symbol
+        return float((8 + 4.25 + 8 + 5 * blocks) * symbol)
 
 
 AnyAirTime = Annotated[AirTime, OneOf("air time", Serial, Ofdm, LoRa)]

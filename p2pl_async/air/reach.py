@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -83,7 +84,7 @@ def error_in_interference(
     cuts = sorted(limits)
     noise = 10 ** (propagation.noise(dst) / 10)
     log_success = 0.0
-    for left, right in zip(cuts, cuts[1:], strict=False):
+    for left, right in pairwise(cuts):
         others = sum(10 ** (power / 10) for begin, over, power in interference if begin < right and over > left)
         error = propagation.error(src, dst, size, signal - 10 * math.log10(noise + others))
         if error >= 1:

@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 from p2pl_async.air.airtime import AnyAirTime, Serial
 from p2pl_async.link.queue import Queue
 from p2pl_async.settings import OneOf, Settings, mistake, word
-from p2pl_async.units import BitsPerSecond, DecibelMilliwatts, PositiveBytes, PositiveSeconds, Probability, Seconds, SpreadDecibels
+from p2pl_async.units import (
+    BitsPerSecond,
+    DecibelMilliwatts,
+    PositiveBytes,
+    PositiveSeconds,
+    Probability,
+    Seconds,
+    SpreadDecibels,
+)
 
 Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 
@@ -110,7 +118,9 @@ class CsmaCa(Contended):
     kind: Literal["csma-ca"] = "csma-ca"
     min_exponent: Small = Field(default=3, description="macMinBE: the first backoff is 0 to 2^this - 1 slots")
     max_exponent: Small = Field(default=5, description="macMaxBE: a backoff is at most 0 to 2^this - 1 slots")
-    max_backoffs: Small = Field(default=4, description="macMaxCSMABackoffs: busy looks before a frame is dropped, less 1")
+    max_backoffs: Small = Field(
+        default=4, description="macMaxCSMABackoffs: busy looks before a frame is dropped, less 1"
+    )
     slot: PositiveSeconds = Field(default=320e-6, description="aUnitBackoffPeriod")
     cca_time: PositiveSeconds = Field(default=128e-6, description="how long the channel is assessed")
     turnaround: Seconds = Field(default=192e-6, description="from a clear channel to the first byte")
@@ -142,7 +152,9 @@ class Aloha(Contended):
     """Transmit without listening, at once or at the next slot."""
 
     kind: Literal["aloha"] = "aloha"
-    slot: PositiveSeconds | None = Field(default=None, description="slots that transmissions start at; none: pure ALOHA")
+    slot: PositiveSeconds | None = Field(
+        default=None, description="slots that transmissions start at; none: pure ALOHA"
+    )
     backoff: PositiveSeconds = Field(default=1.0, description="mean wait before a retry, for links with arq")
 
 

@@ -84,7 +84,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "ack": {"size": "11 B", "airtime": "44 us", "delay": "150 us"},
             "spacing": "150 us",
         },
-        "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; many retries, as it never gives up",
+        "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; many retries",
     ),
     "zigbee_154": LinkPreset(
         "802.15.4 at 250 kbit/s: 102 B in a frame, 2 % loss, 3 retries, CSMA/CA.",
@@ -150,7 +150,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "arq": {"retries": 1},
         },
         {"kind": "ideal"},
-        "3GPP release 16, after Garcia et al., IEEE COMST 2021; sensing-based reservation taken as perfect; rate assumed",
+        "3GPP release 16, after Garcia et al., COMST 2021; sensing-based reservation taken as perfect; rate assumed",
     ),
     "lossy_mesh": LinkPreset(
         "A bad 802.15.4 mesh: bursts of 90 % loss for 0.5 s every 2.5 s, outages of 30 s.",

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails
 
-from p2pl_async.air import AnyMedium, Contended, Dedicated, SharedMedium
+from p2pl_async.air import AnyMedium, Dedicated
 from p2pl_async.learning.data import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.trainer import TrainSettings
