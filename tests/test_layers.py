@@ -18,7 +18,8 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins"],
+    ["plugins", "tracefiles"],
+    ["distributions"],
     ["messages", "link", "topology", "learning"],
     ["wire", "mixing", "measures"],
     ["transport"],
@@ -39,7 +40,7 @@ LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 SEES_ONLY = {
     "protocols": {"device", "messages", "mixing", "plugins", "settings", "units", "errors"},
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
-    "link": {"randomness", "settings", "units", "errors"},
+    "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }

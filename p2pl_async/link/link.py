@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.link.arq import stop_and_wait
+from p2pl_async.link.latency import Draw
 from p2pl_async.link.loss import CAUSES, LossProcess
 from p2pl_async.link.queue import Backlog
 from p2pl_async.link.settings import LinkSettings
@@ -68,7 +69,7 @@ class Link:
     """
 
     __slots__ = (
-        "_arq", "_arrived", "_backlog", "_copies", "_copy_latencies", "_duplicate", "_fifo", "_header", "_latencies",
+        "_arq", "_arrived", "_backlog", "_copies", "_copy_latency", "_duplicate", "_fifo", "_header", "_latency",
         "_loss", "_mtu", "_opened", "_outage", "_payload", "_seconds_per_byte", "_seed", "_settings", "_simple",
         "_trains", "_tries", "_turnaround", "_uniforms", "dst", "sending_until", "src",
     )  # fmt: skip
@@ -97,7 +98,7 @@ class Link:
     def _open(self) -> None:
         """Make the random streams: at the first message, since a run may have a million links and use few."""
         seed, owner, settings = self._seed, (self.src, self.dst), self._settings
-        self._latencies: Iterator[float] = settings.latency.values(stream(seed, "latency", *owner))
+        self._latency: Draw = settings.latency.process(stream(seed, "latency", *owner))
         self._loss: LossProcess | None = settings.loss.process(seed, *owner)
         self._outage: Timeline | None = settings.outage.process(seed, *owner)
         # Messages of one fragment and of many draw apart, so neither moves the other. A stream costs 20 µs and 3 kB.
@@ -106,7 +107,7 @@ class Link:
             self._trains = stream(seed, "loss-fragments", *owner)
         if self._duplicate:
             self._copies: Iterator[float] = draws(stream(seed, "duplicate", *owner))
-            self._copy_latencies = settings.latency.values(stream(seed, "duplicate-latency", *owner))
+            self._copy_latency: Draw = settings.latency.process(stream(seed, "duplicate-latency", *owner))
         perfect = self._backlog is None and self._outage is None
         self._simple = perfect and not self._arq and not self._duplicate
         self._opened = True
@@ -120,8 +121,9 @@ class Link:
             self._open()
         if self._simple and size <= self._payload:
             return self._judge_simple(size, now)
-        latency = next(self._latencies)
-        copy_latency = self._copy_latency() if self._duplicate else math.inf
+        start = now if now > self.sending_until else self.sending_until
+        latency = self._latency(start)
+        copy_latency = self._latency_of_copy(start) if self._duplicate else math.inf
         fragments = 1
         if size > self._payload:
             fragments = math.ceil(size / self._payload)
@@ -132,7 +134,6 @@ class Link:
         air_bytes = size + fragments * self._header
         if self._backlog is not None and not self._backlog.has_room(air_bytes, now):
             return _REFUSED
-        start = now if now > self.sending_until else self.sending_until
         if fragments == 1:
             sent = self._send_fragment(air_bytes, start, single)
         elif not self._arq:
@@ -162,7 +163,7 @@ class Link:
         air_bytes = size + self._header
         start = now if now > self.sending_until else self.sending_until
         self.sending_until = end = start + air_bytes * self._seconds_per_byte
-        arrival = end + next(self._latencies)
+        arrival = end + self._latency(start)
         uniform = next(self._uniforms)
         if self._loss is not None:
             cause = self._loss.fate(uniform, start)
@@ -239,7 +240,7 @@ class Link:
             fates[self._outage.touched(starts, ends)] = _OUTAGE
         return fates
 
-    def _copy_latency(self) -> float:
+    def _latency_of_copy(self, start: float) -> float:
         """Return how long a second copy takes, `math.inf` if there is none."""
-        latency = next(self._copy_latencies)
+        latency = self._copy_latency(start)
         return latency if next(self._copies) < self._duplicate else math.inf
