@@ -102,7 +102,10 @@ def test_dcf_never_starts_within_difs_of_what_it_hears() -> None:
 
 
 @pytest.mark.parametrize(("slot", "load", "success"), [
-    (None, 0.5, math.exp(-1.0)), (None, 0.2, math.exp(-0.4)), ("8 ms", 0.5, math.exp(-0.5)), ("8 ms", 1.0, math.exp(-1.0))
+    (None, 0.5, math.exp(-1.0)),
+    (None, 0.2, math.exp(-0.4)),
+    ("8 ms", 0.5, math.exp(-0.5)),
+    ("8 ms", 1.0, math.exp(-1.0)),
 ])  # fmt: skip
 def test_aloha(slot, load, success) -> None:
     """exp(-2G), slotted exp(-G): an infinite population, here 200 devices that each send rarely."""
