@@ -119,8 +119,8 @@ def list_kinds(
         for name in groups if what is None else [what]:
             print(name)
             for kind, line in groups[name]:
-                for i, part in enumerate(textwrap.wrap(line, 79)):
-                    print(f"  {'' if i else kind:<18} {part}")
+                for i, part in enumerate(textwrap.wrap(line, 77)):
+                    print(f"  {'' if i else kind:<20} {part}")
 
 
 @app.command()
