@@ -17,7 +17,7 @@ from p2pl_async.air import AnyMedium, SharedMedium
 from p2pl_async.air.air import Air
 from p2pl_async.air.reach import GraphReach
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import Learner
+from p2pl_async.device import Learner, Neighborhood
 from p2pl_async.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import DeviceId, Vector
@@ -42,6 +42,7 @@ def emulate(
     out_neighbors: Neighbors,
     *,
     medium: Mapping[str, Any] | None = None,
+    neighborhood: Neighborhood | None = None,
     link: LinkSettings | Mapping[str, Any] | Callable[[DeviceId, DeviceId], LinkSettings] | None = None,
     seed: int = 0,
     learner: Learner | None = None,
@@ -55,7 +56,8 @@ def emulate(
 
     Args:
         protocol: what every device runs.
-        out_neighbors: for each device, who can hear it.
+        out_neighbors: for each device, who can ever hear it.
+        neighborhood: who can hear whom when; everybody always, by default.
         link: what all links do: settings, a table as in a scenario, or (src, dst) -> settings;
             perfect by default.
         medium: a table as in a scenario, if devices share one; they hear those that have a link to them.
@@ -90,6 +92,7 @@ def emulate(
         lambda src, dst: Link(src, dst, settings_of(src, dst), seed),
         seed,
         make_air=make_air if shared.shared else None,
+        neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,
         starts=starts,
