@@ -18,7 +18,8 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins"],
+    ["plugins", "tracefiles"],
+    ["distributions"],
     ["messages", "link", "topology", "learning"],
     ["wire", "mixing", "measures", "compression"],
     ["transport"],
@@ -40,7 +41,7 @@ SEES_ONLY = {
     "protocols": {"device", "messages", "mixing", "compression", "plugins", "settings", "units", "errors"},
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
     "compression": {"messages", "settings", "units", "errors"},
-    "link": {"randomness", "settings", "units", "errors"},
+    "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }

@@ -19,14 +19,14 @@ them together is ours. Letters follow P2PL; this device is k.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.listening import Barrier
+from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
+from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import Intake, PushMode
 from p2pl_async.protocols.running_sums import Account, Sums
@@ -54,6 +54,13 @@ class P2PLPush(Protocol):
         default=1e-3,
         description="Share of its first push weight below which a device repeats its sums instead of splitting again",
     )
+
+    models_per_message: ClassVar[float] = 2
+
+    @property
+    def contract(self) -> Contract:
+        """Running sums: a later message brings what was lost."""
+        return waiting(CUMULATIVE, self.mode)
 
     async def run(self, device: Device) -> None:
         """Be device k."""

@@ -25,6 +25,7 @@ from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import is_finite
+from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.settings import OneOf
 
@@ -33,6 +34,14 @@ LEAST_WEIGHT = 1e-30
 
 PushMode = Annotated[Barrier | Fresh, OneOf("mode", Barrier, Fresh)]
 """Whom a round waits for; there is no `cache`, since mass that was added can't be added again."""
+
+
+PUSH_CONTRACT = Contract(
+    "increment",
+    loss="what is lost takes its mass along, and devices agree on a wrong average",
+    duplication="what arrives twice is mass that nobody gave, and the totals grow",
+    repair='use protocol "rasgp", whose running sums repair both',
+)
 
 
 @dataclass(frozen=True, slots=True)
