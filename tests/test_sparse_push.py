@@ -14,6 +14,7 @@ from p2pl_async.protocols.compressing import MassPush
 from p2pl_async.protocols.sgp import SGP
 from p2pl_async.protocols.sparse_push import SparsePush
 from p2pl_async.testing import FixedLearner, emulate
+from p2pl_async.wire import decode as decode_frame
 
 DIRECTED_RING = [[(k + 1) % 8] for k in range(8)]
 
@@ -163,9 +164,8 @@ def under_way(emulation) -> list[tuple[int, MassPush]]:
         if device.state is not None
         for message in device.state[1].intake.pending
     ]
-    for entry in emulation.clock.calendar:
-        if "arrive" in entry[4].__name__:
-            found.append((entry[1], entry[5][1].message or entry[5][1].read()))
+    arrivals = [(entry[1], entry[5][1]) for entry in emulation.clock.calendar if "arrive" in entry[4].__name__]
+    found += [(k, decode_frame(frame.data)) for k, frame in arrivals]
     for k, device in enumerate(emulation.devices):
         while (message := emulation.transport.inbox(device.id).take_nowait(MassPush)) is not None:
             found.append((k, message))
@@ -333,3 +333,21 @@ def test_one_device_that_nobody_hears_keeps_its_model() -> None:
     emulation = emulate(SparsePush(sync="none"), [[]], learner=FixedLearner(x0), rounds=5)
     np.testing.assert_array_equal(emulation.devices[0].params, x0[0])
     assert not emulation.devices[0].state[2].e.any()
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(None, False), (0.05, False), (0.051, True)])
+def test_a_large_averaging_rate_is_warned_of(rate, warned) -> None:
+    assert bool(SparsePush(compressor=TopK(sparsity=0.99), averaging_rate=rate).warnings) == warned
+    assert not SparsePush(compressor=Identity(), averaging_rate=1.0).warnings
+
+
+def test_each_delivery_says_what_it_needs_of_links() -> None:
+    timeout = {"kind": "barrier", "timeout": "1 s"}
+
+    def broken(**settings) -> list[str]:
+        return [fault for fault, _ in SparsePush(**settings).contract.broken_by()]
+
+    assert broken(delivery="raw", mode=timeout) == ["loss", "duplication"]
+    assert broken(delivery="exactly_once", mode=timeout) == ["loss"]
+    assert broken(delivery="repaired", mode=timeout) == []
+    assert broken(delivery="repaired") == ["loss"]  # it waits for what never comes

@@ -24,11 +24,27 @@ from p2pl_async.compression import ErrorFeedback, Payload, decode
 from p2pl_async.device import Device
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.protocols.base import CUMULATIVE, Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.pushing import Intake, Mass
 from p2pl_async.protocols.repairing import Applied, Confirmations, Confirmed, Owed, Share
 
 Delivery = Literal["exactly_once", "raw", "repaired"]
+
+
+CONTRACTS = {
+    "raw": Contract(
+        "increment",
+        loss="the mass of a lost message is gone",
+        duplication="what arrives twice is added twice",
+        repair='set delivery = "repaired"',
+    ),
+    "exactly_once": Contract(
+        "increment", loss="the mass of a lost message is gone", repair='set delivery = "repaired"'
+    ),
+    "repaired": CUMULATIVE,
+}
+"""What each delivery needs of the links."""
 
 
 @dataclass(frozen=True, slots=True)

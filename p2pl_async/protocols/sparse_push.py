@@ -8,15 +8,16 @@ not in the paper; see `compressing`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from p2pl_async.compression import AnyCompressor, Compressor, ErrorFeedback, Identity, TopK
+from p2pl_async.compression import AnyCompressor, Compressor, ErrorFeedback, Identity, RandomK, TopK
 from p2pl_async.device import Device
-from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.compressing import Delivery, MassLinks, absorb, push
-from p2pl_async.protocols.listening import Barrier
+from p2pl_async.protocols.base import Contract, Protocol
+from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, absorb, push
+from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import Mass, PushMode
 from p2pl_async.settings import OneOf, Settings
@@ -67,6 +68,27 @@ class SparsePush(Protocol):
                 "what is left out would grow; leave unbiased out"
             )
         return compressor
+
+    @property
+    def contract(self) -> Contract:
+        """Increments, or running sums, as the delivery says."""
+        return waiting(CONTRACTS[self.delivery], self.mode)
+
+    @property
+    def models_per_message(self) -> float:
+        """What the compressor leaves; repaired, as many times more as there are messages not yet confirmed."""
+        return 1.0 if self.compensation is not None else self.compressor.models_per_message
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Whether the averaging rate is likely to be unstable."""
+        kept = 1 - self.compressor.sparsity if isinstance(self.compressor, TopK | RandomK) else 1.0
+        if self.averaging_rate is None or self.averaging_rate <= 5 * kept:
+            return ()
+        return [
+            f"protocol.averaging_rate = {self.averaging_rate:g} is more than 5 times the share of entries that is "
+            f"kept, {kept:.3g}: errors are likely to outgrow the models; leave it out, or use about {kept:.3g}"
+        ]
 
     async def run(self, device: Device) -> None:
         """Be device i."""
