@@ -19,7 +19,7 @@ LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins"],
-    ["messages", "link", "topology", "learning"],
+    ["messages", "link", "topology", "learning", "radio"],
     ["wire", "mixing", "measures"],
     ["transport"],
     ["device"],
@@ -40,6 +40,7 @@ SEES_ONLY = {
     "protocols": {"device", "messages", "mixing", "plugins", "settings", "units", "errors"},
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
     "link": {"randomness", "settings", "units", "errors"},
+    "radio": {"randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }
