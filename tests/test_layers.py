@@ -18,10 +18,10 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins", "tracefiles"],
+    ["plugins", "tracefiles", "one_peer"],
     ["distributions"],
     ["messages", "link", "topology", "learning"],
-    ["wire", "mixing", "measures", "compression"],
+    ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
     ["protocols"],
@@ -141,7 +141,9 @@ def test_only_learning_knows_torch() -> None:
     assert {part_of(module) for module in knowing} == {"learning"}
 
 
-@pytest.mark.parametrize("part", ["link", "topology", "learning", "messages", "wire", "mixing", "trace", "results"])
+@pytest.mark.parametrize(
+    "part", ["link", "topology", "one_peer", "learning", "messages", "wire", "mixing", "trace", "results"]
+)
 def test_what_decides_has_no_await(part) -> None:
     for module, tree in MODULES.items():
         if part_of(module) == part:
