@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import trio
+from pydantic import TypeAdapter
 
-from p2pl_async.device import Learner
+from p2pl_async.air import AnyMedium, SharedMedium
+from p2pl_async.air.air import Air
+from p2pl_async.air.reach import GraphReach
+from p2pl_async.clock import VirtualClock
+from p2pl_async.device import Learner, Neighborhood
 from p2pl_async.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import DeviceId, Vector
@@ -35,6 +41,8 @@ def emulate(
     protocol: Protocol,
     out_neighbors: Neighbors,
     *,
+    medium: Mapping[str, Any] | None = None,
+    neighborhood: Neighborhood | None = None,
     link: LinkSettings | Mapping[str, Any] | Callable[[DeviceId, DeviceId], LinkSettings] | None = None,
     seed: int = 0,
     learner: Learner | None = None,
@@ -48,9 +56,11 @@ def emulate(
 
     Args:
         protocol: what every device runs.
-        out_neighbors: for each device, who can hear it.
+        out_neighbors: for each device, who can ever hear it.
+        neighborhood: who can hear whom when; everybody always, by default.
         link: what all links do: settings, a table as in a scenario, or (src, dst) -> settings;
             perfect by default.
+        medium: a table as in a scenario, if devices share one; they hear those that have a link to them.
         seed: of links and devices.
         learner: what devices train with; see `FixedLearner`.
         rounds: how many rounds each device does.
@@ -71,10 +81,18 @@ def emulate(
         def settings_of(src: DeviceId, dst: DeviceId) -> LinkSettings:
             return settings
 
+    shared = TypeAdapter(AnyMedium).validate_python(dict(medium or {"kind": "dedicated"}))
+
+    def make_air(clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
+        assert isinstance(shared, SharedMedium)
+        return Air(shared, clock, len(out_neighbors), GraphReach(out_neighbors), seed, back=back)
+
     emulation = Emulation(
         out_neighbors,
         lambda src, dst: Link(src, dst, settings_of(src, dst), seed),
         seed,
+        make_air=make_air if shared.shared else None,
+        neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,
         starts=starts,
@@ -90,8 +108,11 @@ class FixedLearner:
 
     Args:
         params: the initial parameters of each device.
-        seconds: virtual time that one training takes, for all or for each device.
+        seconds: virtual time that one training, or one gradient, takes, for all or for each device.
         step: (device, w) -> new w; by default training changes nothing.
+        gradient: (device, w) -> gradient. Instead of `step`: training is then gradient descent, one step per
+            epoch; and `Device.gradient` gives it.
+        learning_rate: step size of that gradient descent.
         n_samples: sample counts that devices tell; all 1 by default.
     """
 
@@ -100,12 +121,18 @@ class FixedLearner:
         params: Sequence[Vector],
         *,
         seconds: float | Sequence[float] = 1.0,
-        step: Callable[[DeviceId, Vector], Vector] = lambda _, w: w,
+        step: Callable[[DeviceId, Vector], Vector] | None = None,
+        gradient: Callable[[DeviceId, Vector], Vector] | None = None,
+        learning_rate: float = 0.1,
         n_samples: Sequence[int] | None = None,
     ) -> None:
         self._params = params
         self._seconds = [seconds] * len(params) if isinstance(seconds, int | float) else seconds
+        if step is not None and gradient is not None:
+            raise ValueError("FixedLearner takes one of step and gradient")
         self._step = step
+        self._gradient = gradient
+        self._learning_rate = learning_rate
         self._n_samples = [1] * len(params) if n_samples is None else n_samples
 
     def n_samples(self, device: DeviceId) -> int:
@@ -121,7 +148,25 @@ class FixedLearner:
         """Return the parameters that were given."""
         return self._params[device]
 
-    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
-        """Return `step(device, w)`, later."""
+    def learning_rate(self, device: DeviceId) -> float:
+        """Return the step size that was given."""
+        return self._learning_rate
+
+    async def train(
+        self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None = None
+    ) -> Vector:
+        """Return `w` after the steps, each followed by the drift, later; a given `step` is one for all of them."""
         await trio.sleep(self._seconds[device])
-        return self._step(device, w)
+        for _ in range(1 if self._gradient is None else epochs or steps or 1):
+            if self._gradient is not None:
+                w = w - w.dtype.type(self._learning_rate) * self._gradient(device, w)
+            elif self._step is not None:
+                w = self._step(device, w)
+            if drift is not None:
+                w = w + drift
+        return w
+
+    async def gradient(self, device: DeviceId, w: Vector) -> Vector:
+        """Return `gradient(device, w)`, later; zeros if none was given."""
+        await trio.sleep(self._seconds[device])
+        return np.zeros_like(w) if self._gradient is None else self._gradient(device, w)

@@ -1,14 +1,14 @@
 """What happened on the network: one record per message and link, counters, and a digest.
 
-A record is complete once the fate of the message is known. Devices that send at the same
-instant do so in random order, so the records of an instant are sorted by content before they
-enter the digest: the same scenario and seed give the same digest in any process.
+A record is taken once the fate of its message is decided: when it is sent over a dedicated link,
+when its transmission ends on shared air. Devices that send at the same instant do so in random
+order, so records are sorted by content, in blocks of whole instants, before they enter the digest:
+the same scenario and seed give the same digest in any process.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,16 +29,29 @@ class Counts:
     packets_lost: int = 0
     payload_bytes: int = 0
     air_bytes: int = 0
+    air_picoseconds: int = 0  # whole, so that the sum doesn't depend on the order
+    acknowledged: int = 0  # messages that their sender knows to have arrived
+    partial: int = 0  # messages of which only a part arrives
 
     def add(self, records: Sequence[Fields]) -> None:
         """Count records; a column at a time, which is ten times as fast as one by one."""
-        _, _, _, _, _, sizes, packets, packets_lost, air_bytes, _, causes, _ = zip(*records, strict=True)
+        _, _, _, _, _, sizes, packets, packets_lost, air_bytes, seconds, acknowledged, _, causes, _ = zip(
+            *records, strict=True
+        )
         self.sent += len(records)
         self.payload_bytes += sum(sizes)
         self.packets += sum(packets)
         self.packets_lost += sum(packets_lost)
         self.air_bytes += sum(air_bytes)
+        self.air_picoseconds += sum(round(each * 1e12) for each in seconds if each)
+        self.acknowledged += sum(acknowledged)
         self.lost.update(filter(None, causes))
+        self.partial += self.lost.pop("partial", 0)
+
+    @property
+    def air_seconds(self) -> float:
+        """How long all transmissions took together."""
+        return self.air_picoseconds * 1e-12
 
     @property
     def n_lost(self) -> int:
@@ -58,12 +71,14 @@ class Record(NamedTuple):
     packets: int  # transmissions on air, retries included
     packets_lost: int
     air_bytes: int  # bytes on air, headers and retries included
+    air_seconds: float  # how long those transmissions took
+    acknowledged: bool  # the sender knows that it arrived
     arrival: float  # s, virtual; inf if lost
-    cause: str  # why it was lost; "" if it arrives
+    cause: str  # why it was lost; "" if it arrives, "partial" if a part of it does
     copy: float  # s, virtual: when a second copy arrives; inf if there is none
 
 
-Fields = tuple[float, int, int, int, str, int, int, int, int, float, str, float]
+Fields = tuple[float, int, int, int, str, int, int, int, int, float, bool, float, str, float]
 """The fields of a `Record`, as the transport hands them over: a named tuple costs 0.3 µs more."""
 
 
@@ -75,21 +90,30 @@ class Trace:
     """
 
     def __init__(self, sink: Callable[[Record], object] | None = None) -> None:
-        self.delivered = 0  # messages that arrived, counted when they do
+        self.undecided = 0  # messages whose fate the air has not decided yet
+        self.delivered = 0  # messages that arrived whole, counted when they do
+        self.partial = 0  # messages of which a part arrived
         self.duplicates = 0  # second copies that arrived
         self.malformed = 0  # arrived, but a RemoteError to the receiver
         self._counts = Counts()
         self._sink = sink
         self._recent: list[Fields] = []
         self._counted = 0  # of the recent
+        self._instant = 0.0  # of the latest of them
         self._hash = hashlib.sha256()
 
-    def add(self, record: Fields) -> None:
-        """Take a record; records come in the order of their `sent`."""
-        recent = self._recent
-        recent.append(record)
-        if len(recent) >= _FLUSH and record[0] > recent[0][0]:
-            self.flush(before=record[0])
+    def add(self, record: Fields, now: float) -> None:
+        """Take a record at the instant `now`, at which the fate of its message was decided."""
+        if now > self._instant:
+            if len(self._recent) >= _FLUSH:
+                self.flush()
+            self._instant = now
+        self._recent.append(record)
+
+    @property
+    def sent(self) -> int:
+        """Messages sent so far, counted on each link, whether or not their fate is decided."""
+        return self.counts.sent + self.undecided
 
     @property
     def counts(self) -> Counts:
@@ -105,12 +129,10 @@ class Trace:
         self.flush()
         return self._hash.hexdigest()
 
-    def flush(self, before: float = math.inf) -> None:
-        """Hash and hand on the records of instants that are over: those earlier than `before`."""
+    def flush(self) -> None:
+        """Hash and hand on the records so far, in order; only when the instant of the latest is over."""
         _ = self.counts
-        done = [record for record in self._recent if record[0] < before]
-        self._recent = self._recent[len(done) :]
-        self._counted -= len(done)
+        done, self._recent, self._counted = self._recent, [], 0
         done.sort()
         if self._sink is not None:
             for record in done:

@@ -18,9 +18,10 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins"],
+    ["plugins", "tracefiles", "one_peer"],
+    ["distributions"],
     ["messages", "link", "topology", "learning", "radio"],
-    ["wire", "mixing", "measures"],
+    ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
     ["protocols"],
@@ -37,9 +38,10 @@ LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 
 # What sees less than all below it.
 SEES_ONLY = {
-    "protocols": {"device", "messages", "mixing", "plugins", "settings", "units", "errors"},
+    "protocols": {"device", "messages", "mixing", "compression", "plugins", "settings", "units", "errors"},
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
-    "link": {"randomness", "settings", "units", "errors"},
+    "compression": {"messages", "settings", "units", "errors"},
+    "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
     "radio": {"randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
@@ -119,7 +121,7 @@ def test_an_import_that_points_up_is_named_with_both_modules() -> None:
         "p2pl_async.link.loss imports p2pl_async.device, which does not lie below it",
         "p2pl_async.protocols.p2pl imports p2pl_async, the public names, which are for users",
         "p2pl_async.protocols.p2pl imports p2pl_async.transport; "
-        "protocols sees only device, errors, messages, mixing, plugins, settings, units",
+        "protocols sees only compression, device, errors, messages, mixing, plugins, settings, units",
         "p2pl_async.wire imports p2pl_async.mixing, which does not lie below it",
     ]
 
@@ -140,7 +142,9 @@ def test_only_learning_knows_torch() -> None:
     assert {part_of(module) for module in knowing} == {"learning"}
 
 
-@pytest.mark.parametrize("part", ["link", "topology", "learning", "messages", "wire", "mixing", "trace", "results"])
+@pytest.mark.parametrize(
+    "part", ["link", "topology", "one_peer", "learning", "messages", "wire", "mixing", "trace", "results"]
+)
 def test_what_decides_has_no_await(part) -> None:
     for module, tree in MODULES.items():
         if part_of(module) == part:

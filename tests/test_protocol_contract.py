@@ -16,8 +16,9 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols import PROTOCOLS, Protocol
 from p2pl_async.randomness import stream
 from p2pl_async.settings import kind_of
-from p2pl_async.testing import FixedLearner
-from p2pl_async.topology import AnyTopology, neighbors
+from p2pl_async.testing import FixedLearner, complete
+from p2pl_async.topology import AnyTopology, TopologySettings, neighbors
+from p2pl_async.trace import Record
 
 N = 8
 ROUNDS = 6
@@ -32,9 +33,16 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "exponential": {},
     "erdos-renyi": {"p": 0.4},
     "random-geometric": {"radius": 0.6},
+    "one-peer-exponential": {},  # these change with each round
+    "random-matchings": {},
 }
 ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
-SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {"fedavg": {"timeout": "5 s"}}
+SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
+    "fedavg": {"timeout": "5 s"},
+    "sgp": {"mode": {"kind": "barrier", "timeout": "1 s"}},
+    "osgp": {"timeout": "1 s"},
+    "sparse-push": {"delivery": "repaired", "mode": "fresh"},
+}
 
 LOSSLESS = {"latency": "20 ms"}
 LOSSY = {
@@ -56,11 +64,11 @@ def initial(seed: int) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).normal(size=(N, 6)).astype(np.float32))
 
 
-def out_neighbors(kind: str) -> list[list[int]]:
+def make(kind: str) -> TopologySettings:
     from pydantic import TypeAdapter
 
-    topology: Any = TypeAdapter(AnyTopology).validate_python({"kind": kind, **TOPOLOGIES[kind]})
-    return neighbors(topology.build(N, stream(1, "topology"))).outgoing
+    topology: TopologySettings = TypeAdapter(AnyTopology).validate_python({"kind": kind, **TOPOLOGIES[kind]})
+    return topology
 
 
 def run(
@@ -71,9 +79,10 @@ def run(
     random = np.random.default_rng(seed)
     targets = initial(seed)
     emulation = Emulation(
-        out_neighbors(topology),
+        neighbors(make(topology).build(N, stream(1, "topology"))).outgoing,
         lambda src, dst: Link(src, dst, LinkSettings.model_validate(link), seed),
         seed,
+        neighborhood=make(topology).neighborhood(N, stream(1, "topology")),
         learner=FixedLearner(
             initial(seed),
             seconds=random.lognormal(0, 0.4, N).tolist(),
@@ -129,6 +138,26 @@ def test_it_is_described_and_its_name_is_its_own(cls) -> None:
     assert cls.__doc__.splitlines()[0].endswith((".", ")."))
     assert [other for other in PROTOCOLS if kind_of(other) == kind_of(cls)] == [cls]
     assert cls().kind == kind_of(cls)
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_its_largest_message_is_of_the_size_that_it_says(cls) -> None:
+    protocol = cls(sync="none") if "sync" in cls.model_fields else cls()  # which sends whole models
+    assert protocol.contract is not None
+    assert protocol.models_per_message is not None
+    size = 20_000
+    records: list[Record] = []
+    emulation = Emulation(
+        complete(N),
+        lambda src, dst: Link(src, dst, LinkSettings(), 0),
+        0,
+        learner=FixedLearner(list(np.random.default_rng(1).normal(size=(N, size)).astype(np.float32))),
+        rounds=3,
+        sink=records.append,
+    )
+    emulation.run(protocol)
+    largest = max((record.size for record in records), default=0)
+    assert largest / (4 * size) == pytest.approx(protocol.models_per_message, rel=0.05, abs=0.005)
 
 
 @pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
