@@ -203,9 +203,9 @@ def test_steps_or_epochs_of_local_training() -> None:
     asked: list[tuple[int | None, int | None]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device, w, epochs, steps):
+        async def train(self, device, w, epochs, steps, drift):
             asked.append((epochs, steps))
-            return await super().train(device, w, epochs, steps)
+            return await super().train(device, w, epochs, steps, drift)
 
     for form in (SGP, OSGP):
         for how in ({}, {"steps": 3}, {"epochs": 2}):

@@ -81,6 +81,16 @@ class Arq(Settings):
             raise mistake("selective-repeat repeats a packet when its turn comes again; remove backoff")
         return self
 
+    @property
+    def most_tries(self) -> int:
+        """Transmissions of one packet at most."""
+        return 1 + (UNLIMITED if self.retries is None else self.retries)
+
+    @property
+    def waits(self) -> bool:
+        """Whether tries take time even where packets take none."""
+        return self.turnaround > 0 or self.backoff > 0
+
 
 class Pace:
     """When the sender of one message acts: a packet's tries, and how far apart they start.
@@ -104,7 +114,7 @@ class Pace:
         self._backoff = arq.backoff
         self._growth = arq.growth
         self.even = not arq.backoff and not self.following  # losing a packet takes as long as delivering it
-        self.tries = 1 + (UNLIMITED if arq.retries is None else arq.retries)
+        self.tries = arq.most_tries
         if arq.timeout is not None:
             self.tries = 1 + self.failures_within(arq.timeout)
 

@@ -10,7 +10,6 @@ many are lost instead of which.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -65,30 +64,31 @@ class Channel:
     Args:
         loss: what loses packets; None if nothing does.
         outages: (code, timeline) of what takes the link down; of several at once the last is the cause.
+        held: those of them that the transmitter knows of, and waits for.
         radio: the share of packets lost to noise, of a link that has one.
-        corrupt: probability that a packet is spoiled, and counts as lost.
         uniforms: the random numbers of losses, message by message.
         others: those of noise and corruption.
     """
 
-    __slots__ = ("_corrupt", "_loss", "_others", "_outages", "_radio", "_uniforms", "weatherproof")
+    __slots__ = ("_corrupt", "_held", "_loss", "_others", "_outages", "_radio", "_uniforms", "holds")
 
     def __init__(
         self,
         loss: LossProcess | None,
         outages: Sequence[tuple[int, Down]],
+        held: Sequence[Down],
         radio: Radio | None,
-        corrupt: float,
         uniforms: Substreams,
         others: Substreams,
     ) -> None:
         self._loss = loss
         self._outages = outages
         self._radio = radio
-        self._corrupt = corrupt
+        self._corrupt = 0.0
         self._uniforms = uniforms
         self._others = others
-        self.weatherproof = not outages  # nothing ever takes it down
+        self._held = held
+        self.holds = bool(held)  # packets may have to wait for the link
 
     @property
     def random(self) -> np.random.Generator:
@@ -101,17 +101,25 @@ class Channel:
         if self._loss is not None:
             cause = self._loss.fate(self._uniforms.current.random() if uniform is None else uniform, start)
             code = CAUSES.index(cause)
-        if (self._radio is not None or self._corrupt) and not code:
-            other = self._others.current.random()
-            if other < self._corrupt:
-                code = _CORRUPT
-            elif self._radio is not None:
+        if self._radio is not None or self._corrupt:
+            other, error = self._others.current.random(), 0.0
+            if self._radio is not None:
                 error = self._radio.error_rate(start, size)
-                code = _NOISE if other < self._corrupt + (1 - self._corrupt) * error else 0
-        for cause_code, down in self._outages:
-            if down.at(start) or end > down.until:
-                code = cause_code
-        return code
+            if not code:
+                corrupt = self._corrupt
+                code = _CORRUPT if other < corrupt else _NOISE if other < corrupt + (1 - corrupt) * error else 0
+        return self._taken_down(start, end, code)
+
+    def heard(
+        self, size: int, start: float, end: float, error: float | None, corrupt: float, uniform: float, noise: float
+    ) -> int:
+        """Return the code of what becomes of one frame on shared air; see `Link.hear`."""
+        code = 0 if self._loss is None else CAUSES.index(self._loss.fate(uniform, start))
+        if not code:
+            if error is None:
+                error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
+            code = _CORRUPT if noise < corrupt else _NOISE if noise < corrupt + (1 - corrupt) * error else 0
+        return self._taken_down(start, end, code)
 
     def fates(self, starts: Floats, ends: Floats, size: int) -> Codes:
         """Return the codes of packets of `size` bytes if they take place, shape (n,); tell `passed` how many did."""
@@ -128,6 +136,13 @@ class Channel:
         for code, down in self._outages:
             fates[down.touched(starts, ends)] = code
         return fates
+
+    def _taken_down(self, start: float, end: float, code: int) -> int:
+        """Return the code of what takes the link down while a packet is on the air, or the one it has."""
+        for cause, down in self._outages:
+            if down.at(start) or end > down.until:
+                code = cause
+        return code
 
     def passed(self, packets: int) -> None:
         """Note that so many of the packets that `fates` looked at took place."""
@@ -156,8 +171,14 @@ class Channel:
         """Draw the cause of a loss in a stretch of equal chances."""
         return steady.code if steady.share == 1 or self.random.random() < steady.share else _CORRUPT
 
-    def begin(self, number: int) -> None:
-        """Begin a message: what it draws depends on its number alone, not on what others drew."""
+    def begin(self, number: int, corrupt: float) -> None:
+        """Begin a message: what it draws depends on its number alone, not on what others drew.
+
+        Args:
+            number: of the message on this link.
+            corrupt: probability that a packet is spoiled, and counts as lost.
+        """
+        self._corrupt = corrupt
         self._uniforms.begin(number)
         if self._radio is not None or self._corrupt:
             self._others.begin(number)
@@ -168,19 +189,19 @@ class Channel:
         self._others.again()
 
     def up(self, at: float) -> float:
-        """Return the first instant from `at` on at which the link is up; math.inf if there is none."""
+        """Return the first instant from `at` on at which a packet need not wait any more; math.inf if there is none."""
         again = True
         while again and at < math.inf:
             again = False
-            for _, down in self._outages:
+            for down in self._held:
                 if down.at(at):
                     at, again = down.until, True
         return at
 
     def up_until(self, at: float) -> float:
-        """Return how long a link that is up at the instant `at` stays so."""
+        """Return how long packets need not wait from the instant `at` on, at which they needn't."""
         until = math.inf
-        for _, down in self._outages:
+        for down in self._held:
             down.at(at)
             until = min(until, down.until)
         return until

@@ -8,6 +8,7 @@ longer and longer packets that start together: one call for all of them.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -53,42 +54,60 @@ class SteadyRate:
         return self._seconds_per_bit, math.inf
 
 
-class SteppedRate:
-    """A rate that changes at given instants.
+class RatesInTurn:
+    """One rate after another.
 
     Args:
-        instants: when a new rate begins, ascending, shape (n,); the first also holds before.
-        rates: bits per second, 0 for a pause, math.inf or None for packets that take no time, shape (n,).
+        instants: when each rate but the first begins, ascending, shape (n - 1,).
+        profiles: the rates, n of them.
     """
 
-    __slots__ = ("_instants", "_rates")
+    __slots__ = ("_instants", "_profiles")
 
-    def __init__(self, instants: Sequence[float], rates: Sequence[float | None]) -> None:
-        self._instants = np.array(instants, np.float64)
-        self._rates = np.array([math.inf if rate is None else rate for rate in rates], np.float64)
+    def __init__(self, instants: Sequence[float], profiles: Sequence[RateProfile]) -> None:
+        self._instants = list(instants)
+        self._profiles = profiles
 
     def end(self, start: float, bits: float) -> float:
-        return float(self.ends(start, np.array([bits], np.float64))[0])
+        index = bisect_right(self._instants, start)
+        while index < len(self._instants):
+            end = self._profiles[index].end(start, bits)
+            if end <= self._instants[index]:
+                return end
+            bits -= _sent(self._profiles[index], start, self._instants[index], bits)
+            start = self._instants[index]
+            index += 1
+        return self._profiles[index].end(start, bits)
 
     def ends(self, start: float, bits: Floats) -> Floats:
-        first = max(int(np.searchsorted(self._instants, start, side="right")) - 1, 0)
-        count = 4
-        while True:
-            began = self._instants[first : first + count].copy()
-            began[0] = start
-            rates = self._rates[first : first + count]
-            sent = np.concatenate(([0.0], np.cumsum(np.diff(began) * rates[:-1])))  # up to the start of each piece
-            if sent[-1] >= bits[-1] or first + count >= len(self._instants):
+        index = bisect_right(self._instants, start)
+        ends = self._profiles[index].ends(start, bits)
+        while index < len(self._instants):
+            done = int(np.searchsorted(ends, self._instants[index], side="right"))
+            if done == len(bits):
                 break
-            count *= 4
-        piece = np.maximum(np.searchsorted(sent, bits, side="left") - 1, 0)
-        left = bits - sent[piece]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ends: Floats = began[piece] + np.where(left == 0, 0.0, left / rates[piece])
+            bits = bits - _sent(self._profiles[index], start, self._instants[index], float(bits[done]))
+            start = self._instants[index]
+            index += 1
+            ends[done:] = self._profiles[index].ends(start, bits[done:])
         return ends
 
     def steady(self, at: float) -> tuple[float, float]:
-        now = int(np.searchsorted(self._instants, at, side="right"))
-        until = math.inf if now == len(self._instants) else float(self._instants[now])
-        rate = float(self._rates[max(now - 1, 0)])
-        return (1.0 / rate if rate else math.inf), until
+        index = bisect_right(self._instants, at)
+        seconds_per_bit, until = self._profiles[index].steady(at)
+        return seconds_per_bit, until if index == len(self._instants) else min(until, self._instants[index])
+
+
+def _sent(profile: RateProfile, start: float, end: float, most: float) -> float:
+    """Return how many bits leave from `start` to `end`, known to be fewer than `most`."""
+    seconds_per_bit, until = profile.steady(start)
+    if until >= end:
+        return (end - start) / seconds_per_bit
+    least = 0.0
+    for _ in range(80):  # halve the doubt until none is left
+        middle = (least + most) / 2
+        if profile.end(start, middle) <= end:
+            least = middle
+        else:
+            most = middle
+    return least

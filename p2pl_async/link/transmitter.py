@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.link.arq import Arq, Pace, draw_tries, selective_repeat, stop_and_wait, tries_shares
-from p2pl_async.link.channel import Channel, Codes, Steady
+from p2pl_async.link.channel import Channel, Steady
 from p2pl_async.link.loss import CAUSES
 from p2pl_async.link.rate import RateProfile
 from p2pl_async.randomness import Substreams
@@ -56,6 +56,7 @@ class Sent:
     air_bytes: int = 0
     air_seconds: float = 0.0
     end: float = 0.0  # instant at which the transmitter may send the next message
+    over: float = 0.0  # end of the last packet
     heard: float = math.inf  # end of the packet that completed it at the receiver
     acknowledged: bool = False
     code: int = 0  # why it is lost: of the first packet that is
@@ -81,13 +82,12 @@ class Transmitter:
 
     # Without ARQ
 
-    def once(self, cut: Cut, start: float, hold: bool, keep: bool, uniform: float | None) -> Sent:
+    def once(self, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
         """Send every packet once.
 
         Args:
             cut: the packets.
             start: instant from which on the transmitter is free.
-            hold: packets wait while the link is down.
             keep: which packets are lost is asked for.
             uniform: the random number of a single packet's loss.
         """
@@ -96,10 +96,10 @@ class Transmitter:
         lost: list[Ints] = []
         now, done, chunk = start, 0, _CHUNK
         while done < equal:
-            if hold:
+            if channel.holds:
                 now = channel.up(now)
-                if now == math.inf:
-                    return self._dead(sent)
+            if now == math.inf:
+                return self._dead(sent)
             seconds_per_bit, until = rate.steady(now)
             seconds = bits * seconds_per_bit
             steady = None if keep or equal - done < AGGREGATE else channel.steady(now)
@@ -115,7 +115,7 @@ class Transmitter:
                     done += count
                     chunk = _CHUNK
                     continue
-            starts, ends = self._lay(now, bits, 0.0, min(equal - done, chunk), hold)
+            starts, ends = self._lay(now, bits, 0.0, min(equal - done, chunk))
             chunk = min(2 * chunk, _LARGEST_CHUNK)
             if ends[-1] == math.inf:
                 return self._dead(sent)
@@ -130,10 +130,10 @@ class Transmitter:
             sent.air_seconds += float((ends - starts).sum())
             now = float(ends[-1])
             done += len(codes)
-        if hold:
+        if channel.holds:
             now = channel.up(now)
-            if now == math.inf:
-                return self._dead(sent)
+        if now == math.inf:
+            return self._dead(sent)
         end = rate.end(now, 8 * cut.last)
         code = channel.fate(now, end, cut.last, uniform)
         if code:
@@ -144,14 +144,14 @@ class Transmitter:
         sent.air_seconds += end - now
         sent.packets = cut.packets
         sent.air_bytes = equal * cut.full + cut.last
-        sent.end = end
+        sent.end = sent.over = end
         if not sent.packets_lost:
             sent.heard = end
         if keep:
             sent.missing = np.concatenate(lost) if lost else np.empty(0, np.intp)
         return sent
 
-    def protected(self, cut: Cut, data: int, parity: int, start: float, hold: bool) -> Sent:
+    def protected(self, cut: Cut, data: int, parity: int, start: float) -> Sent:
         """Send every packet once, and `parity` more after each group of `data`.
 
         A group is whole once as many of its packets have arrived as it has of data; a parity
@@ -170,7 +170,7 @@ class Transmitter:
         bits[total - parity - 1] = 8.0 * cut.last
         if size[-1] == 1:
             bits[total - parity :] = 8.0 * cut.last
-        starts, ends = self._lay_all(start, bits, hold)
+        starts, ends = self._lay_all(start, bits)
         if len(starts) < total:
             return self._dead(sent)
         codes = channel.fates(starts, ends, cut.full)
@@ -184,7 +184,7 @@ class Transmitter:
         sent.packets, sent.packets_lost = total, int(np.count_nonzero(lost))
         sent.air_bytes = int(bits.sum()) // 8
         sent.air_seconds = float((ends - starts).sum())
-        sent.end = float(ends[-1])
+        sent.end = sent.over = float(ends[-1])
         if whole.all():
             sent.heard = float(ends[np.flatnonzero(enough & (group == groups - 1))[0]])
         else:
@@ -195,7 +195,7 @@ class Transmitter:
 
     # With ARQ
 
-    def repeated(self, cut: Cut, arq: Arq, start: float, hold: bool, keep: bool, uniform: float | None) -> Sent:
+    def repeated(self, cut: Cut, arq: Arq, start: float, keep: bool, uniform: float | None) -> Sent:
         """Send every packet until it is acknowledged, one after another (stop-and-wait, go-back-n).
 
         A message of which a part is of use (`keep`) goes on behind a packet that was given up.
@@ -206,7 +206,7 @@ class Transmitter:
         now, done, used_up, chunk = start, 0, 0, _CHUNK
         arrived = False  # the packet under way, though its sender doesn't know
         while done < equal:
-            if hold:
+            if channel.holds:
                 now = channel.up(now)
             if now == math.inf:
                 return self._dead(sent)
@@ -224,7 +224,7 @@ class Transmitter:
                     done += through
                     chunk = _CHUNK
                     continue
-            starts, ends = self._lay(now, bits, pace.gap, min(2 * (equal - done) + pace.tries, chunk), hold)
+            starts, ends = self._lay(now, bits, pace.gap, min(2 * (equal - done) + pace.tries, chunk))
             chunk = min(2 * chunk, _LARGEST_CHUNK)
             if ends[-1] == math.inf:
                 return self._dead(sent)
@@ -260,7 +260,7 @@ class Transmitter:
                 used_up = 0
             if not used_up:
                 arrived = False
-        self._last(cut, arq, now, hold, sent, uniform)
+        self._last(cut, arq, now, sent, uniform)
         if keep:
             if sent.heard == math.inf:
                 missing.append(equal)
@@ -335,7 +335,7 @@ class Transmitter:
         while True:
             channel.again()  # the same draws, and more of them
             self._acks.again()
-            starts, ends = self._lay(start, bits, pace.gap, looked, False)
+            starts, ends = self._lay(start, bits, pace.gap, looked)
             if ends[-1] == math.inf:
                 return self._dead(sent)
             codes = channel.fates(starts, ends, cut.full)
@@ -354,7 +354,8 @@ class Transmitter:
         sent.packets_lost = int(np.count_nonzero(codes[taken]))
         sent.air_bytes = len(taken) * cut.full - len(last) * (cut.full - cut.last)
         sent.air_seconds = float((ends[taken] - starts[taken]).sum())
-        sent.end = float(ends[slots - 1]) + pace.gap
+        sent.over = float(ends[slots - 1])
+        sent.end = sent.over + pace.gap
         heard = taken[codes[taken] == 0]
         packets, first = np.unique(carried[heard], return_index=True)
         if len(packets) == cut.packets:
@@ -367,13 +368,13 @@ class Transmitter:
 
     # Parts of these
 
-    def _last(self, cut: Cut, arq: Arq, start: float, hold: bool, sent: Sent, uniform: float | None) -> None:
+    def _last(self, cut: Cut, arq: Arq, start: float, sent: Sent, uniform: float | None) -> None:
         """Send the last packet, or the only one, until it is acknowledged."""
         channel, rate, bits = self._channel, self._rate, 8 * cut.last
         now, used = start, 0
         pace: Pace | None = None
         while True:
-            if hold:
+            if channel.holds:
                 now = channel.up(now)
             end = rate.end(now, bits) if now < math.inf else math.inf
             if end == math.inf:
@@ -401,6 +402,7 @@ class Transmitter:
                 skipped = self._skip(now, pace, used, cut, sent)
                 now += pace.spent(used + skipped) - pace.spent(used)
                 used += skipped
+        sent.over = end
         sent.end = end + pace.gap
 
     def _skip(self, now: float, pace: Pace, used: int, cut: Cut, sent: Sent) -> int:
@@ -441,7 +443,7 @@ class Transmitter:
         sent.air_bytes += packets * cut.full
         sent.air_seconds += packets * seconds
 
-    def _lay(self, now: float, bits: int, gap: float, count: int, hold: bool) -> tuple[Floats, Floats]:
+    def _lay(self, now: float, bits: int, gap: float, count: int) -> tuple[Floats, Floats]:
         """Return starts and ends of packets that follow each other; fewer if the link goes down, or the rate changes.
 
         Args:
@@ -449,7 +451,6 @@ class Transmitter:
             bits: of each.
             gap: seconds from the end of one to the start of the next.
             count: how many.
-            hold: none starts while the link is down.
         """
         seconds_per_bit, until = self._rate.steady(now)
         if until == math.inf:
@@ -466,21 +467,21 @@ class Transmitter:
             ends = starts + seconds
             if not fitting:
                 starts, ends = np.array([now]), np.array([self._rate.end(now, bits)])
-        if hold:
+        if self._channel.holds:
             held = max(int(np.searchsorted(starts, self._channel.up_until(now))), 1)
             starts, ends = starts[:held], ends[:held]
         return starts, ends
 
-    def _lay_all(self, now: float, bits: Floats, hold: bool) -> tuple[Floats, Floats]:
+    def _lay_all(self, now: float, bits: Floats) -> tuple[Floats, Floats]:
         """Return starts and ends of packets of so many bits that follow each other; fewer if they wait for ever."""
         starts, ends = np.empty(len(bits)), np.empty(len(bits))
         done = 0
         while done < len(bits):
-            if hold:
+            if self._channel.holds:
                 now = self._channel.up(now)
             if now == math.inf:
                 return starts[:done], ends[:done]
-            until = self._channel.up_until(now) if hold else math.inf
+            until = self._channel.up_until(now) if self._channel.holds else math.inf
             end = self._rate.ends(now, np.cumsum(bits[done:]))
             begin = np.concatenate(([now], end[:-1]))
             count = max(int(np.searchsorted(begin, until)), 1)

@@ -7,15 +7,16 @@ what is older than that is waited for. Here every round pushes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.protocols.base import Protocol
+from p2pl_async.protocols.base import Contract, Protocol
+from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import Intake, Mass, Push, absorb
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, absorb
 from p2pl_async.settings import OneOf
 from p2pl_async.units import PositiveSeconds
 
@@ -33,6 +34,13 @@ class OSGP(Protocol):
     timeout: PositiveSeconds | None = Field(
         default=None, description="How long a round waits for later ones at most; without it a lost push is a deadlock"
     )
+
+    models_per_message: ClassVar[float] = 1
+
+    @property
+    def contract(self) -> Contract:
+        """Increments: mass that was lost, or came twice, stays so."""
+        return waiting(PUSH_CONTRACT, Barrier(timeout=self.timeout))
 
     async def run(self, device: Device) -> None:
         """Be device k."""

@@ -8,16 +8,16 @@ are what asynchronous devices add.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.listening import Barrier
+from p2pl_async.protocols.base import Contract, Protocol
+from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import Intake, Mass, Push, PushMode, absorb
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, PushMode, absorb
 from p2pl_async.settings import OneOf
 
 
@@ -31,6 +31,13 @@ class SGP(Protocol):
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
     epochs: PositiveInt | None = Field(default=None, description="Or passes over the local data in each round")
     mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+
+    models_per_message: ClassVar[float] = 1
+
+    @property
+    def contract(self) -> Contract:
+        """Increments: mass that was lost, or came twice, stays so."""
+        return waiting(PUSH_CONTRACT, self.mode)
 
     async def run(self, device: Device) -> None:
         """Be device k."""
