@@ -41,6 +41,7 @@ SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
     "fedavg": {"timeout": "5 s"},
     "sgp": {"mode": {"kind": "barrier", "timeout": "1 s"}},
     "osgp": {"timeout": "1 s"},
+    "push-diging": {"mode": {"kind": "barrier", "timeout": "1 s"}},
 }
 
 LOSSLESS = {"latency": "20 ms"}
