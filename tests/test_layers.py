@@ -20,7 +20,7 @@ LAYERS = [
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins", "tracefiles", "one_peer"],
     ["distributions"],
-    ["messages", "link", "topology", "learning"],
+    ["messages", "link", "topology", "learning", "radio"],
     ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
@@ -43,6 +43,7 @@ SEES_ONLY = {
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
     "compression": {"messages", "settings", "units", "errors"},
     "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
+    "radio": {"randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }
