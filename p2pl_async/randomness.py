@@ -58,18 +58,18 @@ class Substreams:
         owner: whose they are.
     """
 
-    __slots__ = ("_key", "_philox", "_start", "current")
+    __slots__ = ("_open", "_philox", "_start", "current")
 
     current: np.random.Generator  # in the piece begun last
 
     def __init__(self, seed: int, purpose: str, *owner: int) -> None:
-        self._key = (seed, purpose, *owner)
+        self._open = functools.partial(stream, seed, purpose, *owner)
         self._start: Any = None
 
     def begin(self, number: int) -> None:
         """Go to the start of a piece."""
         if self._start is None:
-            self.current = stream(*self._key)
+            self.current = self._open()
             self._philox = self.current.bit_generator
             self._start = self._philox.state
         counter = self._start["state"]["counter"]

@@ -198,9 +198,9 @@ def selective_repeat(lost: Bools, packets: int, tries: int, window: int) -> Turn
         None if k slots don't decide it.
     """
     rounds = -(-len(lost) // window)
-    table = np.ones(rounds * window, np.bool_)
-    table[: len(lost)] = lost
-    table = table.reshape(rounds, window)  # a column is one stop-and-wait sender
+    padded = np.ones(rounds * window, np.bool_)
+    padded[: len(lost)] = lost
+    table = padded.reshape(rounds, window)  # a column is one stop-and-wait sender
     row = np.arange(rounds)[:, None]
     since = row - np.maximum.accumulate(np.where(table, -1, row), axis=0)  # losses in a row, this one included
     over = ~table | (since % tries == 0)  # its packet is done with after this slot
@@ -226,10 +226,11 @@ def selective_repeat(lost: Bools, packets: int, tries: int, window: int) -> Turn
 
 @functools.lru_cache(maxsize=1024)
 def tries_shares(p: float, tries: int) -> Floats:
-    """Return the shares of packets that get through at the 1st, 2nd, ... try, of those that do."""
-    most = tries if p == 1 else 1 if p == 0 else min(tries, math.ceil(math.log(_NEGLIGIBLE) / math.log(p)))
-    shares: Floats = p ** np.arange(most) if p < 1 else np.ones(most)
-    return shares / shares.sum()
+    """Return the shares of packets that get through at the 1st, 2nd, ... try, of those that do; p is below 1."""
+    most = 1 if p == 0 else min(tries, math.ceil(math.log(_NEGLIGIBLE) / math.log(p)))
+    weights = p ** np.arange(most, dtype=np.float64)
+    shares: Floats = weights / weights.sum()
+    return shares
 
 
 def draw_tries(random: np.random.Generator, p: float, packets: int, tries: int) -> tuple[Ints, bool]:

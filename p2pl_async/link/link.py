@@ -77,10 +77,11 @@ class Link:
 
     __slots__ = (
         "_arrived", "_backlog", "_causes", "_changes", "_channel", "_copies", "_instants", "_make_down", "_noises",
-        "_number", "_opened", "_parts", "_radio", "_ready", "_seed", "_settings", "_simple", "_spoils", "_stage",
-        "_stages", "_transmitter", "_uniforms", "dst", "sending_until", "src",
+        "_opened", "_radio", "_ready", "_seed", "_settings", "_simple", "_singles", "_spoils", "_stage", "_stages",
+        "_trains", "_transmitter", "_uniforms", "dst", "sending_until", "sends_on", "src",
     )  # fmt: skip
 
+    sends_on: bool  # its transmitter may go on sending what has arrived: an acknowledgment was lost, or parity is left
     sending_until: float  # instant the transmitter is free of everything accepted so far
 
     def __init__(
@@ -97,6 +98,8 @@ class Link:
         self.src = src
         self.dst = dst
         self.sending_until = 0.0
+        every = [settings, *(changed for _, changed in changes)]
+        self.sends_on = any(each.fec or (each.arq and each.arq.ack_loss) for each in every)
         self._settings = settings
         self._changes = changes
         self._make_down = down
@@ -105,7 +108,9 @@ class Link:
         self._backlog: Backlog | None = None
         self._arrived = 0.0  # latest arrival so far
         self._ready = 0.0  # until when a message that had to wait would have waited
-        self._number = 0  # messages so far, those aside that `_judge_simple` decided
+        # Messages so far, of one packet and of more: they draw apart, so that neither moves the other.
+        self._singles = 0  # those aside that `_judge_simple` decided
+        self._trains = 0
         self._opened = False
 
     def _open(self) -> None:
@@ -120,14 +125,15 @@ class Link:
             self._backlog = Backlog()
         self._causes = list(CAUSES)
         loss = self._losses(settings)
-        # Messages of one packet and of many draw apart, so neither moves the other. A stream costs 20 µs and 3 kB.
+        # A stream costs 20 µs and 3 kB, so most are opened when something is drawn from them.
         self._uniforms: Iterator[float] = repeat(0.0) if loss is None else draws(stream(seed, "loss", *owner))
         self._noises: Iterator[float] | None = None
         others = Substreams(seed, "noise", *owner)
         self._channel = Channel(
             loss, *self._outages(settings), self._radio, Substreams(seed, "loss-fragments", *owner), others
         )
-        self._transmitter = Transmitter(self._channel, self._rate(settings), Substreams(seed, "ack", *owner))
+        acks = Substreams(seed, "ack", *owner) if any(each.arq and each.arq.ack_loss for each in settings) else None
+        self._transmitter = Transmitter(self._channel, self._rate(settings), acks)
         if any(each.duplicate for each in settings):
             self._copies: Iterator[float] = draws(stream(seed, "duplicate", *owner))
         if any(stage.spoils for stage in self._stages):
@@ -195,13 +201,17 @@ class Link:
             # Asked for a message that expires, and again for the next: what is known already isn't asked twice.
             self._ready = start = max(start, self._ready) if start <= self._ready else channel.up(start)
         stage = self._stage_at(start)
-        self._number += 1
-        uniform = next(self._uniforms)
+        cut = stage.cut(size)
+        if cut.packets == 1:
+            self._singles += 1
+            uniform, number = next(self._uniforms), 2 * self._singles + 1
+        else:
+            self._trains += 1
+            uniform, number = None, 2 * self._trains
         leaves = start if start < math.inf else now
         latency = stage.latency(leaves)
         copy_latency = self._copy_latency(stage, leaves) if stage.duplicate else math.inf
         spoil = next(self._spoils) if stage.spoils else 1.0
-        cut = stage.cut(size)
         packets, air_bytes = stage.load(cut)
         if self._backlog is not None:
             queue = self._stages[bisect_right(self._instants, now)].settings.queue
@@ -210,14 +220,15 @@ class Link:
             if queue is not None and queue.lifetime is not None and start - now > queue.lifetime:
                 self._backlog.add(packets, air_bytes, now + queue.lifetime)
                 return _EXPIRED
-        channel.begin(self._number, stage.drops)
+        self._transmitter.begin(number, stage.drops)
         sent = self._send(stage, cut, start, needed is not None, uniform)
         self.sending_until = sent.end
         if self._backlog is not None:
             self._backlog.add(packets, air_bytes, sent.end)
 
         told = (sent.packets, sent.packets_lost, sent.air_bytes, sent.air_seconds)
-        heard, cause, missing = sent.heard, "", ()
+        heard, cause = sent.heard, ""
+        missing: Ranges = ()
         if heard == math.inf:
             missing = self._missing(stage, cut, size, sent, needed)
             if not missing:
@@ -256,7 +267,7 @@ class Link:
         if not self._opened:
             self._open()
         stage = self._stage_at(end)
-        self._number += 1
+        self._singles += 1
         return self._in_order(end + stage.latency(end), stage.fifo)
 
     def settings_at(self, now: float) -> LinkSettings:
@@ -288,16 +299,16 @@ class Link:
             self._arrived = arrival
         return _verdict(Verdict, (arrival, "", 1, 0, air_bytes, seconds, False, math.inf, (), False))
 
-    def _send(self, stage: _Stage, cut: Cut, start: float, keep: bool, uniform: float) -> Sent:
+    def _send(self, stage: _Stage, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
         """Have the packets of a message sent; `uniform` decides about the first try of a single one."""
-        transmitter, first = self._transmitter, uniform if cut.packets == 1 else None
+        transmitter = self._transmitter
         if stage.fec is not None:
             return transmitter.protected(cut, stage.fec.data, stage.fec.parity, start)
         if stage.arq is None:
-            return transmitter.once(cut, start, keep, first)
+            return transmitter.once(cut, start, keep, uniform)
         if stage.arq.kind == "selective-repeat":
             return transmitter.in_turns(cut, stage.arq, start, keep)
-        return transmitter.repeated(cut, stage.arq, start, keep, first)
+        return transmitter.repeated(cut, stage.arq, start, keep, uniform)
 
     def _stage_at(self, at: float) -> _Stage:
         """Return what the link does at an instant, ready for use."""
@@ -306,7 +317,7 @@ class Link:
         index = bisect_right(self._instants, at)
         stage = self._stages[index]
         if not stage.opened:
-            stage.open(self._seed, (self.src, self.dst), self._number, self._stages[index - 1])
+            stage.open(self._seed, (self.src, self.dst), self._singles + self._trains, self._stages[index - 1])
         return stage
 
     def _missing(self, stage: _Stage, cut: Cut, size: int, sent: Sent, needed: int | None) -> Ranges:

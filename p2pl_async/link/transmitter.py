@@ -70,15 +70,21 @@ class Transmitter:
     Args:
         channel: what becomes of packets on the air.
         rate: how fast they leave.
-        acks: the random numbers of acknowledgments, message by message.
+        acks: the random numbers of acknowledgments, message by message; None if none is ever lost.
     """
 
     __slots__ = ("_acks", "_channel", "_rate")
 
-    def __init__(self, channel: Channel, rate: RateProfile, acks: Substreams) -> None:
+    def __init__(self, channel: Channel, rate: RateProfile, acks: Substreams | None) -> None:
         self._channel = channel
         self._rate = rate
         self._acks = acks
+
+    def begin(self, number: int, corrupt: float) -> None:
+        """Begin a message; see `Channel.begin`."""
+        self._channel.begin(number, corrupt)
+        if self._acks is not None:
+            self._acks.begin(number)
 
     # Without ARQ
 
@@ -230,7 +236,7 @@ class Transmitter:
                 return self._dead(sent)
             codes = channel.fates(starts, ends, cut.full)
             lost = codes != 0
-            if arq.ack_loss:
+            if arq.ack_loss and self._acks is not None:
                 lost |= self._acks.current.random(len(lost)) < arq.ack_loss
             if not pace.even:
                 lost = lost[: int(np.argmax(lost)) + 1] if lost.any() else lost  # what follows starts otherwise
@@ -334,13 +340,14 @@ class Transmitter:
         looked = cut.packets + cut.packets // 4 + 4 * window
         while True:
             channel.again()  # the same draws, and more of them
-            self._acks.again()
+            if self._acks is not None:
+                self._acks.again()
             starts, ends = self._lay(start, bits, pace.gap, looked)
             if ends[-1] == math.inf:
                 return self._dead(sent)
             codes = channel.fates(starts, ends, cut.full)
             lost = codes != 0
-            if arq.ack_loss:
+            if arq.ack_loss and self._acks is not None:
                 lost |= self._acks.current.random(len(lost)) < arq.ack_loss
             turns = selective_repeat(lost, cut.packets, tries, window)
             if turns is not None:
@@ -391,7 +398,7 @@ class Transmitter:
             sent.air_seconds += end - now
             if not code and sent.heard == math.inf:
                 sent.heard = end
-            acknowledged = not arq.ack_loss or self._acks.current.random() >= arq.ack_loss
+            acknowledged = self._acks is None or self._acks.current.random() >= arq.ack_loss
             if acknowledged and not code:
                 break
             if used >= pace.tries:

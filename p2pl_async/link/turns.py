@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class LossesInTurn:
     def _parts(self, packets: int) -> list[slice]:
         """Return which of the packets looked at each process has, if there are so many of them."""
         limits = [0, *np.minimum(self._looked, packets).tolist(), packets]
-        return [slice(start, stop) for start, stop in zip(limits, limits[1:], strict=False)]
+        return [slice(start, stop) for start, stop in pairwise(limits)]
 
 
 class During:

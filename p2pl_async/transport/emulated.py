@@ -15,21 +15,22 @@ from collections.abc import Callable, Sequence
 from p2pl_async.air.air import Air
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
-from p2pl_async.link import Link, Verdict
+from p2pl_async.link import Link, Ranges, Verdict
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
-from p2pl_async.wire import decode, encode
+from p2pl_async.wire import decode, encode, head_size
 
 
 class Frame:
     """The bytes of one broadcast, and the message in them once somebody has read it."""
 
-    __slots__ = ("data", "message", "sent")
+    __slots__ = ("data", "message", "needed", "sent")
 
-    def __init__(self, data: bytes, sent: float) -> None:
+    def __init__(self, data: bytes, sent: float, needed: int | None = None) -> None:
         self.data = data
         self.sent = sent
+        self.needed = needed  # bytes at its start without which a part of it is of no use; None: all of it
         self.message: Message | None = None
 
     def read(self) -> Message:
@@ -104,12 +105,31 @@ class EmulatedTransport:
         """
         number = self._numbers[source]
         self._numbers[source] = number + 1
-        self.send_bytes(source, targets, encode(message, source, number), number, message.tag)
+        data = encode(message, source, number)
+        needed = head_size(data) if message.partial else None
+        self.send_bytes(source, targets, data, number, message.tag, needed)
 
-    def send_bytes(self, source: DeviceId, targets: Sequence[DeviceId], data: bytes, number: int, kind: str) -> None:
-        """Send encoded bytes; whether they are a frame is the receivers' problem."""
+    def send_bytes(
+        self,
+        source: DeviceId,
+        targets: Sequence[DeviceId],
+        data: bytes,
+        number: int,
+        kind: str,
+        needed: int | None = None,
+    ) -> None:
+        """Send encoded bytes; whether they are a frame is the receivers' problem.
+
+        Args:
+            source: who sends.
+            targets: who is to hear it.
+            data: the bytes.
+            number: the sender's count of its messages.
+            kind: the message's tag.
+            needed: if a part of the message is of use, how many bytes at its start must arrive.
+        """
         now, size = self._clock.now, len(data)
-        frame = Frame(data, now)
+        frame = Frame(data, now, needed)
         paths = self._paths[source]
         if self.air is not None:
             found = [paths.get(target) or self._path(source, target) for target in targets]
@@ -119,7 +139,7 @@ class EmulatedTransport:
             return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
-            self._settle(path, frame, number, kind, path.link.judge(size, now))
+            self._settle(path, frame, number, kind, path.link.judge(size, now, needed))
 
     def _decided(self, token: tuple[Frame, int, str, list[Path]], k: int, verdict: Verdict) -> None:
         """Take what became of a message on the shared air at the k-th of its receivers."""
@@ -129,7 +149,7 @@ class EmulatedTransport:
 
     def _settle(self, path: Path, frame: Frame, number: int, kind: str, verdict: Verdict) -> None:
         """Record the fate of a message on one link, and have it arrive."""
-        arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _ = verdict
+        arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, missing, corrupted = verdict
         clock, source, target = self._clock, path.src, path.dst
         path.sent += 1
         path.acknowledged += acknowledged
@@ -137,18 +157,23 @@ class EmulatedTransport:
         fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
         self.trace.add((frame.sent, source, target, number, kind, len(frame.data), *fate), clock.now)
         if arrival != math.inf:
-            if arrival < frame.sent + air_seconds * (1 - 1e-9):
+            if arrival < frame.sent + air_seconds * (1 - 1e-9) and not path.link.sends_on:
                 raise InvariantError(
                     f"message {number} of device {source} reaches {target} at {arrival} s, sooner than it can be sent: "
                     f"{frame.sent} s and {air_seconds} s on the air"
                 )
-            clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame))
+            if missing or corrupted:
+                damaged = (path, frame, missing, corrupted)
+                clock.schedule(arrival, target, source, 2 * number, self._arrive_damaged, damaged)
+            else:
+                clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame))
         elif cause:
             path.lost += 1
         else:
             self._unfinished.add((source, target, number))
         if copy != math.inf:
-            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame))
+            again = (path, frame, missing, corrupted)
+            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, again)
 
     def finish(self) -> None:
         """Record what is still on its way into or through the air when a run ends."""
@@ -171,7 +196,7 @@ class EmulatedTransport:
         return {
             (source, target, number // 2)
             for _, target, source, number, call, _ in self._clock.calendar
-            if call == self._arrive
+            if call in (self._arrive, self._arrive_damaged)
         } | self._unfinished
 
     def _link(self, source: DeviceId, target: DeviceId) -> Link:
@@ -200,13 +225,28 @@ class EmulatedTransport:
         self.trace.delivered += 1
         self._hand_over(path, frame)
 
-    def _arrive_again(self, arrival: tuple[Path, Frame]) -> None:
+    def _arrive_damaged(self, arrival: tuple[Path, Frame, Ranges, bool]) -> None:
+        path, frame, missing, corrupted = arrival
+        if missing:
+            path.partial += 1
+            self.trace.partial += 1
+        else:
+            path.delivered += 1
+            path.delay += self._clock.now - frame.sent
+            self.trace.delivered += 1
+        self.trace.corrupted += corrupted
+        self._hand_over(path, frame, missing, corrupted)
+
+    def _arrive_again(self, arrival: tuple[Path, Frame, Ranges, bool]) -> None:
         self.trace.duplicates += 1
         self._hand_over(*arrival)
 
-    def _hand_over(self, path: Path, frame: Frame) -> None:
+    def _hand_over(self, path: Path, frame: Frame, missing: Ranges = (), corrupted: bool = False) -> None:
         try:
-            message = frame.message or frame.read()
+            if missing or corrupted:  # each receiver lacks other parts
+                message = decode(frame.data, frame.sent, missing=missing, corrupted=corrupted)
+            else:
+                message = frame.message or frame.read()
             if message.sender != path.src:  # a link knows who is at its other end
                 raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:
