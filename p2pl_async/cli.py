@@ -141,17 +141,48 @@ def probe(
         tuple[int, int] | None,
         typer.Option(metavar="SRC DST", help="Show what this link does, and which rule set each value."),
     ] = None,
+    src: Annotated[
+        int | None, typer.Option("--from", metavar="SRC", help="Send messages from this device ...", show_default=False)
+    ] = None,
+    dst: Annotated[
+        int | None, typer.Option("--to", metavar="DST", help="... to this one, like ping.", show_default=False)
+    ] = None,
+    every_link: Annotated[bool, typer.Option("--all", help="Send messages over each link in turn.")] = False,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Bytes of a message.")] = "1 kB",
+    count: Annotated[int | None, typer.Option(min=1, help="Messages.  [default: 1000; 100 with --all]")] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="From one to the next.  [default: when the radio is free]", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where pictures go.  [default: runs/<name>/probe]", show_default=False),
+    ] = None,
     changes: Changes = None,
     seed: Seed = None,
     debug: Debug = False,
 ) -> None:
-    """Show the topology that a scenario makes, or what one of its links resolved to."""
+    """Show the topology of a scenario, what one of its links resolved to, or what messages meet on it."""
     with _errors(debug):
         loaded = _load(scenario, changes, seed)
-        if explain is None:
+        if explain is not None:
+            _show_link(loaded, *explain)
+        elif src is None and dst is None and not every_link:
             _show_topology(loaded)
         else:
-            _show_link(loaded, *explain)
+            from p2pl_async.probing import Pinging
+
+            pairs = None if every_link else _pair(src, dst)
+            Pinging(loaded.scenario, size, count or (100 if every_link else 1000), interval, out).show(pairs)
+
+
+def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
+    if src is None or dst is None:
+        missing = "--from" if src is None else "--to"
+        raise ScenarioError("p2pl probe", [Problem(missing, "must be given too, or use --all for every link")])
+    return src, dst
 
 
 def _contract_warnings(scenario: Scenario) -> list[str]:

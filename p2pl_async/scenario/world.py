@@ -69,8 +69,8 @@ class World:
         return Air(medium, clock, n, GraphReach(self.out_neighbors), self.scenario.seed, back=back)
 
 
-def build_world(scenario: Scenario) -> World:
-    """Return the world of a scenario.
+def build_world(scenario: Scenario, *, learns: bool = True) -> World:
+    """Return the world of a scenario; without `learns`, without its data.
 
     Raises:
         ScenarioError: if the topology, data or partition can't be made.
@@ -78,7 +78,7 @@ def build_world(scenario: Scenario) -> World:
     n, seed = scenario.devices.count, scenario.seed
     layout = lay_out(scenario)
     dataset, parts = None, []
-    if scenario.protocol.trains and scenario.data is not None:
+    if learns and scenario.protocol.trains and scenario.data is not None:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
