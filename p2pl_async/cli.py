@@ -194,7 +194,8 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
     from p2pl_async.scenario.links import LinkTable
     from p2pl_async.scenario.places import lay_out
 
-    return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario))
+    noisy = scenario.radio is not None
+    return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario), noisy=noisy)
 
 
 def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
@@ -304,8 +305,8 @@ def _show_topology(loaded: Loaded) -> None:
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
     if layout.neighborhood is not None:
         print(f"not all at once: {layout.neighborhood}")
-    links = LinkTable(scenario)
-    for text in [*problems(graph), *warnings(scenario.protocol, graph, links)]:
+    links, noisy = LinkTable(scenario), layout.propagation is not None
+    for text in [*problems(graph), *warnings(scenario.protocol, graph, links, noisy=noisy)]:
         print(f"warning: {text}")
     for problem in links.problems(graph):
         print(f"warning: {problem.path} {problem.text}")

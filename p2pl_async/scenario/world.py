@@ -82,7 +82,8 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
-    warnings = [*problems(layout.graph), *contracts.warnings(scenario.protocol, layout.graph, links)]
+    noisy = layout.propagation is not None
+    warnings = [*problems(layout.graph), *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy)]
     return World(
         scenario,
         layout.graph,
