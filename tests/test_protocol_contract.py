@@ -34,7 +34,11 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "random-geometric": {"radius": 0.6},
 }
 ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
-SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {"fedavg": {"timeout": "5 s"}}
+SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
+    "fedavg": {"timeout": "5 s"},
+    "sgp": {"mode": {"kind": "barrier", "timeout": "1 s"}},
+    "osgp": {"timeout": "1 s"},
+}
 
 LOSSLESS = {"latency": "20 ms"}
 LOSSY = {
