@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -125,24 +125,31 @@ class Churn(Settings):
                 raise mistake(f"times: {error}") from error
         return self
 
-    def crashes(self, seed: int, device: int, group: str = "") -> Iterator[tuple[float, float]]:
+    @property
+    def crashes_by_itself(self) -> bool:
+        """Whether devices crash without being told to."""
+        return self.up is not None or self.times is not None or self.trace is not None
+
+    def crashes(
+        self, seed: int, device: int, group: str, join: float, traced: Mapping[int, Times]
+    ) -> Iterator[tuple[float, float]]:
         """Yield when the device is down, as [start, end) in virtual seconds, in order.
 
         Args:
             seed: of the run.
             device: whose stream to draw from.
             group: the group that this table belongs to; with `shared`, whose stream to draw from.
-
-        Raises:
-            ScenarioError: if the trace can't be used.
+            join: the instant at which the device is switched on; shared times go by that of the run.
+            traced: what `read_trace` returned for the trace, if there is one.
         """
         if self.times is not None or self.trace is not None:
-            times = read_trace(self.trace).get(device, []) if self.trace is not None else self.times or ()
+            times = traced.get(device, ()) if self.times is None else self.times
             yield from ((start, end + self.restart) for start, end in times)
         elif self.up is not None and self.down is not None:
-            owner = ("churn-group", zlib.crc32(group.encode())) if self.shared else ("churn", device)
-            ups, downs = (draws(stream(seed, *owner, side), stay.quantiles) for side, stay in ((0, self.up), (1, self.down)))
-            now = 0.0
+            purpose, owner = ("churn-group", zlib.crc32(group.encode())) if self.shared else ("churn", device)
+            ups = draws(stream(seed, purpose, owner, 0), self.up.quantiles)
+            downs = draws(stream(seed, purpose, owner, 1), self.down.quantiles)
+            now = 0.0 if self.shared else join
             while True:
                 start = now + next(ups)
                 now = start + next(downs) + self.restart
@@ -163,7 +170,8 @@ def read_trace(path: Path) -> dict[int, list[tuple[float, float]]]:
             header = next(rows, [])
             if header != ["device", "down_s", "up_s"]:
                 raise ValueError(f"the first line must be device,down_s,up_s; it is {','.join(header)!r}")
-            for line, (device, down, up) in enumerate(rows, start=2):
+            for device, down, up in rows:
+                line = rows.line_num
                 found.setdefault(int(device), []).append((float(down), float(up)))
                 _check_times(found[int(device)][-2:])
     except OSError as error:

@@ -187,7 +187,7 @@ class Device:
                 messages of an earlier round would be old news to everybody.
         """
         self._inbox.clear()
-        self.trained = None
+        self.trained = self.state = None
         if not keep_state:
             self.params = None
         self._saved = self.params

@@ -13,9 +13,10 @@ reason that follows from the run itself, an empty battery, is `end`ed.
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 from typing import NamedTuple
 
@@ -123,6 +124,11 @@ class Downtime:
         return True
 
 
+def watches(*ends: Downtime) -> list[tuple[str, Callable[[], Watch]]]:
+    """Return what takes a link between these devices down, as (cause, maker): what a `Link` is told."""
+    return [(cause, functools.partial(downtime.of, cause)) for downtime in ends for cause in downtime.causes]
+
+
 def _stays(times: Iterable[tuple[float, float]], cause: str) -> Iterator[Stay]:
     return (Stay(start, end, cause) for start, end in times)
 
@@ -151,11 +157,11 @@ class Watch:
 
     def touched(self, starts: Floats, ends: Floats) -> Bools:
         """Return whether the device is down at any moment of each interval; shapes (n,), both ascending."""
-        if self.at(float(starts[0])) == 0 and ends[-1] <= self.until:
+        if self.at(float(starts[0])) == 0 and ends[-1] < self.until:
             return np.zeros(starts.shape, np.bool_)
         found: Bools = np.zeros(starts.shape, np.bool_)
         stay = self._downtime.next(float(starts[0]))
-        while stay is not None and stay.start < ends[-1]:
+        while stay is not None and stay.start <= ends[-1]:
             if stay.cause == self._cause:
                 # Those that begin before the stay ends, and end after it has begun.
                 found |= (starts < stay.end) & ((ends > stay.start) | (starts >= stay.start))

@@ -85,7 +85,7 @@ class Emulation:
                 in_neighbors[target].append(source)
         self.clock = VirtualClock() if clock is None else clock
         self.trace = Trace(sink)
-        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace)
+        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, downtimes)
         self.devices = [
             Device(
                 k,

@@ -18,7 +18,7 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins"],
+    ["plugins", "downtime", "churn", "clocks"],
     ["messages", "link", "topology", "learning"],
     ["wire", "mixing", "measures", "compression"],
     ["transport"],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.downtime import Downtime, watches
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
@@ -46,9 +47,16 @@ class World:
     parts: list[NDArray[np.int64]]
     warnings: list[str]
 
-    def make_link(self, src: DeviceId, dst: DeviceId) -> Link:
-        """Return a new link with its own random streams."""
-        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed)
+    def make_link(self, src: DeviceId, dst: DeviceId, downtimes: Sequence[Downtime] | None = None) -> Link:
+        """Return a new link with its own random streams.
+
+        Args:
+            src: the device that sends.
+            dst: the device that hears it.
+            downtimes: for each device of the run, when it is down.
+        """
+        down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
+        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, down=down)
 
 
 def build_world(scenario: Scenario) -> World:
