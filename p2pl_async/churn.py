@@ -16,76 +16,20 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, StrictBool, model_validator
 
+from p2pl_async.distributions import AnyDuration
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.randomness import draws, stream
-from p2pl_async.settings import OneOf, Settings, mistake
+from p2pl_async.settings import Settings, mistake
 from p2pl_async.units import PositiveSeconds, Seconds
 
-Floats = NDArray[np.float64]
 Times = Sequence[tuple[float, float]]
 
-
-class Stay(Settings):
-    """Base of how long a device stays up, or down."""
-
-    mean: PositiveSeconds = Field(description="mean length of a stay")
-
-    def quantiles(self, u: Floats) -> Floats:
-        """Return the lengths that shares `u` of all stays fall short of, in seconds; shape of `u`."""
-        raise NotImplementedError
-
-
-class Exponential(Stay):
-    """Memoryless stays: failures that come by chance, whatever the age."""
-
-    kind: Literal["exponential"] = "exponential"
-
-    def quantiles(self, u: Floats) -> Floats:
-        return -self.mean * np.log1p(-u)
-
-
-class Weibull(Stay):
-    """Stays whose end gets less likely with age (shape below 1), or more likely (above 1)."""
-
-    kind: Literal["weibull"] = "weibull"
-    shape: Annotated[float, Field(strict=True, ge=0.1, le=100)] = Field(description="1 is the exponential")
-
-    def quantiles(self, u: Floats) -> Floats:
-        scale = self.mean / math.gamma(1 + 1 / self.shape)
-        return scale * (-np.log1p(-u)) ** (1 / self.shape)
-
-
-class Pareto(Stay):
-    """Heavy-tailed stays: most are short, a few very long."""
-
-    kind: Literal["pareto"] = "pareto"
-    alpha: Annotated[float, Field(strict=True, gt=1, le=100)] = Field(description="tail index; less is heavier")
-
-    def quantiles(self, u: Floats) -> Floats:
-        least = self.mean * (self.alpha - 1) / self.alpha
-        return least * (1 - u) ** (-1 / self.alpha)
-
-
-class Constant(Stay):
-    """Every stay is equally long."""
-
-    kind: Literal["constant"] = "constant"
-
-    def quantiles(self, u: Floats) -> Floats:
-        return np.full(u.shape, self.mean)
-
-
-def _exponential(value: Any) -> dict[str, Any]:
-    return {"kind": "exponential", "mean": value}
-
-
-AnyStay = Annotated[Stay, OneOf("stay", Exponential, Weibull, Pareto, Constant, shorthand=_exponential)]
+_TINY = np.array([0.0, 0.5])  # shares
 
 
 class Churn(Settings):
@@ -95,8 +39,8 @@ class Churn(Settings):
     from scripted events.
     """
 
-    up: AnyStay | None = Field(default=None, description='how long a device stays up; "10 min": exponential')
-    down: AnyStay | None = Field(default=None, description="how long it stays down")
+    up: AnyDuration | None = Field(default=None, description='how long a device stays up; "10 min": exponential')
+    down: AnyDuration | None = Field(default=None, description="how long it stays down")
     times: tuple[tuple[Seconds, PositiveSeconds], ...] | None = Field(
         default=None, description='or when it is down: [["30 s", "40 s"], ["2 min", "3 min"]]'
     )
@@ -113,6 +57,8 @@ class Churn(Settings):
     def _check(self) -> Churn:
         if (self.up is None) != (self.down is None):
             raise mistake('needs both up = "10 min" and down = "1 min", or neither')
+        if self.up is not None and self.up.quantiles(_TINY)[0] <= 0 and self.up.quantiles(_TINY)[1] <= 0:
+            raise mistake("up must take some time; a device that crashes at once never runs")
         given = [name for name in ("up", "times", "trace") if getattr(self, name) is not None]
         if len(given) > 1:
             raise mistake(f"takes its times from one of up and down, times, and trace; has {' and '.join(given)}")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.clock import VirtualClock
 from p2pl_async.clocks import LocalClock
-from p2pl_async.device import Device
+from p2pl_async.device import Device, Neighborhood
 from p2pl_async.downtime import Downtime
 from p2pl_async.emulation import Emulation
 from p2pl_async.errors import P2plError
@@ -57,7 +57,8 @@ class Plan:
         world: what it shares with the other runs of its scenario.
         protocol: what every device runs.
         parts: for each device, its rows of the training data.
-        out_neighbors: for each device, who can hear it.
+        out_neighbors: for each device, who can ever hear it.
+        neighborhood: who can hear whom when; None where that never changes.
         computes: for each device, how long it trains.
         starts: for each device, the virtual second at which it begins.
         stop: what ends it.
@@ -74,6 +75,7 @@ class Plan:
     protocol: Protocol
     parts: Sequence[NDArray[np.int64]]
     out_neighbors: Sequence[Sequence[DeviceId]]
+    neighborhood: Neighborhood | None
     computes: Sequence[Compute]
     starts: Sequence[float]
     stop: Stop
@@ -110,6 +112,8 @@ class Course:
             functools.partial(plan.world.make_link, downtimes=plan.downtimes),
             plan.world.scenario.seed,
             clock=self.clock,
+            make_air=plan.world.make_air if plan.world.scenario.medium.shared else None,
+            neighborhood=plan.neighborhood,
             learner=self.learner,
             rounds=plan.stop.rounds,
             starts=plan.starts,
@@ -242,7 +246,7 @@ class Course:
 
     def _measure_network(self) -> None:
         counts = self.emulation.trace.counts
-        self.record(WHOLE_RUN, "messages_sent", counts.sent)
+        self.record(WHOLE_RUN, "messages_sent", self.emulation.trace.sent)
         self.record(WHOLE_RUN, "messages_delivered", self.emulation.trace.delivered)
         self.record(WHOLE_RUN, "messages_lost", counts.n_lost)
         for cause in sorted(counts.lost):
@@ -312,7 +316,7 @@ class Course:
                 now=self.clock.now,
                 wall=time.perf_counter() - self.began,
                 accuracy=self._last_accuracy,
-                sent=counts.sent,
+                sent=trace.sent,
                 delivered=trace.delivered,
                 lost=counts.n_lost,
                 air_bytes=counts.air_bytes,
@@ -402,7 +406,7 @@ class Course:
             "target": self._target_summary(),
             "rounds": value_range(rounds),
             "messages": {
-                "sent": counts.sent,
+                "sent": trace.sent,
                 "delivered": trace.delivered,
                 "partial": trace.partial,
                 "in_flight": len(self.emulation.transport.in_flight()),
@@ -418,6 +422,7 @@ class Course:
             },
             "staleness": self._staleness(),
             "sync": self._sync(),
+            "compression": self._compression(),
             "consensus_distance": consensus_distance(params) if params and status == "complete" else None,
             "training": self._training(),
             "warnings": self.world.warnings,
@@ -457,6 +462,22 @@ class Course:
             "devices": done.count,
             "agreed": done.count >= len(self.devices) and done.min == done.max,
             "late": int(self.totals["maxnorm_late"].sum),
+        }
+
+    def _compression(self) -> dict[str, float] | None:
+        """Return how many times fewer bytes were sent than uncompressed float32 models take.
+
+        As papers count (4 bytes for a value or an index), as encoded, and all that was on air: with headers,
+        confirmations, retries, and whatever else the protocol says.
+        """
+        dense, paper, encoded = (self.totals[f"bytes_{what}"] for what in ("dense", "paper", "encoded"))
+        air_bytes = self.emulation.trace.counts.air_bytes
+        if not dense.count or not air_bytes:
+            return None
+        return {
+            "payload_ratio": dense.sum / paper.sum,
+            "codec_ratio": dense.sum / encoded.sum,
+            "on_air_ratio": dense.sum / air_bytes,
         }
 
     def _training(self) -> dict[str, Any] | None:

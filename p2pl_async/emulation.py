@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import outcome
 import trio
 
+from p2pl_async.air.air import Air
 from p2pl_async.clock import Idle, VirtualClock
 from p2pl_async.clocks import LocalClock
 from p2pl_async.device import Device, Learner, Neighborhood
@@ -33,6 +34,8 @@ from p2pl_async.randomness import stream
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.emulated import EmulatedTransport
 
+MakeAir = Callable[[VirtualClock, Callable[[DeviceId, DeviceId], Link]], Air]
+
 _GARBAGE = 20_000  # objects between two looks for cyclic garbage
 
 
@@ -44,6 +47,8 @@ class Emulation:
         make_link: returns the link from one device to another.
         seed: of the devices' own random streams.
         clock: the clock of this run, new.
+        make_air: returns the medium that the devices share, given the clock and what finds the link from
+            one device to another; None if every link is dedicated.
         neighborhood: whom devices find in reach where that changes; `out_neighbors` is then the union.
         clocks: each device's own clock; ideal by default.
         learner: what devices train with; None for protocols that don't.
@@ -65,6 +70,7 @@ class Emulation:
         seed: int,
         *,
         clock: VirtualClock | None = None,
+        make_air: MakeAir | None = None,
         neighborhood: Neighborhood | None = None,
         clocks: Sequence[LocalClock] | None = None,
         learner: Learner | None = None,
@@ -85,7 +91,8 @@ class Emulation:
                 in_neighbors[target].append(source)
         self.clock = VirtualClock() if clock is None else clock
         self.trace = Trace(sink)
-        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, downtimes)
+        air = None if make_air is None else functools.partial(make_air, self.clock)
+        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air, downtimes)
         self.devices = [
             Device(
                 k,
@@ -138,6 +145,7 @@ class Emulation:
             raise
         finally:
             gc.set_threshold(*thresholds)
+            self.transport.finish()
             self.trace.flush()
 
     async def _main(self, protocol: Protocol) -> None:

@@ -59,6 +59,10 @@ class Deadlock(P2plError):
     """Every device waits and nothing is left to happen."""
 
 
+class InvariantError(P2plError):
+    """The emulation broke one of its own laws; a bug of this package, named by its first offender."""
+
+
 def _show(value: object) -> str:
     """Return a value as a TOML author would write it, cut to a line."""
     text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None

@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 import trio
+from pydantic import TypeAdapter
 
+from p2pl_async.air import AnyMedium, SharedMedium
+from p2pl_async.air.air import Air
+from p2pl_async.air.reach import GraphReach
+from p2pl_async.clock import VirtualClock
 from p2pl_async.clocks import LocalClock
-from p2pl_async.device import Learner
+from p2pl_async.device import Learner, Neighborhood
 from p2pl_async.downtime import Downtime, watches
 from p2pl_async.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
@@ -38,6 +43,8 @@ def emulate(
     protocol: Protocol,
     out_neighbors: Neighbors,
     *,
+    medium: Mapping[str, Any] | None = None,
+    neighborhood: Neighborhood | None = None,
     link: LinkSettings | Mapping[str, Any] | Callable[[DeviceId, DeviceId], LinkSettings] | None = None,
     seed: int = 0,
     learner: Learner | None = None,
@@ -54,9 +61,11 @@ def emulate(
 
     Args:
         protocol: what every device runs.
-        out_neighbors: for each device, who can hear it.
+        out_neighbors: for each device, who can ever hear it.
+        neighborhood: who can hear whom when; everybody always, by default.
         link: what all links do: settings, a table as in a scenario, or (src, dst) -> settings;
             perfect by default.
+        medium: a table as in a scenario, if devices share one; they hear those that have a link to them.
         seed: of links and devices.
         learner: what devices train with; see `FixedLearner`.
         rounds: how many rounds each device does.
@@ -84,10 +93,18 @@ def emulate(
         down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
         return Link(src, dst, settings_of(src, dst), seed, down=down)
 
+    shared = TypeAdapter(AnyMedium).validate_python(dict(medium or {"kind": "dedicated"}))
+
+    def make_air(clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
+        assert isinstance(shared, SharedMedium)
+        return Air(shared, clock, len(out_neighbors), GraphReach(out_neighbors), seed, back=back)
+
     emulation = Emulation(
         out_neighbors,
         make_link,
         seed,
+        make_air=make_air if shared.shared else None,
+        neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,
         starts=starts,

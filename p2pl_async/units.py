@@ -33,6 +33,7 @@ SPEED = {"m/s": 1.0, "km/h": 1 / 3.6}
 FREQUENCY = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
 GAIN = {"dB": 1.0, "dBi": 1.0}  # a ratio of powers; of an antenna, to one that radiates evenly
 LEVEL = {"dBm": 1.0}  # a power, in dB above 1 mW
+ANGLE = {"rad": 1.0, "deg": math.pi / 180}
 VOLTAGE = {"V": 1.0, "mV": 1e-3}
 CURRENT = {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "µA": 1e-6, "nA": 1e-9}
 ENERGY = {"J": 1.0, "uJ": 1e-6, "µJ": 1e-6, "mJ": 1e-3, "kJ": 1e3, "MJ": 1e6, "mWh": 3.6, "Wh": 3600.0}
@@ -153,6 +154,7 @@ Hertz = Annotated[float, *_quantity(FREQUENCY, "2.4 GHz", above=True)]
 Decibels = Annotated[float, *_quantity(GAIN, "3 dB", least=-math.inf)]
 SpreadDecibels = Annotated[float, *_quantity(GAIN, "4 dB")]  # a standard deviation, or a distance
 DecibelMilliwatts = Annotated[float, *_quantity(LEVEL, "-95 dBm", least=-math.inf)]
+Radians = Annotated[float, *_quantity(ANGLE, "30 deg")]
 Volts = Annotated[float, *_quantity(VOLTAGE, "3.3 V", above=True)]
 Amperes = Annotated[float, *_quantity(CURRENT, "17.4 mA")]
 Joules = Annotated[float, *_quantity(ENERGY, "20 kJ")]
@@ -170,6 +172,11 @@ def _short(value: float, steps: list[tuple[float, str]]) -> str:
 def show_seconds(value: float) -> str:
     """Return a time for people: `"12.3 ms"`, `"4.2 min"`."""
     return _short(value, [(3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs")]) if value else "0 s"
+
+
+def show_rate(value: float) -> str:
+    """Return a rate for people: `"1.25 Mbit/s"`."""
+    return _short(value, [(1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s")]) if value else "0 bit/s"
 
 
 def show_bytes(value: float) -> str:

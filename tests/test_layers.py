@@ -18,9 +18,10 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins", "downtime", "churn", "clocks"],
-    ["messages", "link", "topology", "learning"],
-    ["wire", "mixing", "measures", "compression"],
+    ["plugins", "tracefiles", "one_peer", "downtime", "clocks"],
+    ["distributions"],
+    ["messages", "link", "topology", "learning", "radio", "churn"],
+    ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
     ["protocols"],
@@ -30,6 +31,7 @@ LAYERS = [
     ["course"],
     ["experiment", "testing"],
     ["report"],
+    ["probing"],
     ["cli"],
     [""],  # the package itself: the public names
 ]
@@ -40,7 +42,8 @@ SEES_ONLY = {
     "protocols": {"device", "messages", "mixing", "compression", "plugins", "settings", "units", "errors"},
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
     "compression": {"messages", "settings", "units", "errors"},
-    "link": {"randomness", "settings", "units", "errors"},
+    "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
+    "radio": {"randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }
@@ -140,7 +143,9 @@ def test_only_learning_knows_torch() -> None:
     assert {part_of(module) for module in knowing} == {"learning"}
 
 
-@pytest.mark.parametrize("part", ["link", "topology", "learning", "messages", "wire", "mixing", "trace", "results"])
+@pytest.mark.parametrize(
+    "part", ["link", "topology", "one_peer", "learning", "messages", "wire", "mixing", "trace", "results"]
+)
 def test_what_decides_has_no_await(part) -> None:
     for module, tree in MODULES.items():
         if part_of(module) == part:

@@ -1,6 +1,6 @@
 """What every protocol must do, on every topology it can have; a new file in `protocols/` joins by itself.
 
-A protocol that needs a certain topology, or a setting to survive losses, says so in the tables below.
+A protocol that needs a certain topology says so in `ONLY_ON`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols import PROTOCOLS, Protocol
 from p2pl_async.randomness import stream
 from p2pl_async.settings import kind_of
-from p2pl_async.testing import FixedLearner
-from p2pl_async.topology import AnyTopology, neighbors
+from p2pl_async.testing import FixedLearner, complete
+from p2pl_async.topology import AnyTopology, TopologySettings, neighbors
+from p2pl_async.trace import Record
 
 N = 8
 ROUNDS = 6
@@ -32,13 +33,12 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "exponential": {},
     "erdos-renyi": {"p": 0.4},
     "random-geometric": {"radius": 0.6},
+    "one-peer-exponential": {},  # these change with each round
+    "random-matchings": {},
 }
 ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
-SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
-    "fedavg": {"timeout": "5 s"},
-    "sgp": {"mode": {"kind": "barrier", "timeout": "1 s"}},
-    "osgp": {"timeout": "1 s"},
-}
+SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {"sparse-push": {"delivery": "repaired", "mode": "fresh"}}
+"""Where waiting no longer than a timeout isn't enough."""
 
 LOSSLESS = {"latency": "20 ms"}
 LOSSY = {
@@ -47,6 +47,17 @@ LOSSY = {
     "order": "free",
     "duplicate": 0.2,
 }
+
+
+def settings_under_loss(cls: type[Protocol]) -> dict[str, Any]:
+    """Return settings with which a protocol waits for no lost message."""
+    if kind_of(cls) in SETTINGS_UNDER_LOSS:
+        return SETTINGS_UNDER_LOSS[kind_of(cls)]
+    if cls().contract is None or not cls().contract.loss:
+        return {}
+    if "timeout" in cls.model_fields:
+        return {"timeout": "5 s"}
+    return {"mode": {"kind": "barrier", "timeout": "1 s"}} if "mode" in cls.model_fields else {}
 
 
 CASES = [
@@ -60,28 +71,30 @@ def initial(seed: int) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).normal(size=(N, 6)).astype(np.float32))
 
 
-def out_neighbors(kind: str) -> list[list[int]]:
+def make(kind: str) -> TopologySettings:
     from pydantic import TypeAdapter
 
-    topology: Any = TypeAdapter(AnyTopology).validate_python({"kind": kind, **TOPOLOGIES[kind]})
-    return neighbors(topology.build(N, stream(1, "topology"))).outgoing
+    topology: TopologySettings = TypeAdapter(AnyTopology).validate_python({"kind": kind, **TOPOLOGIES[kind]})
+    return topology
 
 
 def run(
     cls: type[Protocol], topology: str, link: dict[str, Any], *, seed: int = 3, backwards: bool = False
 ) -> Emulation:
     """Run a protocol with devices of unequal speed; training pulls each model a bit towards its device."""
-    settings = SETTINGS_UNDER_LOSS.get(kind_of(cls), {}) if link is LOSSY else {}
+    settings = settings_under_loss(cls) if link is LOSSY else {}
     random = np.random.default_rng(seed)
     targets = initial(seed)
     emulation = Emulation(
-        out_neighbors(topology),
+        neighbors(make(topology).build(N, stream(1, "topology"))).outgoing,
         lambda src, dst: Link(src, dst, LinkSettings.model_validate(link), seed),
         seed,
+        neighborhood=make(topology).neighborhood(N, stream(1, "topology")),
         learner=FixedLearner(
             initial(seed),
             seconds=random.lognormal(0, 0.4, N).tolist(),
-            step=lambda k, w: w + np.float32(0.01) * (targets[k] - w),
+            gradient=lambda k, w: w - targets[k],
+            learning_rate=0.01,
             n_samples=random.integers(1, 50, N).tolist(),
         ),
         rounds=ROUNDS,
@@ -133,6 +146,51 @@ def test_it_is_described_and_its_name_is_its_own(cls) -> None:
     assert cls.__doc__.splitlines()[0].endswith((".", ")."))
     assert [other for other in PROTOCOLS if kind_of(other) == kind_of(cls)] == [cls]
     assert cls().kind == kind_of(cls)
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_its_largest_message_is_of_the_size_that_it_says(cls) -> None:
+    protocol = cls(sync="none") if "sync" in cls.model_fields else cls()  # which sends whole models
+    assert protocol.contract is not None
+    assert protocol.models_per_message is not None
+    size = 20_000
+    records: list[Record] = []
+    emulation = Emulation(
+        complete(N),
+        lambda src, dst: Link(src, dst, LinkSettings(), 0),
+        0,
+        learner=FixedLearner(list(np.random.default_rng(1).normal(size=(N, size)).astype(np.float32))),
+        rounds=3,
+        sink=records.append,
+    )
+    emulation.run(protocol)
+    largest = max((record.size for record in records), default=0)
+    assert largest / (4 * size) == pytest.approx(protocol.models_per_message, rel=0.05, abs=0.005)
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_neighbors_that_send_nonsense_are_refused_and_counted(cls) -> None:
+    """Models that aren't finite, of another shape, of another precision: nobody healthy ends or is spoiled."""
+    models = [np.full(6, float(k), np.float32) for k in range(5)]
+    bad = [np.full(6, np.nan, np.float32), np.ones(5, np.float32), np.ones(6)]
+    refused: list[int] = []
+    protocol = cls.model_validate(settings_under_loss(cls) | ({"sync": "none"} if "sync" in cls.model_fields else {}))
+    emulation = Emulation(
+        complete(N),
+        lambda src, dst: Link(src, dst, LinkSettings(), 0),
+        0,
+        learner=FixedLearner(models + bad),
+        rounds=ROUNDS,
+        record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
+    )
+    emulation.run(protocol)
+    for k, model in enumerate(models):
+        w = emulation.devices[k].params
+        assert w.dtype == np.float32
+        assert w.shape == model.shape
+        assert np.isfinite(w).all()
+    if protocol.models_per_message:
+        assert refused
 
 
 @pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)

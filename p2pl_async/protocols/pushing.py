@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import is_finite
+from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.settings import OneOf
 
@@ -34,33 +36,34 @@ PushMode = Annotated[Barrier | Fresh, OneOf("mode", Barrier, Fresh)]
 """Whom a round waits for; there is no `cache`, since mass that was added can't be added again."""
 
 
+PUSH_CONTRACT = Contract(
+    "increment",
+    loss="what is lost takes its mass along, and devices agree on a wrong average",
+    duplication="what arrives twice is mass that nobody gave, and the totals grow",
+    repair='use protocol "rasgp", whose running sums repair both',
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Push(Message, tag="push"):
     """A share of the sender's mass."""
 
     round: int
     u: float
-    x: Vector  # (n_params,)
+    x: Vector  # (n_params,), or (2, n_params) where a tracker goes along
 
 
 @dataclass(slots=True)
 class Mass:
     """What a device holds of the network's mass."""
 
-    x: Vector  # numerator, (n_params,), an array of its own
+    x: Vector  # numerator, shape of what is pushed, an array of its own
     u: float  # push weight
 
     @property
     def z(self) -> Vector:
         """The model x / u, new and read-only, shape and dtype of x."""
-        if not self.u > LEAST_WEIGHT:
-            raise ProtocolError(
-                f"the push weight fell to u={self.u:.3g}: shares were lost, or pushed to devices that push too seldom; "
-                'on lossy links use protocol "rasgp", whose sums repair losses'
-            )
-        z: Vector = np.divide(self.x, self.u, dtype=self.x.dtype)
-        z.flags.writeable = False  # so that training from it needs no copy
-        return z
+        return model_of(self.x, self.u, self.x.dtype)
 
     def fits(self, push: Push) -> bool:
         """Tell whether a push can be added, as far as shape, dtype and weight go."""
@@ -82,6 +85,23 @@ class Mass:
         self.x = total
         self.u += sum(push.u for push in pushes)
         return bad
+
+
+def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
+    """Return x / u, new and read-only.
+
+    Raises:
+        ProtocolError: if u is too small to divide by.
+    """
+    if not u > LEAST_WEIGHT:
+        raise ProtocolError(
+            f"the push weight fell to u={u:.3g}: shares were lost, or this device pushes and hears nothing back; "
+            'on lossy links use protocol "rasgp", or delivery = "repaired" where a protocol has it'
+        )
+    z: Vector = np.empty(x.shape, dtype)
+    np.divide(x, u, out=z, casting="same_kind")
+    z.flags.writeable = False  # so that training from it needs no copy
+    return z
 
 
 def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> None:

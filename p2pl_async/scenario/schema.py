@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails
 
+from p2pl_async.air import AnyMedium, Dedicated
 from p2pl_async.churn import Churn
 from p2pl_async.clocks import Clocks
 from p2pl_async.learning.data import DataSettings
@@ -333,6 +334,7 @@ class Scenario(Settings):
     link: LinkTableSettings = LinkTableSettings()
     churn: Churn | None = None
     clocks: Clocks | None = None
+    medium: AnyMedium = Dedicated()
     protocol: AnyProtocol
     data: DataSettings | None = Field(default=None, validate_default=True)
     model: AnyModel = Mlp()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.air import SharedMedium
+from p2pl_async.air.air import Air
+from p2pl_async.air.reach import GraphReach
+from p2pl_async.clock import VirtualClock
+from p2pl_async.device import Neighborhood
 from p2pl_async.downtime import Downtime, watches
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.randomness import stream
+from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.schema import Compute, Scenario
 from p2pl_async.topology import neighbors, problems
@@ -32,7 +38,8 @@ class World:
     Attributes:
         scenario: where it all comes from.
         graph: nodes 0 to n - 1, an edge j -> k where k can hear j.
-        out_neighbors: for each device, who can hear it, in order of id.
+        out_neighbors: for each device, who can ever hear it, in order of id.
+        neighborhood: who can hear whom when; None where that never changes.
         links: settings of every link.
         dataset: training and test data; None for a protocol that never trains.
         parts: for each device, its rows of the training data.
@@ -42,6 +49,7 @@ class World:
     scenario: Scenario
     graph: nx.DiGraph[int]
     out_neighbors: list[list[DeviceId]]
+    neighborhood: Neighborhood | None
     links: LinkTable
     dataset: Dataset | None
     parts: list[NDArray[np.int64]]
@@ -58,9 +66,15 @@ class World:
         down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
         return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, down=down)
 
+    def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
+        """Return the medium that the devices share; only where they share one."""
+        medium, n = self.scenario.medium, self.scenario.devices.count
+        assert isinstance(medium, SharedMedium)
+        return Air(medium, clock, n, GraphReach(self.out_neighbors), self.scenario.seed, back=back)
 
-def build_world(scenario: Scenario) -> World:
-    """Return the world of a scenario.
+
+def build_world(scenario: Scenario, *, learns: bool = True) -> World:
+    """Return the world of a scenario; without `learns`, without its data.
 
     Raises:
         ScenarioError: if the topology, data or partition can't be made.
@@ -71,10 +85,21 @@ def build_world(scenario: Scenario) -> World:
     except ValueError as error:
         raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
     dataset, parts = None, []
-    if scenario.protocol.trains and scenario.data is not None:
+    if learns and scenario.protocol.trains and scenario.data is not None:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
-    return World(scenario, graph, neighbors(graph).outgoing, LinkTable(scenario), dataset, list(parts), problems(graph))
+    links = LinkTable(scenario)
+    warnings = [*problems(graph), *contracts.warnings(scenario.protocol, graph, links)]
+    return World(
+        scenario,
+        graph,
+        neighbors(graph).outgoing,
+        scenario.topology.neighborhood(n, stream(seed, "topology")),
+        links,
+        dataset,
+        list(parts),
+        warnings,
+    )
 
 
 class ComputeTimes:
