@@ -342,6 +342,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             so that a file with a mistake in one table hears about the others too.
     """
     from p2pl_async.scenario.links import override_mistakes
+    from p2pl_async.scenario.media import medium_mistakes
     from p2pl_async.scenario.places import place_mistakes
 
     devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
@@ -351,6 +352,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     if devices is not None and link is not None:
         yield from override_mistakes(devices, link)
     yield from place_mistakes(tables)
+    yield from medium_mistakes(tables)
     if protocol is not None and not protocol.trains:
         baselines, stop = tables.get("baselines"), tables.get("stop")
         for name in ("local", "central"):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.air import SharedMedium
+from p2pl_async.air import SensedMedium, SharedMedium
 from p2pl_async.air.air import Air
-from p2pl_async.air.reach import GraphReach
+from p2pl_async.air.reach import GraphReach, PowerReach, Reach
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
 from p2pl_async.link import Link
@@ -66,7 +66,11 @@ class World:
         """Return the medium that the devices share; only where they share one."""
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
-        return Air(medium, clock, n, GraphReach(self.out_neighbors), self.scenario.seed, back=back)
+        waves = self.propagation
+        reach: Reach = GraphReach(self.out_neighbors)
+        if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
+            reach = PowerReach(waves, medium.sense)
+        return Air(medium, clock, n, reach, self.scenario.seed, back=back, propagation=waves)
 
 
 def build_world(scenario: Scenario, *, learns: bool = True) -> World:
