@@ -190,15 +190,12 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
     contract = scenario.protocol.contract
     if contract is None or not any(contract.broken_by()):
         return list(scenario.protocol.warnings)
-    from p2pl_async.randomness import stream
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.places import lay_out
 
-    try:
-        graph = scenario.topology.build(scenario.devices.count, stream(scenario.seed, "topology"))
-    except ValueError as error:
-        raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
-    return warnings(scenario.protocol, graph, LinkTable(scenario))
+    noisy = scenario.radio is not None
+    return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario), noisy=noisy)
 
 
 def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
@@ -247,6 +244,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
     from p2pl_async.learning.data import DataSettings
     from p2pl_async.learning.trainer import TrainSettings
     from p2pl_async.link import LinkSettings
+    from p2pl_async.radio import RadioSettings
     from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
     from p2pl_async.scenario.schema import Scenario
 
@@ -266,6 +264,10 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "latencies": kinds(LinkSettings, "latency"),
         "losses": kinds(LinkSettings, "loss"),
         "outages": kinds(LinkSettings, "outage"),
+        "phys": kinds(RadioSettings, "phy"),
+        "path losses": kinds(RadioSettings, "path_loss"),
+        "fadings": kinds(RadioSettings, "fading"),
+        "mobilities": kinds(Scenario, "mobility"),
         "presets": [(name, preset.line) for name, preset in LINK_PRESETS.items()],
         "scenarios": [(name, task.line) for name, task in SCENARIO_PRESETS.items()],
         "data": kinds(DataSettings, "dataset"),
@@ -290,21 +292,21 @@ def _first_line(cls: type) -> str:
 
 
 def _show_topology(loaded: Loaded) -> None:
-    from p2pl_async.randomness import stream
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.places import lay_out
     from p2pl_async.topology import problems
 
     scenario = loaded.scenario
-    graph = scenario.topology.build(scenario.devices.count, stream(scenario.seed, "topology"))
+    layout = lay_out(scenario)
+    graph = layout.graph
     out = sorted(degree for _, degree in graph.out_degree())
     print(f"{scenario.devices.count} devices, {graph.number_of_edges()} links (each direction counts)")
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
-    changing = scenario.topology.neighborhood(scenario.devices.count, stream(scenario.seed, "topology"))
-    if changing is not None:
-        print(f"not all at once: {changing}")
-    links = LinkTable(scenario)
-    for text in [*problems(graph), *warnings(scenario.protocol, graph, links)]:
+    if layout.neighborhood is not None:
+        print(f"not all at once: {layout.neighborhood}")
+    links, noisy = LinkTable(scenario), layout.propagation is not None
+    for text in [*problems(graph), *warnings(scenario.protocol, graph, links, noisy=noisy)]:
         print(f"warning: {text}")
     for problem in links.problems(graph):
         print(f"warning: {problem.path} {problem.text}")
@@ -315,14 +317,22 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.table import Table
 
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.places import explain_radio, lay_out
 
     count = loaded.scenario.devices.count
     if src == dst or not (0 <= src < count and 0 <= dst < count):
         text = f"must be two devices of 0 to {count - 1}"
         raise ScenarioError("p2pl probe", [Problem("--explain", text, f"{src} {dst}")])
     table = Table("key", "value", "set by", title=f"link {src} -> {dst}", title_justify="left", box=None)
-    for key, value, rule in LinkTable(loaded.scenario, loaded.origins).explain(src, dst):
+    links = LinkTable(loaded.scenario, loaded.origins)
+    for key, value, rule in links.explain(src, dst):
         table.add_row(key, str(value), rule)
+    layout = lay_out(loaded.scenario)
+    if layout.propagation is not None:
+        settings = links.settings(src, dst)
+        size = settings.mtu or 100 + settings.header
+        for what, value in explain_radio(layout.propagation, src, dst, size):
+            table.add_row(what, value, "radio")
     Console().print(table)
 
 
