@@ -134,25 +134,25 @@ class Mahimahi(Settings):
     """A Mahimahi trace: 1500 bytes may leave at each line's millisecond; it repeats for ever."""
 
     kind: Literal["mahimahi"] = "mahimahi"
-    file: Path = Field(description="the trace, one whole number of milliseconds per line")
+    path: Path = Field(description="the trace, one whole number of milliseconds per line")
 
     @model_validator(mode="after")
     def _check(self) -> Mahimahi:
         try:
-            read_mahimahi(self.file)
+            read_mahimahi(self.path)
         except TraceError as error:
             raise mistake(str(error)) from error
         return self
 
     def profile(self) -> Opportunities:
         """Return the transmitter of one link."""
-        times = read_mahimahi(self.file) / 1000.0
+        times = read_mahimahi(self.path) / 1000.0
         return Opportunities(times, float(times[-1]))
 
     @property
     def mean_bps(self) -> float:
         """The rate that it allows on average."""
-        times = read_mahimahi(self.file)
+        times = read_mahimahi(self.path)
         return len(times) * OPPORTUNITY_BITS / (float(times[-1]) / 1000)
 
 
