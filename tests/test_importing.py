@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from p2pl_async.cli import app
 from p2pl_async.errors import ScenarioError
 from p2pl_async.importing import FORMATS, import_file
-from p2pl_async.link import Link, LinkSettings
+from p2pl_async.link import LinkSettings
 from p2pl_async.scenario.load import load_scenario
 from p2pl_async.scenario.schema import Scenario
 
