@@ -17,7 +17,9 @@ from p2pl_async.air import AnyMedium, SharedMedium
 from p2pl_async.air.air import Air
 from p2pl_async.air.reach import GraphReach
 from p2pl_async.clock import VirtualClock
+from p2pl_async.clocks import LocalClock
 from p2pl_async.device import Learner, Neighborhood
+from p2pl_async.downtime import Downtime, watches
 from p2pl_async.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import DeviceId, Vector
@@ -48,6 +50,9 @@ def emulate(
     learner: Learner | None = None,
     rounds: int | None = None,
     starts: Sequence[float] | None = None,
+    downtimes: Sequence[Downtime] | None = None,
+    keeps_state: Sequence[bool] | None = None,
+    clocks: Sequence[LocalClock] | None = None,
     until: float | None = None,
     record: Callable[[DeviceId, str, float], object] | None = None,
     sink: Callable[[Record], object] | None = None,
@@ -65,6 +70,9 @@ def emulate(
         learner: what devices train with; see `FixedLearner`.
         rounds: how many rounds each device does.
         starts: when each device begins, in virtual seconds.
+        downtimes: when each device is down, which its links know too.
+        keeps_state: whether each device's parameters survive a crash.
+        clocks: each device's own clock.
         until: when the run is cut off, in virtual seconds.
         record: takes (device, metric, value) of what the protocol measures.
         sink: takes the network's records.
@@ -81,6 +89,10 @@ def emulate(
         def settings_of(src: DeviceId, dst: DeviceId) -> LinkSettings:
             return settings
 
+    def make_link(src: DeviceId, dst: DeviceId) -> Link:
+        down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
+        return Link(src, dst, settings_of(src, dst), seed, down=down)
+
     shared = TypeAdapter(AnyMedium).validate_python(dict(medium or {"kind": "dedicated"}))
 
     def make_air(clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
@@ -89,13 +101,16 @@ def emulate(
 
     emulation = Emulation(
         out_neighbors,
-        lambda src, dst: Link(src, dst, settings_of(src, dst), seed),
+        make_link,
         seed,
         make_air=make_air if shared.shared else None,
         neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,
         starts=starts,
+        downtimes=downtimes,
+        keeps_state=keeps_state,
+        clocks=clocks,
         record=record,
         sink=sink,
     )

@@ -447,7 +447,7 @@ class Air:
                 return
         else:
             radio.failures += 1
-            if radio.failures > job.arq.retries:
+            if radio.failures >= job.arq.most_tries:
                 # The sender gives up; the receiver may have everything all the same.
                 complete = job.heard and job.done == job.fragments - 1
                 self._finish(radio, "" if complete else "retries", acknowledged=False)

@@ -15,6 +15,7 @@ from p2pl_async.air.air import Air
 from p2pl_async.air.reach import GraphReach, PowerReach, Reach
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
+from p2pl_async.downtime import Downtime, watches
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
@@ -57,10 +58,17 @@ class World:
     parts: list[NDArray[np.int64]]
     warnings: list[str]
 
-    def make_link(self, src: DeviceId, dst: DeviceId) -> Link:
-        """Return a new link with its own random streams."""
+    def make_link(self, src: DeviceId, dst: DeviceId, downtimes: Sequence[Downtime] | None = None) -> Link:
+        """Return a new link with its own random streams.
+
+        Args:
+            src: the device that sends.
+            dst: the device that hears it.
+            downtimes: for each device of the run, when it is down.
+        """
+        down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
         radio = None if self.propagation is None else self.propagation.link(src, dst)
-        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, radio=radio)
+        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, down=down, radio=radio)
 
     def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
         """Return the medium that the devices share; only where they share one."""
