@@ -280,6 +280,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "topologies": kinds(Scenario, "topology"),
         "latencies": kinds(LinkSettings, "latency"),
         "losses": kinds(LinkSettings, "loss"),
+        "rates": kinds(LinkSettings, "rate"),
         "outages": kinds(LinkSettings, "outage"),
         "courses": kinds(Latency, "base"),
         "phys": kinds(RadioSettings, "phy"),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from p2pl_async.cli import app
 from p2pl_async.errors import ScenarioError
 from p2pl_async.importing import FORMATS, import_file
-from p2pl_async.link import LinkSettings
+from p2pl_async.link import Link, LinkSettings
 from p2pl_async.scenario.load import load_scenario
 from p2pl_async.scenario.schema import Scenario
 
@@ -179,6 +179,14 @@ def test_what_netem_can_not_say_is_refused(tmp_path: Path, text: str, says: str)
 
 
 # --- Measured and moving
+
+
+def test_a_mahimahi_trace_becomes_a_rate(tmp_path: Path) -> None:
+    found, warnings, part = imported(tmp_path, "mahimahi", "1\n", "devices.count = 3\n" + REST)
+    assert part["link"]["rate"] == {"kind": "mahimahi", "path": "../source"}
+    made = Link(0, 1, link_of(found), 1)
+    assert made.judge(1_500_000, 0.0).arrival == pytest.approx(1.0, abs=1e-3)  # 12 Mbit/s
+    assert warnings == []
 
 
 def test_a_mesh_becomes_a_topology_and_losses(tmp_path: Path) -> None:

@@ -70,11 +70,12 @@ class StepRate:
             return start
         begin, wanted = self._place(start)
         wanted += bits
+        slack = min(self._slack, bits / 2)
         if self._period is not None:
             # The least instant lies in the period in which the last bit is sent, not in what is silent after it.
-            periods = math.ceil((wanted - self._slack) / self._total) - 1
+            periods = math.ceil((wanted - slack) / self._total) - 1
             wanted, begin = wanted - periods * self._total, begin + periods * self._period
-        index = bisect_left(self._bits_list, wanted - self._slack) - 1
+        index = bisect_left(self._bits_list, wanted - slack) - 1
         end = self._times_list[index] + (wanted - self._bits_list[index]) / self._rates_list[index]
         return max(begin + min(end, self._until_list[index]), start)
 
@@ -85,17 +86,18 @@ class StepRate:
 
         Args:
             start: the instant.
-            bits: of each frame, at least 1, ascending; shape (n,).
+            bits: of each frame, above 0, ascending; shape (n,).
 
         Returns:
             Instants, shape (n,).
         """
         first, sent = self._place(start)
         wanted, begin = sent + bits, np.full(bits.shape, first)
+        slack = np.minimum(self._slack, bits / 2)
         if self._period is not None:
-            periods = np.ceil((wanted - self._slack) / self._total) - 1
+            periods = np.ceil((wanted - slack) / self._total) - 1
             wanted, begin = wanted - periods * self._total, begin + periods * self._period
-        index = np.searchsorted(self._bits, wanted - self._slack, side="left") - 1
+        index = np.searchsorted(self._bits, wanted - slack, side="left") - 1
         in_step = self._times[index] + (wanted - self._bits[index]) / self._rates[index]
         ends: Floats = np.maximum(begin + np.minimum(in_step, self._until[index]), start)
         return ends
@@ -197,7 +199,7 @@ class _Stepwise(Settings):
         return self
 
 
-class RateSchedule(Schedule, _Stepwise):
+class RateSchedule(_Stepwise, Schedule):
     """Given rates, each from a given instant on."""
 
     def _rates(self) -> tuple[Floats, Floats, float | None]:
@@ -211,7 +213,7 @@ class RateSchedule(Schedule, _Stepwise):
         return times, np.array(rates), period
 
 
-class RateTrace(Trace, _Stepwise):
+class RateTrace(_Stepwise, Trace):
     """A column of a CSV file, measured at the instants in another column; its first row is at 0 s."""
 
     def _rates(self) -> tuple[Floats, Floats, float | None]:
