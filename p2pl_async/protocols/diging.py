@@ -11,7 +11,7 @@ every round: over two-way links, with Metropolis-Hastings weights, and with noth
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,7 @@ from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Ears, Params, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync
+from p2pl_async.settings import OneOf
 
 _GONE = "part of the tracked gradients is gone for good, and devices settle beside the minimum"
 
@@ -31,7 +32,9 @@ class DIGing(Protocol):
 
     kind: Literal["diging"] = "diging"
     sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
-    mode: Barrier = Field(default=Barrier(), description="How long a round waits for everybody")
+    mode: Annotated[Barrier, OneOf("mode", Barrier)] = Field(
+        default=Barrier(), description="Whom a mix waits for: everybody, or a timeout"
+    )
 
     models_per_message: ClassVar[float] = 2
 
