@@ -27,6 +27,7 @@ RATE = {
 }  # fmt: skip
 SIZE = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
 SHARE = {"%": 0.01}
+DRIFT = {"ppm": 1.0, "ppb": 1e-3}
 LENGTH = {"m": 1.0, "km": 1e3}
 SPEED = {"m/s": 1.0, "km/h": 1 / 3.6}
 FREQUENCY = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
@@ -144,6 +145,8 @@ BitsPerSecond = Annotated[float, *_quantity(RATE, "250 kbit/s", above=True)]
 Bytes = Annotated[int, *_quantity(SIZE, "64 KiB", whole=True)]
 PositiveBytes = Annotated[int, *_quantity(SIZE, "64 KiB", above=True, whole=True)]
 Meters = Annotated[float, *_quantity(LENGTH, "20 m")]
+Ppm = Annotated[float, *_quantity(DRIFT, "20 ppm", least=-1e5)]
+PositivePpm = Annotated[float, *_quantity(DRIFT, "20 ppm", above=True)]
 PositiveMeters = Annotated[float, *_quantity(LENGTH, "20 m", above=True)]
 MetersPerSecond = Annotated[float, *_quantity(SPEED, "1.5 m/s")]
 PositiveMetersPerSecond = Annotated[float, *_quantity(SPEED, "1.5 m/s", above=True)]
@@ -169,6 +172,11 @@ def _short(value: float, steps: list[tuple[float, str]]) -> str:
 def show_seconds(value: float) -> str:
     """Return a time for people: `"12.3 ms"`, `"4.2 min"`."""
     return _short(value, [(3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs")]) if value else "0 s"
+
+
+def show_rate(value: float) -> str:
+    """Return a rate for people: `"1.25 Mbit/s"`."""
+    return _short(value, [(1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s")]) if value else "0 bit/s"
 
 
 def show_bytes(value: float) -> str:

@@ -18,9 +18,9 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins", "tracefiles", "one_peer"],
+    ["plugins", "tracefiles", "one_peer", "downtime", "clocks"],
     ["distributions"],
-    ["messages", "link", "topology", "learning", "radio"],
+    ["messages", "link", "topology", "learning", "radio", "churn"],
     ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
@@ -31,6 +31,7 @@ LAYERS = [
     ["course"],
     ["experiment", "testing"],
     ["report"],
+    ["probing"],
     ["cli"],
     [""],  # the package itself: the public names
 ]
