@@ -165,6 +165,10 @@ class FixedLearner:
         """Return the parameters that were given."""
         return self._params[device]
 
+    def batches_per_epoch(self, device: DeviceId) -> int:
+        """Return 1: an epoch is a step."""
+        return 1
+
     def learning_rate(self, device: DeviceId) -> float:
         """Return the step size that was given."""
         return self._learning_rate
