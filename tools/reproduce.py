@@ -208,7 +208,7 @@ STUDIES: list[Study] = [
         "S4",
         "what do lossy links do to Sparse-Push, and what is repair worth?",
         "Eight devices on a directed ring, digits split by Dirichlet(1), 64-64-10, 98 % sparsity, averaging rate k/d, "
-        "about 3,000 rounds in which nobody waits. `raw`: what arrives counts. `repaired`: later messages make up for "
+        "about 1,500 rounds in which nobody waits. `raw`: what arrives counts. `repaired`: later messages make up for "
         "those lost, and confirmations go around the ring, so a message holds all pushes since about eight rounds ago. "
         "Lost pushes take their mass along: push weights fall like exp(-loss * rate * rounds / 2), and a gradient step "
         "moves a model by 1 / weight times as much, until training diverges. Nobody seems to have published this.",
