@@ -16,6 +16,7 @@ from p2pl_async.air.reach import GraphReach, PowerReach, Reach
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
 from p2pl_async.downtime import Downtime, watches
+from p2pl_async.energy import Meter
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
@@ -70,15 +71,29 @@ class World:
         radio = None if self.propagation is None else self.propagation.link(src, dst)
         return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, down=down, radio=radio)
 
-    def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
-        """Return the medium that the devices share; only where they share one."""
+    def make_air(
+        self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link], meter: Meter | None = None
+    ) -> Air:
+        """Return the medium that the devices share; only where they share one.
+
+        Args:
+            clock: whose calendar it uses.
+            back: finds the link from one device to another.
+            meter: takes what each radio does.
+        """
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
         waves = self.propagation
         reach: Reach = GraphReach(self.out_neighbors)
         if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
             reach = PowerReach(waves, medium.sense)
-        return Air(medium, clock, n, reach, self.scenario.seed, back=back, propagation=waves)
+        return Air(
+            medium, clock, n, reach, self.scenario.seed,
+            back=back,
+            propagation=waves,
+            on_transmit=None if meter is None else meter.transmitting,
+            on_receive=None if meter is None else meter.receiving,
+        )  # fmt: skip
 
 
 def build_world(scenario: Scenario, *, learns: bool = True) -> World:
