@@ -294,7 +294,7 @@ def _first_line(cls: type) -> str:
 def _show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
-    from p2pl_async.scenario.places import lay_out
+    from p2pl_async.scenario.places import describe_meetings, lay_out
     from p2pl_async.topology import problems
 
     scenario = loaded.scenario
@@ -305,6 +305,8 @@ def _show_topology(loaded: Loaded) -> None:
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
     if layout.neighborhood is not None:
         print(f"not all at once: {layout.neighborhood}")
+    for text in describe_meetings(scenario, layout):
+        print(text)
     links, noisy = LinkTable(scenario), layout.propagation is not None
     for text in [*problems(graph), *warnings(scenario.protocol, graph, links, noisy=noisy)]:
         print(f"warning: {text}")

@@ -19,7 +19,7 @@ LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins", "tracefiles", "one_peer", "downtime", "clocks"],
-    ["distributions"],
+    ["distributions", "contacts"],
     ["messages", "link", "topology", "learning", "radio", "churn", "energy"],
     ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic_core import InitErrorDetails
 
+from p2pl_async.contacts import Contacts, meetings
 from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.radio import InRange, Motion, Propagation, Static, Track, Transceivers
@@ -138,6 +139,17 @@ def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> li
         ("mean SNR", f"{snr:.1f} dB"),
         (f"loss of {size} B", f"{100 * propagation.mean_error(snr, size):.3g} %{fades}"),
     ]
+
+
+_LONGEST_LOOK = 600.0  # s of virtual time that `describe_meetings` looks ahead, unless the run is shorter
+
+
+def describe_meetings(scenario: Scenario, layout: Layout) -> list[str]:
+    """Return sentences about links that come and go with time; none if links stay, or follow rounds."""
+    if not isinstance(layout.neighborhood, InRange | Contacts):
+        return []
+    end = min(scenario.stop.virtual_time or _LONGEST_LOOK, _LONGEST_LOOK)
+    return meetings(layout.neighborhood.snapshots(end), end)
 
 
 def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
