@@ -52,7 +52,7 @@ class Job:
         self.fragments = max(1, math.ceil(size / self.payload))
         self.last = size - (self.fragments - 1) * self.payload + self.header  # bytes of the last frame
         self.bytes = size + self.fragments * self.header
-        rates = [one.rate for one in settings if one.rate is not None]
+        rates = [one.rate for one in settings if isinstance(one.rate, float)]
         self.rate = min(rates, default=None)
         self.arq = settings[0].arq if len(links) == 1 else None
         self.done = 0  # fragments that are over
