@@ -36,6 +36,17 @@ def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             f'is for dedicated links; on a medium of kind "{medium.kind}" leave it out (lost ACKs make repetitions)',
             link.duplicate,
         )
+    if link.arq is not None:
+        alone = [key for key in ("window", "ack_loss", "backoff", "timeout") if getattr(link.arq, key)]
+        if alone:
+            text = f'is for dedicated links; on a medium of kind "{medium.kind}" each packet waits for its own ACK'
+            yield line(["link", "arq", alone[0]], f"{text}, which is a frame too: write [medium] ack = ...")
+    if link.outage.holds:
+        yield line(["link", "outage", "when_off"], 'must be "drop" where devices share the air', "hold")
+    if link.deliver_corrupted:
+        yield line(["link", "deliver_corrupted"], "must be false where devices share the air", True)
+    if link.rate is not None and not isinstance(link.rate, float):
+        yield line(["link", "rate"], 'must be one rate where devices share the air, such as "1 Mbit/s"')
     silent = isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0
     if link.rate is None and silent and not isinstance(medium.airtime, LoRa):
         yield line(["link", "rate"], 'is needed to share the air, for without one frames take no time; add "1 Mbit/s"')
