@@ -185,6 +185,9 @@ def observed(modulation: Any, snr: float, size: int, count: int) -> float:
         def error_rates(self, at: Floats, size: int) -> Floats:
             return np.full(at.shape, self.error_rate(0.0, size))
 
+        def delay(self, at: float) -> float:
+            return 0.0
+
     one = Link(0, 1, LinkSettings(), 1, radio=Fixed())
     return float(np.mean([bool(one.judge(size, float(k)).cause) for k in range(count)]))
 

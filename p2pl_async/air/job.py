@@ -59,7 +59,7 @@ class Job:
         self.short = self._fragments - 1 + (groups - 1) * self._parity  # the frame of the last fragment
         self.full = self.payload + self.header if self._fragments > 1 else self._last
         self.bytes = size + self._fragments * self.header + groups * self._parity * self.full
-        rates = [one.rate for one in settings if one.rate is not None]
+        rates = [one.rate for one in settings if isinstance(one.rate, float)]
         self.rate = min(rates, default=None)
         self.arq = settings[0].arq if len(links) == 1 else None
         self.done = 0  # frames that are over

@@ -75,7 +75,7 @@ class Link:
             else for messages whose transmission starts then. Random streams go on.
         down: (cause, maker) of what takes the link down besides its own outages, such as a device
             that sleeps. Each link makes its own, for their instants only grow.
-        radio: the share of packets that is lost to noise, of links that have one.
+        radio: the share of packets that is lost to noise, and how far they go, of links that have one.
     """
 
     __slots__ = (
@@ -239,6 +239,8 @@ class Link:
                 cause = "retries" if sent.gave_up else self._causes[sent.code]
                 return Verdict(math.inf, cause, *told, False, math.inf)
             cause, heard = "partial", sent.over
+        if self._radio is not None:
+            heard += self._radio.delay(leaves)
         arrival = self._in_order(heard + latency, stage.fifo)
         copy = heard + copy_latency
         if copy < arrival:
@@ -291,7 +293,8 @@ class Link:
             self._open()
         stage = self._stage_at(end)
         self._singles += 1
-        return self._in_order(end + stage.latency(end), stage.fifo)
+        way = 0.0 if self._radio is None else self._radio.delay(end)
+        return self._in_order(end + way + stage.latency(end), stage.fifo)
 
     def settings_at(self, now: float) -> LinkSettings:
         """Return what the link does at an instant."""

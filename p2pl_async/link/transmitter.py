@@ -378,7 +378,7 @@ class Transmitter:
     def _last(self, cut: Cut, arq: Arq, start: float, sent: Sent, uniform: float | None) -> None:
         """Send the last packet, or the only one, until it is acknowledged."""
         channel, rate, bits = self._channel, self._rate, 8 * cut.last
-        now, used = start, 0
+        now, used, seconds = start, 0, 0.0
         pace: Pace | None = None
         while True:
             if channel.holds:
@@ -388,7 +388,8 @@ class Transmitter:
                 self._dead(sent)
                 return
             if pace is None:
-                pace = Pace(arq, end - now)
+                seconds = end - now
+                pace = Pace(arq, seconds)
             code = channel.fate(now, end, cut.last, uniform)
             uniform = None
             used += 1
@@ -404,32 +405,46 @@ class Transmitter:
             if used >= pace.tries:
                 sent.gave_up = True
                 break
-            now += pace.spent(used) - pace.spent(used - 1)
+            now += pace.spent(used) - pace.spent(used - 1) + _longer(end - now, seconds)
             if used % _EAGER == 0:
-                skipped = self._skip(now, pace, used, cut, sent)
-                now += pace.spent(used + skipped) - pace.spent(used)
+                skipped, passed = self._skip(now, pace, used, cut, seconds, sent)
+                now += passed
                 used += skipped
         sent.over = end
         sent.end = end + pace.gap
 
-    def _skip(self, now: float, pace: Pace, used: int, cut: Cut, sent: Sent) -> int:
-        """Count tries that are bound to fail, since the link loses everything for a while, but for the last of all."""
+    def _skip(self, now: float, pace: Pace, used: int, cut: Cut, first: float, sent: Sent) -> tuple[int, float]:
+        """Count tries that are bound to fail, since the link loses everything for a while, but for the last of all.
+
+        Args:
+            now: when the next try starts.
+            pace: of the tries, if all took as long on the air as the first.
+            used: tries so far.
+            cut: the message.
+            first: how long the first try was on the air.
+            sent: where they are counted.
+
+        Returns:
+            How many they are, and how long they take.
+        """
         steady = self._channel.steady(now)
         seconds_per_bit, until = self._rate.steady(now)
         seconds = 8 * cut.last * seconds_per_bit
         if steady is None or steady.p < 1:
-            return 0
+            return 0, 0.0
+        longer = _longer(seconds, first)
         step = pace.spent(used + 1) - pace.spent(used)
         left = min(steady.until, steady.end, until) - now - seconds
         if pace.spent(used + 2) - pace.spent(used + 1) > step:  # waits grow: tries are few
-            return 0
+            return 0, 0.0
+        step += longer
         most = pace.tries - used - 1
         skipped = most if step * most <= left else max(math.floor(left / step), 0)
         sent.packets += skipped
         sent.packets_lost += skipped
         sent.air_bytes += skipped * cut.last
         sent.air_seconds += skipped * seconds
-        return skipped
+        return skipped, pace.spent(used + skipped) - pace.spent(used) + skipped * longer
 
     def _dead(self, sent: Sent) -> Sent:
         """End a message that waits for ever: the link never comes up again, or its rate stays 0."""
@@ -496,6 +511,12 @@ class Transmitter:
             done += count
             now = float(ends[done - 1])
         return (starts, ends) if now < math.inf else (starts[:0], ends[:0])
+
+
+def _longer(seconds: float, first: float) -> float:
+    """Return how much longer a try is on the air than the first one; 0 where only rounding differs."""
+    longer = seconds - first
+    return longer if abs(longer) > 1e-9 * first else 0.0
 
 
 def _fitting(seconds: float, now: float, steady: Steady, until: float, most: int) -> int:

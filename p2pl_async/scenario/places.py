@@ -163,6 +163,9 @@ def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             yield line(["topology"], 'needs [radio], which says who is in range; add [radio] with area = "100 m"')
     if radio is None:
         return
+    link = tables.get("link")
+    if link is not None and link.latency.distance != 0:
+        yield line(["link", "latency", "distance"], "must be left out: with [radio], the places say how far it is")
     if devices is not None:
         for index, override in enumerate(radio.override):
             try:
