@@ -409,6 +409,7 @@ class Course:
                 "sent": trace.sent,
                 "delivered": trace.delivered,
                 "partial": trace.partial,
+                "corrupted": trace.corrupted,
                 "in_flight": len(self.emulation.transport.in_flight()),
                 "lost": dict(sorted(counts.lost.items())),
                 "duplicates": trace.duplicates,

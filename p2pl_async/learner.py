@@ -44,6 +44,9 @@ class Trainer(typing.Protocol):
     def initial_params(self, device: DeviceId) -> Vector:
         """Return the device's own random initial parameters."""
 
+    def batches_per_epoch(self, device: DeviceId) -> int:
+        """Return how many mini-batches one pass over the device's data takes."""
+
     def learning_rate(self, device: DeviceId) -> float:
         """Return the step size of the device's next local step."""
 
@@ -101,6 +104,10 @@ class LookaheadLearner:
     def initial_params(self, device: DeviceId) -> Vector:
         """Return the device's own random initial parameters, shape (n_params,)."""
         return self._trainer.initial_params(device)
+
+    def batches_per_epoch(self, device: DeviceId) -> int:
+        """Return how many mini-batches one pass over the device's data takes."""
+        return self._trainer.batches_per_epoch(device)
 
     def learning_rate(self, device: DeviceId) -> float:
         """Return the step size of the device's next local step."""

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from cell import Cell, FixedPowers
+from powers import FixedPowers
 
 from p2pl_async.air.reach import PowerReach
 from p2pl_async.errors import InvariantError
+from p2pl_async.testing import Cell
 
 ZIGBEE = {"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"}  # 80 B of content are 97 B, 3.104 ms on the air
 FRAME = 97 * 32e-6
@@ -51,8 +52,8 @@ def test_contention_is_that_of_ns3(hidden, setting) -> None:
     for sender in range(1, senders + 1):
         cell.poisson(1 / gap, sender, [0], 80, 1000)
     cell.run()
-    assert cell.share() == pytest.approx(ratio, abs=0.03)
-    assert 1e3 * cell.delays().mean() == pytest.approx(delay_ms, abs=0.5)
+    assert cell.share() == pytest.approx(ratio, abs=0.015)
+    assert 1e3 * cell.delays().mean() == pytest.approx(delay_ms, abs=0.4)
 
 
 def test_csma_ca_gives_up_a_frame_after_too_many_busy_looks() -> None:

@@ -7,7 +7,8 @@ from math import comb
 
 import numpy as np
 import pytest
-from cell import Cell
+
+from p2pl_async.testing import Cell
 
 
 def sent(k: int, p: float, count: int, **medium) -> Cell:

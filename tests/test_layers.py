@@ -19,7 +19,7 @@ LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins", "tracefiles", "one_peer", "downtime", "clocks"],
-    ["distributions"],
+    ["distributions", "contacts"],
     ["messages", "link", "topology", "learning", "radio", "churn"],
     ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["results"],
     ["course"],
     ["experiment", "testing"],
-    ["report"],
+    ["report", "importing"],
     ["probing"],
     ["cli"],
     [""],  # the package itself: the public names
@@ -44,6 +44,7 @@ SEES_ONLY = {
     "compression": {"messages", "settings", "units", "errors"},
     "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
     "radio": {"randomness", "settings", "units", "errors"},
+    "importing": {"radio", "tracefiles", "settings", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }

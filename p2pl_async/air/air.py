@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from p2pl_async.air.access import Access, Distributed, InTurn, Unasked, Unslotted
 from p2pl_async.air.duty_cycle import DutyCycle
 from p2pl_async.air.reach import Propagation, Reach, error_in_interference
@@ -50,7 +52,7 @@ class Job:
         self.fragments = max(1, math.ceil(size / self.payload))
         self.last = size - (self.fragments - 1) * self.payload + self.header  # bytes of the last frame
         self.bytes = size + self.fragments * self.header
-        rates = [one.rate for one in settings if one.rate is not None]
+        rates = [one.rate for one in settings if isinstance(one.rate, float)]
         self.rate = min(rates, default=None)
         self.arq = settings[0].arq if len(links) == 1 else None
         self.done = 0  # fragments that are over
@@ -84,7 +86,7 @@ class Radio:
 class Transmission:
     """One uninterrupted stretch on the air."""
 
-    __slots__ = ("count", "end", "first", "job", "overlaps", "powers", "src", "start")
+    __slots__ = ("count", "decoders", "end", "first", "job", "overlaps", "powers", "src", "start")
 
     def __init__(self, src: DeviceId, start: float, end: float, job: Job | None, first: int, count: int) -> None:
         self.src = src
@@ -95,6 +97,7 @@ class Transmission:
         self.count = count  # and so many in all
         self.overlaps: list[Transmission] = []
         self.powers: Any = None  # dBm at each device, if there is a propagation
+        self.decoders: Any = None  # which devices' receivers are busy with this one, where that matters
 
 
 class Air:
@@ -136,6 +139,8 @@ class Air:
         self._on_transmit = on_transmit
         self._on_receive = on_receive
         self._on_air: list[Transmission] = []
+        self._decoding_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
+        self._decoding_power = np.full(n, -np.inf)  # and its power in dBm
         self._collision = settings.collision if isinstance(settings, Contended) else None
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
         self._access = _access(settings, self, seed)
@@ -271,6 +276,8 @@ class Air:
         radio.seconds += end - start
         if self._propagation is not None:
             transmission.powers = self._propagation.powers(transmission.src, start)
+        if self._collision == "sinr":
+            self._lock(transmission)
         horizon = now - self._access.memory
         self._on_air = [other for other in self._on_air if other.end > horizon]
         for other in self._on_air:
@@ -285,6 +292,20 @@ class Air:
                 self.schedule(start, radio, self._access.started, transmission)
             else:
                 self._access.started(transmission)
+
+    def _lock(self, transmission: Transmission) -> None:
+        """Find the receivers that turn to a transmission.
+
+        Those that notice it and are free, or busy with one so much weaker that this one captures them.
+        """
+        start, powers = transmission.start, transmission.powers
+        free = self._decoding_until <= start
+        turned = self._reach.listeners(transmission.src, start) & (
+            free | (powers >= self._decoding_power + self._capture)
+        )
+        self._decoding_until[turned] = transmission.end
+        self._decoding_power[turned] = powers[turned]
+        transmission.decoders = turned
 
     def _end(self, transmission: Transmission) -> None:
         """Decide who received what a device has just transmitted."""
@@ -390,17 +411,10 @@ class Air:
     ) -> tuple[str, float | None]:
         """Return whether a frame is lost to others for certain, and else with what probability."""
         dst, signal = link.dst, float(transmission.powers[link.dst])
-        strongest = max(float(other.powers[dst]) for other in interferers)
-        stronger = signal >= strongest + self._capture
         if self._collision == "capture":
-            return ("" if stronger else "collision"), None
-        # A receiver decodes one frame at a time: the one it noticed first, unless another captures it.
-        earlier = any(
-            (other.start, other.src) < (transmission.start, transmission.src)
-            and self._reach.hears(dst, other.src, other.start)
-            for other in interferers
-        )
-        if earlier and not stronger:
+            strongest = max(float(other.powers[dst]) for other in interferers)
+            return ("" if signal >= strongest + self._capture else "collision"), None
+        if not transmission.decoders[dst]:  # busy with another frame when this one began
             return "collision", None
         assert self._propagation is not None
         interference = [(other.start, other.end, float(other.powers[dst])) for other in interferers]
@@ -447,7 +461,7 @@ class Air:
                 return
         else:
             radio.failures += 1
-            if radio.failures > job.arq.retries:
+            if radio.failures >= job.arq.most_tries:
                 # The sender gives up; the receiver may have everything all the same.
                 complete = job.heard and job.done == job.fragments - 1
                 self._finish(radio, "" if complete else "retries", acknowledged=False)

@@ -25,6 +25,7 @@ Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 class Medium(Settings):
     """Base of every medium."""
 
+    kind: str
     shared: ClassVar[bool] = True
 
 

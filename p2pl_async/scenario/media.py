@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import InitErrorDetails
 
 from p2pl_async.air import Contended, LoRa, Medium, SensedMedium, Serial, SharedMedium
-from p2pl_async.settings import line
+from p2pl_async.settings import Settings, line
 
 
 def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
@@ -36,6 +36,12 @@ def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             f'is for dedicated links; on a medium of kind "{medium.kind}" leave it out (lost ACKs make repetitions)',
             link.duplicate,
         )
+    text = f'changes in time, as only dedicated links do; on a medium of kind "{medium.kind}" write "250 kbit/s"'
+    if isinstance(link.rate, Settings):
+        yield line(["link", "rate"], text)
+    for index, override in enumerate(link.override):
+        if isinstance(override.table.get("rate"), Mapping):
+            yield line(["link", "override", index, "rate"], text)
     silent = isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0
     if link.rate is None and silent and not isinstance(medium.airtime, LoRa):
         yield line(["link", "rate"], 'is needed to share the air, for without one frames take no time; add "1 Mbit/s"')

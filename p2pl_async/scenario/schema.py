@@ -35,7 +35,7 @@ from p2pl_async.radio import AnyMobility, RadioSettings, Static
 from p2pl_async.randomness import stream
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
 from p2pl_async.settings import Settings, Short, line, marker, mistake, mistakes, moved, nearest, word
-from p2pl_async.topology import AnyTopology, Ring
+from p2pl_async.topology import AnyTopology, LinkTrace, Ring
 from p2pl_async.units import DecibelMilliwatts, Decibels, PositiveSeconds, Probability, Seconds, SpreadDecibels
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -390,7 +390,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         tables: the valid tables of a scenario by name; checks that need another one are left out,
             so that a file with a mistake in one table hears about the others too.
     """
-    from p2pl_async.scenario.links import override_mistakes
+    from p2pl_async.scenario.links import change_mistakes, override_mistakes
     from p2pl_async.scenario.media import medium_mistakes
     from p2pl_async.scenario.places import place_mistakes
 
@@ -399,7 +399,11 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         for text in topology.check(devices.count):
             yield line(["topology"], text)
     if devices is not None and link is not None:
-        yield from override_mistakes(devices, link)
+        mistaken = list(override_mistakes(devices, link))
+        yield from mistaken
+        if isinstance(topology, LinkTrace) and not mistaken and not topology.check(devices.count):
+            contacts = topology.neighborhood(devices.count, stream(0, "topology"))
+            yield from change_mistakes(devices, link, contacts, topology.path)
     yield from place_mistakes(tables)
     yield from medium_mistakes(tables)
     if protocol is not None and not protocol.trains:
