@@ -20,7 +20,7 @@ LAYERS = [
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins", "tracefiles", "one_peer", "downtime", "clocks"],
     ["distributions", "contacts"],
-    ["messages", "link", "topology", "learning", "radio", "churn"],
+    ["messages", "link", "topology", "learning", "radio", "churn", "energy"],
     ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],

@@ -17,6 +17,7 @@ from p2pl_async.clock import VirtualClock
 from p2pl_async.contacts import Contacts
 from p2pl_async.device import Neighborhood
 from p2pl_async.downtime import Downtime, watches
+from p2pl_async.energy import Meter
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.link.timeline import Plan as UpIn
 from p2pl_async.messages import DeviceId
@@ -80,15 +81,29 @@ class World:
         settings = self.links.settings(src, dst)
         return Link(src, dst, settings, self.scenario.seed, changes=changes, down=down, radio=radio)
 
-    def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
-        """Return the medium that the devices share; only where they share one."""
+    def make_air(
+        self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link], meter: Meter | None = None
+    ) -> Air:
+        """Return the medium that the devices share; only where they share one.
+
+        Args:
+            clock: whose calendar it uses.
+            back: finds the link from one device to another.
+            meter: takes what each radio does.
+        """
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
         waves = self.propagation
         reach: Reach = GraphReach(self.out_neighbors)
         if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
             reach = PowerReach(waves, medium.sense)
-        return Air(medium, clock, n, reach, self.scenario.seed, back=back, propagation=waves)
+        return Air(
+            medium, clock, n, reach, self.scenario.seed,
+            back=back,
+            propagation=waves,
+            on_transmit=None if meter is None else meter.transmitting,
+            on_receive=None if meter is None else meter.receiving,
+        )  # fmt: skip
 
 
 def build_world(scenario: Scenario, *, learns: bool = True) -> World:
