@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.link.arq import Paces
 from p2pl_async.link.channel import Channel, Down, Radio
 from p2pl_async.link.latency import Draw
 from p2pl_async.link.loss import CAUSES, LossProcess
@@ -330,11 +331,11 @@ class Link:
         transmitter = self._transmitter
         if stage.fec is not None:
             return transmitter.protected(cut, stage.fec.data, stage.fec.parity, start)
-        if stage.arq is None:
+        if stage.paces is None:
             return transmitter.once(cut, start, keep, uniform)
-        if stage.arq.kind == "selective-repeat":
-            return transmitter.in_turns(cut, stage.arq, start, keep)
-        return transmitter.repeated(cut, stage.arq, start, keep, uniform)
+        if stage.paces.arq.kind == "selective-repeat":
+            return transmitter.in_turns(cut, stage.paces, start, keep)
+        return transmitter.repeated(cut, stage.paces, start, keep, uniform)
 
     def _stage_at(self, at: float) -> _Stage:
         """Return what the link does at an instant, ready for use."""
@@ -385,7 +386,7 @@ class _Stage:
     """What a link does to messages from one change of its settings to the next, ready for use."""
 
     __slots__ = (
-        "_full", "arq", "copy_latency", "drops", "duplicate", "fec", "fifo", "header", "latency", "loss", "opened",
+        "_full", "copy_latency", "drops", "duplicate", "fec", "fifo", "header", "latency", "loss", "opened", "paces",
         "payload", "seconds_per_byte", "settings", "simple", "spoils",
     )  # fmt: skip
 
@@ -400,7 +401,7 @@ class _Stage:
         self.payload = math.inf if settings.mtu is None else settings.mtu - settings.header
         self._full = 0 if settings.mtu is None else settings.mtu
         self.seconds_per_byte = 8 / rate if isinstance(rate, float) else 0.0
-        self.arq = settings.arq
+        self.paces = None if settings.arq is None else Paces(settings.arq)
         self.fec = settings.fec
         self.duplicate = settings.duplicate
         self.drops = 0.0 if settings.deliver_corrupted else settings.corrupt
