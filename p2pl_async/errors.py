@@ -59,6 +59,10 @@ class Deadlock(P2plError):
     """Every device waits and nothing is left to happen."""
 
 
+class PredictionError(P2plError):
+    """A run can't be predicted: not that kind of run, an unstable step size, or too much memory."""
+
+
 def _show(value: object) -> str:
     """Return a value as a TOML author would write it, cut to a line."""
     text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
