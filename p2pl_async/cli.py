@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ from p2pl_async.errors import P2plError, Problem, ScenarioError
 if TYPE_CHECKING:
     from p2pl_async.results import RunFolder
     from p2pl_async.scenario import Loaded
+    from p2pl_async.scenario.schema import Scenario
     from p2pl_async.settings import Settings
 
 app = typer.Typer(
@@ -90,6 +92,8 @@ def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Deb
     """Say everything that is wrong with a scenario, at once; runs nothing."""
     with _errors(debug):
         found = _load(scenario, changes, seed).scenario
+        for text in _contract_warnings(found):
+            print(f"warning: {text}")
         print(
             f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
             f"protocol {found.protocol.kind}, seed {found.seed}"
@@ -115,7 +119,8 @@ def list_kinds(
         for name in groups if what is None else [what]:
             print(name)
             for kind, line in groups[name]:
-                print(f"  {kind:<18} {line if len(line) <= 79 else line[:76].rpartition(' ')[0] + ' ...'}")
+                for i, part in enumerate(textwrap.wrap(line, 79)):
+                    print(f"  {'' if i else kind:<18} {part}")
 
 
 @app.command()
@@ -147,6 +152,22 @@ def probe(
             _show_topology(loaded)
         else:
             _show_link(loaded, *explain)
+
+
+def _contract_warnings(scenario: Scenario) -> list[str]:
+    """Return what the links will do to the protocol; makes the topology only for one that can't bear every link."""
+    contract = scenario.protocol.contract
+    if contract is None or not any(contract.broken_by()):
+        return []
+    from p2pl_async.randomness import stream
+    from p2pl_async.scenario.contracts import warnings
+    from p2pl_async.scenario.links import LinkTable
+
+    try:
+        graph = scenario.topology.build(scenario.devices.count, stream(scenario.seed, "topology"))
+    except ValueError as error:
+        raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
+    return warnings(scenario.protocol, graph, LinkTable(scenario))
 
 
 def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
@@ -198,15 +219,18 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
     from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
     from p2pl_async.scenario.schema import Scenario
 
-    def kinds(table: type[Settings], key: str) -> list[tuple[str, str]]:
+    def classes(table: type[Settings], key: str) -> dict[str, type[Settings]]:
         from p2pl_async.settings import OneOf, marker
 
         found = marker(table.model_fields[key])
         assert isinstance(found, OneOf)
-        return [(kind, (cls.__doc__ or "").strip().partition("\n")[0]) for kind, cls in found.classes.items()]
+        return found.classes
+
+    def kinds(table: type[Settings], key: str) -> list[tuple[str, str]]:
+        return [(kind, _first_line(cls)) for kind, cls in classes(table, key).items()]
 
     return {
-        "protocols": kinds(Scenario, "protocol"),
+        "protocols": list(_protocols(classes(Scenario, "protocol"))),
         "topologies": kinds(Scenario, "topology"),
         "latencies": kinds(LinkSettings, "latency"),
         "losses": kinds(LinkSettings, "loss"),
@@ -220,8 +244,23 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
     }
 
 
+def _protocols(classes: Mapping[str, type[Any]]) -> Iterator[tuple[str, str]]:
+    """Yield each protocol's line, and one for its delivery contract and what it sends, with default settings."""
+    for kind, cls in classes.items():
+        yield kind, _first_line(cls)
+        protocol = cls()
+        if protocol.contract is not None:
+            size = protocol.models_per_message
+            yield "", f"{protocol.contract}; {size:g} model{'s' * (size != 1)} per message"
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
 def _show_topology(loaded: Loaded) -> None:
     from p2pl_async.randomness import stream
+    from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
     from p2pl_async.topology import problems
 
@@ -230,9 +269,10 @@ def _show_topology(loaded: Loaded) -> None:
     out = sorted(degree for _, degree in graph.out_degree())
     print(f"{scenario.devices.count} devices, {graph.number_of_edges()} links (each direction counts)")
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
-    for text in problems(graph):
+    links = LinkTable(scenario)
+    for text in [*problems(graph), *warnings(scenario.protocol, graph, links)]:
         print(f"warning: {text}")
-    for problem in LinkTable(scenario).problems(graph):
+    for problem in links.problems(graph):
         print(f"warning: {problem.path} {problem.text}")
 
 

@@ -172,17 +172,16 @@ class Course:
     def _keep(self, record: Record) -> None:
         """Take a record of the network; it is written once its message is lost or has arrived."""
         self._undecided.append(record)
-        while self._undecided and (self._undecided[0].cause or self._undecided[0].arrival < self.clock.now):
+        while self._undecided and _decided(self._undecided[0], self.clock.now):
             self._write(self._undecided.popleft(), in_flight=False)
 
     def _write(self, record: Record, in_flight: bool) -> None:
         assert self.trace_table is not None
-        sent, src, dst, number, kind, size, packets, packets_lost, air_bytes, arrival, cause, copy = record
-        fate = cause or ("in flight" if in_flight else "delivered")
+        *told, arrival, cause, copy = record
+        fate = "in flight" if in_flight else cause or "delivered"
         self.trace_table.add(
-            sent, src, dst, number, kind, size, packets, packets_lost, air_bytes,
-            math.nan if cause else arrival, fate, math.nan if copy == math.inf else copy,
-        )  # fmt: skip
+            *told, math.nan if arrival == math.inf else arrival, fate, math.nan if copy == math.inf else copy
+        )
 
     def _interval(self) -> float:
         """Return the virtual time between two evaluations."""
@@ -193,7 +192,9 @@ class Course:
         least = 0.0 if until is None else until / _MOST_EVALUATIONS
         if self.trainer is None:
             return least or 1.0
-        epochs = 2.0 * getattr(self.plan.protocol, "epochs", 1)  # evaluating as often as training is too often
+        epochs = 2.0 * (
+            getattr(self.plan.protocol, "epochs", None) or 1
+        )  # evaluating as often as training is too often
         if self.stop.rounds is not None:
             epochs *= max(1.0, self.stop.rounds / _MOST_EVALUATIONS)
         return max(least, self.times.typical_epoch() * epochs) or 1.0
@@ -218,7 +219,10 @@ class Course:
         self.record(WHOLE_RUN, "messages_lost", counts.n_lost)
         for cause in sorted(counts.lost):
             self.record(WHOLE_RUN, f"lost_{cause}", counts.lost[cause])
+        if counts.partial:
+            self.record(WHOLE_RUN, "messages_partial", self.emulation.trace.partial)
         self.record(WHOLE_RUN, "bytes_on_air", counts.air_bytes)
+        self.record(WHOLE_RUN, "seconds_on_air", counts.air_seconds)
 
     def _measure_models(self) -> None:
         mixed = {device.id: device.params for device in self.devices if device.params is not None}
@@ -293,7 +297,7 @@ class Course:
 
     def _check_conservation(self) -> None:
         trace, in_flight = self.emulation.trace, len(self.emulation.transport.in_flight())
-        sent, accounted = trace.counts.sent, trace.delivered + trace.counts.n_lost + in_flight
+        sent, accounted = trace.counts.sent, trace.delivered + trace.partial + trace.counts.n_lost + in_flight
         assert sent == accounted, f"{sent} messages sent, {accounted} accounted for"
 
     def _finish(self, status: str, error: str) -> Run:
@@ -366,6 +370,7 @@ class Course:
             "messages": {
                 "sent": counts.sent,
                 "delivered": trace.delivered,
+                "partial": trace.partial,
                 "in_flight": len(self.emulation.transport.in_flight()),
                 "lost": dict(sorted(counts.lost.items())),
                 "duplicates": trace.duplicates,
@@ -374,6 +379,8 @@ class Course:
                 "packets_lost": counts.packets_lost,
                 "payload_bytes": counts.payload_bytes,
                 "bytes_on_air": counts.air_bytes,
+                "seconds_on_air": counts.air_seconds,
+                "acknowledged": counts.acknowledged,
             },
             "staleness": self._staleness(),
             "sync": self._sync(),
@@ -450,11 +457,17 @@ class Course:
             for dst in device.all_out_neighbors:
                 path = used.get((device.id, dst))
                 if path is None:
-                    table.add(device.id, dst, 0, 0, 0, math.nan)
+                    table.add(device.id, dst, 0, 0, 0, 0, 0, 0.0, math.nan)
                 else:
                     delay = path.delay / path.delivered if path.delivered else math.nan
-                    table.add(device.id, dst, path.sent, path.delivered, path.lost, delay)
+                    known = (path.partial, path.acknowledged, path.air_seconds)
+                    table.add(device.id, dst, path.sent, path.delivered, path.lost, *known, delay)
         return table
+
+
+def _decided(record: Record, now: float) -> bool:
+    """Tell whether a message has met its fate, which an arrival at this very instant may still do."""
+    return record.arrival < now or record.arrival == math.inf
 
 
 def _target(stop: Stop) -> tuple[str, float]:

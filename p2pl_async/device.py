@@ -34,8 +34,16 @@ class Learner(typing.Protocol):
     def initial_params(self, device: DeviceId) -> Vector:
         """Return the device's own random initial parameters, shape (n_params,)."""
 
-    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
+    def learning_rate(self, device: DeviceId) -> float:
+        """Return the step size of the device's next local step."""
+
+    async def train(
+        self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None
+    ) -> Vector:
         """Return the parameters after local training, which takes virtual time."""
+
+    async def gradient(self, device: DeviceId, w: Vector) -> Vector:
+        """Return the mini-batch gradient at `w`, which takes the virtual time of one step."""
 
 
 class Neighborhood(typing.Protocol):
@@ -60,6 +68,7 @@ class Device:
         trained: what `train` returned last, shape (n_params,).
         passive: set by a protocol on a device that only answers: when nothing is left to happen,
             the run may end while it waits.
+        state: what a protocol keeps from round to round, if it puts it here; for tests and debuggers.
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class Device:
         self.params: Vector | None = None
         self.trained: Vector | None = None
         self.passive = False
+        self.state: object = None
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)
@@ -161,19 +171,27 @@ class Device:
         return self._learn().layers()
 
     def initial_params(self) -> Vector:
-        """Return this device's own random initial parameters, shape (n_params,), float32."""
+        """Return this device's own random initial parameters, shape (n_params,), of the run's precision."""
         params = self._learn().initial_params(self.id)
         if self.params is None:
             self.params = params
         return params
 
-    async def train(self, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> Vector:
+    @property
+    def learning_rate(self) -> float:
+        """The step size eta that this device's next local step takes, its schedule applied."""
+        return self._learn().learning_rate(self.id)
+
+    async def train(
+        self, w: Vector, *, epochs: int | None = None, steps: int | None = None, drift: Vector | None = None
+    ) -> Vector:
         """Train on this device's data, starting from `w`; takes virtual time.
 
         Args:
-            w: parameters, shape (n_params,), float32; not changed. Don't change it while waiting.
+            w: parameters, shape (n_params,), of the run's precision; not changed. Don't change it while waiting.
             epochs: passes over the local data; 1 if neither is given.
             steps: or a number of mini-batches.
+            drift: added to the parameters after every local step, shape (n_params,); nothing by default.
 
         Returns:
             New parameters of the same shape, read-only.
@@ -182,8 +200,22 @@ class Device:
             raise ProtocolError(f"train(epochs={epochs}, steps={steps}) takes one of the two")
         if epochs is None and steps is None:
             epochs = 1
-        self.trained = await self._learn().train(self.id, w, epochs, steps)
+        self.trained = await self._learn().train(self.id, w, epochs, steps, drift)
         return self.trained
+
+    async def gradient(self, w: Vector) -> Vector:
+        """Return the mean gradient of this device's next mini-batch at `w`; takes the virtual time of one step.
+
+        It is the gradient that a local step of `train` would descend along: weight decay and
+        clipping are in it, momentum and the learning rate are not.
+
+        Args:
+            w: parameters, shape (n_params,); not changed. Don't change it while waiting.
+
+        Returns:
+            A vector of the same shape, read-only.
+        """
+        return await self._learn().gradient(self.id, w)
 
     def _learn(self) -> Learner:
         if self._learner is None:

@@ -22,7 +22,7 @@ from p2pl_async.messages import DeviceId, Vector
 
 
 class Job(typing.Protocol):
-    """One device's local training: frozen inputs now, a result later."""
+    """One device's local training, or gradient: frozen inputs now, a result later."""
 
     @property
     def samples(self) -> int:
@@ -30,7 +30,7 @@ class Job(typing.Protocol):
 
     @property
     def result(self) -> Vector | None:
-        """The new parameters, or None until computed."""
+        """The new parameters, or the gradient; None until computed."""
 
 
 class Trainer(typing.Protocol):
@@ -44,8 +44,22 @@ class Trainer(typing.Protocol):
     def initial_params(self, device: DeviceId) -> Vector:
         """Return the device's own random initial parameters."""
 
-    def job(self, device: DeviceId, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> typing.Any:
+    def learning_rate(self, device: DeviceId) -> float:
+        """Return the step size of the device's next local step."""
+
+    def job(
+        self,
+        device: DeviceId,
+        w: Vector,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        drift: Vector | None = None,
+    ) -> typing.Any:
         """Freeze the inputs of a local training."""
+
+    def gradient_job(self, device: DeviceId, w: Vector) -> typing.Any:
+        """Freeze the inputs of one mini-batch gradient."""
 
     def compute(self, jobs: Sequence[typing.Any]) -> None:
         """Fill in the results of jobs, batched over devices."""
@@ -88,9 +102,24 @@ class LookaheadLearner:
         """Return the device's own random initial parameters, shape (n_params,)."""
         return self._trainer.initial_params(device)
 
-    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
+    def learning_rate(self, device: DeviceId) -> float:
+        """Return the step size of the device's next local step."""
+        return self._trainer.learning_rate(device)
+
+    async def train(
+        self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None = None
+    ) -> Vector:
         """Return the parameters after local training, when the virtual time that it takes is over."""
-        job: Job = self._trainer.job(device, np.asarray(w), epochs=epochs, steps=steps)
+        return await self._land(
+            device, self._trainer.job(device, np.asarray(w), epochs=epochs, steps=steps, drift=drift)
+        )
+
+    async def gradient(self, device: DeviceId, w: Vector) -> Vector:
+        """Return the gradient of the next mini-batch, when the virtual time of one step is over."""
+        return await self._land(device, self._trainer.gradient_job(device, np.asarray(w)))
+
+    async def _land(self, device: DeviceId, job: Job) -> Vector:
+        """Register a job, and return its result at its virtual end."""
         self._count += 1
         key = (device, self._count)
         self._registered[key] = job

@@ -5,7 +5,7 @@
         summary.json        what happened, in numbers; status "running" until the end
         metrics.parquet     time_s, device (-1: the whole run), metric, value
         devices.parquet     one row per device: position, samples by class, rounds, accuracy
-        links.parquet       one row per link: messages sent, delivered, lost, mean delay
+        links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
         plots/              written by `p2pl_async.report`
         baselines/<name>/   the same for each baseline
@@ -36,7 +36,7 @@ METRIC_COLUMNS = {"time_s": "float64", "device": "int32", "metric": "category", 
 TRACE_COLUMNS = {
     "sent_s": "float64", "src": "int32", "dst": "int32", "number": "int64", "kind": "category",
     "size_bytes": "int64", "packets": "int64", "packets_lost": "int64", "air_bytes": "int64",
-    "arrival_s": "float64", "fate": "category", "copy_s": "float64",
+    "air_s": "float64", "acknowledged": "bool", "arrival_s": "float64", "fate": "category", "copy_s": "float64",
 }  # fmt: skip
 PLOTS = ("accuracy_time", "accuracy_bytes", "consensus_distance", "messages", "topology", "samples")
 
@@ -272,7 +272,7 @@ class Run:
         metrics: measurements: time_s, device (-1: the whole run), metric, value.
         devices: a row per device: device, x, y (m; NaN without positions), n_samples,
             class_0, class_1, ... (training samples of each class), rounds, accuracy.
-        links: a row per link: src, dst, messages sent, delivered, lost, mean_delay_s.
+        links: a row per link: src, dst, messages sent, delivered, lost, partial, acknowledged, air_s, mean_delay_s.
         trace: a row per message and link, if the run kept them.
         path: the folder; None if nothing was written.
         scenario_text: the resolved scenario, as TOML.
@@ -370,7 +370,7 @@ def load_run(path: Path | str) -> Run:
 
 
 LINK_COLUMNS = {"src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64"}
-LINK_COLUMNS |= {"mean_delay_s": "float64"}
+LINK_COLUMNS |= {"partial": "int64", "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64"}
 _DEVICE_COLUMNS = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
 _DEVICE_COLUMNS |= {"rounds": "int32", "accuracy": "float64"}  # of a run that was killed before it wrote any
 

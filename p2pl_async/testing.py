@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import trio
 
 from p2pl_async.device import Learner
@@ -90,8 +91,11 @@ class FixedLearner:
 
     Args:
         params: the initial parameters of each device.
-        seconds: virtual time that one training takes, for all or for each device.
+        seconds: virtual time that one training, or one gradient, takes, for all or for each device.
         step: (device, w) -> new w; by default training changes nothing.
+        gradient: (device, w) -> gradient. Instead of `step`: training is then gradient descent, one step per
+            epoch; and `Device.gradient` gives it.
+        learning_rate: step size of that gradient descent.
         n_samples: sample counts that devices tell; all 1 by default.
     """
 
@@ -100,12 +104,18 @@ class FixedLearner:
         params: Sequence[Vector],
         *,
         seconds: float | Sequence[float] = 1.0,
-        step: Callable[[DeviceId, Vector], Vector] = lambda _, w: w,
+        step: Callable[[DeviceId, Vector], Vector] | None = None,
+        gradient: Callable[[DeviceId, Vector], Vector] | None = None,
+        learning_rate: float = 0.1,
         n_samples: Sequence[int] | None = None,
     ) -> None:
         self._params = params
         self._seconds = [seconds] * len(params) if isinstance(seconds, int | float) else seconds
+        if step is not None and gradient is not None:
+            raise ValueError("FixedLearner takes one of step and gradient")
         self._step = step
+        self._gradient = gradient
+        self._learning_rate = learning_rate
         self._n_samples = [1] * len(params) if n_samples is None else n_samples
 
     def n_samples(self, device: DeviceId) -> int:
@@ -121,7 +131,25 @@ class FixedLearner:
         """Return the parameters that were given."""
         return self._params[device]
 
-    async def train(self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None) -> Vector:
-        """Return `step(device, w)`, later."""
+    def learning_rate(self, device: DeviceId) -> float:
+        """Return the step size that was given."""
+        return self._learning_rate
+
+    async def train(
+        self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None = None
+    ) -> Vector:
+        """Return `w` after the steps, each followed by the drift, later; a given `step` is one for all of them."""
         await trio.sleep(self._seconds[device])
-        return self._step(device, w)
+        for _ in range(1 if self._gradient is None else epochs or steps or 1):
+            if self._gradient is not None:
+                w = w - w.dtype.type(self._learning_rate) * self._gradient(device, w)
+            elif self._step is not None:
+                w = self._step(device, w)
+            if drift is not None:
+                w = w + drift
+        return w
+
+    async def gradient(self, device: DeviceId, w: Vector) -> Vector:
+        """Return `gradient(device, w)`, later; zeros if none was given."""
+        await trio.sleep(self._seconds[device])
+        return np.zeros_like(w) if self._gradient is None else self._gradient(device, w)

@@ -28,6 +28,14 @@ RATE = {
 SIZE = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
 SHARE = {"%": 0.01}
 LENGTH = {"m": 1.0, "km": 1e3}
+SPEED = {"m/s": 1.0, "km/h": 1 / 3.6}
+FREQUENCY = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
+GAIN = {"dB": 1.0, "dBi": 1.0}  # a ratio of powers; of an antenna, to one that radiates evenly
+LEVEL = {"dBm": 1.0}  # a power, in dB above 1 mW
+VOLTAGE = {"V": 1.0, "mV": 1e-3}
+CURRENT = {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "µA": 1e-6, "nA": 1e-9}
+ENERGY = {"J": 1.0, "uJ": 1e-6, "µJ": 1e-6, "mJ": 1e-3, "kJ": 1e3, "MJ": 1e6, "mWh": 3.6, "Wh": 3600.0}
+POWER = {"W": 1.0, "uW": 1e-6, "µW": 1e-6, "mW": 1e-3, "kW": 1e3}
 
 
 def parse(text: object, units: Mapping[str, float], example: str) -> float:
@@ -66,7 +74,7 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
         return 0.0
     if math.isfinite(rough):
         # Exact up to the one rounding at the end: "20 ms" == 0.02 and "1.005 MB" is a whole number of bytes.
-        factor = Fraction(units[unit]) if units[unit] >= 1 else Fraction(1, round(1 / units[unit]))
+        factor = Fraction(units[unit]).limit_denominator(10**12)  # the ratio meant: 1/1000, not the float nearest to it
         rough = float(Fraction(number) * factor) if abs(rough) < 1e300 else math.inf
     if not math.isfinite(rough):
         raise PydanticCustomError("quantity", "must be a finite quantity", {})
@@ -135,6 +143,18 @@ BitsPerSecond = Annotated[float, *_quantity(RATE, "250 kbit/s", above=True)]
 Bytes = Annotated[int, *_quantity(SIZE, "64 KiB", whole=True)]
 PositiveBytes = Annotated[int, *_quantity(SIZE, "64 KiB", above=True, whole=True)]
 Meters = Annotated[float, *_quantity(LENGTH, "20 m")]
+PositiveMeters = Annotated[float, *_quantity(LENGTH, "20 m", above=True)]
+MetersPerSecond = Annotated[float, *_quantity(SPEED, "1.5 m/s")]
+PositiveMetersPerSecond = Annotated[float, *_quantity(SPEED, "1.5 m/s", above=True)]
+Hertz = Annotated[float, *_quantity(FREQUENCY, "2.4 GHz", above=True)]
+Decibels = Annotated[float, *_quantity(GAIN, "3 dB", least=-math.inf)]
+SpreadDecibels = Annotated[float, *_quantity(GAIN, "4 dB")]  # a standard deviation, or a distance
+DecibelMilliwatts = Annotated[float, *_quantity(LEVEL, "-95 dBm", least=-math.inf)]
+Volts = Annotated[float, *_quantity(VOLTAGE, "3.3 V", above=True)]
+Amperes = Annotated[float, *_quantity(CURRENT, "17.4 mA")]
+Joules = Annotated[float, *_quantity(ENERGY, "20 kJ")]
+PositiveJoules = Annotated[float, *_quantity(ENERGY, "20 kJ", above=True)]
+Watts = Annotated[float, *_quantity(POWER, "200 mW")]
 Probability = Annotated[float, *_PROBABILITY]
 
 

@@ -43,7 +43,7 @@ def recorded_run(
     lost = random.binomial(sent, 1 - quality)
     links = Table(path and path / "links", LINK_COLUMNS)
     for (src, dst), s, lo in zip(sorted(graph.edges), sent.tolist(), lost.tolist(), strict=True):
-        links.add(src, dst, s, s - lo, lo, 0.02 if s > lo else float("nan"))
+        links.add(src, dst, s, s - lo, lo, 0, 0, 0.01 * s, 0.02 if s > lo else float("nan"))
     n_sent, n_lost = int(sent.sum()), int(lost.sum())
     causes = {"burst": n_lost * 7 // 10, "outage": n_lost // 10, "queue": n_lost - n_lost * 7 // 10 - n_lost // 10}
     in_flight = min(7, n_sent - n_lost)

@@ -75,6 +75,19 @@ def test_check_shows_every_problem_and_exits_with_2(file: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_check_and_probe_warn_of_links_that_break_the_protocols_contract(file: Path) -> None:
+    changes = ["--set", "protocol.mode=barrier", "--set", "link.loss=10 %"]
+    for command in ("check", "probe"):
+        result = p2pl(command, file, *changes)
+        assert result.exit_code == 0
+        assert 'warning: protocol "p2pl" needs links that lose nothing, and 8 of 8 may not' in result.stdout
+    assert "warning" not in p2pl("check", file).stdout
+    assert (
+        p2pl("check", file, *changes, "--set", "topology.kind=random-regular", "--set", "topology.degree=7").exit_code
+        == 2
+    )
+
+
 def test_check_takes_changes_and_a_seed(file: Path) -> None:
     result = p2pl("check", file, "--set", "devices.count=9", "--set", "topology=star", "--seed", 7)
     assert "9 devices, topology star, protocol p2pl, seed 7" in result.stdout
@@ -93,10 +106,17 @@ def test_list_has_a_line_of_at_most_100_columns_for_everything() -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert all(len(line) <= 100 for line in lines)
-    assert all(len(line.split(maxsplit=1)) == 2 for line in lines if line.startswith(" "))
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines if line.startswith("  ") and line[2] != " ")
     known = {line.split()[0] for line in lines}
     assert {"protocols", "p2pl", "topologies", "ring", "losses", "gilbert-elliott", "presets", "zigbee_154"} <= known
     assert {"data", "digits", "partitions", "dirichlet", "models", "mlp", "schedules", "cosine", "mnist_2nn"} <= known
+
+
+def test_list_tells_what_protocols_need_and_send() -> None:
+    lines = p2pl("list", "protocols").stdout.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  p2pl "))
+    assert lines[at].endswith("(arXiv:2310.18861).")
+    assert lines[at + 1].strip() == "state: any links; 1 model per message"
 
 
 def test_list_of_one_group() -> None:

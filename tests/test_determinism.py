@@ -148,6 +148,7 @@ GOLDEN = {
     "messages": {
         "sent": 1080,
         "delivered": 484,
+        "partial": 0,
         "in_flight": 11,
         "lost": {"burst": 130, "outage": 20, "queue": 434, "retries": 1},
         "duplicates": 37,
@@ -156,8 +157,10 @@ GOLDEN = {
         "packets_lost": 360,
         "payload_bytes": 500625,
         "bytes_on_air": 351859,
+        "seconds_on_air": 70.3718,
+        "acknowledged": 93,
     },
-    "trace_digest": "60ba91f784a96811371b84c3d047f40fc7623bc899df493097ce3fdb8b03761e",
+    "trace_digest": "b863b172b8200ee83f7c7a75ec20573c07143066bf6dc62ddc1b444db5ec9d6f",
     "sum_of_arrivals": 1845.1526730919331,
 }
 

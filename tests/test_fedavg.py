@@ -96,7 +96,7 @@ def test_fraction_draws_so_many_devices_anew_in_each_round() -> None:
     trained: list[tuple[int, float]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None) -> Any:
+        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None, drift: Any) -> Any:
             result = await super().train(device, w, epochs, steps)
             trained.append((device, round(float(w[0]))))
             return result
@@ -144,7 +144,7 @@ def test_epochs_are_asked_of_the_learner() -> None:
     asked = set()
 
     class Spy(FixedLearner):
-        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None) -> Any:
+        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None, drift: Any) -> Any:
             asked.add((epochs, steps))
             return await super().train(device, w, epochs, steps)
 

@@ -20,7 +20,7 @@ LAYERS = [
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins"],
     ["messages", "link", "topology", "learning"],
-    ["wire", "mixing", "measures"],
+    ["wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
     ["protocols"],
@@ -37,8 +37,9 @@ LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
 
 # What sees less than all below it.
 SEES_ONLY = {
-    "protocols": {"device", "messages", "mixing", "plugins", "settings", "units", "errors"},
+    "protocols": {"device", "messages", "mixing", "compression", "plugins", "settings", "units", "errors"},
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
+    "compression": {"messages", "settings", "units", "errors"},
     "link": {"randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
@@ -118,7 +119,7 @@ def test_an_import_that_points_up_is_named_with_both_modules() -> None:
         "p2pl_async.link.loss imports p2pl_async.device, which does not lie below it",
         "p2pl_async.protocols.p2pl imports p2pl_async, the public names, which are for users",
         "p2pl_async.protocols.p2pl imports p2pl_async.transport; "
-        "protocols sees only device, errors, messages, mixing, plugins, settings, units",
+        "protocols sees only compression, device, errors, messages, mixing, plugins, settings, units",
         "p2pl_async.wire imports p2pl_async.mixing, which does not lie below it",
     ]
 

@@ -49,8 +49,22 @@ class FakeTrainer:
     def initial_params(self, device: int) -> Vector:
         return np.full(2, float(device))
 
-    def job(self, device: int, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> FakeJob:
-        return FakeJob(device, w, epochs, steps)
+    def learning_rate(self, device: int) -> float:
+        return 0.5 + device
+
+    def job(
+        self,
+        device: int,
+        w: Vector,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        drift: Vector | None = None,
+    ) -> FakeJob:
+        return FakeJob(device, w if drift is None else w + drift, epochs, steps)
+
+    def gradient_job(self, device: int, w: Vector) -> FakeJob:
+        return FakeJob(device, -w, None, 1)
 
     def compute(self, jobs: Sequence[FakeJob]) -> None:
         self.batches.append([job.device for job in jobs])
@@ -214,10 +228,29 @@ def test_epochs_and_steps_reach_the_trainer_and_only_one_of_them() -> None:
     assert learner.samples == 80
 
 
+def test_a_gradient_takes_the_time_of_one_step_and_is_not_what_was_trained() -> None:
+    async def body(device: Device) -> None:
+        assert (await device.gradient(np.array([2.0, 3.0]))).tolist() == [-1, -2]
+        assert device.now == 1
+        assert device.trained is None
+
+    trainer, _, learner = run(2, body)
+    assert trainer.batches == [[0, 1]]
+    assert learner.samples == 20
+
+
+def test_a_drift_reaches_the_trainer() -> None:
+    async def body(device: Device) -> None:
+        assert (await device.train(np.zeros(2), steps=1, drift=np.array([5.0, 7.0]))).tolist() == [6, 8]
+
+    run(1, body)
+
+
 def test_a_device_knows_its_samples_layers_and_initial_parameters() -> None:
     async def body(device: Device) -> None:
         assert device.n_samples == 10 + device.id
         assert device.layers == (slice(0, 1), slice(1, 2))
+        assert device.learning_rate == 0.5 + device.id
         assert device.initial_params().tolist() == [device.id] * 2
         assert device.params is not None
 

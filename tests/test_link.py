@@ -1,5 +1,6 @@
 """What happens to messages on one link."""
 
+import itertools
 import math
 from typing import Any
 
@@ -27,7 +28,7 @@ def send(made: Link, sizes: list[int], every: float) -> list[Verdict]:
 
 
 def test_a_link_without_settings_is_perfect() -> None:
-    assert link().judge(800, 3.0) == Verdict(3.0, "", 1, 0, 800, math.inf)
+    assert link().judge(800, 3.0) == Verdict(3.0, "", 1, 0, 800, 0.0, False, math.inf)
 
 
 def test_latency_delays_the_arrival() -> None:
@@ -35,7 +36,7 @@ def test_latency_delays_the_arrival() -> None:
 
 
 def test_a_lost_message_never_arrives() -> None:
-    assert link(loss="100 %").judge(800, 0.0) == Verdict(math.inf, "loss", 1, 1, 800, math.inf)
+    assert link(loss="100 %").judge(800, 0.0) == Verdict(math.inf, "loss", 1, 1, 800, 0.0, False, math.inf)
 
 
 def test_a_message_lost_in_the_bad_state_is_lost_to_a_burst() -> None:
@@ -64,7 +65,7 @@ def test_a_full_queue_refuses_and_counts_what_is_being_sent() -> None:
     made = link(rate="8 kbit/s", queue={"messages": 2})
     causes = [made.judge(1000, now).cause for now in (0.0, 0.0, 0.0, 0.999, 1.0, 1.0)]
     assert causes == ["", "", "queue", "queue", "", "queue"]
-    assert made.judge(1000, 1.0) == Verdict(math.inf, "queue", 0, 0, 0, math.inf)
+    assert made.judge(1000, 1.0) == Verdict(math.inf, "queue", 0, 0, 0, 0.0, False, math.inf)
     assert made.sending_until == 3.0
 
 
@@ -221,10 +222,10 @@ def test_retries_make_the_residual_loss_small() -> None:
 
 def test_retries_cost_time_and_bytes() -> None:
     made = link(loss="100 %", rate="8 kbit/s", arq={"retries": 2, "turnaround": "100 ms"})
-    assert made.judge(1000, 0.0) == Verdict(math.inf, "retries", 3, 3, 3000, math.inf)
+    assert made.judge(1000, 0.0) == Verdict(math.inf, "retries", 3, 3, 3000, 3.0, False, math.inf)
     assert made.sending_until == pytest.approx(3.3)
     made = link(rate="8 kbit/s", arq={"retries": 2, "turnaround": "100 ms"})
-    assert made.judge(1000, 0.0) == Verdict(1.0, "", 1, 0, 1000, math.inf)
+    assert made.judge(1000, 0.0) == Verdict(1.0, "", 1, 0, 1000, 1.0, True, math.inf)
     assert made.sending_until == pytest.approx(1.1)
 
 
@@ -422,12 +423,14 @@ def test_laws_of_every_link(table: dict[str, Any], seed: int, sizes: list[int]) 
         fragments = max(1, math.ceil(size / payload))
         least = size + fragments * settings.header
         if verdict.cause == "queue":
-            assert verdict == Verdict(math.inf, "queue", 0, 0, 0, math.inf)
+            assert verdict == Verdict(math.inf, "queue", 0, 0, 0, 0.0, False, math.inf)
             assert settings.queue is not None
             assert made.sending_until == free
             continue
         got_through = verdict.packets - verdict.packets_lost
         air = verdict.air_bytes * 8 / settings.rate
+        assert verdict.air_seconds == pytest.approx(air)
+        assert verdict.acknowledged == (settings.arq is not None and not verdict.cause)
         start = max(now, free)
         assert made.sending_until >= start + air - 1e-9
         if verdict.cause:
@@ -482,3 +485,101 @@ def test_words_switch_off_what_the_default_has() -> None:
 def test_impossible_links_are_refused(table: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         LinkSettings.model_validate(table)
+
+
+# --- Changes, what takes a link down, radios, shared media
+
+
+class Always:
+    """Down, or not, for ever."""
+
+    until = math.inf
+
+    def __init__(self, down: bool) -> None:
+        self.down = down
+
+    def at(self, now: float) -> int:
+        return int(self.down)
+
+    def touched(self, starts: Any, ends: Any) -> Any:
+        return np.full(starts.shape, self.down)
+
+
+class Noisy:
+    """A radio that loses every packet that is sent before an instant."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    def error_rate(self, at: float, size: int) -> float:
+        return float(at < self.until)
+
+    def error_rates(self, at: Any, size: int) -> Any:
+        return (at < self.until).astype(float)
+
+
+def with_more(seed: int = 1, *, more: dict[str, Any], **table: Any) -> Link:
+    return Link(0, 1, LinkSettings.model_validate(table), seed, **more)
+
+
+@pytest.mark.parametrize("size", [50, 500])
+def test_what_takes_a_link_down_is_the_cause(size: int) -> None:
+    made = with_more(mtu="100 B", more={"down": [("sleep", lambda: Always(False)), ("crash", lambda: Always(True))]})
+    assert made.judge(size, 0.0).cause == "crash"
+    made = with_more(mtu="100 B", more={"down": [("sleep", lambda: Always(False))]})
+    assert made.judge(size, 0.0).cause == ""
+
+
+@pytest.mark.parametrize("size", [50, 500])
+def test_a_radio_loses_packets_to_noise(size: int) -> None:
+    made = with_more(mtu="100 B", more={"radio": Noisy(1.0)})
+    assert [made.judge(size, now).cause for now in (0.0, 0.9, 1.0)] == ["noise", "noise", ""]
+
+
+def test_settings_change_for_what_is_sent_from_then_on() -> None:
+    changes = [(1.0, LinkSettings.model_validate({"rate": "16 kbit/s", "latency": "1 s"}))]
+    made = with_more(rate="8 kbit/s", more={"changes": changes})
+    assert [made.judge(900, now).arrival for now in (0.0, 0.5, 3.0)] == [0.9, 1.8, 3.0 + 0.45 + 1.0]
+    changes = [(1.0, LinkSettings.model_validate({"loss": "100 %"})), (2.0, LinkSettings())]
+    made = with_more(more={"changes": changes})
+    assert [made.judge(1, now).cause for now in (0.0, 0.9, 1.0, 1.9, 2.0)] == ["", "", "loss", "loss", ""]
+
+
+def test_a_medium_asks_what_a_receiver_heard_and_when() -> None:
+    made = link(latency="20 ms", loss="100 %")
+    assert made.hear(10, 0.0, 1.0) == "loss"
+    assert link(outage={"kind": "slotted", "p": "100 %", "slot": "1 s"}).hear(10, 0.0, 1.0) == "outage"
+    made = with_more(more={"radio": Noisy(1.0)})
+    assert [made.hear(10, at, at + 0.1) for at in (0.0, 1.0)] == ["noise", ""]
+    assert [made.hear(10, at, at + 0.1, error) for at, error in ((2.0, 1.0), (3.0, 0.0))] == ["noise", ""]
+    free, held = link(latency=LOGNORMAL, order="free"), link(latency=LOGNORMAL)
+    arrivals = [free.travel(i * 0.001) for i in range(50)]
+    assert [held.travel(i * 0.001) for i in range(50)] == np.maximum.accumulate(arrivals).tolist()
+
+
+def test_what_a_receiver_hears_takes_as_many_draws_whatever_becomes_of_it() -> None:
+    plain = link(loss="30 %")
+    noisy = with_more(loss="30 %", more={"radio": Noisy(10.0), "down": [("sleep", lambda: Always(False))]})
+    heard = [(plain.hear(1, at, at), noisy.hear(1, at, at)) for at in np.arange(0.0, 20.0, 0.1).tolist()]
+    assert {there for here, there in heard[:100] if not here} == {"noise"}
+    assert all(here == there for here, there in heard[100:])
+    assert {here for here, _ in heard} == {"", "loss"}
+
+
+def test_a_part_of_a_message_arrives_if_that_is_of_use() -> None:
+    made, whole = link(loss="50 %", mtu="100 B", header="10 B"), link(loss="50 %", mtu="100 B", header="10 B")
+    seen = set()
+    for i in range(400):
+        verdict, other = made.judge(1000, i, needed=90), whole.judge(1000, i)
+        assert (verdict.packets_lost > 0) == (other.cause == "loss")
+        seen.add(verdict.cause)
+        if verdict.cause == "partial":
+            assert verdict.arrival == i
+            assert all(start % 90 == 0 and (end % 90 == 0 or end == 1000) for start, end in verdict.missing)
+            assert all(first[1] < second[0] for first, second in itertools.pairwise(verdict.missing))
+            assert sum(math.ceil((end - start) / 90) for start, end in verdict.missing) == verdict.packets_lost
+            assert verdict.missing[0][0] >= 90
+        else:
+            assert verdict[1:8] == other[1:8]
+            assert verdict.missing == ()
+    assert seen == {"loss", "partial"}  # all twelve of a message arrive once in 4096

@@ -318,7 +318,7 @@ def test_steps_take_the_place_of_epochs() -> None:
     asked: list[tuple[int | None, int | None]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device, w, epochs, steps):
+        async def train(self, device, w, epochs, steps, drift):
             asked.append((epochs, steps))
             return await super().train(device, w, epochs, steps)
 

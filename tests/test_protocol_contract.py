@@ -18,6 +18,7 @@ from p2pl_async.randomness import stream
 from p2pl_async.settings import kind_of
 from p2pl_async.testing import FixedLearner
 from p2pl_async.topology import AnyTopology, neighbors
+from p2pl_async.trace import Record
 
 N = 8
 ROUNDS = 6
@@ -34,7 +35,11 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "random-geometric": {"radius": 0.6},
 }
 ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
-SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {"fedavg": {"timeout": "5 s"}}
+SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
+    "fedavg": {"timeout": "5 s"},
+    "sgp": {"mode": {"kind": "barrier", "timeout": "1 s"}},
+    "osgp": {"timeout": "1 s"},
+}
 
 LOSSLESS = {"latency": "20 ms"}
 LOSSY = {
@@ -129,6 +134,26 @@ def test_it_is_described_and_its_name_is_its_own(cls) -> None:
     assert cls.__doc__.splitlines()[0].endswith((".", ")."))
     assert [other for other in PROTOCOLS if kind_of(other) == kind_of(cls)] == [cls]
     assert cls().kind == kind_of(cls)
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_its_largest_message_is_of_the_size_that_it_says(cls) -> None:
+    protocol = cls()
+    assert protocol.contract is not None
+    assert protocol.models_per_message is not None
+    size = 20_000
+    records: list[Record] = []
+    emulation = Emulation(
+        out_neighbors("complete"),
+        lambda src, dst: Link(src, dst, LinkSettings(), 0),
+        0,
+        learner=FixedLearner(list(np.random.default_rng(1).normal(size=(N, size)).astype(np.float32))),
+        rounds=3,
+        sink=records.append,
+    )
+    emulation.run(protocol)
+    largest = max((record.size for record in records), default=0)
+    assert largest / (4 * size) == pytest.approx(protocol.models_per_message, rel=0.05, abs=0.005)
 
 
 @pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)

@@ -6,33 +6,29 @@ from pydantic import ValidationError
 from p2pl_async.link.queue import Backlog, Queue
 
 
-def backlog(**limits: object) -> Backlog:
-    return Backlog(Queue.model_validate(limits))
-
-
 def test_what_has_left_makes_room() -> None:
-    held = backlog(messages=2)
+    held, limits = Backlog(), Queue(messages=2)
     held.add(10, until=1.0)
     held.add(10, until=2.0)
-    assert not held.has_room(1, now=0.999)
-    assert held.has_room(1, now=1.0)
+    assert not held.has_room(limits, 1, now=0.999)
+    assert held.has_room(limits, 1, now=1.0)
 
 
 def test_size_counts_all_that_is_held() -> None:
-    held = backlog(size="100 B")
-    assert held.has_room(100, now=0.0)
+    held, limits = Backlog(), Queue(size="100 B")
+    assert held.has_room(limits, 100, now=0.0)
     held.add(60, until=1.0)
-    assert held.has_room(40, now=0.0)
-    assert not held.has_room(41, now=0.0)
-    assert held.has_room(100, now=1.0)
+    assert held.has_room(limits, 40, now=0.0)
+    assert not held.has_room(limits, 41, now=0.0)
+    assert held.has_room(limits, 100, now=1.0)
 
 
 def test_the_stricter_limit_counts() -> None:
-    held = backlog(messages=1, size="1 MB")
+    held = Backlog()
     held.add(1, until=1.0)
-    assert not held.has_room(1, now=0.0)
-    held = backlog(messages=9, size="10 B")
-    assert not held.has_room(11, now=0.0)
+    assert not held.has_room(Queue(messages=1, size="1 MB"), 1, now=0.0)
+    assert not held.has_room(Queue(messages=9, size="10 B"), 11, now=0.0)
+    assert held.has_room(None, 10**12, now=0.0)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_closed_table_is_parquet_alone(tmp_path: Path) -> None:
 def test_columns_keep_their_types() -> None:
     table = Table(None, TRACE_COLUMNS)
     assert len(table.frame()) == 0
-    table.add(0.5, 0, 1, 0, "params", 80_000, 54, 1, 80_100, math.nan, "burst", math.nan)
+    table.add(0.5, 0, 1, 0, "params", 80_000, 54, 1, 80_100, 0.2, False, math.nan, "burst", math.nan)
     kinds = {name: str(kind) for name, kind in table.frame().dtypes.items()}
     assert kinds == TRACE_COLUMNS
 
@@ -238,7 +238,7 @@ def test_load_run_gives_back_what_was_written(tmp_path: Path) -> None:
     finished(folder)
     finished(folder.beside("local"), rows=ROWS[:4])
     trace = Table(tmp_path / "trace", TRACE_COLUMNS)
-    trace.add(0.5, 0, 1, 0, "params", 80_000, 54, 0, 80_100, 0.75, "delivered", math.nan)
+    trace.add(0.5, 0, 1, 0, "params", 80_000, 54, 0, 80_100, 0.2, False, 0.75, "delivered", math.nan)
     trace.close()
     run = load_run(str(tmp_path))
     assert run.summary == SUMMARY

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from p2pl_async.errors import ProtocolError, ScenarioError
-from p2pl_async.learning import networks
+from p2pl_async.learning import networks, stacked
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import LeNet, Mlp, Model, Softmax
 from p2pl_async.learning.trainer import Cosine, Inverse, Job, Step, Trainer, TrainSettings, Vector
@@ -44,12 +44,18 @@ def parts_of(sizes: list[int]) -> list[NDArray[np.int64]]:
 
 def make(sizes: list[int], model: Model | None = None, *, subset: int = 0, **train: Any) -> Trainer:
     model = model or Mlp(hidden=(8,))
-    options = {"learning_rate": 0.1, "batch_size": 4} | train
-    return Trainer(DATA, parts_of(sizes), model, TrainSettings(**options), SEED, subset=subset, dtype=np.float64)
+    options = {"learning_rate": 0.1, "batch_size": 4, "precision": "float64"} | train
+    return Trainer(DATA, parts_of(sizes), model, TrainSettings(**options), SEED, subset=subset)
 
 
-def train_once(trainer: Trainer, device: int, w: Vector, **length: int) -> Vector:
-    job = trainer.job(device, w, **length)
+def train_once(trainer: Trainer, device: int, w: Vector, **how: Any) -> Vector:
+    job = trainer.job(device, w, **how)
+    trainer.compute([job])
+    return result_of(job)
+
+
+def gradient_once(trainer: Trainer, device: int, w: Vector) -> Vector:
+    job = trainer.gradient_job(device, w)
     trainer.compute([job])
     return result_of(job)
 
@@ -68,6 +74,7 @@ def plain_sgd(
     *,
     batch_size: int = 4,
     clip: float | None = None,
+    loss: str = "cross-entropy",
     rate_factors: list[float] | None = None,
     **options: Any,
 ) -> Vector:
@@ -83,7 +90,10 @@ def plain_sgd(
             rows = order[start : start + batch_size]
             optimizer.zero_grad()
             x, y = torch.tensor(DATA.x_train[rows]).double(), torch.tensor(DATA.y_train[rows])
-            nn.functional.cross_entropy(module(x), y).backward()  # type: ignore[no-untyped-call]
+            if loss == "squared":
+                (0.5 * (module(x) - nn.functional.one_hot(y, CLASSES)).square().sum(1).mean()).backward()
+            else:
+                nn.functional.cross_entropy(module(x), y).backward()  # type: ignore[no-untyped-call]
             if clip is not None:
                 nn.utils.clip_grad_norm_(module.parameters(), clip)
             optimizer.step()
@@ -157,6 +167,7 @@ MODELS: list[tuple[Model, type[Any]]] = [
         {"momentum": 0.9, "nesterov": True},
         {"weight_decay": 0.1},
         {"clip": 0.2},
+        {"loss": "squared"},
         {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "clip": 0.2},
     ],
     ids=" ".join,
@@ -221,24 +232,31 @@ def test_kept_momentum_passes_between_jobs_of_a_device_computed_together() -> No
             "momentum": st.sampled_from([0.0, 0.9]),
             "weight_decay": st.sampled_from([0.0, 0.1]),
             "clip": st.sampled_from([None, 0.3]),
+            "loss": st.sampled_from(["cross-entropy", "squared"]),
             "schedule": st.sampled_from([Inverse(decay=0.5), Step(every=1, by=0.5)]),
         },
     ),
+    drifting=st.sets(st.integers(0, 8)),
     order=st.randoms(use_true_random=False),
 )
 def test_batched_is_one_at_a_time_in_any_order(
-    sizes: list[int], model: Model, steps: list[int], options: dict[str, Any], order: Any
+    sizes: list[int], model: Model, steps: list[int], options: dict[str, Any], drifting: set[int], order: Any
 ) -> None:
     batched, single = make(sizes, model, **options), make(sizes, model, **options)
     devices = range(len(sizes))
     w = [batched.initial_params(device) for device in devices]
+    drift = {device: 0.01 * batched.initial_params(device) for device in devices if device in drifting}
     for _ in range(2):
-        jobs = [batched.job(device, w[device], steps=steps[device]) for device in devices]
+        jobs = [batched.job(device, w[device], steps=steps[device], drift=drift.get(device)) for device in devices]
+        jobs += [batched.gradient_job(device, w[device]) for device in devices]
         shuffled = list(jobs)
         order.shuffle(shuffled)
         batched.compute(shuffled)
-        alone = [train_once(single, device, w[device], steps=steps[device]) for device in devices]
-        np.testing.assert_allclose([result_of(job) for job in jobs], alone, atol=1e-9)
+        alone = [
+            train_once(single, device, w[device], steps=steps[device], drift=drift.get(device)) for device in devices
+        ]
+        gradients = [gradient_once(single, device, w[device]) for device in devices]
+        np.testing.assert_allclose([result_of(job) for job in jobs], alone + gradients, atol=1e-9)
         w = alone
 
 
@@ -282,6 +300,88 @@ def test_steps_charge_the_samples_of_their_batches() -> None:
     assert [trainer.job(0, w, steps=steps).samples for steps in (1, 2, 4)] == [4, 6, 14]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight_decay": 0.1}, {"clip": 0.2}, {"loss": "squared"}, {"momentum": 0.9, "nesterov": True}],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("model", [model for model, _ in MODELS], ids=lambda model: model.kind)
+def test_a_gradient_is_what_a_step_without_momentum_descends_along(model: Model, options: dict[str, Any]) -> None:
+    plain = {key: value for key, value in options.items() if key not in ("momentum", "nesterov")}
+    trainer, other = make([10, 11], model, **options), make([10, 11], model, **plain)
+    w = trainer.initial_params(1)
+    for _ in range(4):  # the next batch each time, the short one of the epoch too
+        stepped = train_once(other, 1, w, steps=1)
+        gradient = gradient_once(trainer, 1, w)
+        np.testing.assert_allclose(w - 0.1 * gradient, stepped, atol=1e-10)
+        assert not gradient.flags.writeable
+        w = stepped
+
+
+def test_a_gradient_is_charged_one_batch_and_moves_the_order_on() -> None:
+    trainer = make([10], batch_size=4)
+    w = trainer.initial_params(0)
+    assert [trainer.gradient_job(0, w).samples for _ in range(4)] == [4, 4, 2, 4]
+    assert trainer.job(0, w, steps=2).samples == 6
+
+
+def test_a_gradient_leaves_kept_momentum_alone() -> None:
+    ends = []
+    for look in (False, True):
+        trainer = make([4], momentum=0.9, momentum_across_rounds="keep", batch_size="all")
+        w = train_once(trainer, 0, trainer.initial_params(0), steps=2)
+        if look:
+            gradient_once(trainer, 0, w)
+        ends.append(train_once(trainer, 0, w, steps=2))
+    np.testing.assert_array_equal(ends[0], ends[1])
+
+
+def test_a_drift_is_added_after_every_step() -> None:
+    trainer, other = make([10, 7], momentum=0.9), make([10, 7], momentum=0.9, momentum_across_rounds="keep")
+    w = trainer.initial_params(0)
+    drift = np.linspace(-0.01, 0.02, trainer.n_params)
+    expected = w
+    for _ in range(5):
+        expected = train_once(other, 0, expected, steps=1) + drift
+    np.testing.assert_allclose(train_once(trainer, 0, w, steps=5, drift=drift), expected, atol=1e-12)
+
+
+def test_changing_a_drift_after_registering_changes_nothing() -> None:
+    trainer, other = make([10]), make([10])
+    w, drift = trainer.initial_params(0), np.full(trainer.n_params, 0.1)
+    expected = train_once(other, 0, w, epochs=1, drift=drift)
+    job = trainer.job(0, w, epochs=1, drift=drift)
+    drift[:] = 0
+    trainer.compute([job])
+    np.testing.assert_array_equal(result_of(job), expected)
+
+
+def test_the_whole_data_is_one_batch() -> None:
+    trainer, plain = make([10, 3, 7], batch_size="all"), make([10, 3, 7], batch_size=10)
+    w = [trainer.initial_params(device) for device in range(3)]
+    jobs = [trainer.job(device, w[device], epochs=3) for device in range(3)]
+    assert [(job.steps, job.samples) for job in jobs] == [(3, 30), (3, 9), (3, 21)]
+    trainer.compute(jobs)
+    for device in range(3):
+        np.testing.assert_allclose(result_of(jobs[device]), train_once(plain, device, w[device], epochs=3), atol=1e-12)
+    np.testing.assert_array_equal(gradient_once(trainer, 0, w[0]), gradient_once(trainer, 0, w[0]))
+
+
+def test_wide_batches_make_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stacked._BATCH_BYTES, "cpu", 5 * 4 * 16 * 8)
+    assert make([40] * 9, batch_size=4)._engine.group == 5
+    assert make([40] * 9, batch_size=2)._engine.group == 10
+
+
+def test_the_learning_rate_is_that_of_the_next_step() -> None:
+    trainer = make([10], schedule=Step(every=2, by=0.5))
+    rates = []
+    for _ in range(9):
+        rates.append(trainer.learning_rate(0))
+        train_once(trainer, 0, trainer.initial_params(0), steps=1)
+    assert rates == [0.1] * 6 + [0.05] * 3
+
+
 def test_a_batch_larger_than_a_devices_data_is_all_of_it() -> None:
     trainer = make([3, 9], batch_size=100)
     assert trainer.job(0, trainer.initial_params(0), epochs=2).samples == 6
@@ -321,16 +421,16 @@ def test_a_job_is_computed_once() -> None:
     assert trainer.jobs == trainer.batches == 1
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_same_run_twice_gives_the_same_bits(dtype: Any) -> None:
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_same_run_twice_gives_the_same_bits(precision: Any) -> None:
     ends = []
     for _ in range(2):
-        options = TrainSettings(momentum=0.9, batch_size=4)
-        trainer = Trainer(DATA, parts_of([7, 20, 9]), Mlp(hidden=(16,)), options, SEED, dtype=dtype)
+        options = TrainSettings(momentum=0.9, batch_size=4, precision=precision)
+        trainer = Trainer(DATA, parts_of([7, 20, 9]), Mlp(hidden=(16,)), options, SEED)
         jobs = [trainer.job(device, trainer.initial_params(device), epochs=2) for device in range(3)]
         trainer.compute(jobs)
         ends.append([result_of(job) for job in jobs])
-        assert ends[0][0].dtype == dtype
+        assert ends[0][0].dtype == trainer.initial_params(0).dtype == precision
     np.testing.assert_array_equal(np.concatenate(ends[0]), np.concatenate(ends[1]))
 
 
@@ -345,8 +445,11 @@ def test_bits_do_not_depend_on_what_is_computed_together(model: Model, train: di
         options = TrainSettings(batch_size=7, **train)
         trainer = Trainer(DATA, parts_of([5, 12, 20, 7, 8, 3, 25, 19, 21]), model, options, SEED)
         trainer._engine.group = min(group, trainer._engine.group)
-        jobs = [trainer.job(device, trainer.initial_params(device), steps=3 + device % 4) for device in range(9)]
-        for start in range(0, 9, together):
+        w = [trainer.initial_params(device) for device in range(9)]
+        jobs = [trainer.job(device, w[device], steps=3 + device % 4) for device in range(9)]
+        jobs += [trainer.job(device, w[device], steps=2, drift=w[0] if device % 3 else None) for device in range(9)]
+        jobs += [trainer.gradient_job(device, w[device]) for device in range(9)]
+        for start in range(0, len(jobs), together):
             trainer.compute(jobs[start : start + together])
         ends.append(np.stack([result_of(job) for job in jobs]))
     for other in ends[1:]:
@@ -379,9 +482,10 @@ def test_layers_are_slices_of_the_flat_vector() -> None:
     assert trainer.n_samples(0) == 5
 
 
-@pytest.mark.parametrize(("model", "network"), MODELS, ids=lambda value: getattr(value, "kind", ""))
-def test_scores_are_those_of_the_module(model: Model, network: type[Any]) -> None:
-    trainer = make([5] * 9, model, subset=11)
+@pytest.mark.parametrize("kind", ["cross-entropy", "squared"])
+@pytest.mark.parametrize("model", [model for model, _ in MODELS], ids=lambda model: model.kind)
+def test_scores_are_those_of_the_module(model: Model, kind: str) -> None:
+    trainer = make([5] * 9, model, subset=11, loss=kind)
     trainer._engine._rows = 7  # several pieces of the test set, several groups of devices
     trainer._engine.group = min(trainer._engine.group, 4)
     params = [trainer.initial_params(device) for device in range(9)]
@@ -392,7 +496,10 @@ def test_scores_are_those_of_the_module(model: Model, network: type[Any]) -> Non
         nn.utils.vector_to_parameters(torch.tensor(w), module.parameters())
         logits = module(x)
         assert accuracy == (logits.argmax(1) == y).double().mean().item()
-        assert loss == pytest.approx(nn.functional.cross_entropy(logits, y).item(), rel=1e-9)
+        expected = nn.functional.cross_entropy(logits, y)
+        if kind == "squared":
+            expected = 0.5 * (logits - nn.functional.one_hot(y, CLASSES)).square().sum(1).mean()
+        assert loss == pytest.approx(expected.item(), rel=1e-9)
     assert trainer.evaluation_seconds > 0
 
 
@@ -467,8 +574,14 @@ def test_a_job_needs_one_positive_length(call: dict[str, int], text: str) -> Non
 
 
 def test_a_job_needs_parameters_of_the_model() -> None:
-    with pytest.raises(ProtocolError, match=r"shape \(3,\), this model has \(163,\)"):
-        make([5]).job(0, np.zeros(3), epochs=1)
+    trainer = make([5])
+    text = r"of shape \(3,\), this model has \(163,\)"
+    with pytest.raises(ProtocolError, match="parameters " + text):
+        trainer.job(0, np.zeros(3), epochs=1)
+    with pytest.raises(ProtocolError, match="parameters " + text):
+        trainer.gradient_job(0, np.zeros(3))
+    with pytest.raises(ProtocolError, match="a drift " + text):
+        trainer.job(0, trainer.initial_params(0), epochs=1, drift=np.zeros(3))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -12,13 +12,25 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.units import (
+    Amperes,
     BitsPerSecond,
     Bytes,
+    DecibelMilliwatts,
+    Decibels,
+    Hertz,
+    Joules,
     Meters,
+    MetersPerSecond,
     PositiveBytes,
+    PositiveJoules,
+    PositiveMeters,
+    PositiveMetersPerSecond,
     PositiveSeconds,
     Probability,
     Seconds,
+    SpreadDecibels,
+    Volts,
+    Watts,
     show_bytes,
     show_seconds,
 )
@@ -54,6 +66,22 @@ def text_of(kind: Any, value: object) -> str:
         (Bytes, "64 KiB", 65_536),
         (Bytes, "1.005 MB", 1_005_000),
         (Meters, "1.2 km", 1200.0),
+        (MetersPerSecond, "36 km/h", 10.0),
+        (MetersPerSecond, "1 km/h", 5 / 18),
+        (Hertz, "2.405 GHz", 2_405_000_000.0),
+        (Hertz, "125 kHz", 125_000.0),
+        (Decibels, "-3.5 dB", -3.5),
+        (Decibels, "2 dBi", 2.0),
+        (SpreadDecibels, "4 dB", 4.0),
+        (DecibelMilliwatts, "-95 dBm", -95.0),
+        (Volts, "3300 mV", 3.3),
+        (Amperes, "17.4 mA", 0.0174),
+        (Amperes, "1.5 uA", 1.5e-6),
+        (Amperes, "0 A", 0.0),
+        (Joules, "105 mJ", 0.105),
+        (Joules, "2 Wh", 7200.0),
+        (Joules, "1 mWh", 3.6),
+        (Watts, "13 mW", 0.013),
         (Probability, "5 %", 0.05),
         (Probability, "0.1 %", 0.001),
         (Probability, "100 %", 1.0),
@@ -85,6 +113,18 @@ def test_a_quantity_is_the_number_nearest_to_what_is_written(kind: Any, text: ob
         (Bytes, "1.5 B", "must be a whole number of B"),
         (PositiveBytes, "0.4 B", "must be a whole number of B"),
         (PositiveBytes, "0 B", "must be above 0 B"),
+        (PositiveMeters, "0 m", "must be above 0 m"),
+        (PositiveMetersPerSecond, "0 m/s", "must be above 0 m/s"),
+        (Hertz, "0 Hz", "must be above 0 Hz"),
+        (Hertz, "2.4 Ghz", 'write "2.4 GHz"'),
+        (Decibels, "3 dBm", 'unknown unit "dBm"'),
+        (SpreadDecibels, "-1 dB", "must be at least 0 dB"),
+        (DecibelMilliwatts, "-95 dB", 'unknown unit "dB"'),
+        (DecibelMilliwatts, -95, 'write "-95 dBm"'),
+        (Volts, "0 V", "must be above 0 V"),
+        (Amperes, "-1 mA", "must be at least 0 A"),
+        (PositiveJoules, "0 J", "must be above 0 J"),
+        (Watts, "1 J", 'unknown unit "J"'),
         (Probability, 1.5, 'for 1.5 percent write "1.5 %"'),
         (Probability, -0.1, "must be a probability between 0 and 1"),
         (Probability, "120 %", 'from "0 %" to "100 %"'),
@@ -101,6 +141,12 @@ def test_seconds_are_written_so_that_they_read_back_exactly(value: float) -> Non
     text = SECONDS.dump_python(value)
     assert SECONDS.validate_python(text) == value
     assert re.search(SECONDS.json_schema()["pattern"], text)
+
+
+@given(st.floats(-1e15, 1e15))
+def test_levels_below_zero_are_written_so_that_they_read_back_exactly(value: float) -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(DecibelMilliwatts)
+    assert adapter.validate_python(adapter.dump_python(value)) == value
 
 
 @given(st.integers(0, 2**60))

@@ -130,7 +130,7 @@ def simpy_store(n: int, hops: int, same_work: bool = False) -> float:
         data, now = encode(token, k, number), environment.now
         verdict = links[k].judge(len(data), now)
         trace.add(
-            (now, k, to, number, token.tag, len(data), *verdict[2:5], verdict.arrival, verdict.cause, verdict.copy)
+            (now, k, to, number, token.tag, len(data), *verdict[2:7], verdict.arrival, verdict.cause, verdict.copy)
         )
         environment.process(carry(stores[to], verdict.arrival - now, data))
 

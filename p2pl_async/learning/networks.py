@@ -15,10 +15,13 @@ Measured (2 cores of a Xeon, AVX-512, batches of 10, per device and step): 784-2
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from p2pl_async.learning.trainer import Loss
 
 _WIDE = 64  # channels from which on batching a convolution over devices doesn't pay on a CPU
 
@@ -30,7 +33,7 @@ class Network(Protocol):
         """Return the outputs (k, rows, n_classes) of k devices on the same samples x (rows, *shape)."""
 
     def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the gradient of each device's weighted cross entropy, one tensor per layer, shaped like `w`.
+        """Return the gradient of each device's weighted sum of losses, one tensor per layer, shaped like `w`.
 
         The caller may overwrite it, and has done with it when it calls again.
 
@@ -49,7 +52,8 @@ class Dense:
     products themselves (page faults).
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        self._loss = loss
         self._steps: list[tuple[type[nn.Module], bool]] = [
             (type(layer), getattr(layer, "bias", None) is not None)
             for layer in module.children()
@@ -123,7 +127,8 @@ class Dense:
                 h = h.relu_() if kind is nn.ReLU else h.tanh_()
                 outputs.append(h)
 
-        d = torch.softmax(h, 2)  # gradient at the logits: (softmax - one-hot) * weight
+        # Gradient at the outputs: (softmax - one-hot) * weight, or (output - one-hot) * weight.
+        d = torch.softmax(h, 2) if self._loss == "cross-entropy" else h
         d.scatter_add_(2, y.unsqueeze(2), torch.full_like(d[:, :, :1], -1.0))
         d *= weights.unsqueeze(2)
         for (kind, bias), h in zip(reversed(self._steps), reversed(outputs), strict=True):
@@ -147,7 +152,8 @@ class Dense:
 class Vmapped:
     """Any module: `torch.func.vmap` over its forward pass, autograd for the gradients."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        self._loss = loss
         names = [name for name, _ in module.named_parameters()]
 
         def forward(w: tuple[Tensor, ...], x: Tensor) -> Tensor:
@@ -166,13 +172,14 @@ class Vmapped:
         """Return the gradients; see `Network.gradients`."""
         with torch.enable_grad():
             leaves = tuple(layer.detach().requires_grad_() for layer in w)
-            return _gradients(self._each_its_own(leaves, x), leaves, y, weights)
+            return _gradients(self._each_its_own(leaves, x), leaves, y, weights, self._loss)
 
 
 class Single:
     """One device at a time: for modules that a CPU computes slower when batched over devices."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        self._loss = loss
         self._module = module
         self._names = [name for name, _ in module.named_parameters()]
 
@@ -189,24 +196,37 @@ class Single:
         with torch.enable_grad():
             leaves = tuple(layer.detach().requires_grad_() for layer in w)
             outputs = torch.stack([self._forward(own, x[i]) for i, own in enumerate(zip(*leaves, strict=True))])
-            return _gradients(outputs, leaves, y, weights)
+            return _gradients(outputs, leaves, y, weights, self._loss)
 
 
-def _gradients(outputs: Tensor, leaves: tuple[Tensor, ...], y: Tensor, weights: Tensor) -> list[Tensor]:
+def losses(outputs: Tensor, y: Tensor, loss: Loss) -> Tensor:
+    """Return the loss of each sample, (k, rows): cross entropy, or half the squared distance from the one-hot label.
+
+    Args:
+        outputs: (k, rows, n_classes).
+        y: labels, (k, rows).
+        loss: which.
+    """
+    if loss == "cross-entropy":
+        return -torch.log_softmax(outputs, 2).gather(2, y.unsqueeze(2)).squeeze(2)
+    return 0.5 * (outputs - nn.functional.one_hot(y, outputs.shape[2])).square().sum(2)
+
+
+def _gradients(outputs: Tensor, leaves: tuple[Tensor, ...], y: Tensor, weights: Tensor, loss: Loss) -> list[Tensor]:
     """Return the gradients of the sum of all devices' losses: no device's loss depends on another's parameters."""
-    losses = nn.functional.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none")
-    return list(torch.autograd.grad((losses * weights.flatten()).sum(), leaves, materialize_grads=True))
+    total = (losses(outputs, y, loss) * weights).sum()
+    return list(torch.autograd.grad(total, leaves, materialize_grads=True))
 
 
-def choose(module: nn.Module, accelerator: str) -> Network:
+def choose(module: nn.Module, accelerator: str, loss: Loss) -> Network:
     """Return the network that computes `module` fast on "cpu" or "cuda"."""
     if Dense.fits(module):
-        return Dense(module)
+        return Dense(module, loss)
     channels = [
         max(part.in_channels, part.out_channels)
         for part in module.modules()
         if isinstance(part, nn.modules.conv._ConvNd)
     ]
     if accelerator == "cpu" and max(channels, default=0) >= _WIDE:
-        return Single(module)
-    return Vmapped(module)
+        return Single(module, loss)
+    return Vmapped(module, loss)

@@ -14,6 +14,7 @@ the same width in every group.
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.learning.networks import Dense, Single, choose
+from p2pl_async.learning.networks import Dense, Single, choose, losses
 
 if TYPE_CHECKING:
     from p2pl_async.learning.trainer import TrainSettings
@@ -35,12 +36,13 @@ Array = NDArray[Any]
 # stay in the cache. Measured in groups of 4 / 8 / 24 / 96, per device and step of 10 samples:
 # 784-200-200-10 takes 135 / 122 / 100 / 125 us, 784-50-10 46 / 33 / 28 / 24 us.
 _GROUP_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
+_BATCH_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # features of one step of a group, at most
 _LARGEST_GROUP = {"cpu": 128, "cuda": 4096}
 _EVALUATED_VALUES = 2**22  # logits and hidden values held at once while evaluating, per layer
 
 
 class Engine:
-    """Data, buffers and the two computations: SGD and evaluation of stacked devices.
+    """Data, buffers and the three computations on stacked devices: SGD, one gradient, evaluation.
 
     Args:
         module: the model; its parameters' values don't matter.
@@ -76,9 +78,13 @@ class Engine:
         self.n_params: int = ends[-1]
 
         module = module.to(self.device, self._torch_dtype)
-        self.network = choose(module, self.device.type)
+        self.network = choose(module, self.device.type, settings.loss)
         kind = self.device.type
-        fitting = _GROUP_BYTES[kind] // (2 * dtype.itemsize * self.n_params)
+        features = math.prod(self._x_train.shape[1:])
+        fitting = min(
+            _GROUP_BYTES[kind] // (2 * dtype.itemsize * self.n_params),
+            _BATCH_BYTES[kind] // (dtype.itemsize * width * features),
+        )
         self.group = 1 if isinstance(self.network, Single) else max(4, min(fitting, _LARGEST_GROUP[kind]))
         self._paired = self.device.type == "cpu" and not isinstance(self.network, Single)
         widest = max(max(shape, default=1) for shape in self._shapes)
@@ -115,7 +121,7 @@ class Engine:
 
     def _unstack(self, stack: Sequence[Tensor]) -> list[Array]:
         """Return each device's flat vector as a read-only array of its own."""
-        layers = [layer.view(len(layer), -1).cpu().numpy() for layer in stack]
+        layers = [layer.reshape(len(layer), -1).cpu().numpy() for layer in stack]
         vectors = []
         for i in range(len(layers[0])):
             vector = np.concatenate([layer[i] for layer in layers])
@@ -131,6 +137,7 @@ class Engine:
         sizes: Sequence[Array],
         rates: Sequence[Array],
         velocities: Sequence[Array | None],
+        drifts: Sequence[Array],
     ) -> tuple[list[Array], list[Array] | None]:
         """Train up to `group` devices, those with more steps first.
 
@@ -140,6 +147,7 @@ class Engine:
             sizes: how many of a batch's rows count, each (steps,).
             rates: learning rate of every step, each (steps,).
             velocities: momentum to start from, each (n_params,), None for zeros.
+            drifts: added to the parameters after every step, each (n_params,); empty for none at all.
 
         Returns:
             The parameters after training, and the velocities (None unless they are kept across rounds).
@@ -151,35 +159,71 @@ class Engine:
             params, batches, sizes, rates, velocities, steps = (
                 [values[0], *values] for values in (params, batches, sizes, rates, velocities, steps)
             )
-        width = self._width
-        plan = np.zeros((steps[0], len(params), width), np.int64)
-        weights = np.zeros((steps[0], len(params), width), self._dtype)
+            drifts = [*drifts[:1], *drifts]
+        indices, labels, weight = self._plan(batches, sizes)
         rate = np.zeros((steps[0], len(params)), self._dtype)
-        for i, (rows, size, own_rates) in enumerate(zip(batches, sizes, rates, strict=True)):
-            plan[: steps[i], i] = rows[:, :1]
-            plan[: steps[i], i, : rows.shape[1]] = rows
-            weights[: steps[i], i] = (np.arange(width) < size[:, None]) / size[:, None]
+        for i, own_rates in enumerate(rates):
             rate[: steps[i], i] = own_rates
-        indices = torch.from_numpy(plan).to(self.device)
-        labels = self._y_train[indices]
-        weight = torch.from_numpy(weights).to(self.device)
         rate_tensor = torch.from_numpy(rate).to(self.device)
 
         w = self._stack("w", params)
         v = self._stack("v", velocities) if settings.momentum else []
+        d = self._stack("d", drifts) if drifts else []
         # Devices drop out of the prefix in blocks: the views are made anew only then.
         active = [sum(own > step for own in steps) for step in range(steps[0])]
         k = 0
         for step in range(steps[0]):
             if active[step] != k:
                 k = active[step]
-                w_k, v_k = [layer[:k] for layer in w], [layer[:k] for layer in v]
-            rows_k = indices[step, :k]
-            x = self._x_train.index_select(0, rows_k.reshape(-1)).view(*rows_k.shape, *self._x_train.shape[1:])
-            self._step(w_k, v_k, x, labels[step, :k], weight[step, :k], rate_tensor[step, :k])
+                w_k, v_k, d_k = ([layer[:k] for layer in stack] for stack in (w, v, d))
+            self._step(
+                w_k, v_k, self._features(indices[step, :k]), labels[step, :k], weight[step, :k], rate_tensor[step, :k]
+            )
+            for layer, drift in zip(w_k, d_k, strict=False):  # no drifts: no layers of them
+                layer += drift
         results, left = ([layer[shadow:] for layer in stack] for stack in (w, v))
         kept = settings.momentum and settings.momentum_across_rounds == "keep"
         return self._unstack(results), self._unstack(left) if kept else None
+
+    @torch.no_grad()
+    def gradients(self, params: Sequence[Array], batches: Sequence[Array], sizes: Sequence[Array]) -> list[Array]:
+        """Return the gradients of up to `group` devices on one batch each; see `train` for the arguments."""
+        shadow = self._paired and len(params) == 1
+        if shadow:
+            params, batches, sizes = ([values[0], *values] for values in (params, batches, sizes))
+        indices, labels, weight = self._plan(batches, sizes)
+        g = self._gradients(self._stack("w", params), self._features(indices[0]), labels[0], weight[0])
+        return self._unstack([layer[shadow:] for layer in g])
+
+    def _plan(self, batches: Sequence[Array], sizes: Sequence[Array]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows, labels and weights of all samples of all steps, each (steps, k, width)."""
+        shape = (max(map(len, batches)), len(batches), self._width)
+        plan = np.zeros(shape, np.int64)
+        weights = np.zeros(shape, self._dtype)
+        for i, (rows, size) in enumerate(zip(batches, sizes, strict=True)):
+            plan[: len(rows), i] = rows[:, :1]
+            plan[: len(rows), i, : rows.shape[1]] = rows
+            weights[: len(rows), i] = (np.arange(self._width) < size[:, None]) / size[:, None]
+        indices = torch.from_numpy(plan).to(self.device)
+        return indices, self._y_train[indices], torch.from_numpy(weights).to(self.device)
+
+    def _features(self, rows: Tensor) -> Tensor:
+        """Return the samples in rows (k, width) of the training data."""
+        return self._x_train.index_select(0, rows.reshape(-1)).view(*rows.shape, *self._x_train.shape[1:])
+
+    def _gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
+        """Return the gradients with weight decay, after clipping each device's norm."""
+        settings = self._settings
+        g = self.network.gradients(w, x, y, weights)
+        if settings.clip is not None:
+            norms = torch.stack([torch.linalg.vector_norm(layer.reshape(len(layer), -1), dim=1) for layer in g])
+            scale = (settings.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
+            for layer in g:
+                layer *= _column(scale, layer)
+        if settings.weight_decay:
+            for layer, w_layer in zip(g, w, strict=True):
+                layer.add_(w_layer, alpha=settings.weight_decay)
+        return g
 
     def _step(
         self, w: Sequence[Tensor], v: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor, rates: Tensor
@@ -199,15 +243,7 @@ class Engine:
             if rate is not None:
                 self.network.add_gradients(w, x, y, weights, w, 1.0, -rate)
                 return
-        g = self.network.gradients(w, x, y, weights)
-        if settings.clip is not None:
-            norms = torch.stack([torch.linalg.vector_norm(layer.reshape(len(layer), -1), dim=1) for layer in g])
-            scale = (settings.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
-            for layer in g:
-                layer *= _column(scale, layer)
-        if settings.weight_decay:
-            for layer, w_layer in zip(g, w, strict=True):
-                layer.add_(w_layer, alpha=settings.weight_decay)
+        g = self._gradients(w, x, y, weights)
         if settings.momentum:
             for layer, v_layer in zip(g, v, strict=True):
                 v_layer.mul_(settings.momentum).add_(layer)
@@ -226,7 +262,7 @@ class Engine:
 
     @torch.no_grad()
     def evaluate(self, params: Sequence[Array], rows: Array | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the accuracy and the mean cross entropy of each vector on test rows (None: all), each (k,)."""
+        """Return the accuracy and the mean loss of each vector on test rows (None: all), each (k,)."""
         x, y = self._x_test, self._y_test
         if rows is not None:
             chosen = torch.from_numpy(rows).to(self.device)
@@ -240,8 +276,7 @@ class Engine:
                 outputs = self.network.logits(w, x[some])
                 labels = y[some].expand(len(outputs), -1)
                 correct[group] += (outputs.argmax(2) == labels).sum(1).cpu().numpy()
-                logs = torch.log_softmax(outputs, 2).gather(2, labels.unsqueeze(2)).squeeze(2)
-                loss[group] -= logs.sum(1, dtype=torch.float64).cpu().numpy()
+                loss[group] += losses(outputs, labels, self._settings.loss).sum(1, dtype=torch.float64).cpu().numpy()
         return correct / len(y), loss / len(y)
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from p2pl_async.errors import Problem, ProtocolError, ScenarioError
@@ -84,12 +84,22 @@ class Inverse(Settings):
 Schedule = Constant | Step | Cosine | Inverse
 AnySchedule = Annotated[Schedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
 
+Loss = Literal["cross-entropy", "squared"]
+
 
 class TrainSettings(Settings):
     """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
 
     learning_rate: PositiveFloat = Field(default=0.05, description="step size of SGD")
-    batch_size: PositiveInt = Field(default=10, description="samples per step; an epoch's last batch may be shorter")
+    loss: Loss = Field(
+        default="cross-entropy",
+        description="what is minimized, as a mean over samples; squared: half the squared distance of the model's "
+        "outputs from the one-hot label",
+    )
+    batch_size: PositiveInt | Literal["all"] = Field(
+        default=10,
+        description="samples per step, an epoch's last batch may be shorter; all: every step takes all of a device's",
+    )
     momentum: float = Field(default=0.0, ge=0, lt=1, description="share of the last step's direction that is kept")
     nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum > 0")
     weight_decay: float = Field(default=0.0, ge=0, description="adds this times the parameters to the gradient")
@@ -103,6 +113,10 @@ class TrainSettings(Settings):
     accelerator: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu", description="where to compute; auto: a GPU if present"
     )
+    precision: Literal["float32", "float64"] = Field(
+        default="float32",
+        description="of parameters and features, in messages too; float64 is for comparing with theory",
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -115,35 +129,45 @@ class Scores(NamedTuple):
     """How well some parameter vectors do on test data."""
 
     accuracy: NDArray[np.float64]  # share of samples classified correctly, (k,)
-    loss: NDArray[np.float64]  # mean cross entropy, (k,)
+    loss: NDArray[np.float64]  # mean of the loss that training minimizes, (k,)
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One device's training, registered now and computed when its result is needed."""
+    """One device's training, or gradient, registered now and computed when its result is needed."""
 
     device: int
     number: int  # how many jobs the device had before
     samples: int  # samples passed through, repeats counted: what compute time is charged for
     steps: int
-    result: Vector | None = None  # parameters after training, read-only, (n_params,); None until computed
+    gradient: bool = False  # whether the result is the gradient of one batch
+    result: Vector | None = None  # parameters after training or gradient, read-only, (n_params,); None until computed
     _w: Vector | None = None
     _batches: Rows | None = None  # rows of the training data, (steps, batch)
     _sizes: Rows | None = None  # rows of a batch that count, (steps,)
     _rates: NDArray[np.float64] | None = None
+    _drift: Vector | None = None
+
+    @property
+    def work(self) -> str:
+        """What is to be computed: jobs that share it are computed together."""
+        return "gradient" if self.gradient else "train" if self._drift is None else "drift"
 
 
 class _Batches:
-    """A device's endless supply of batches: a fresh permutation per epoch, in order over all jobs."""
+    """A device's endless supply of batches: a fresh permutation per epoch, in order over all jobs.
 
-    def __init__(self, part: Rows, batch_size: int, random: np.random.Generator) -> None:
+    Batches of all samples have them in the order of the data: equal parameters, equal bits.
+    """
+
+    def __init__(self, part: Rows, batch_size: int | Literal["all"], random: np.random.Generator) -> None:
         self._part = part
-        self._random = random
-        self._batch = min(batch_size, len(part))
-        self.per_epoch = math.ceil(len(part) / self._batch)
-        self._last = len(part) - (self.per_epoch - 1) * self._batch
+        self._random = None if batch_size == "all" else random
+        self.width = len(part) if batch_size == "all" else min(batch_size, len(part))
+        self.per_epoch = math.ceil(len(part) / self.width)
+        self._last = len(part) - (self.per_epoch - 1) * self.width
         self.taken = 0
-        self._epoch = np.empty((0, self._batch), np.int64)
+        self._epoch = np.empty((0, self.width), np.int64)
 
     def take(self, steps: int) -> tuple[Rows, Rows]:
         """Return the rows (steps, batch) of the next batches, and their sizes (steps,).
@@ -151,7 +175,7 @@ class _Batches:
         A short batch is padded with its own first row.
         """
         numbers = np.arange(self.taken, self.taken + steps)
-        sizes = np.where(numbers % self.per_epoch == self.per_epoch - 1, self._last, self._batch)
+        sizes = np.where(numbers % self.per_epoch == self.per_epoch - 1, self._last, self.width)
         taken = []
         while steps:
             at = self.taken % self.per_epoch
@@ -163,11 +187,11 @@ class _Batches:
         return np.concatenate(taken), sizes
 
     def _permutation(self) -> Rows:
-        order = self._random.permutation(self._part)
+        order = self._part if self._random is None else self._random.permutation(self._part)
         first_of_last = order[len(order) - self._last]
-        rows = np.full(self.per_epoch * self._batch, first_of_last)
+        rows = np.full(self.per_epoch * self.width, first_of_last)
         rows[: len(order)] = order
-        return rows.reshape(self.per_epoch, self._batch)
+        return rows.reshape(self.per_epoch, self.width)
 
 
 class Trainer:
@@ -180,7 +204,6 @@ class Trainer:
         settings: how.
         seed: of the run; streams "init", "batches" (device) and "subset" are drawn from it.
         subset: size of the fixed test subset, 0 for the whole test set.
-        dtype: of parameters and features; float64 is for tests.
 
     Attributes:
         n_params: length of a parameter vector.
@@ -203,17 +226,20 @@ class Trainer:
         seed: int,
         *,
         subset: int = 0,
-        dtype: DTypeLike = np.float32,
     ) -> None:
         from p2pl_async.learning import stacked
 
         self._model = model
         self._settings = settings
         self._seed = seed
-        self._dtype = np.dtype(dtype)
+        self._dtype = np.dtype(settings.precision)
         self._shape = dataset.x_train.shape[1:]
         self._n_classes = dataset.n_classes
         self._parameters = stacked.parameters
+        self._supplies = [
+            _Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
+            for device, part in enumerate(parts)
+        ]
         self._engine = stacked.Engine(
             model.module(self._shape, dataset.n_classes, 0),
             settings,
@@ -222,16 +248,12 @@ class Trainer:
             dataset.x_test,
             dataset.y_test,
             self._dtype,
-            min(settings.batch_size, max(map(len, parts))),
+            max(supply.width for supply in self._supplies),
         )
         self.n_params = self._engine.n_params
         self.layers = self._engine.layers
         self.group = self._engine.group
         self._check_outputs()
-        self._supplies = [
-            _Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
-            for device, part in enumerate(parts)
-        ]
         self._n_samples = [len(part) for part in parts]
         self._n_jobs = [0] * len(parts)
         self._velocities: dict[int, Vector] = {}
@@ -265,7 +287,20 @@ class Trainer:
         seed = int(stream(self._seed, "init", owner).integers(2**63))
         return self._parameters(self._model.module(self._shape, self._n_classes, seed), self._dtype)
 
-    def job(self, device: int, w: Vector, *, epochs: int | None = None, steps: int | None = None) -> Job:
+    def learning_rate(self, device: int) -> float:
+        """Return the learning rate of the device's next step."""
+        supply = self._supplies[device]
+        return float(self._rates(supply.taken, 1, supply.per_epoch)[0])
+
+    def job(
+        self,
+        device: int,
+        w: Vector,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        drift: Vector | None = None,
+    ) -> Job:
         """Register a device's training from parameters `w`: exactly one of `epochs` and `steps`.
 
         The batches are the device's next ones: a fresh permutation of its samples per epoch,
@@ -276,9 +311,10 @@ class Trainer:
             w: parameters to start from, (n_params,).
             epochs: as many steps as this many passes over the device's data take.
             steps: batches to take.
+            drift: added to the parameters after every step, (n_params,); None for nothing.
 
         Raises:
-            ProtocolError: if `w` has another shape, or not one positive length is given.
+            ProtocolError: if `w` or `drift` has another shape, or not one positive length is given.
         """
         if (epochs is None) == (steps is None):
             raise ProtocolError("train needs either epochs or steps; write train(w, epochs=1) or train(w, steps=5)")
@@ -286,8 +322,30 @@ class Trainer:
         count = steps if epochs is None else epochs * supply.per_epoch
         if count is None or count < 1:
             raise ProtocolError(f"train(epochs={epochs}, steps={steps}) must train for at least one step")
-        if w.shape != (self.n_params,):
-            raise ProtocolError(f"train got parameters of shape {w.shape}, this model has ({self.n_params},)")
+        job = self._job(device, w, count)
+        if drift is not None:
+            self._check_shape(drift, "a drift")
+            job._drift = _frozen(drift, self._dtype)
+        return job
+
+    def gradient_job(self, device: int, w: Vector) -> Job:
+        """Register the gradient of the device's next batch at `w`: weight decay and clipping are in it.
+
+        Args:
+            device: whose data.
+            w: parameters, (n_params,).
+
+        Raises:
+            ProtocolError: if `w` has another shape.
+        """
+        job = self._job(device, w, 1)
+        job.gradient = True
+        return job
+
+    def _job(self, device: int, w: Vector, count: int) -> Job:
+        """Return a job of the device's next `count` batches."""
+        self._check_shape(w, "parameters")
+        supply = self._supplies[device]
         done = supply.taken
         batches, sizes = supply.take(count)
         rates = self._rates(done, count, supply.per_epoch)
@@ -295,6 +353,10 @@ class Trainer:
         job._w, job._batches, job._sizes, job._rates = _frozen(w, self._dtype), batches, sizes, rates
         self._n_jobs[device] += 1
         return job
+
+    def _check_shape(self, w: Vector, what: str) -> None:
+        if w.shape != (self.n_params,):
+            raise ProtocolError(f"train got {what} of shape {w.shape}, this model has ({self.n_params},)")
 
     def _rates(self, done: int, count: int, per_epoch: int) -> NDArray[np.float64]:
         """Return the learning rate of each of `count` steps of a device that has `done` so many before."""
@@ -316,25 +378,30 @@ class Trainer:
         started = time.perf_counter()
         for wave in _waves(waiting):
             # Longest first, so that the devices that still train are a prefix of the stack.
-            wave.sort(key=lambda job: (-job.steps, job.device))
-            for group in _groups(wave, self._engine.group):
-                self._compute_group(group)
+            wave.sort(key=lambda job: (job.work, -job.steps, job.device))
+            for _, alike in itertools.groupby(wave, key=lambda job: job.work):
+                for group in _groups(list(alike), self._engine.group):
+                    self._compute_group(group)
         self.jobs += len(waiting)
         self.batches += 1
         self.training_seconds += time.perf_counter() - started
 
     def _compute_group(self, group: Sequence[Job]) -> None:
-        velocities = [self._velocities.get(job.device) for job in group]
-        results, left = self._engine.train(
-            [job._w for job in group if job._w is not None],
-            [job._batches for job in group if job._batches is not None],
-            [job._sizes for job in group if job._sizes is not None],
-            [job._rates for job in group if job._rates is not None],
-            velocities,
-        )
+        """Compute jobs of one kind of work, at most `group` of them."""
+        params = [job._w for job in group if job._w is not None]
+        batches = [job._batches for job in group if job._batches is not None]
+        sizes = [job._sizes for job in group if job._sizes is not None]
+        left: list[Vector] | None = None
+        if group[0].gradient:
+            results = self._engine.gradients(params, batches, sizes)
+        else:
+            rates = [job._rates for job in group if job._rates is not None]
+            velocities = [self._velocities.get(job.device) for job in group]
+            drifts = [job._drift for job in group if job._drift is not None]
+            results, left = self._engine.train(params, batches, sizes, rates, velocities, drifts)
         for i, (job, result) in enumerate(zip(group, results, strict=True)):
             job.result = result
-            job._w = job._batches = job._sizes = job._rates = None
+            job._w = job._batches = job._sizes = job._rates = job._drift = None
             if left is not None:
                 self._velocities[job.device] = left[i]
 

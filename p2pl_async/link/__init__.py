@@ -8,13 +8,13 @@ One impairment per file: latency, loss, outage, queue, arq; `link` puts them in 
 
 from p2pl_async.link.arq import Arq
 from p2pl_async.link.latency import AnyLatency, Latency
-from p2pl_async.link.link import Link, Verdict
+from p2pl_async.link.link import Down, Link, Radio, Verdict
 from p2pl_async.link.loss import AnyLoss, LossModel
 from p2pl_async.link.outage import AnyOutage, Outage
 from p2pl_async.link.queue import Queue
 from p2pl_async.link.settings import LinkSettings
 
 __all__ = [
-    "AnyLatency", "AnyLoss", "AnyOutage", "Arq", "Latency", "Link", "LinkSettings", "LossModel", "Outage", "Queue",
-    "Verdict",
+    "AnyLatency", "AnyLoss", "AnyOutage", "Arq", "Down", "Latency", "Link", "LinkSettings", "LossModel", "Outage",
+    "Queue", "Radio", "Verdict",
 ]  # fmt: skip

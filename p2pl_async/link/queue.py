@@ -31,20 +31,22 @@ class Queue(Settings):
 class Backlog:
     """What a link has accepted and not yet sent."""
 
-    __slots__ = ("_held", "_most_bytes", "_most_messages", "_size")
+    __slots__ = ("_held", "_size")
 
-    def __init__(self, limits: Queue) -> None:
-        self._most_messages = float("inf") if limits.messages is None else limits.messages
-        self._most_bytes = float("inf") if limits.size is None else limits.size
+    def __init__(self) -> None:
         self._held: deque[tuple[float, int]] = deque()  # (instant it has left, bytes), in order
         self._size = 0
 
-    def has_room(self, size: int, now: float) -> bool:
+    def has_room(self, limits: Queue | None, size: int, now: float) -> bool:
         """Forget what has left by `now`, then tell whether `size` more bytes fit."""
         held = self._held
         while held and held[0][0] <= now:
             self._size -= held.popleft()[1]
-        return len(held) < self._most_messages and self._size + size <= self._most_bytes
+        if limits is None:
+            return True
+        if limits.messages is not None and len(held) >= limits.messages:
+            return False
+        return limits.size is None or self._size + size <= limits.size
 
     def add(self, size: int, until: float) -> None:
         """Hold a message of `size` bytes until the instant it has left."""

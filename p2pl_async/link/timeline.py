@@ -100,7 +100,7 @@ class Timeline:
         """Return the next block of switches."""
         stays = self._generator.standard_exponential(self._block) * np.tile(self._scales, self._block // 2)
         if self._slot is not None:
-            stays = np.ceil(stays)
+            stays = np.maximum(np.ceil(stays), 1.0)  # a state that is surely left is left after one slot
         switches = self._drawn + np.cumsum(stays)
         self._drawn = float(switches[-1])
         self._block = min(2 * self._block, _LARGEST_BLOCK)

@@ -8,8 +8,8 @@ and talks over the same links.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -18,7 +18,7 @@ from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import mix
-from p2pl_async.protocols.base import Protocol
+from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.units import PositiveSeconds, Probability
 
 
@@ -55,6 +55,17 @@ class FedAvg(Protocol):
         default=None,
         description="How long the server waits after its own training; without it a lost update is a deadlock",
     )
+
+    models_per_message: ClassVar[float] = 1
+
+    @property
+    def contract(self) -> Contract:
+        """State, of rounds; without a timeout the server waits for every update."""
+        one_way = "the server must hear every device that it can reach"
+        if self.timeout is not None:
+            return replace(STATE, one_way=one_way)
+        waits = "the server waits for ever for an update that was lost, and the run ends as a deadlock"
+        return replace(STATE, loss=waits, one_way=one_way, repair='write timeout = "10 s"')
 
     async def run(self, device: Device) -> None:
         """Be the server, or one of the others."""

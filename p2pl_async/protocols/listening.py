@@ -7,6 +7,7 @@ dropped, so loss, duplication and reordering only make things stale.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pydantic import Field, NonNegativeInt
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import Peer
+from p2pl_async.protocols.base import Contract
 from p2pl_async.settings import OneOf, Settings
 from p2pl_async.units import PositiveSeconds, Seconds
 
@@ -174,3 +176,19 @@ async def _listen_for(ears: Ears, seconds: float) -> None:
 
 
 Mode = Annotated[Barrier | Cache | Fresh, OneOf("mode", Barrier, Cache, Fresh)]
+
+
+def waiting(contract: Contract, mode: Mode | None) -> Contract:
+    """Return a protocol's contract given whom it waits for: a barrier without a timeout can't bear losses.
+
+    Args:
+        contract: what the protocol itself needs.
+        mode: whom it waits for; None for everybody without a timeout.
+    """
+    if mode is not None and (not isinstance(mode, Barrier) or mode.timeout is not None):
+        return contract
+    return dataclasses.replace(
+        contract,
+        loss="a device waits for ever for a message that was lost, and the run ends as a deadlock",
+        repair=contract.repair or 'write mode = { kind = "barrier", timeout = "10 s" }',
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from p2pl_async.device import Device
-from p2pl_async.protocols.base import Protocol
+from p2pl_async.protocols.base import Contract, Protocol
 
 
 class Local(Protocol):
@@ -18,6 +18,9 @@ class Local(Protocol):
     steps: PositiveInt | None = Field(
         default=None, description="Or a number of mini-batches in each round, instead of epochs"
     )
+
+    contract: ClassVar[Contract] = Contract("silence")
+    models_per_message: ClassVar[float] = 0
 
     async def run(self, device: Device) -> None:
         """Be one device."""

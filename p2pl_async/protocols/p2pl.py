@@ -9,15 +9,15 @@ asynchronous, lossy links add.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
-from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params
+from p2pl_async.protocols.base import STATE, Contract, Protocol
+from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.settings import OneOf
 from p2pl_async.units import PositiveSeconds
@@ -61,6 +61,13 @@ class P2PL(Protocol):
                 f'in; write mode = {{ kind = "{self.mode.kind}", wait = "100 ms" }}'
             )
         return self
+
+    models_per_message: ClassVar[float] = 1
+
+    @property
+    def contract(self) -> Contract:
+        """State: old models are mixed like new ones."""
+        return waiting(STATE, self.mode)
 
     async def run(self, device: Device) -> None:
         """Be device k."""

@@ -137,8 +137,8 @@ def inside(node: Any, key: str | int) -> Any:
 def unset_kind(raw: Mapping[str, Any], keys: Collection[str | int]) -> tuple[Keys, str] | None:
     """Find the first table on the way to `keys` that `raw` lacks and that needs a kind; return its keys and a kind.
 
-    The kind is the default one if that has the next key, else the only one that has it:
-    `link.loss.p` means Bernoulli losses.
+    The kind is the default one if that has the next key, else what a bare number means, else the
+    only one that has it: `link.loss.p` means Bernoulli losses.
     """
     place: Place = Scenario
     node: Any = raw
@@ -149,9 +149,10 @@ def unset_kind(raw: Mapping[str, Any], keys: Collection[str | int]) -> tuple[Key
         found = marker(field) if field is not None else None
         if isinstance(found, OneOf) and not isinstance(node, Mapping):
             fits = [kind for kind, cls in found.classes.items() if way[depth + 1] in fields_of(cls)]
-            default = getattr(field.default, "kind", None) if field is not None else None
-            if default not in fits and len(fits) != 1:
-                return None
-            return tuple(way[: depth + 1]), default if default in fits else fits[0]
+            usual = [getattr(field.default, "kind", None)] if field is not None else []
+            if found.shorthand is not None:
+                usual.append(found.shorthand("0")["kind"])
+            chosen = next((kind for kind in usual if kind in fits), fits[0] if len(fits) == 1 else None)
+            return None if chosen is None else (tuple(way[: depth + 1]), chosen)
         place = child(place, key, node)
     return None

@@ -14,6 +14,7 @@ from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.randomness import stream
+from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.schema import Compute, Scenario
 from p2pl_async.topology import neighbors, problems
@@ -66,7 +67,9 @@ def build_world(scenario: Scenario) -> World:
     if scenario.protocol.trains and scenario.data is not None:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
-    return World(scenario, graph, neighbors(graph).outgoing, LinkTable(scenario), dataset, list(parts), problems(graph))
+    links = LinkTable(scenario)
+    warnings = [*problems(graph), *contracts.warnings(scenario.protocol, graph, links)]
+    return World(scenario, graph, neighbors(graph).outgoing, links, dataset, list(parts), warnings)
 
 
 class ComputeTimes:

@@ -39,7 +39,9 @@ class Frame:
 class Path:
     """One link as the transport sees it: where it leads, and what went over it."""
 
-    __slots__ = ("delay", "delivered", "dst", "inbox", "link", "lost", "sent", "src")
+    __slots__ = (
+        "acknowledged", "air_seconds", "delay", "delivered", "dst", "inbox", "link", "lost", "partial", "sent", "src",
+    )  # fmt: skip
 
     def __init__(self, src: DeviceId, dst: DeviceId, link: Link, inbox: Inbox) -> None:
         self.src = src
@@ -48,7 +50,10 @@ class Path:
         self.inbox = inbox
         self.sent = 0
         self.delivered = 0
+        self.partial = 0
         self.lost = 0
+        self.acknowledged = 0
+        self.air_seconds = 0.0
         self.delay = 0.0  # s, summed over the delivered
 
 
@@ -101,11 +106,14 @@ class EmulatedTransport:
         paths = self._paths[source]
         for target in targets:
             path = paths.get(target) or self._path(source, target)
-            arrival, cause, packets, packets_lost, air_bytes, copy = path.link.judge(size, now)
+            verdict = path.link.judge(size, now)
+            arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _ = verdict
             path.sent += 1
-            fate = (packets, packets_lost, air_bytes, arrival, cause, copy)
+            path.acknowledged += acknowledged
+            path.air_seconds += air_seconds
+            fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
             trace.add((now, source, target, number, kind, size, *fate))
-            if cause:
+            if arrival == math.inf:
                 path.lost += 1
             else:
                 clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame))

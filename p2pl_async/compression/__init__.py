@@ -1,0 +1,35 @@
+"""Compression: vectors into fewer bytes, and back.
+
+A compressor is chosen by `kind`; what it gives is a `Payload`, whose encoded bytes a message carries
+and a radio is charged for.
+"""
+
+from p2pl_async.compression.operators import (
+    AnyCompressor,
+    Compressor,
+    ErrorFeedback,
+    Identity,
+    Int8,
+    Qsgd,
+    RandomK,
+    Sign,
+    TopK,
+)
+from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse, decode
+
+__all__ = [
+    "AnyCompressor",
+    "Compressor",
+    "Dense",
+    "ErrorFeedback",
+    "Identity",
+    "Int8",
+    "Levels",
+    "Payload",
+    "Qsgd",
+    "RandomK",
+    "Sign",
+    "Sparse",
+    "TopK",
+    "decode",
+]

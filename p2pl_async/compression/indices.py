@@ -1,0 +1,242 @@
+"""Index codings: which entries of a long vector were kept, in as few bytes as possible.
+
+Positions are kept as ascending integers. Five codings compete for each message, and as the size of
+each follows from the positions without encoding them, the smallest is known beforehand:
+
+    index32   4 bytes for each position
+    index16   2 bytes for each, grouped into pages of 65,536 positions, and a count (LEB128) for each page
+    gaps      distances to the position before, 7 bits a byte (LEB128)
+    bitmap    one bit for each entry of the vector
+    gamma     distances in Elias's gamma code, all unary parts first, then all binary parts: as many
+              bits as where they alternate, but read without a loop
+
+Everything here is vectorized: loops go over bits or pages, never over positions.
+
+Source: P. Elias, "Universal codeword sets and representations of the integers", IEEE TIT 1975.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.errors import RemoteError
+
+Indices = NDArray[np.int64]
+Raw = NDArray[np.uint8]
+
+_PAGE = 1 << 16
+_MOST_BITS = 40  # of a gap; no vector has 2^40 entries
+
+
+class Coding(NamedTuple):
+    """One way to write ascending positions.
+
+    Attributes:
+        name: what reports call it.
+        size: (positions, gaps, entries of the vector) -> bytes that `write` takes.
+        write: the same -> those bytes.
+        read: (bytes, count, entries of the vector) -> positions, not checked yet; RemoteError if it can't.
+    """
+
+    name: str
+    size: Callable[[Indices, Indices, int], int]
+    write: Callable[[Indices, Indices, int], Raw]
+    read: Callable[[Raw, int, int], Indices]
+
+
+def encode_indices(indices: Indices, size: int) -> tuple[int, Raw]:
+    """Return the number of the smallest coding (in `CODINGS`; the first of equals) and the encoded positions.
+
+    Args:
+        indices: strictly ascending positions, shape (k,), each at least 0 and below `size`.
+        size: entries of the whole vector.
+    """
+    gaps = np.diff(indices, prepend=-1)  # at least 1
+    sizes = [coding.size(indices, gaps, size) for coding in CODINGS]
+    best = min(range(len(CODINGS)), key=sizes.__getitem__)
+    return best, CODINGS[best].write(indices, gaps, size)
+
+
+def decode_indices(coding: int, data: Raw, count: int, size: int) -> Indices:
+    """Return the positions that a peer encoded, shape (count,), strictly ascending and below `size`.
+
+    Raises:
+        RemoteError: if the bytes don't say exactly that.
+    """
+    if not 0 <= coding < len(CODINGS):
+        raise RemoteError(f"unknown index coding {coding}")
+    indices = CODINGS[coding].read(data, count, size)
+    if indices.shape != (count,):
+        raise RemoteError(f"{indices.size} positions, {count} announced")
+    if count and (indices[0] < 0 or indices[-1] >= size or (count > 1 and int(np.diff(indices).min()) <= 0)):
+        raise RemoteError(f"positions must ascend and lie below {size}")
+    return indices
+
+
+# Fixed width
+
+
+def _write_32(indices: Indices, gaps: Indices, size: int) -> Raw:
+    return indices.astype("<u4").view(np.uint8)
+
+
+def _read_32(data: Raw, count: int, size: int) -> Indices:
+    _expect(data, 4 * count)
+    return np.frombuffer(data.tobytes(), "<u4").astype(np.int64)
+
+
+def _pages(size: int) -> int:
+    return -(-size // _PAGE)
+
+
+def _page_counts(indices: Indices, size: int) -> Indices:
+    return np.bincount(indices >> 16, minlength=_pages(size)).astype(np.int64)
+
+
+def _size_16(indices: Indices, gaps: Indices, size: int) -> int:
+    return int(_widths(_page_counts(indices, size)).sum()) + 2 * indices.size
+
+
+def _write_16(indices: Indices, gaps: Indices, size: int) -> Raw:
+    low = (indices & 0xFFFF).astype("<u2").view(np.uint8)
+    return np.concatenate([_to_sevens(_page_counts(indices, size)), low])
+
+
+def _read_16(data: Raw, count: int, size: int) -> Indices:
+    pages, split = _pages(size), data.size - 2 * count
+    if split < 0:
+        raise RemoteError(f"{count} positions don't fit into {data.size} bytes")
+    counts = _from_sevens(data[:split], pages)
+    if int(counts.sum()) != count:
+        raise RemoteError(f"pages hold {int(counts.sum())} positions, {count} announced")
+    low = np.frombuffer(data[split:].tobytes(), "<u2").astype(np.int64)
+    high: Indices = np.repeat(np.arange(pages, dtype=np.int64) << 16, counts)
+    return high + low
+
+
+# Gaps, 7 bits a byte
+
+
+def _write_gaps(indices: Indices, gaps: Indices, size: int) -> Raw:
+    return _to_sevens(gaps)
+
+
+def _read_gaps(data: Raw, count: int, size: int) -> Indices:
+    return np.cumsum(_from_sevens(data, count)) - 1
+
+
+def _widths(numbers: Indices) -> Indices:
+    """Return how many bytes each number takes, 7 bits in each."""
+    widths = np.ones(numbers.shape, np.int64)
+    limit = 1 << 7
+    most = int(numbers.max(initial=0))
+    while limit <= most:
+        widths += numbers >= limit
+        limit <<= 7
+    return widths
+
+
+def _to_sevens(numbers: Indices) -> Raw:
+    """Return numbers with 7 bits a byte, the lowest first; all but a number's last byte have their high bit set."""
+    widths = _widths(numbers)
+    place = _places(widths)
+    digits = np.repeat(numbers, widths) >> (7 * place) & 0x7F
+    digits[place < np.repeat(widths, widths) - 1] |= 0x80
+    return digits.astype(np.uint8)
+
+
+def _from_sevens(data: Raw, count: int) -> Indices:
+    """Return what `_to_sevens` was given: so many numbers, below 2^35."""
+    ends = np.flatnonzero(data < 0x80)
+    if ends.size != count or (data.size and data[-1] >= 0x80):
+        raise RemoteError(f"{ends.size} numbers, {count} expected")
+    if not count:
+        return np.empty(0, np.int64)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    widths = ends - starts + 1
+    if int(widths.max()) > 5:
+        raise RemoteError("a number is too wide")
+    digits = (data & 0x7F).astype(np.int64) << (7 * _places(widths))
+    numbers: Indices = np.add.reduceat(digits, starts)
+    return numbers
+
+
+# One bit for each entry
+
+
+def _write_bitmap(indices: Indices, gaps: Indices, size: int) -> Raw:
+    bits = np.zeros(size, np.bool_)
+    bits[indices] = True
+    return np.packbits(bits)
+
+
+def _read_bitmap(data: Raw, count: int, size: int) -> Indices:
+    _expect(data, -(-size // 8))
+    return np.flatnonzero(np.unpackbits(data)).astype(np.int64)
+
+
+# Elias gamma: g has b = floor(log2 g) zeros, a one, then its lowest b bits
+
+
+def _gamma_bits(gaps: Indices) -> Indices:
+    return np.frexp(gaps.astype(np.float64))[1].astype(np.int64) - 1
+
+
+def _gamma_size(indices: Indices, gaps: Indices, size: int) -> int:
+    return -(-int(2 * _gamma_bits(gaps).sum() + gaps.size) // 8)
+
+
+def _write_gamma(indices: Indices, gaps: Indices, size: int) -> Raw:
+    widths = _gamma_bits(gaps)
+    unary = np.zeros(int(widths.sum()) + gaps.size, np.bool_)
+    unary[np.cumsum(widths + 1) - 1] = True
+    place = _places(widths)
+    binary = np.repeat(gaps, widths) >> place & 1  # the lowest bit first
+    return np.packbits(np.concatenate([unary, binary.astype(np.bool_)]))
+
+
+def _read_gamma(data: Raw, count: int, size: int) -> Indices:
+    bits = np.unpackbits(data)
+    ones = np.flatnonzero(bits)[:count]
+    if ones.size < count:
+        raise RemoteError(f"{ones.size} gaps, {count} announced")
+    if not count:
+        _expect(data, 0)
+        return np.empty(0, np.int64)
+    widths = np.diff(ones, prepend=-1) - 1
+    if int(widths.max()) > _MOST_BITS:
+        raise RemoteError("a gap is too wide")
+    first, total = int(ones[-1]) + 1, int(widths.sum())
+    _expect(data, -(-(first + total) // 8))
+    place = _places(widths)
+    weighted = bits[first : first + total].astype(np.int64) << place
+    owner: NDArray[Any] = np.repeat(np.arange(count), widths)
+    # Sums of distinct powers of two below 2^40: exact as float64.
+    low = np.bincount(owner, weights=weighted, minlength=count).astype(np.int64)
+    return np.cumsum((np.int64(1) << widths) + low) - 1
+
+
+def _places(widths: Indices) -> Indices:
+    """Return 0, 1, ... widths[0] - 1, 0, 1, ... widths[1] - 1, and so on."""
+    ends = np.cumsum(widths)
+    total = int(ends[-1]) if widths.size else 0
+    return np.arange(total, dtype=np.int64) - np.repeat(ends - widths, widths)
+
+
+def _expect(data: Raw, size: int) -> None:
+    if data.size != size:
+        raise RemoteError(f"positions take {data.size} bytes, expected {size}")
+
+
+CODINGS = (
+    Coding("index32", lambda indices, gaps, size: 4 * indices.size, _write_32, _read_32),
+    Coding("index16", _size_16, _write_16, _read_16),
+    Coding("gaps", lambda indices, gaps, size: int(_widths(gaps).sum()), _write_gaps, _read_gaps),
+    Coding("bitmap", lambda indices, gaps, size: -(-size // 8), _write_bitmap, _read_bitmap),
+    Coding("gamma", _gamma_size, _write_gamma, _read_gamma),
+)
+"""Every coding, by its number on the wire."""

@@ -1,0 +1,251 @@
+"""Compressors: settings chosen by `kind`, each a function from a vector to a `Payload`.
+
+They work tensor by tensor, as `device.layers` tells them apart. Randomness comes from the device's
+own stream.
+
+Source: A. Koloskova, S. Stich and M. Jaggi, "Decentralized stochastic optimization and gossip
+algorithms with compressed communication", ICML 2019, for the notion of a contraction
+E |C(v) - v|^2 <= (1 - omega) |v|^2, which error feedback and differences need.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StrictBool
+
+from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse
+from p2pl_async.messages import Vector
+from p2pl_async.settings import OneOf, Settings
+from p2pl_async.units import Probability
+
+Sparsity = Annotated[Probability, Field(lt=1)]
+
+
+class Compressor(Settings, abc.ABC):
+    """Base of compressors."""
+
+    kind: str
+
+    @abc.abstractmethod
+    def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
+        """Return a compressed `v`, shape (n_params,); `v` is not changed."""
+
+    @abc.abstractmethod
+    def quality(self, layers: Sequence[slice]) -> float:
+        """Return omega, the share of a vector's squared norm that is certain to be kept, above 0 to 1."""
+
+    @property
+    def contracts(self) -> bool:
+        """Whether it is a contraction; what isn't must not be used with error feedback or differences."""
+        return True
+
+
+class Identity(Compressor):
+    """No compression: every value, as it is."""
+
+    kind: Literal["none"] = "none"
+
+    def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
+        """Return all of `v`."""
+        return Dense(v.copy())
+
+    def quality(self, layers: Sequence[slice]) -> float:
+        """Return 1."""
+        return 1.0
+
+
+class TopK(Compressor):
+    """Keep the entries of each tensor that are largest in magnitude, at least one; of equals the first."""
+
+    kind: Literal["top-k"] = "top-k"
+    sparsity: Sparsity = Field(default=0.99, description="share of each tensor's entries that is left out")
+
+    def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
+        """Return the largest entries; an entry that isn't a number is never kept."""
+        chosen = [layer.start + largest(np.abs(v[layer]), kept(layer, self.sparsity)) for layer in layers]
+        indices = np.concatenate(chosen)
+        return Sparse(v.size, indices, v[indices])
+
+    def quality(self, layers: Sequence[slice]) -> float:
+        """Return k / d."""
+        return _share(layers, self.sparsity)
+
+
+class RandomK(Compressor):
+    """Keep entries of each tensor drawn at random; `unbiased` multiplies them by d / k."""
+
+    kind: Literal["random-k"] = "random-k"
+    sparsity: Sparsity = Field(default=0.99, description="share of each tensor's entries that is left out")
+    unbiased: StrictBool = Field(
+        default=False, description="scale what is kept so that its expectation is the vector; no error feedback then"
+    )
+
+    @property
+    def contracts(self) -> bool:
+        """Whether entries are kept as they are."""
+        return not self.unbiased
+
+    def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
+        """Return the entries drawn."""
+        chosen, factors = [], []
+        for layer in layers:
+            d, k = _length(layer), kept(layer, self.sparsity)
+            chosen.append(layer.start + np.sort(random.choice(d, k, replace=False)))
+            factors.append(np.full(k, d / k if self.unbiased else 1.0, v.dtype))
+        indices = np.concatenate(chosen)
+        return Sparse(v.size, indices, v[indices] * np.concatenate(factors))
+
+    def quality(self, layers: Sequence[slice]) -> float:
+        """Return k / d."""
+        return _share(layers, self.sparsity)
+
+
+class Qsgd(Compressor):
+    """Round each entry at random to one of L levels of its tensor's norm (QSGD).
+
+    `unbiased`: sign(v) |v|_2 round(L |v| / |v|_2) / L. Otherwise that is divided by
+    1 + min(d / L^2, sqrt(d) / L), which makes it a contraction.
+
+    Source: D. Alistarh et al., "QSGD: Communication-efficient SGD via gradient quantization and
+    encoding", NeurIPS 2017.
+    """
+
+    kind: Literal["qsgd"] = "qsgd"
+    levels: Annotated[int, Field(ge=1, le=127)] = Field(default=16, description="levels above 0")
+    unbiased: StrictBool = Field(
+        default=False, description="leave out the factor that makes it a contraction; no error feedback then"
+    )
+
+    @property
+    def contracts(self) -> bool:
+        """Whether the rounded entries are scaled down."""
+        return not self.unbiased
+
+    def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
+        """Return the levels, and a scale for each tensor."""
+        steps = [float(np.linalg.norm(v[layer].astype(np.float64))) / self.levels for layer in layers]
+        shrink = [1.0 if self.unbiased else 1 / self._variance(layer) for layer in layers]
+        scales = [step * factor for step, factor in zip(steps, shrink, strict=True)]
+        return _rounded(v, layers, steps, scales, self.levels, random)
+
+    def _variance(self, layer: slice) -> float:
+        d = _length(layer)
+        return 1 + min(d / self.levels**2, math.sqrt(d) / self.levels)
+
+    def quality(self, layers: Sequence[slice]) -> float:
+        """Return 1 / (1 + min(d / L^2, sqrt(d) / L)) of the tensor for which it is least."""
+        return min(1 / self._variance(layer) for layer in layers)
+
+
+class Int8(Compressor):
+    """Round each entry at random to one of 255 levels up to its tensor's largest magnitude; unbiased."""
+
+    kind: Literal["int8"] = "int8"
+
+    def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
+        """Return the levels, and max |v| / 127 of each tensor; no entry is off by more than that."""
+        scales = [float(np.abs(v[layer]).max()) / 127 for layer in layers]
+        return _rounded(v, layers, scales, scales, 127, random)
+
+    def quality(self, layers: Sequence[slice]) -> float:
+        """Return 1: the error is some thousandth of a vector whose entries have one order of magnitude."""
+        return 1.0
+
+
+class Sign(Compressor):
+    """Keep the sign of each entry, and the mean magnitude of each tensor: one bit each."""
+
+    kind: Literal["sign"] = "sign"
+
+    def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
+        """Return sign(v) mean |v|; the sign of 0 is +."""
+        levels = np.where(v >= 0, 1, -1).astype(np.int8)
+        scales = np.array([np.abs(v[layer]).mean(dtype=np.float64) for layer in layers], np.float32)
+        return Levels(levels, scales, layers, 1, v.dtype, binary=True)
+
+    def quality(self, layers: Sequence[slice]) -> float:
+        """Return 2 / pi, what it keeps of normal entries (of a tensor with one entry that isn't 0 it keeps 1 / d)."""
+        return 2 / math.pi
+
+
+AnyCompressor = Annotated[Compressor, OneOf("compressor", Identity, TopK, RandomK, Qsgd, Int8, Sign)]
+
+
+class ErrorFeedback:
+    """Adds what was left out of earlier messages to the next: v = x + e, q = C(v), e = v - q.
+
+    Args:
+        compressor: C, a contraction.
+        layers: where the tensors lie.
+        like: a vector of the shape and dtype to come.
+        random: the stream that C draws from.
+
+    Attributes:
+        e: what was left out so far, shape (n_params,).
+    """
+
+    def __init__(
+        self, compressor: Compressor, layers: Sequence[slice], like: Vector, random: np.random.Generator
+    ) -> None:
+        self.e = np.zeros_like(like)
+        self._compressor = compressor
+        self._layers = layers
+        self._random = random
+
+    def compress(self, x: Vector) -> Payload:
+        """Return the compressed x + e, and keep the rest."""
+        v = x + self.e
+        q = self._compressor.compress(v, self._layers, self._random)
+        q.add_to(v, -1.0)
+        self.e = v
+        return q
+
+
+def kept(layer: slice, sparsity: float) -> int:
+    """Return how many entries of a tensor are kept: floor((1 - s) d), at least 1."""
+    return max(1, math.floor((1 - sparsity) * _length(layer) + 1e-9))  # 0.1 * 100 is 9.999999999999998
+
+
+def largest(magnitudes: Vector, k: int) -> NDArray[np.int64]:
+    """Return the positions of the k largest, ascending; of equals the first. NaN is never among them."""
+    if k >= magnitudes.size:
+        return np.flatnonzero(~np.isnan(magnitudes))
+    least = np.partition(magnitudes, magnitudes.size - k)[magnitudes.size - k]
+    if np.isnan(least):
+        return np.empty(0, np.int64)
+    above = np.flatnonzero(magnitudes > least)
+    equal = np.flatnonzero(magnitudes == least)[: k - above.size]
+    return np.sort(np.concatenate([above, equal]))
+
+
+def _rounded(
+    v: Vector,
+    layers: Sequence[slice],
+    steps: Sequence[float],
+    scales: Sequence[float],
+    most: int,
+    random: np.random.Generator,
+) -> Levels:
+    """Return v / step rounded at random, so that its expectation is v / step, with a scale for each tensor."""
+    levels = np.zeros(v.size, np.int8)
+    for layer, step in zip(layers, steps, strict=True):
+        if step > 0 and math.isfinite(step):
+            exact = v[layer] / step
+            low = np.floor(exact)
+            low += random.random(low.size, np.float32) < exact - low
+            levels[layer] = np.clip(low, -most, most)
+    return Levels(levels, np.array(scales, np.float32), layers, most, v.dtype)
+
+
+def _length(layer: slice) -> int:
+    return int(layer.stop - layer.start)
+
+
+def _share(layers: Sequence[slice], sparsity: float) -> float:
+    return sum(kept(layer, sparsity) for layer in layers) / sum(map(_length, layers))

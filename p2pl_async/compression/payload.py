@@ -1,0 +1,360 @@
+"""Compressed vectors, and their bytes: what a compressor gives, what a message carries.
+
+    vector -> compressor -> Payload -> encode -> bytes of the message field -> decode -> Payload
+                                                                                (RemoteError if spoiled)
+
+Three forms. `Dense` has every value; `Sparse` some, with their positions; `Levels` a small integer for
+every entry, times a scale of its tensor. Bytes are self-describing but for what both ends know: how
+many entries a vector has, where its tensors lie, and its dtype.
+
+    byte 0     form: 0 dense, 1 sparse, 2 levels
+    dense      every value, little-endian
+    sparse     index coding, count (varint), positions, values; only where shorter than dense
+    levels     largest level, whether zeros are left out (0, or 1 + index coding and a count), positions
+               then, scales (float32), levels in as few bits as they take
+
+Reading trusts nothing: what comes out fits the vector and is finite.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from p2pl_async.compression.indices import Indices, Raw, decode_indices, encode_indices
+from p2pl_async.errors import RemoteError
+from p2pl_async.messages import Vector
+
+_DENSE, _SPARSE, _LEVELS = range(3)
+_ALL = 0  # levels of every entry, zeros included
+
+
+class Payload(abc.ABC):
+    """A compressed vector.
+
+    Attributes:
+        size: entries of the vector that it stands for.
+    """
+
+    size: int
+
+    @abc.abstractmethod
+    def add_to(self, x: Vector, factor: float = 1.0) -> None:
+        """Add `factor` times what this stands for to `x`, in place."""
+
+    @abc.abstractmethod
+    def times(self, factor: float) -> Payload:
+        """Return `factor` times this."""
+
+    @abc.abstractmethod
+    def encode(self) -> Raw:
+        """Return the bytes, shape (n,)."""
+
+    @property
+    @abc.abstractmethod
+    def paper_bytes(self) -> float:
+        """Bytes as papers count them: 4 for a value, 4 for an index, nothing for headers."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the vector that this stands for."""
+
+    def dense(self) -> Vector:
+        """Return what this stands for as a new vector, shape (size,)."""
+        x = np.zeros(self.size, self.dtype)
+        self.add_to(x)
+        return x
+
+
+class Dense(Payload):
+    """Every value.
+
+    Args:
+        values: shape (size,).
+    """
+
+    def __init__(self, values: Vector) -> None:
+        self.values = values
+        self.size = values.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values."""
+        return self.values.dtype
+
+    def add_to(self, x: Vector, factor: float = 1.0) -> None:
+        """Add `factor` times the values to `x`, in place."""
+        x += self.values if factor == 1 else x.dtype.type(factor) * self.values
+
+    def times(self, factor: float) -> Dense:
+        """Return `factor` times this."""
+        return Dense(self.dtype.type(factor) * self.values)
+
+    def encode(self) -> Raw:
+        """Return the form and the values."""
+        return _joined(bytes([_DENSE]), self.values)
+
+    @property
+    def paper_bytes(self) -> float:
+        """4 bytes for each value."""
+        return 4.0 * self.size
+
+
+class Sparse(Payload):
+    """Some values and their positions; all others are 0.
+
+    Args:
+        size: entries of the whole vector.
+        indices: strictly ascending positions, shape (k,).
+        values: shape (k,).
+    """
+
+    def __init__(self, size: int, indices: Indices, values: Vector) -> None:
+        self.size = size
+        self.indices = indices
+        self.values = values
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values."""
+        return self.values.dtype
+
+    def add_to(self, x: Vector, factor: float = 1.0) -> None:
+        """Add `factor` times the values to `x`, in place."""
+        x[self.indices] += self.values if factor == 1 else x.dtype.type(factor) * self.values
+
+    def times(self, factor: float) -> Sparse:
+        """Return `factor` times this."""
+        return Sparse(self.size, self.indices, self.dtype.type(factor) * self.values)
+
+    def encode(self) -> Raw:
+        """Return positions in their smallest coding and values; or everything, where that is shorter."""
+        coding, positions = encode_indices(self.indices, self.size)
+        data = _joined(bytes([_SPARSE, coding]) + _varint(self.indices.size), positions, self.values)
+        return data if data.size <= self.size * self.dtype.itemsize else Dense(self.dense()).encode()
+
+    @property
+    def paper_bytes(self) -> float:
+        """8 bytes for each value and its index; never more than all values take."""
+        return 4.0 * min(2 * self.indices.size, self.size)
+
+
+class Levels(Payload):
+    """A small integer for each entry, times a scale of its tensor.
+
+    Args:
+        levels: shape (size,), int8, from -most to most; without zeros if `most` is 1 and `binary`.
+        scales: of each tensor, shape (len(layers),), float32.
+        layers: where each tensor lies.
+        most: largest absolute level, 1 to 127.
+        dtype: of the vector.
+        binary: whether levels are only -1 and 1: one bit each.
+    """
+
+    def __init__(
+        self,
+        levels: NDArray[np.int8],
+        scales: NDArray[np.float32],
+        layers: Sequence[slice],
+        most: int,
+        dtype: DTypeLike,
+        *,
+        binary: bool = False,
+    ) -> None:
+        self.size = levels.size
+        self.levels = levels
+        self.scales = scales
+        self.layers = layers
+        self.most = most
+        self.binary = binary
+        self._dtype = np.dtype(dtype)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the vector that this stands for."""
+        return self._dtype
+
+    def add_to(self, x: Vector, factor: float = 1.0) -> None:
+        """Add `factor` times levels times scales to `x`, in place."""
+        for layer, scale in zip(self.layers, self.scales.tolist(), strict=True):
+            x[layer] += x.dtype.type(factor * scale) * self.levels[layer]
+
+    def times(self, factor: float) -> Levels:
+        """Return `factor` times this: other scales."""
+        scales = (factor * self.scales).astype(np.float32)
+        return Levels(self.levels, scales, self.layers, self.most, self._dtype, binary=self.binary)
+
+    def encode(self) -> Raw:
+        """Return scales, and levels in as few bits as they take; only those that aren't 0, where that is shorter."""
+        if self.binary:
+            return _joined(bytes([_LEVELS, 0, _ALL]), self.scales.astype("<f4"), np.packbits(self.levels > 0))
+        scales = self.scales.astype("<f4")
+        everything = _joined(bytes([_LEVELS, self.most, _ALL]), scales, _pack(self.levels, self.most))
+        chosen = np.flatnonzero(self.levels)
+        if 2 * chosen.size > self.size:
+            return everything
+        coding, positions = encode_indices(chosen, self.size)
+        head = bytes([_LEVELS, self.most, 1 + coding]) + _varint(chosen.size) + _varint(positions.size)
+        few = _joined(head, positions, scales, _pack(self.levels[chosen], self.most))
+        return min(everything, few, key=len)
+
+    @property
+    def paper_bytes(self) -> float:
+        """The bits of every level, and 4 bytes for each scale."""
+        bits = 1 if self.binary else _bits(self.most)
+        return bits * self.size / 8 + 4.0 * len(self.layers)
+
+
+def decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Payload:
+    """Return what a peer's bytes stand for: finite, and of the size and dtype that are expected.
+
+    Args:
+        data: from `encode`, shape (n,).
+        size: entries of the vector.
+        layers: where its tensors lie.
+        dtype: of its values, float32 or float64.
+
+    Raises:
+        RemoteError: if the bytes say nothing of the kind.
+    """
+    if data.ndim != 1 or data.dtype != np.uint8 or data.size < 1:
+        raise RemoteError("a payload must be a row of bytes")
+    reader = _Reader(data)
+    form = reader.byte()
+    value_type = np.dtype(dtype).newbyteorder("<")
+    payload: Payload
+    if form == _DENSE:
+        payload = Dense(reader.rest(size, value_type).astype(dtype, copy=False))
+        values: NDArray[Any] = payload.values
+    elif form == _SPARSE:
+        coding, count = reader.byte(), reader.varint(size)
+        indices = decode_indices(coding, reader.all_but(count * value_type.itemsize), count, size)
+        payload = Sparse(size, indices, reader.rest(count, value_type).astype(dtype, copy=False))
+        values = payload.values
+    elif form == _LEVELS:
+        payload = _read_levels(reader, size, layers, dtype)
+        values = payload.scales
+    else:
+        raise RemoteError(f"unknown form {form} of a payload")
+    if not np.isfinite(values).all():
+        raise RemoteError("a payload has values that aren't finite")
+    return payload
+
+
+def _read_levels(reader: _Reader, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Levels:
+    most, left_out = reader.byte(), reader.byte()
+    if most > 127 or (most == 0 and left_out != _ALL):
+        raise RemoteError(f"levels up to {most} are none")
+    if left_out == _ALL:
+        scales = reader.take(len(layers), np.dtype("<f4"))
+        if most == 0:
+            bits = np.unpackbits(reader.rest(-(-size // 8), np.dtype(np.uint8)))[:size]
+            signs: NDArray[np.int8] = (2 * bits.astype(np.int8) - 1).astype(np.int8)
+            return Levels(signs, scales, layers, 1, dtype, binary=True)
+        levels = _unpack(reader.rest(-(-_bits(most) * size // 8), np.dtype(np.uint8)), size, most)
+        return Levels(levels, scales, layers, most, dtype)
+    count, length = reader.varint(size), reader.varint(reader.left)
+    indices = decode_indices(left_out - 1, reader.take(length, np.dtype(np.uint8)), count, size)
+    scales = reader.take(len(layers), np.dtype("<f4"))
+    levels = np.zeros(size, np.int8)
+    levels[indices] = _unpack(reader.rest(-(-_bits(most) * count // 8), np.dtype(np.uint8)), count, most)
+    return Levels(levels, scales, layers, most, dtype)
+
+
+class _Reader:
+    """Takes a payload apart from its front."""
+
+    def __init__(self, data: Raw) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes not read yet."""
+        return self._data.size - self._at
+
+    def byte(self) -> int:
+        return int(self.take(1, np.dtype(np.uint8))[0])
+
+    def varint(self, most: int) -> int:
+        """Return a count of at most `most`."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+            if shift > 35:
+                raise RemoteError("a count is too wide")
+        if value > most:
+            raise RemoteError(f"a count of {value} is above {most}")
+        return value
+
+    def take(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the next `count` items."""
+        end = self._at + count * dtype.itemsize
+        if end > self._data.size:
+            raise RemoteError(f"a payload ends {end - self._data.size} bytes early")
+        part = self._data[self._at : end]
+        self._at = end
+        return np.frombuffer(part.tobytes(), dtype)
+
+    def all_but(self, behind: int) -> Raw:
+        """Return the next bytes, up to the last `behind`."""
+        if behind > self.left:
+            raise RemoteError(f"a payload ends {behind - self.left} bytes early")
+        return self.take(self.left - behind, np.dtype(np.uint8))
+
+    def rest(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the last items, of which there must be `count`."""
+        if self.left != count * dtype.itemsize:
+            raise RemoteError(f"{self.left} bytes of values, expected {count * dtype.itemsize}")
+        return self.take(count, dtype)
+
+
+def _bits(most: int) -> int:
+    """Return the bits that one level from -most to most takes."""
+    return (2 * most).bit_length()
+
+
+def _pack(levels: NDArray[np.int8], most: int) -> Raw:
+    """Return levels as unsigned numbers of `_bits(most)` bits, one after another."""
+    unsigned = (levels.astype(np.int16) + most).astype(np.uint8)
+    bits = _bits(most)
+    if bits == 8:
+        return unsigned
+    shifts = np.arange(bits - 1, -1, -1, dtype=np.uint8)
+    return np.packbits((unsigned[:, None] >> shifts & 1).astype(np.bool_))
+
+
+def _unpack(data: Raw, count: int, most: int) -> NDArray[np.int8]:
+    """Return what `_pack` was given."""
+    bits = _bits(most)
+    if bits == 8:
+        unsigned = data.astype(np.int16)
+    else:
+        digits = np.unpackbits(data)[: bits * count].reshape(count, bits).astype(np.int16)
+        unsigned = (digits << np.arange(bits - 1, -1, -1, dtype=np.int16)).sum(axis=1, dtype=np.int16)
+    if count and int(unsigned.max()) > 2 * most:
+        raise RemoteError(f"a level is above {most}")
+    return (unsigned - most).astype(np.int8)
+
+
+def _varint(value: int) -> bytes:
+    digits = bytearray()
+    while value >= 0x80:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+def _joined(head: bytes, *parts: NDArray[Any]) -> Raw:
+    little = [np.ascontiguousarray(part, part.dtype.newbyteorder("<")).view(np.uint8) for part in parts]
+    return np.concatenate([np.frombuffer(head, np.uint8), *little])

@@ -1,0 +1,74 @@
+"""Robust Asynchronous Stochastic Gradient Push: SGD on directed graphs whose links lose messages.
+
+Source: A. Spiridonoff, A. Olshevsky, I. Ch. Paschalidis, "Robust Asynchronous Stochastic
+Gradient-Push: Asymptotically Optimal and Network-Independent Performance for Strongly Convex
+Functions", JMLR 21(58), 2020. This device is k; the paper's step sizes n / (mu k) are the schedule
+"inverse" of `train`.
+
+In the paper a gradient moves the numerator x by eta g, and so the model z = x / u by eta g / u. A
+device that pushes more often than its neighbors, or hears little, has a small u, and then diverges.
+By default a gradient is therefore scaled by u: z moves by eta g, whatever u is.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from p2pl_async.device import Device
+from p2pl_async.messages import Vector
+from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
+from p2pl_async.protocols.listening import Fresh, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.protocols.pushing import Intake, PushMode
+from p2pl_async.protocols.running_sums import Account, Sums
+from p2pl_async.settings import OneOf
+
+
+class RASGP(Protocol):
+    """Push-sum SGD by running sums: exact under loss, duplication, reordering (Spiridonoff et al. 2020)."""
+
+    kind: Literal["rasgp"] = "rasgp"
+    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
+        default=MaxNormSync(), description="How devices agree on one initial model before they train"
+    )
+    steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
+    epochs: PositiveInt | None = Field(default=None, description="Or passes over the local data in each round")
+    mode: PushMode = Field(default=Fresh(), description="Whom a round waits for")
+    grad_scale: Literal["u", "one"] = Field(
+        default="u",
+        description="What a local step is multiplied by before it enters x: the push weight, or one (paper)",
+    )
+    u_min: NonNegativeFloat = Field(
+        default=1e-3,
+        description="Push weight below which a device repeats its sums instead of splitting its mass again",
+    )
+
+    models_per_message: ClassVar[float] = 2
+
+    @property
+    def contract(self) -> Contract:
+        """Running sums: a later message brings what was lost."""
+        return waiting(CUMULATIVE, self.mode)
+
+    async def run(self, device: Device) -> None:
+        """Be device k."""
+        sync = await self.sync.run(device, device.initial_params())
+        account = Account(sync.w)
+        intake = Intake(device, Sums, account.fits)
+        device.state = account, intake
+        z = account.z
+        while device.running:
+            step = await self._train(device, z) - z  # - eta g(z_k)
+            account.x += step * step.dtype.type(account.u if self.grad_scale == "u" else 1.0)
+            account.push(device, self.u_min)
+            account.take(device, await intake.listen(self.mode))
+            z = account.z
+            device.finish_round(z)
+            sync.serve()
+
+    async def _train(self, device: Device, z: Vector) -> Vector:
+        if self.epochs is not None:
+            return await device.train(z, epochs=self.epochs)
+        return await device.train(z, steps=self.steps)

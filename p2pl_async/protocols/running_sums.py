@@ -1,0 +1,138 @@
+"""Robust push-sum: mass that loss, duplication and reordering can delay and never destroy.
+
+A sender doesn't say what it pushes now but the sum of all that it has ever pushed over the link; the
+receiver adds what is new in it. A lost message is made good by the next one, a repeated or overtaken
+one has nothing new:
+
+    send     x <- x / (d + 1);  u likewise          one share stays, one is promised to each of d out-neighbors
+             sx <- sx + x;      su likewise          the link's sums, sent with the round
+    receive  if the round is new:  x <- x + sx - rx;  rx <- sx;   u likewise
+
+so that  sum_k x_k + sum over links (sx - rx)  never changes: the second term is in flight, or lost and
+still owed. Sums are float64, since they grow with time.
+
+Source: C. N. Hadjicostis, N. H. Vaidya, A. D. Dominguez-Garcia, "Robust Distributed Average Consensus
+via Exchange of Running Sums", IEEE TAC 2016. Sums per link, for neighbors that change, and the least
+weight below which a device repeats its sums instead of splitting again, are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from p2pl_async.device import Device
+from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.mixing import is_finite
+from p2pl_async.protocols.pushing import model_of
+
+
+@dataclass(frozen=True, slots=True)
+class Sums(Message, tag="sums"):
+    """All that the sender has ever pushed over this link, added up."""
+
+    round: int
+    u: float
+    x: NDArray[np.float64]  # (n_params,)
+
+
+class Promised(NamedTuple):
+    """All that a device has ever pushed over a link, added up."""
+
+    u: float
+    x: NDArray[np.float64]
+
+
+class Account:
+    """What a device holds, what it has promised to its out-neighbors, what it has had from its in-neighbors.
+
+    Args:
+        w: the initial model, shape (n_params,).
+        weight: the push weight that the device starts with; its numerator is `weight * w`.
+
+    Attributes:
+        x: numerator, (n_params,), float64.
+        u: push weight.
+        promised: by out-neighbor.
+        credited: by in-neighbor, the newest message; its sums are what was added so far.
+    """
+
+    def __init__(self, w: Vector, weight: float = 1.0) -> None:
+        self.x: NDArray[np.float64] = np.multiply(w, weight, dtype=np.float64)
+        self.u = weight
+        self.promised: dict[DeviceId, Promised] = {}
+        self.credited: dict[DeviceId, Sums] = {}
+        self._dtype: DTypeLike = w.dtype
+        self._nothing = Promised(0.0, np.zeros_like(self.x))
+
+    @property
+    def z(self) -> Vector:
+        """The model x / u, new and read-only, in the dtype of the initial one."""
+        return model_of(self.x, self.u, self._dtype)
+
+    def fits(self, sums: Sums) -> bool:
+        """Tell whether sums can be added, as far as shape, dtype and weight go."""
+        return sums.x.shape == self.x.shape and sums.x.dtype == self.x.dtype and 0 <= sums.u < math.inf
+
+    def push(self, device: Device, least: float) -> None:
+        """Promise a share to every out-neighbor, and tell each what it has been promised in all.
+
+        A device whose weight is below `least` promises nothing new, and still tells: only that
+        repairs what was lost.
+        """
+        targets = device.out_neighbors
+        splits = self.u >= least
+        if splits:
+            self.x /= 1 + len(targets)
+            self.u /= 1 + len(targets)
+        # Links that have always had the same shares have one sum: it is added up, and encoded, once.
+        for sums, group in self._groups(targets):
+            if splits:
+                sums = Promised(sums.u + self.u, sums.x + self.x)
+                self.promised.update(dict.fromkeys(group, sums))
+            device.send(group, Sums(device.round, sums.u, sums.x))
+
+    def take(self, device: Device, heard: Sequence[Sums]) -> None:
+        """Add what is new in the sums that neighbors sent; record how many, and how old they were."""
+        newest: dict[DeviceId, Sums] = {}
+        for sums in heard:
+            known = newest.get(sums.sender) or self.credited.get(sums.sender)
+            if known is None or (sums.round > known.round and sums.u >= known.u):
+                newest[sums.sender] = sums
+        total = self._plus(newest)
+        if not is_finite(total):  # one look at the sum instead of one at each term
+            for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
+                del newest[j]
+                device.record("refused", 1)
+            total = self._plus(newest)
+        self.x = total
+        for j, sums in sorted(newest.items()):
+            self.u += sums.u - (self.credited[j].u if j in self.credited else 0.0)
+            self.credited[j] = sums
+        device.record("push_weight", self.u)
+        device.record_mix(newest)
+
+    def _plus(self, newest: dict[DeviceId, Sums]) -> NDArray[np.float64]:
+        total = self.x.copy()
+        for j in sorted(newest):
+            total += newest[j].x
+            if j in self.credited:
+                total -= self.credited[j].x
+        return total
+
+    def _groups(self, targets: Sequence[DeviceId]) -> list[tuple[Promised, list[DeviceId]]]:
+        """Return the targets by the sums that they share, in order of the first of each."""
+        groups: list[tuple[Promised, list[DeviceId]]] = []
+        for j in targets:
+            sums = self.promised.get(j, self._nothing)
+            group = next((group for shared, group in groups if shared is sums), None)
+            if group is None:
+                groups.append((sums, [j]))
+            else:
+                group.append(j)
+        return groups

@@ -1,0 +1,61 @@
+"""Stochastic Gradient Push: SGD on directed graphs, with push-sum in the place of averaging.
+
+Source: M. Assran, N. Loizou, N. Ballas, M. Rabbat, "Stochastic Gradient Push for Distributed Deep
+Learning", ICML 2019, algorithm 1. Letters follow the paper, except that its push weight w is u here;
+this device is k. The paper's rounds are synchronous; `fresh`, a timeout, and more than one local step
+are what asynchronous devices add.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from p2pl_async.device import Device
+from p2pl_async.messages import Vector
+from p2pl_async.protocols.base import Contract, Protocol
+from p2pl_async.protocols.listening import Barrier, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, PushMode, absorb
+from p2pl_async.settings import OneOf
+
+
+class SGP(Protocol):
+    """Local SGD at z = x / u, then push-sum: averages on any directed graph (Assran et al. 2019)."""
+
+    kind: Literal["sgp"] = "sgp"
+    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
+        default=MaxNormSync(), description="How devices agree on one initial model before they train"
+    )
+    steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
+    epochs: PositiveInt | None = Field(default=None, description="Or passes over the local data in each round")
+    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+
+    models_per_message: ClassVar[float] = 1
+
+    @property
+    def contract(self) -> Contract:
+        """Increments: mass that was lost, or came twice, stays so."""
+        return waiting(PUSH_CONTRACT, self.mode)
+
+    async def run(self, device: Device) -> None:
+        """Be device k."""
+        sync = await self.sync.run(device, device.initial_params())
+        mass = Mass(sync.w.copy(), 1.0)
+        intake = Intake(device, Push, mass.fits)
+        device.state = mass, intake
+        z = mass.z
+        while device.running:
+            mass.x += await self._train(device, z) - z  # x_k <- x_k - eta g(z_k)
+            mass.split(1 + len(device.out_neighbors))  # x_k <- p_kk x_k,  u_k <- p_kk u_k
+            device.broadcast(Push(device.round, mass.u, mass.x))
+            absorb(device, mass, await intake.listen(self.mode))  # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j
+            z = mass.z
+            device.finish_round(z)
+            sync.serve()
+
+    async def _train(self, device: Device, z: Vector) -> Vector:
+        if self.epochs is not None:
+            return await device.train(z, epochs=self.epochs)
+        return await device.train(z, steps=self.steps)
