@@ -119,8 +119,8 @@ def list_kinds(
         for name in groups if what is None else [what]:
             print(name)
             for kind, line in groups[name]:
-                for i, part in enumerate(textwrap.wrap(line, 79)):
-                    print(f"  {'' if i else kind:<18} {part}")
+                for i, part in enumerate(textwrap.wrap(line, 77)):
+                    print(f"  {'' if i else kind:<20} {part}")
 
 
 @app.command()
@@ -269,6 +269,9 @@ def _show_topology(loaded: Loaded) -> None:
     out = sorted(degree for _, degree in graph.out_degree())
     print(f"{scenario.devices.count} devices, {graph.number_of_edges()} links (each direction counts)")
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
+    changing = scenario.topology.neighborhood(scenario.devices.count, stream(scenario.seed, "topology"))
+    if changing is not None:
+        print(f"not all at once: {changing}")
     links = LinkTable(scenario)
     for text in [*problems(graph), *warnings(scenario.protocol, graph, links)]:
         print(f"warning: {text}")

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import Device
+from p2pl_async.device import Device, Neighborhood
 from p2pl_async.emulation import Emulation
 from p2pl_async.errors import P2plError
 from p2pl_async.learner import LookaheadLearner
@@ -54,7 +54,8 @@ class Plan:
         world: what it shares with the other runs of its scenario.
         protocol: what every device runs.
         parts: for each device, its rows of the training data.
-        out_neighbors: for each device, who can hear it.
+        out_neighbors: for each device, who can ever hear it.
+        neighborhood: who can hear whom when; None where that never changes.
         computes: for each device, how long it trains.
         starts: for each device, the virtual second at which it begins.
         stop: what ends it.
@@ -68,6 +69,7 @@ class Plan:
     protocol: Protocol
     parts: Sequence[NDArray[np.int64]]
     out_neighbors: Sequence[Sequence[DeviceId]]
+    neighborhood: Neighborhood | None
     computes: Sequence[Compute]
     starts: Sequence[float]
     stop: Stop
@@ -101,6 +103,7 @@ class Course:
             plan.world.make_link,
             plan.world.scenario.seed,
             clock=self.clock,
+            neighborhood=plan.neighborhood,
             learner=self.learner,
             rounds=plan.stop.rounds,
             starts=plan.starts,

@@ -47,6 +47,7 @@ def run(
         protocol=scenario.protocol,
         parts=world.parts,
         out_neighbors=world.out_neighbors,
+        neighborhood=world.neighborhood,
         computes=scenario.devices.computes(),
         starts=scenario.devices.starts(scenario.seed),
         stop=scenario.stop,
@@ -81,6 +82,7 @@ def _local(plan: Plan, course: Course) -> Plan:
         label="local",
         protocol=Local(**how),
         out_neighbors=[[] for _ in plan.parts],
+        neighborhood=None,
         stop=Stop.model_construct(virtual_time=until, rounds=plan.stop.rounds, accuracy=None),
         folder=plan.folder and plan.folder.beside("local"),
     )
@@ -95,6 +97,7 @@ def _central(plan: Plan, course: Course, n_samples: int) -> Plan:
         protocol=Local(),
         parts=[np.arange(n_samples)],
         out_neighbors=[[]],
+        neighborhood=None,
         computes=[Compute.model_construct(per_epoch=1.0, per_sample=None, spread=0.0, jitter=0.0)],
         starts=[0.0],
         stop=Stop.model_construct(virtual_time=None, rounds=rounds, accuracy=None),

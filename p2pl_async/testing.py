@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import trio
 
-from p2pl_async.device import Learner
+from p2pl_async.device import Learner, Neighborhood
 from p2pl_async.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import DeviceId, Vector
@@ -36,6 +36,7 @@ def emulate(
     protocol: Protocol,
     out_neighbors: Neighbors,
     *,
+    neighborhood: Neighborhood | None = None,
     link: LinkSettings | Mapping[str, Any] | Callable[[DeviceId, DeviceId], LinkSettings] | None = None,
     seed: int = 0,
     learner: Learner | None = None,
@@ -49,7 +50,8 @@ def emulate(
 
     Args:
         protocol: what every device runs.
-        out_neighbors: for each device, who can hear it.
+        out_neighbors: for each device, who can ever hear it.
+        neighborhood: who can hear whom when; everybody always, by default.
         link: what all links do: settings, a table as in a scenario, or (src, dst) -> settings;
             perfect by default.
         seed: of links and devices.
@@ -76,6 +78,7 @@ def emulate(
         out_neighbors,
         lambda src, dst: Link(src, dst, settings_of(src, dst), seed),
         seed,
+        neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,
         starts=starts,

@@ -3,6 +3,9 @@
 An edge j -> i says that j can send to i. Undirected kinds have both directions of every
 link. Graphs come from networkx, are drawn from the run's "topology" stream, and list
 neighbors in ascending order, whatever order they were made in.
+
+Some kinds change while a run goes. Their graph has every link that there is at some time, and
+`neighborhood` says which of them there are when.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, StrictBool
 
-from p2pl_async.settings import OneOf, Settings, kind_of
-from p2pl_async.units import Probability
+from p2pl_async.one_peer import OnePeer, Order, hop_order, matching_order, ring_order
+from p2pl_async.randomness import stream
+from p2pl_async.settings import OneOf, Settings, kind_of, word
+from p2pl_async.units import PositiveSeconds, Probability
 
 if TYPE_CHECKING:
     import networkx as nx  # slow to import; `p2pl check` does without
@@ -63,6 +68,15 @@ class TopologySettings(Settings):
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         """Return a graph on 0..n-1, directed or not; `build` puts it in order."""
         raise NotImplementedError
+
+    def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer | None:
+        """Return who can hear whom at what time, or None where that never changes.
+
+        Args:
+            n: number of devices.
+            random: a new stream, the same as `build` was given.
+        """
+        return None
 
 
 class Complete(TopologySettings):
@@ -208,8 +222,7 @@ class Exponential(TopologySettings):
     kind: Literal["exponential"] = "exponential"
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
-        hops = [1 << power for power in range((n - 1).bit_length())]
-        return _graph(n, [(k, (k + hop) % n) for k in range(n) for hop in hops], directed=True)
+        return _graph(n, [(k, (k + hop) % n) for k in range(n) for hop in _hops(n)], directed=True)
 
 
 class RandomRegular(TopologySettings):
@@ -309,6 +322,68 @@ class RandomGeometric(TopologySettings):
         )
 
 
+class _Changing(TopologySettings):
+    """Base of topologies in which everyone sends to one device at a time."""
+
+    every: Annotated[PositiveSeconds | None, *word("round")] = Field(
+        default=None, description='virtual time between two changes, or "round": with each round of a device'
+    )
+
+
+class OnePeerExponential(_Changing):
+    """Changing: k sends to k + 1, then to k + 2, k + 4, ... and again; one device at a time.
+
+    A power of two of devices has the exact average after as many steps as there are bits in its ids.
+
+    Source: M. Assran et al., "Stochastic gradient push for distributed deep learning", ICML 2019.
+    """
+
+    kind: Literal["one-peer-exponential"] = "one-peer-exponential"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        return _graph(n, [(k, (k + hop) % n) for k in range(n) for hop in _hops(n)], directed=True)
+
+    def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer:
+        hops = _hops(n) or [0]
+        return OnePeer(lambda step: hop_order(n, hops[step % len(hops)]), self.every)
+
+
+class RotatingRings(_Changing):
+    """Changing: a few random directed rings through all devices, in turn; one out-neighbor at a time.
+
+    Source: S. A. Aketi, A. Singh, J. Rabaey, arXiv:2102.05715, which rotates through six permutations.
+    """
+
+    kind: Literal["rotating-rings"] = "rotating-rings"
+    count: Count = Field(default=6, description="rings that take turns")
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        orders = self._orders(n, random)
+        return _graph(n, [(k, int(order[k])) for order in orders for k in range(n)], directed=True)
+
+    def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer:
+        orders = self._orders(n, random)
+        return OnePeer(lambda step: orders[step % len(orders)], self.every)
+
+    def _orders(self, n: int, random: np.random.Generator) -> list[Order]:
+        return [ring_order(n, random) for _ in range(self.count)]
+
+
+class RandomMatchings(_Changing):
+    """Changing: random pairs that hear each other, drawn anew at each step; with an odd count one rests."""
+
+    kind: Literal["random-matchings"] = "random-matchings"
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        return nx.complete_graph(n)
+
+    def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer:
+        seed = _seed(random)
+        return OnePeer(lambda step: matching_order(n, stream(seed, "matching", step)), self.every)
+
+
 class FromFile(TopologySettings):
     """Links from a file: GraphML (by its ending .graphml), else one link per line, such as "0 1".
 
@@ -372,7 +447,8 @@ AnyTopology = Annotated[
     TopologySettings,
     OneOf(
         "topology", Complete, Ring, DirectedRing, PathGraph, Star, Grid, Torus, Hypercube, Exponential, RandomRegular,
-        ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, FromFile,
+        ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, OnePeerExponential, RotatingRings, RandomMatchings,
+        FromFile,
     ),
 ]  # fmt: skip
 
@@ -432,13 +508,18 @@ def _graph(n: int, edges: Iterable[tuple[int, int]], *, directed: bool = False) 
     return graph
 
 
+def _hops(n: int) -> list[int]:
+    """Return the powers of two below n."""
+    return [1 << power for power in range((n - 1).bit_length())]
+
+
 def _link(where: str, src: str, dst: str, n: int) -> tuple[int, int]:
     """Return a link read from a file; ValueError if there can't be such a link."""
-    for word in (src, dst):
-        if not (word.isascii() and word.isdigit()):
-            raise ValueError(f'{where} "{word[:40]}" is no device id; ids are 0 to {n - 1}')
-        if int(word) >= n:
-            raise ValueError(f"{where} there is no device {word}; ids are 0 to {n - 1}, or set devices.count")
+    for name in (src, dst):
+        if not (name.isascii() and name.isdigit()):
+            raise ValueError(f'{where} "{name[:40]}" is no device id; ids are 0 to {n - 1}')
+        if int(name) >= n:
+            raise ValueError(f"{where} there is no device {name}; ids are 0 to {n - 1}, or set devices.count")
     if int(src) == int(dst):
         raise ValueError(f"{where} device {src} can't have a link to itself")
     return int(src), int(dst)

@@ -156,6 +156,13 @@ def test_probe_shows_the_topology_and_what_is_odd_about_it(file: Path) -> None:
     assert result.stdout.count("warning") >= 2
 
 
+def test_probe_says_how_a_topology_changes(file: Path) -> None:
+    file.write_text(LEAST + '[topology]\nkind = "rotating-rings"\nevery = "2 s"\n')
+    assert "not all at once: everyone sends to at most one device at a time, to another" in p2pl("probe", file).stdout
+    file.write_text(LEAST + '[topology]\nkind = "ring"\n')
+    assert "not all at once" not in p2pl("probe", file).stdout
+
+
 # run
 
 

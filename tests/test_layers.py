@@ -18,7 +18,8 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins"],
+    ["plugins", "tracefiles", "one_peer"],
+    ["distributions"],
     ["messages", "link", "topology", "learning"],
     ["wire", "mixing", "measures", "compression"],
     ["transport"],
@@ -40,7 +41,7 @@ SEES_ONLY = {
     "protocols": {"device", "messages", "mixing", "compression", "plugins", "settings", "units", "errors"},
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
     "compression": {"messages", "settings", "units", "errors"},
-    "link": {"randomness", "settings", "units", "errors"},
+    "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }
@@ -140,7 +141,9 @@ def test_only_learning_knows_torch() -> None:
     assert {part_of(module) for module in knowing} == {"learning"}
 
 
-@pytest.mark.parametrize("part", ["link", "topology", "learning", "messages", "wire", "mixing", "trace", "results"])
+@pytest.mark.parametrize(
+    "part", ["link", "topology", "one_peer", "learning", "messages", "wire", "mixing", "trace", "results"]
+)
 def test_what_decides_has_no_await(part) -> None:
     for module, tree in MODULES.items():
         if part_of(module) == part:

@@ -16,8 +16,8 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols import PROTOCOLS, Protocol
 from p2pl_async.randomness import stream
 from p2pl_async.settings import kind_of
-from p2pl_async.testing import FixedLearner
-from p2pl_async.topology import AnyTopology, neighbors
+from p2pl_async.testing import FixedLearner, complete
+from p2pl_async.topology import AnyTopology, TopologySettings, neighbors
 from p2pl_async.trace import Record
 
 N = 8
@@ -33,6 +33,8 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "exponential": {},
     "erdos-renyi": {"p": 0.4},
     "random-geometric": {"radius": 0.6},
+    "one-peer-exponential": {},  # these change with each round
+    "random-matchings": {},
 }
 ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
 SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
@@ -61,11 +63,11 @@ def initial(seed: int) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).normal(size=(N, 6)).astype(np.float32))
 
 
-def out_neighbors(kind: str) -> list[list[int]]:
+def make(kind: str) -> TopologySettings:
     from pydantic import TypeAdapter
 
-    topology: Any = TypeAdapter(AnyTopology).validate_python({"kind": kind, **TOPOLOGIES[kind]})
-    return neighbors(topology.build(N, stream(1, "topology"))).outgoing
+    topology: TopologySettings = TypeAdapter(AnyTopology).validate_python({"kind": kind, **TOPOLOGIES[kind]})
+    return topology
 
 
 def run(
@@ -76,9 +78,10 @@ def run(
     random = np.random.default_rng(seed)
     targets = initial(seed)
     emulation = Emulation(
-        out_neighbors(topology),
+        neighbors(make(topology).build(N, stream(1, "topology"))).outgoing,
         lambda src, dst: Link(src, dst, LinkSettings.model_validate(link), seed),
         seed,
+        neighborhood=make(topology).neighborhood(N, stream(1, "topology")),
         learner=FixedLearner(
             initial(seed),
             seconds=random.lognormal(0, 0.4, N).tolist(),
@@ -144,7 +147,7 @@ def test_its_largest_message_is_of_the_size_that_it_says(cls) -> None:
     size = 20_000
     records: list[Record] = []
     emulation = Emulation(
-        out_neighbors("complete"),
+        complete(N),
         lambda src, dst: Link(src, dst, LinkSettings(), 0),
         0,
         learner=FixedLearner(list(np.random.default_rng(1).normal(size=(N, size)).astype(np.float32))),

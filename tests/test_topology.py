@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from p2pl_async.one_peer import OnePeer
 from p2pl_async.randomness import stream
 from p2pl_async.topology import AnyTopology, TopologySettings, neighbors, problems
 
@@ -34,9 +36,12 @@ TABLES: list[tuple[dict[str, Any], int]] = [
     ({"kind": "watts-strogatz", "neighbors": 4, "rewire": "20 %"}, 20),
     ({"kind": "barabasi-albert", "attach": 2}, 20),
     ({"kind": "random-geometric", "radius": 0.4}, 20),
+    ({"kind": "one-peer-exponential"}, 7),
+    ({"kind": "rotating-rings", "count": 3}, 20),
+    ({"kind": "random-matchings"}, 7),
 ]
 RANDOM = [(table, n) for table, n in TABLES if n == 20]
-DIRECTED = ("directed-ring", "exponential")
+DIRECTED = ("directed-ring", "exponential", "one-peer-exponential", "rotating-rings")
 
 
 def build(table: Any, n: int, seed: int = 1) -> Any:
@@ -241,6 +246,91 @@ def test_proposed_counts_fit(n: int, kind: str) -> None:
 def test_impossible_settings_are_refused(table: Any, text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         ANY.validate_python(table)
+
+
+# --- Topologies that change
+
+CHANGING: list[dict[str, Any]] = [
+    {"kind": "one-peer-exponential"},
+    {"kind": "rotating-rings", "count": 3},
+    {"kind": "random-matchings"},
+]
+
+
+def over_time(table: Any, n: int, seed: int = 1) -> OnePeer:
+    found = ANY.validate_python(table).neighborhood(n, stream(seed, "topology"))
+    assert found is not None
+    return found
+
+
+def sends_to(found: OnePeer, n: int, step: int) -> list[tuple[int, ...]]:
+    return [found.outgoing(k, now=0.0, round=step) for k in range(n)]
+
+
+@given(st.sampled_from(CHANGING), st.integers(1, 12), st.integers(0, 40), st.integers(0, 5))
+def test_everyone_sends_to_at_most_one_and_hears_whoever_sends_to_it(table: Any, n: int, step: int, seed: int) -> None:
+    found, graph = over_time(table, n, seed), build(table, n, seed)
+    for k in range(n):
+        for j in (out := found.outgoing(k, 0.0, step)):
+            assert graph.has_edge(k, j)
+            assert found.incoming(j, 0.0, step) == (k,)
+        assert len(out) <= 1
+    assert sum(map(len, sends_to(found, n, step))) == sum(len(found.incoming(k, 0.0, step)) for k in range(n))
+
+
+@pytest.mark.parametrize("table", CHANGING)
+def test_all_links_of_the_graph_are_there_at_some_time(table: Any) -> None:
+    found = over_time(table, 6)
+    seen = {(k, j) for step in range(100) for k, targets in enumerate(sends_to(found, 6, step)) for j in targets}
+    assert seen == set(build(table, 6).edges)
+
+
+def test_steps_follow_the_rounds_of_a_device_or_virtual_time() -> None:
+    by_round = over_time({"kind": "one-peer-exponential"}, 8)
+    assert [by_round.outgoing(0, 99.0, round) for round in range(4)] == [(1,), (2,), (4,), (1,)]
+    by_time = over_time({"kind": "one-peer-exponential", "every": "100 ms"}, 8)
+    assert [by_time.outgoing(0, now, 99) for now in (0.0, 0.0999, 0.1, 0.2, 3 * 0.1)] == [(1,), (1,), (2,), (4,), (1,)]
+    assert str(by_time).endswith("every 100 ms")
+    assert str(by_round).endswith("each round of its own")
+
+
+def test_one_peer_at_a_time_averages_a_power_of_two_exactly() -> None:
+    n = 16
+    found, x = over_time({"kind": "one-peer-exponential"}, n), np.random.default_rng(0).normal(size=n)
+    mean = x.mean()
+    for step in range(4):
+        x = (x + x[[found.incoming(k, 0.0, step)[0] for k in range(n)]]) / 2
+    np.testing.assert_allclose(x, mean, atol=1e-15)
+
+
+def test_rotating_rings_go_through_all_devices_in_turn() -> None:
+    found = over_time({"kind": "rotating-rings", "count": 3}, 9)
+    rings = [sends_to(found, 9, step) for step in range(6)]
+    assert rings[:3] == rings[3:]
+    assert rings[0] != rings[1] != rings[2] != rings[0]
+    for ring in rings[:3]:
+        assert len(nx.descendants(nx.DiGraph((k, j) for k, (j,) in enumerate(ring)), 0) | {0}) == 9
+
+
+def test_matchings_are_pairs_drawn_anew_and_leave_one_of_an_odd_number_alone() -> None:
+    found = over_time({"kind": "random-matchings"}, 7)
+    steps = [sends_to(found, 7, step) for step in range(20)]
+    for step in steps:
+        assert [k for k, targets in enumerate(step) if not targets] != []
+        assert sum(map(len, step)) == 6
+        assert all(step[targets[0]] == (k,) for k, targets in enumerate(step) if targets)
+    assert len(set(map(tuple, steps))) > 10
+    again = over_time({"kind": "random-matchings"}, 7)
+    assert [sends_to(again, 7, step) for step in reversed(range(20))] == steps[::-1]  # whatever is asked first
+    assert sends_to(over_time({"kind": "random-matchings"}, 7, seed=2), 7, 0) != steps[0]
+
+
+def test_other_kinds_never_change() -> None:
+    for table, n in TABLES:
+        settings = ANY.validate_python(table)
+        assert (settings.neighborhood(n, stream(1, "topology")) is None) == (
+            table["kind"] not in [t["kind"] for t in CHANGING]
+        )
 
 
 # --- Files

@@ -1,123 +1,198 @@
 """Latency: how long a message travels once it has left the sender.
 
-One value per message, by the inverse distribution function of one uniform variable, so
-that another distribution changes the delays and nothing else. Mean and standard deviation
-are those of the latency itself.
+    latency = distance / c + base + a value of the distribution
+
+One value per message, by the inverse distribution function of one uniform variable, so that
+another distribution changes the delays and nothing else. Mean and standard deviation are those
+of the distribution's own value.
+
+With `correlation = "500 ms"` values follow each other as radio conditions do: z of one message
+is r z' + sqrt(1 - r^2) e with z' of the one before, dt earlier, r = exp(-dt / 500 ms) and a
+standard normal e; its value is the quantile of the share Phi(z) (a Gaussian copula). So the
+distribution stays exactly what it is, and what is correlated doesn't depend on how often one
+sends.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+import p2pl_async.distributions as distributions
 from p2pl_async.link.shorthand import number_or_kind
+from p2pl_async.link.varying import VARIES, Clockwork, Trace, Varying
 from p2pl_async.randomness import draws
-from p2pl_async.settings import OneOf, Settings, mistake
-from p2pl_async.units import PositiveSeconds, Seconds, show_seconds
+from p2pl_async.settings import OneOf, mistake
+from p2pl_async.tracefiles import Steps, TraceError
+from p2pl_async.units import TIME, Meters, PositiveSeconds, Seconds
 
 Floats = NDArray[np.float64]
 
-_FARTHEST_CUT = 8.0  # standard deviations; beyond, what a cut leaves of a normal distribution has no practical meaning
+SPEED_OF_LIGHT = 299_792_458.0  # m/s
+
+Draw = Callable[[float], float]
+"""Gives the latency of the next message, whose transmission starts at an instant that never decreases."""
 
 
-class Latency(Settings):
+class Latency(Varying):
     """Base of every latency."""
 
-    def quantiles(self, shares: Floats) -> Floats:
-        """Return the latency that a share of all messages stays below.
+    base: Annotated[Seconds, VARIES] = Field(default=0.0, description="added to every latency")
+    distance: Annotated[Meters, VARIES] = Field(
+        default=0.0, description="length of the way, on which signals travel at the speed of light"
+    )
 
-        Args:
-            shares: in [0, 1), shape (n,).
+    @property
+    def fixed(self) -> float:
+        """What every message takes: base and propagation, in seconds."""
+        return self.base + self.distance / SPEED_OF_LIGHT
 
-        Returns:
-            Seconds, shape (n,).
-        """
+    def process(self, generator: np.random.Generator) -> Draw:
+        """Return how the messages of one link take their latencies; one number of `generator` each."""
         raise NotImplementedError
 
-    def values(self, generator: np.random.Generator) -> Iterator[float]:
-        """Yield latencies in seconds for ever, one uniform of `generator` each."""
-        return draws(generator, self.quantiles)
+
+class _Drawn(Latency, distributions.Distribution):
+    """Base of latencies that are drawn from a distribution."""
+
+    correlation: Seconds = Field(
+        default=0.0, description="time after which the correlation of two messages has fallen to 1/e; 0 s: none"
+    )
+
+    def process(self, generator: np.random.Generator) -> Draw:
+        course = self.course()
+        if course is not None or self.correlation:
+            return _Sampler(generator, self, course)
+        fixed = self.fixed
+        following = draws(generator, lambda shares: self.quantiles(shares) + fixed).__next__
+        return lambda at: following()
+
+
+class _Sampler:
+    """Latencies that depend on the instant: by their settings, or by the message before."""
+
+    def __init__(
+        self, generator: np.random.Generator, settings: _Drawn, course: tuple[Clockwork, tuple[_Drawn, ...]] | None
+    ) -> None:
+        self._course = course
+        self._settings = settings
+        # One uniform variable per message, or one normal: the same ones whatever the settings of an instant.
+        self._correlation = settings.correlation
+        self._next = draws(generator, None if self._correlation == 0 else _normals).__next__
+        self._z = 0.0
+        self._last = -math.inf
+
+    def __call__(self, at: float) -> float:
+        settings = self._settings
+        if self._course is not None:
+            clockwork, versions = self._course
+            settings = versions[clockwork.index(at)]
+        share = self._next()
+        if self._correlation:
+            kept = math.exp(min(self._last - at, 0.0) / self._correlation)
+            self._z = kept * self._z + math.sqrt(1 - kept * kept) * share
+            self._last = max(at, self._last)
+            share = min(0.5 * math.erfc(-self._z / math.sqrt(2)), _BELOW_ONE)
+        return settings.fixed + float(settings.quantiles(np.array([share]))[0])
+
+
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
+
+def _normals(shares: Floats) -> Floats:
+    """Return standard normal variables, of uniform ones."""
+    from scipy.special import ndtri
+
+    values: Floats = ndtri(np.maximum(shares, np.finfo(float).tiny))
+    return values
 
 
 class Constant(Latency):
     """Every message takes the same time."""
 
     kind: Literal["constant"] = "constant"
-    mean: Seconds = Field(default=0.0, description="the latency")
+    mean: Annotated[Seconds, VARIES] = Field(default=0.0, description="the latency")
 
-    def quantiles(self, shares: Floats) -> Floats:
-        return np.full(shares.shape, self.mean)
+    def process(self, generator: np.random.Generator) -> Draw:
+        course = self.course()
+        if course is None:
+            always = self.mean + self.fixed
+            return lambda at: always
+        clockwork, versions = course
+        values = [version.mean + version.fixed for version in versions]
+        return lambda at: values[clockwork.index(at)]
 
-    def values(self, generator: np.random.Generator) -> Iterator[float]:
-        return itertools.repeat(self.mean)
 
-
-class Uniform(Latency):
+class Uniform(_Drawn, distributions.Uniform):
     """Any time between two limits, all equally likely."""
 
-    kind: Literal["uniform"] = "uniform"
-    low: Seconds = Field(description="the shortest latency")
-    high: Seconds = Field(description="the longest latency")
-
-    @model_validator(mode="after")
-    def _check(self) -> Uniform:
-        if self.low > self.high:
-            raise mistake(f"low, {show_seconds(self.low)}, must not be above high, {show_seconds(self.high)}")
-        return self
-
-    def quantiles(self, shares: Floats) -> Floats:
-        return np.minimum(self.low + (self.high - self.low) * shares, self.high)
+    low: Annotated[Seconds, VARIES] = Field(description="the shortest latency")
+    high: Annotated[Seconds, VARIES] = Field(description="the longest latency")
 
 
-class Normal(Latency):
+class Normal(_Drawn, distributions.Normal):
     """Bell-shaped; `mean` and `sd` are those before what lies below `least` is cut off."""
 
-    kind: Literal["normal"] = "normal"
-    mean: Seconds = Field(description="mean before the cut")
-    sd: Seconds = Field(description="standard deviation before the cut")
-    least: Seconds = Field(default=0.0, description="where it is cut off; no latency is shorter")
-
-    @model_validator(mode="after")
-    def _check(self) -> Normal:
-        if self.least > self.mean + _FARTHEST_CUT * self.sd:
-            raise mistake(f"least, {show_seconds(self.least)}, is above what mean and sd can reach; lower it")
-        return self
-
-    def quantiles(self, shares: Floats) -> Floats:
-        if self.sd == 0:
-            return np.full(shares.shape, self.mean)
-        from scipy.special import ndtr, ndtri  # slow to import; only runs that draw need it
-
-        # Through the upper tail, which keeps its digits where almost everything is cut off.
-        kept = ndtr((self.mean - self.least) / self.sd)
-        values: Floats = np.maximum(self.mean - self.sd * ndtri((1.0 - shares) * kept), self.least)
-        return values
+    mean: Annotated[Seconds, VARIES] = Field(description="mean before the cut")
+    sd: Annotated[Seconds, VARIES] = Field(description="standard deviation before the cut")
+    least: Annotated[Seconds, VARIES] = Field(default=0.0, description="where it is cut off; no latency is shorter")
 
 
-class Lognormal(Latency):
+class Lognormal(_Drawn, distributions.Lognormal):
     """Skewed to the right, as measured on most networks; mean and sd of the latency itself."""
 
-    kind: Literal["lognormal"] = "lognormal"
-    mean: PositiveSeconds = Field(description="mean of the latency")
-    sd: Seconds = Field(description="standard deviation of the latency")
-
-    def quantiles(self, shares: Floats) -> Floats:
-        if self.sd == 0:
-            return np.full(shares.shape, self.mean)
-        from scipy.special import ndtri
-
-        variance = math.log1p((self.sd / self.mean) ** 2)
-        values: Floats = np.exp(math.log(self.mean) - variance / 2 + math.sqrt(variance) * ndtri(shares))
-        return values
+    mean: Annotated[PositiveSeconds, VARIES] = Field(description="mean of the latency")
+    sd: Annotated[Seconds, VARIES] = Field(description="standard deviation of the latency")
 
 
-_KINDS = (Constant, Uniform, Normal, Lognormal)
+class Gamma(_Drawn, distributions.Gamma):
+    """A sum of waits, one after another; exponential where `sd` equals `mean`."""
+
+    mean: Annotated[PositiveSeconds, VARIES] = Field(description="mean of the latency")
+    sd: Annotated[Seconds, VARIES] = Field(description="standard deviation of the latency; at most 30 times the mean")
+
+
+class Pareto(_Drawn, distributions.Pareto):
+    """A heavy tail: rare messages take very long; cut off at `most`, or a few of them would decide the mean."""
+
+    least: Annotated[PositiveSeconds, VARIES] = Field(description="the shortest latency")
+    most: Annotated[PositiveSeconds, VARIES] = Field(description="the longest; the tail is cut off there, not clipped")
+
+
+class Empirical(_Drawn, distributions.Empirical):
+    """As measured: samples, a column of a CSV file, or a table of quantiles, interpolated in between."""
+
+
+class TraceLatency(Latency, Trace):
+    """As measured over time: each message takes what a CSV file says for the instant at which it is sent."""
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> TraceLatency:
+        if self.unit not in TIME:
+            raise mistake(f'unit="{self.unit}" must be one of a time: {", ".join(TIME)}')
+        if self._steps().values.min() < 0:
+            raise mistake(f'column "{self.column}" of {self.file} must have no negative latency')
+        return self
+
+    def process(self, generator: np.random.Generator) -> Draw:
+        times, values, period = self._steps()
+        clockwork, latencies, fixed = Clockwork(times, period), values.tolist(), self.fixed
+        return lambda at: latencies[clockwork.index(at)] + fixed
+
+    def _steps(self) -> Steps:
+        try:
+            times, values, period = self.numbers()
+        except TraceError as error:
+            raise mistake(str(error)) from error
+        return Steps(times, values * TIME[self.unit], period)
+
+
+_KINDS = (Constant, Uniform, Normal, Lognormal, Gamma, Pareto, Empirical, TraceLatency)
 
 
 def _shorthand(value: Any) -> Mapping[str, Any]:

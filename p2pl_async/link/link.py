@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.link.arq import stop_and_wait
+from p2pl_async.link.latency import Draw
 from p2pl_async.link.loss import CAUSES, LossProcess
 from p2pl_async.link.queue import Backlog
 from p2pl_async.link.settings import LinkSettings
@@ -106,7 +107,7 @@ class Link:
     """
 
     __slots__ = (
-        "_arrived", "_backlog", "_causes", "_changes", "_copies", "_down", "_instants", "_latencies", "_loss",
+        "_arrived", "_backlog", "_causes", "_changes", "_copies", "_down", "_instants", "_loss",
         "_make_down", "_noises", "_opened", "_outages", "_radio", "_seed", "_settings", "_simple", "_stage", "_stages",
         "_trains", "_uniforms", "dst", "sending_until", "src",
     )  # fmt: skip
@@ -181,8 +182,8 @@ class Link:
             return self._judge_simple(size, now)
         start = now if now > self.sending_until else self.sending_until
         stage = self._stage if not self._instants else self._stages[bisect_right(self._instants, start)]
-        latency = next(stage.latencies)
-        copy_latency = self._copy_latency(stage) if stage.duplicate else math.inf
+        latency = stage.latency(start)
+        copy_latency = self._copy_latency(stage, start) if stage.duplicate else math.inf
         fragments = 1
         if size > stage.payload:
             fragments = math.ceil(size / stage.payload)
@@ -242,7 +243,7 @@ class Link:
         if not self._opened:
             self._open()
         stage = self._stages[bisect_right(self._instants, end)]
-        return self._in_order(end + next(stage.latencies), stage.fifo)
+        return self._in_order(end + stage.latency(end), stage.fifo)
 
     def _judge_simple(self, size: int, now: float) -> Verdict:
         """Decide as `judge` does where one packet is sent once, from an unlimited queue, over a link that is up.
@@ -254,7 +255,7 @@ class Link:
         seconds = air_bytes * stage.seconds_per_byte
         start = now if now > self.sending_until else self.sending_until
         self.sending_until = end = start + seconds
-        arrival = end + next(stage.latencies)
+        arrival = end + stage.latency(start)
         uniform = next(self._uniforms)
         if stage.loss is not None:
             cause = stage.loss.fate(uniform, start)
@@ -368,9 +369,9 @@ class Link:
             self._arrived = arrival  # a second copy holds nothing up
         return arrival
 
-    def _copy_latency(self, stage: _Stage) -> float:
+    def _copy_latency(self, stage: _Stage, start: float) -> float:
         """Return how long a second copy takes, `math.inf` if there is none."""
-        latency = next(stage.copy_latencies)
+        latency = stage.copy_latency(start)
         return latency if next(self._copies) < stage.duplicate else math.inf
 
 
@@ -378,7 +379,7 @@ class _Stage:
     """What a link does from one change of its settings to the next, ready for use."""
 
     __slots__ = (
-        "arq", "copy_latencies", "duplicate", "fifo", "header", "latencies", "loss", "mtu", "outages", "payload",
+        "arq", "copy_latency", "duplicate", "fifo", "header", "latency", "loss", "mtu", "outages", "payload",
         "queue", "seconds_per_byte", "simple", "tries", "turnaround",
     )  # fmt: skip
 
@@ -401,15 +402,13 @@ class _Stage:
             return processes[key]
 
         latency, loss, outage = settings.latency, settings.loss, settings.outage
-        self.latencies: Iterator[float] = once(latency, lambda: latency.values(stream(seed, "latency", *owner)))
+        self.latency: Draw = once(latency, lambda: latency.process(stream(seed, "latency", *owner)))
         self.loss: LossProcess | None = once(loss, lambda: loss.process(seed, *owner))
         timeline: Timeline | None = once(outage, lambda: outage.process(seed, *owner))
         self.outages: list[tuple[int, Down]] = [] if timeline is None else [(_OUTAGE, timeline)]
         if self.duplicate:
             copies = (latency, "copy")
-            self.copy_latencies: Iterator[float] = once(
-                copies, lambda: latency.values(stream(seed, "duplicate-latency", *owner))
-            )
+            self.copy_latency: Draw = once(copies, lambda: latency.process(stream(seed, "duplicate-latency", *owner)))
         self.simple = timeline is None and not self.arq and not self.duplicate
 
 

@@ -158,7 +158,7 @@ class Synchronized:
     def tell_key(self) -> None:
         """Broadcast the key; neighbors that can't answer get the model itself."""
         idle = [j for j in self._one_way if not self._device.is_sending(j)]  # the key itself keeps a radio busy
-        self._device.broadcast(self._key())
+        self._device.send(self._device.all_out_neighbors, self._key())  # a key is small, and some may be in reach later
         if idle:
             self._device.send(idle, self._model())
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
@@ -32,7 +33,8 @@ class World:
     Attributes:
         scenario: where it all comes from.
         graph: nodes 0 to n - 1, an edge j -> k where k can hear j.
-        out_neighbors: for each device, who can hear it, in order of id.
+        out_neighbors: for each device, who can ever hear it, in order of id.
+        neighborhood: who can hear whom when; None where that never changes.
         links: settings of every link.
         dataset: training and test data; None for a protocol that never trains.
         parts: for each device, its rows of the training data.
@@ -42,6 +44,7 @@ class World:
     scenario: Scenario
     graph: nx.DiGraph[int]
     out_neighbors: list[list[DeviceId]]
+    neighborhood: Neighborhood | None
     links: LinkTable
     dataset: Dataset | None
     parts: list[NDArray[np.int64]]
@@ -69,7 +72,16 @@ def build_world(scenario: Scenario) -> World:
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
     warnings = [*problems(graph), *contracts.warnings(scenario.protocol, graph, links)]
-    return World(scenario, graph, neighbors(graph).outgoing, links, dataset, list(parts), warnings)
+    return World(
+        scenario,
+        graph,
+        neighbors(graph).outgoing,
+        scenario.topology.neighborhood(n, stream(seed, "topology")),
+        links,
+        dataset,
+        list(parts),
+        warnings,
+    )
 
 
 class ComputeTimes:
