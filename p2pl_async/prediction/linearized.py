@@ -45,7 +45,8 @@ class Linearized:
         start: state before the first round, (Q, D, m).
         initial: outputs of the reference model on the test samples, (T, C).
         test: kernel between test and training rows, or the Jacobian on test samples, (T', D).
-        labels: of the test samples, (T,).
+        tests: rows of the test samples in the data set, (T,).
+        labels: theirs, (T,).
         classes: number of outputs, C.
         module: the model at the reference parameters.
         samples: training samples in the order of the rows.
@@ -56,6 +57,7 @@ class Linearized:
     start: Array
     initial: Array
     test: Array
+    tests: NDArray[np.int64]
     labels: NDArray[np.int64]
     classes: int
     module: nn.Module
@@ -66,10 +68,6 @@ class Linearized:
         """Return outputs on the test samples, (..., Q, T, C) for states (..., Q, D, m)."""
         moved = self.test @ states
         return np.asarray(moved.reshape(*states.shape[:-2], *self.initial.shape) + self.initial)
-
-    def test_rows(self, outputs: Array) -> Array:
-        """Return outputs (..., T, C) in the rows and columns of the state, (..., T', m)."""
-        return np.asarray(outputs.reshape(*outputs.shape[:-2], len(self.test), self.start.shape[2]))
 
 
 def method(scenario: Scenario) -> Method:
@@ -205,18 +203,18 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
         if not alike or features.shape[1] <= len(features):
             weights = np.stack([_affine_state(w - starts[0], data.n_classes) for w in starts])
             return Linearized(
-                ParameterForm(task, features), weights, initial, test, labels, data.n_classes, module, x, exact
+                ParameterForm(task, features), weights, initial, test, tests, labels, data.n_classes, module, x, exact
             )
         form: Form = KernelForm(task, features @ features.T)
         return Linearized(
-            form, form.zeros(), initial, test @ features.T, labels, data.n_classes, module, x, exact
+            form, form.zeros(), initial, test @ features.T, tests, labels, data.n_classes, module, x, exact
         )
     kernel = kernels.gradient_gram(module, x, most_bytes=most_bytes)
     used = kernel.values.nbytes
     test = kernels.gradient_gram(module, x_test, x, most_bytes=most_bytes - used).values
     owner = np.repeat(np.arange(len(counts)), counts * data.n_classes)
     form = KernelForm(Task(owner, counts, residual.reshape(-1, 1)), kernel.values)
-    return Linearized(form, form.zeros(), initial, test, labels, data.n_classes, module, x, exact)
+    return Linearized(form, form.zeros(), initial, test, tests, labels, data.n_classes, module, x, exact)
 
 
 def _largest(starts: Sequence[Array], segments: Sequence[slice]) -> Array:

@@ -15,7 +15,7 @@ from p2pl_async.dynamics.failures import LossyMixing
 from p2pl_async.dynamics.linearized import Form, ParameterForm, compressed, consensus_distance
 from p2pl_async.dynamics.moments import Moments, second_moments
 from p2pl_async.dynamics.recursion import Time
-from p2pl_async.errors import PredictionError
+from p2pl_async.errors import PredictionError, Problem, ScenarioError
 from p2pl_async.prediction.linearized import (
     Linearized,
     Method,
@@ -154,6 +154,15 @@ class Prediction(Curves):
             ]
         )
 
+    def initial_parameters(self) -> Array:
+        """Return what each device starts from, (Q, n_params)."""
+        import torch
+
+        initial = torch.nn.utils.parameters_to_vector(self.linearized.module.parameters()).detach().numpy()
+        if isinstance(self.linearized.form, ParameterForm):
+            return np.asarray(affine_parameters(self.linearized.start) + initial)
+        return np.broadcast_to(initial, (len(self.linearized.start), len(initial)))
+
     @functools.cached_property
     def reduced(self) -> ParameterForm:
         """The devices with the fewest features: exactly if they are few, else the strongest ones."""
@@ -186,24 +195,29 @@ class Prediction(Curves):
         """
         if not self.lossy:
             return None
+        if self.linearized.start.any():
+            raise PredictionError("second moments are known for devices that begin alike; set model.common_init = true")
+        return second_moments(self._few, self.method.rule, self.mixing, self.method.eta, self.rounds)
+
+    @functools.cached_property
+    def _few(self) -> ParameterForm:
         form = self.linearized.form
-        if not isinstance(form, ParameterForm):
-            form = compressed(form.task, form.kernel)
-        return second_moments(form, self.method.rule, self.mixing, self.method.eta, self.rounds)
+        return form if isinstance(form, ParameterForm) else compressed(form.task, form.kernel)
 
     @property
     def expected_loss(self) -> Array:
-        """Mean over runs of each device's test loss, (K, Q); the loss itself if no message gets lost.
+        """Mean over runs of each device's test loss, (K, Q); `loss` itself if no message gets lost.
 
         Raises:
-            PredictionError: if the scatter of an affine model is too large for memory, or of a network.
+            PredictionError: if there are more states than `spectrum.DENSE`.
         """
-        moments = self.moments if isinstance(self.linearized.form, ParameterForm) or not self.lossy else None
-        if self.lossy and moments is None:
-            raise PredictionError("the scatter of test losses is known for affine models; use moments for train losses")
-        if moments is None:
+        if self.moments is None:
             return self.loss
-        return np.asarray(self.loss + moments.square(self.linearized.test) / (2 * len(self.linearized.labels)))
+        features = self.linearized.test
+        if not isinstance(self.linearized.form, ParameterForm):  # a kernel with test rows, in the few features
+            few = self._few.features
+            features = features @ few / (few**2).sum(0)
+        return np.asarray(self.loss + self.moments.square(features) / (2 * len(self.linearized.labels)))
 
 
 def _reduced(form: Form) -> ParameterForm:
@@ -240,6 +254,10 @@ def predict(
     """
     how = method(scenario)
     world = build_world(scenario)
+    if world.neighborhood is not None:
+        kind = getattr(scenario.topology, "kind", None)
+        text = "must be a topology that stays as it is"
+        raise ScenarioError(f"p2pl predict {scenario.name}", [Problem("topology.kind", text, kind)])
     matrix = mixing(world, world.graph, how)
     return predict_linearized(world, linearize(world, most_bytes=most_bytes), how, matrix, rounds, time, most_bytes)
 
