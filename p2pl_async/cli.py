@@ -158,7 +158,7 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
     """Return what the links will do to the protocol; makes the topology only for one that can't bear every link."""
     contract = scenario.protocol.contract
     if contract is None or not any(contract.broken_by()):
-        return []
+        return list(scenario.protocol.warnings)
     from p2pl_async.randomness import stream
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable

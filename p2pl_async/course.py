@@ -106,6 +106,7 @@ class Course:
             plan.world.make_link,
             plan.world.scenario.seed,
             clock=self.clock,
+            make_air=plan.world.make_air if plan.world.scenario.medium.shared else None,
             neighborhood=plan.neighborhood,
             learner=self.learner,
             rounds=plan.stop.rounds,
@@ -222,7 +223,7 @@ class Course:
 
     def _measure_network(self) -> None:
         counts = self.emulation.trace.counts
-        self.record(WHOLE_RUN, "messages_sent", counts.sent)
+        self.record(WHOLE_RUN, "messages_sent", self.emulation.trace.sent)
         self.record(WHOLE_RUN, "messages_delivered", self.emulation.trace.delivered)
         self.record(WHOLE_RUN, "messages_lost", counts.n_lost)
         for cause in sorted(counts.lost):
@@ -292,7 +293,7 @@ class Course:
                 now=self.clock.now,
                 wall=time.perf_counter() - self.began,
                 accuracy=self._last_accuracy,
-                sent=counts.sent,
+                sent=trace.sent,
                 delivered=trace.delivered,
                 lost=counts.n_lost,
                 air_bytes=counts.air_bytes,
@@ -376,7 +377,7 @@ class Course:
             "target": self._target_summary(),
             "rounds": value_range(rounds),
             "messages": {
-                "sent": counts.sent,
+                "sent": trace.sent,
                 "delivered": trace.delivered,
                 "partial": trace.partial,
                 "in_flight": len(self.emulation.transport.in_flight()),

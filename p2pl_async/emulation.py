@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from p2pl_async.air.air import Air
 from p2pl_async.clock import Idle, VirtualClock
 from p2pl_async.device import Device, Learner, Neighborhood
 from p2pl_async.errors import Deadlock, DeviceFailed
@@ -21,6 +22,8 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.randomness import stream
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.emulated import EmulatedTransport
+
+MakeAir = Callable[[VirtualClock, Callable[[DeviceId, DeviceId], Link]], Air]
 
 _GARBAGE = 20_000  # objects between two looks for cyclic garbage
 
@@ -33,6 +36,8 @@ class Emulation:
         make_link: returns the link from one device to another.
         seed: of the devices' own random streams.
         clock: the clock of this run, new.
+        make_air: returns the medium that the devices share, given the clock and what finds the link from
+            one device to another; None if every link is dedicated.
         neighborhood: whom devices find in reach where that changes; `out_neighbors` is then the union.
         learner: what devices train with; None for protocols that don't.
         rounds: how many rounds each device does; None for no end.
@@ -49,6 +54,7 @@ class Emulation:
         seed: int,
         *,
         clock: VirtualClock | None = None,
+        make_air: MakeAir | None = None,
         neighborhood: Neighborhood | None = None,
         learner: Learner | None = None,
         rounds: int | None = None,
@@ -64,7 +70,8 @@ class Emulation:
                 in_neighbors[target].append(source)
         self.clock = VirtualClock() if clock is None else clock
         self.trace = Trace(sink)
-        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace)
+        air = None if make_air is None else functools.partial(make_air, self.clock)
+        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air)
         self.devices = [
             Device(
                 k,
@@ -109,6 +116,7 @@ class Emulation:
             raise
         finally:
             gc.set_threshold(*thresholds)
+            self.transport.finish()
             self.trace.flush()
 
     async def _main(self, protocol: Protocol) -> None:

@@ -63,6 +63,10 @@ class PredictionError(P2plError):
     """A run can't be predicted: not that kind of run, an unstable step size, or too much memory."""
 
 
+class InvariantError(P2plError):
+    """The emulation broke one of its own laws; a bug of this package, named by its first offender."""
+
+
 def _show(value: object) -> str:
     """Return a value as a TOML author would write it, cut to a line."""
     text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None

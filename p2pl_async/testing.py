@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 import trio
+from pydantic import TypeAdapter
 
+from p2pl_async.air import AnyMedium, SharedMedium
+from p2pl_async.air.air import Air
+from p2pl_async.air.reach import GraphReach
+from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Learner, Neighborhood
 from p2pl_async.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
@@ -36,6 +41,7 @@ def emulate(
     protocol: Protocol,
     out_neighbors: Neighbors,
     *,
+    medium: Mapping[str, Any] | None = None,
     neighborhood: Neighborhood | None = None,
     link: LinkSettings | Mapping[str, Any] | Callable[[DeviceId, DeviceId], LinkSettings] | None = None,
     seed: int = 0,
@@ -54,6 +60,7 @@ def emulate(
         neighborhood: who can hear whom when; everybody always, by default.
         link: what all links do: settings, a table as in a scenario, or (src, dst) -> settings;
             perfect by default.
+        medium: a table as in a scenario, if devices share one; they hear those that have a link to them.
         seed: of links and devices.
         learner: what devices train with; see `FixedLearner`.
         rounds: how many rounds each device does.
@@ -74,10 +81,17 @@ def emulate(
         def settings_of(src: DeviceId, dst: DeviceId) -> LinkSettings:
             return settings
 
+    shared = TypeAdapter(AnyMedium).validate_python(dict(medium or {"kind": "dedicated"}))
+
+    def make_air(clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
+        assert isinstance(shared, SharedMedium)
+        return Air(shared, clock, len(out_neighbors), GraphReach(out_neighbors), seed, back=back)
+
     emulation = Emulation(
         out_neighbors,
         lambda src, dst: Link(src, dst, settings_of(src, dst), seed),
         seed,
+        make_air=make_air if shared.shared else None,
         neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,

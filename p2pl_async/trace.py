@@ -1,14 +1,14 @@
 """What happened on the network: one record per message and link, counters, and a digest.
 
-A record is complete once the fate of the message is known. Devices that send at the same
-instant do so in random order, so the records of an instant are sorted by content before they
-enter the digest: the same scenario and seed give the same digest in any process.
+A record is taken once the fate of its message is decided: when it is sent over a dedicated link,
+when its transmission ends on shared air. Devices that send at the same instant do so in random
+order, so records are sorted by content, in blocks of whole instants, before they enter the digest:
+the same scenario and seed give the same digest in any process.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +90,7 @@ class Trace:
     """
 
     def __init__(self, sink: Callable[[Record], object] | None = None) -> None:
+        self.undecided = 0  # messages whose fate the air has not decided yet
         self.delivered = 0  # messages that arrived whole, counted when they do
         self.partial = 0  # messages of which a part arrived
         self.duplicates = 0  # second copies that arrived
@@ -98,14 +99,21 @@ class Trace:
         self._sink = sink
         self._recent: list[Fields] = []
         self._counted = 0  # of the recent
+        self._instant = 0.0  # of the latest of them
         self._hash = hashlib.sha256()
 
-    def add(self, record: Fields) -> None:
-        """Take a record; records come in the order of their `sent`."""
-        recent = self._recent
-        recent.append(record)
-        if len(recent) >= _FLUSH and record[0] > recent[0][0]:
-            self.flush(before=record[0])
+    def add(self, record: Fields, now: float) -> None:
+        """Take a record at the instant `now`, at which the fate of its message was decided."""
+        if now > self._instant:
+            if len(self._recent) >= _FLUSH:
+                self.flush()
+            self._instant = now
+        self._recent.append(record)
+
+    @property
+    def sent(self) -> int:
+        """Messages sent so far, counted on each link, whether or not their fate is decided."""
+        return self.counts.sent + self.undecided
 
     @property
     def counts(self) -> Counts:
@@ -121,12 +129,10 @@ class Trace:
         self.flush()
         return self._hash.hexdigest()
 
-    def flush(self, before: float = math.inf) -> None:
-        """Hash and hand on the records of instants that are over: those earlier than `before`."""
+    def flush(self) -> None:
+        """Hash and hand on the records so far, in order; only when the instant of the latest is over."""
         _ = self.counts
-        done = [record for record in self._recent if record[0] < before]
-        self._recent = self._recent[len(done) :]
-        self._counted -= len(done)
+        done, self._recent, self._counted = self._recent, [], 0
         done.sort()
         if self._sink is not None:
             for record in done:

@@ -32,6 +32,7 @@ SPEED = {"m/s": 1.0, "km/h": 1 / 3.6}
 FREQUENCY = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
 GAIN = {"dB": 1.0, "dBi": 1.0}  # a ratio of powers; of an antenna, to one that radiates evenly
 LEVEL = {"dBm": 1.0}  # a power, in dB above 1 mW
+ANGLE = {"rad": 1.0, "deg": math.pi / 180}
 VOLTAGE = {"V": 1.0, "mV": 1e-3}
 CURRENT = {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "µA": 1e-6, "nA": 1e-9}
 ENERGY = {"J": 1.0, "uJ": 1e-6, "µJ": 1e-6, "mJ": 1e-3, "kJ": 1e3, "MJ": 1e6, "mWh": 3.6, "Wh": 3600.0}
@@ -150,6 +151,7 @@ Hertz = Annotated[float, *_quantity(FREQUENCY, "2.4 GHz", above=True)]
 Decibels = Annotated[float, *_quantity(GAIN, "3 dB", least=-math.inf)]
 SpreadDecibels = Annotated[float, *_quantity(GAIN, "4 dB")]  # a standard deviation, or a distance
 DecibelMilliwatts = Annotated[float, *_quantity(LEVEL, "-95 dBm", least=-math.inf)]
+Radians = Annotated[float, *_quantity(ANGLE, "30 deg")]
 Volts = Annotated[float, *_quantity(VOLTAGE, "3.3 V", above=True)]
 Amperes = Annotated[float, *_quantity(CURRENT, "17.4 mA")]
 Joules = Annotated[float, *_quantity(ENERGY, "20 kJ")]

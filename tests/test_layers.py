@@ -20,8 +20,8 @@ LAYERS = [
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins", "tracefiles", "one_peer"],
     ["distributions"],
-    ["messages", "link", "topology", "learning"],
-    ["wire", "mixing", "measures", "compression"],
+    ["messages", "link", "topology", "learning", "radio"],
+    ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
     ["protocols"],
@@ -42,6 +42,7 @@ SEES_ONLY = {
     "learning": {"plugins", "randomness", "settings", "units", "errors"},
     "compression": {"messages", "settings", "units", "errors"},
     "link": {"distributions", "tracefiles", "randomness", "settings", "units", "errors"},
+    "radio": {"randomness", "settings", "units", "errors"},
     "results": {"errors"},
     "report": {"results", "units", "errors"},
 }

@@ -211,7 +211,7 @@ def test_a_preset_holds_under_overrides_too(folder: Path) -> None:
     text = LEAST + '[[link.override]]\nfrom = 0\npreset = "zigbee_154"\nrate = "1 bit/s"\n'
     (override,) = load(folder, text).link.override
     assert override.table["rate"] == "1 bit/s"
-    assert override.table["header"] == LINK_PRESETS["zigbee_154"].table["header"]
+    assert override.table["header"] == LINK_PRESETS["zigbee_154"].link["header"]
 
 
 def test_an_unknown_preset_is_one_problem(folder: Path) -> None:

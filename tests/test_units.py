@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -27,6 +28,7 @@ from p2pl_async.units import (
     PositiveMetersPerSecond,
     PositiveSeconds,
     Probability,
+    Radians,
     Seconds,
     SpreadDecibels,
     Volts,
@@ -74,6 +76,8 @@ def text_of(kind: Any, value: object) -> str:
         (Decibels, "2 dBi", 2.0),
         (SpreadDecibels, "4 dB", 4.0),
         (DecibelMilliwatts, "-95 dBm", -95.0),
+        (Radians, "180 deg", math.pi),
+        (Radians, "2 rad", 2.0),
         (Volts, "3300 mV", 3.3),
         (Amperes, "17.4 mA", 0.0174),
         (Amperes, "1.5 uA", 1.5e-6),

@@ -129,9 +129,8 @@ def simpy_store(n: int, hops: int, same_work: bool = False) -> float:
             return
         data, now = encode(token, k, number), environment.now
         verdict = links[k].judge(len(data), now)
-        trace.add(
-            (now, k, to, number, token.tag, len(data), *verdict[2:7], verdict.arrival, verdict.cause, verdict.copy)
-        )
+        fate = (*verdict[2:7], verdict.arrival, verdict.cause, verdict.copy)
+        trace.add((now, k, to, number, token.tag, len(data), *fate), now)
         environment.process(carry(stores[to], verdict.arrival - now, data))
 
     def device(k: int) -> Generator[Any, Any, None]:

@@ -15,7 +15,7 @@ from p2pl_async.compression.operators import (
     Sign,
     TopK,
 )
-from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse, decode
+from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse, decode, total
 
 __all__ = [
     "AnyCompressor",
@@ -32,4 +32,5 @@ __all__ = [
     "Sparse",
     "TopK",
     "decode",
+    "total",
 ]

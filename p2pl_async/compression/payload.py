@@ -210,6 +210,24 @@ class Levels(Payload):
         return bits * self.size / 8 + 4.0 * len(self.layers)
 
 
+def total(payloads: Sequence[Payload]) -> Payload:
+    """Return the sum of at least one payload, added up in float64; sparse if all of them are."""
+    if len(payloads) == 1:
+        return payloads[0]
+    size, dtype = payloads[0].size, payloads[0].dtype
+    sparse = [payload for payload in payloads if isinstance(payload, Sparse)]
+    if len(sparse) == len(payloads):
+        everywhere = np.concatenate([payload.indices for payload in sparse])
+        indices, owner = np.unique(everywhere, return_inverse=True)
+        weights = np.concatenate([payload.values for payload in sparse])
+        values = np.bincount(owner, weights=weights, minlength=indices.size)
+        return Sparse(size, indices, values.astype(dtype))
+    x = np.zeros(size, np.float64)
+    for payload in payloads:
+        payload.add_to(x)
+    return Dense(x.astype(dtype))
+
+
 def decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Payload:
     """Return what a peer's bytes stand for: finite, and of the size and dtype that are expected.
 

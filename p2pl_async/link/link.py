@@ -238,6 +238,13 @@ class Link:
             error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
         return "noise" if noise < error else ""
 
+    def settings_at(self, now: float) -> LinkSettings:
+        """Return what the link does at an instant."""
+        for instant, settings in reversed(self._changes):
+            if instant <= now:
+                return settings
+        return self._settings
+
     def travel(self, end: float) -> float:
         """Return when a message whose last frame ended at the instant `end` reaches the receiver."""
         if not self._opened:

@@ -5,14 +5,15 @@ that a larger probability loses the same packets and some more.
 
 Bursts come in two sorts. Those in time (`gilbert-elliott`) are weather: they last as long
 whether one sends or not. Those per packet (`gilbert-packets`, `four-state`,
-`burst-error`) step with each packet of the link, as netem, ns-3 and most of the literature have
+`burst-error`, `trace`) step with each packet of the link, as netem, ns-3 and most of the literature have
 them; there a burst waits for whoever sends seldom.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -21,8 +22,10 @@ from pydantic import Field, model_validator
 
 from p2pl_async.link.shorthand import number_or_kind
 from p2pl_async.link.timeline import Timeline
+from p2pl_async.link.varying import VARIES, Clockwork, Varying
 from p2pl_async.randomness import stream
-from p2pl_async.settings import OneOf, Settings, mistake
+from p2pl_async.settings import OneOf, mistake
+from p2pl_async.tracefiles import TraceError, read_columns
 from p2pl_async.units import PositiveSeconds, Probability
 
 Floats = NDArray[np.float64]
@@ -62,12 +65,54 @@ class LossProcess(Protocol):
         """Return the stretch of independent losses around the instant `at`; None if there is no such thing."""
 
 
-class LossModel(Settings):
+class LossModel(Varying):
     """Base of every loss model."""
 
     def process(self, seed: int, src: int, dst: int) -> LossProcess | None:
         """Return the process of one link, or None if nothing is ever lost."""
+        course = self.course()
+        return self.steady(seed, src, dst) if course is None else _Changing(*course, (seed, src, dst))
+
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess | None:
+        """Return the process of one link while these settings hold, or None if nothing is ever lost."""
         raise NotImplementedError
+
+
+class _Changing:
+    """A loss whose settings change in time; equal settings share a process, and each process has the link's streams."""
+
+    __slots__ = ("_clockwork", "_looked", "_processes", "_steps")
+
+    def __init__(self, clockwork: Clockwork, versions: Sequence[LossModel], owner: tuple[int, int, int]) -> None:
+        self._clockwork = clockwork
+        distinct = list(dict.fromkeys(versions))
+        self._steps = np.array([distinct.index(version) for version in versions])  # step -> its process
+        self._processes = [version.steady(*owner) for version in distinct]
+        self._looked: States = np.empty(0, np.intp)  # processes of the packets that `fates` looked at
+
+    def fate(self, uniform: float, at: float) -> str:
+        process = self._processes[self._steps[self._clockwork.index(at)]]
+        return "" if process is None else process.fate(uniform, at)
+
+    def fates(self, uniforms: Floats, at: Floats) -> Codes:
+        self._looked = self._steps[self._clockwork.indices(at)]
+        fates = np.zeros(at.shape, np.int8)
+        for index in np.unique(self._looked):
+            process, own = self._processes[index], self._looked == index
+            if process is not None:
+                fates[own] = process.fates(uniforms[own], at[own])
+        return fates
+
+    def passed(self, packets: int) -> None:
+        for index, count in zip(*np.unique(self._looked[:packets], return_counts=True), strict=True):
+            process = self._processes[index]
+            if process is not None:
+                process.passed(int(count))
+
+    def segment(self, at: float) -> Segment | None:
+        process = self._processes[self._steps[self._clockwork.index(at)]]
+        inner = Segment(0.0, "loss", math.inf) if process is None else process.segment(at)
+        return inner and inner._replace(until=min(inner.until, self._clockwork.until(at)))
 
 
 class NoLoss(LossModel):
@@ -75,7 +120,7 @@ class NoLoss(LossModel):
 
     kind: Literal["none"] = "none"
 
-    def process(self, seed: int, src: int, dst: int) -> None:
+    def steady(self, seed: int, src: int, dst: int) -> None:
         return None
 
 
@@ -83,9 +128,9 @@ class Bernoulli(LossModel):
     """Each packet is lost with the same probability, independently of all others."""
 
     kind: Literal["bernoulli"] = "bernoulli"
-    p: Probability = Field(description="share of packets that are lost")
+    p: Annotated[Probability, VARIES] = Field(description="share of packets that are lost")
 
-    def process(self, seed: int, src: int, dst: int) -> LossProcess | None:
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess | None:
         return _Coin(self.p) if self.p else None
 
 
@@ -120,12 +165,16 @@ class GilbertElliott(LossModel):
     """
 
     kind: Literal["gilbert-elliott"] = "gilbert-elliott"
-    good: PositiveSeconds = Field(description="mean time until the link turns bad")
-    bad: PositiveSeconds = Field(description="mean time until it turns good again")
-    loss_good: Probability = Field(default=0.0, description="share of packets that are lost while good")
-    loss_bad: Probability = Field(default=1.0, description="share of packets that are lost while bad")
+    good: Annotated[PositiveSeconds, VARIES] = Field(description="mean time until the link turns bad")
+    bad: Annotated[PositiveSeconds, VARIES] = Field(description="mean time until it turns good again")
+    loss_good: Annotated[Probability, VARIES] = Field(
+        default=0.0, description="share of packets that are lost while good"
+    )
+    loss_bad: Annotated[Probability, VARIES] = Field(
+        default=1.0, description="share of packets that are lost while bad"
+    )
 
-    def process(self, seed: int, src: int, dst: int) -> LossProcess:
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
         share = self.bad / (self.good + self.bad)
         weather = Timeline(stream(seed, "burst", src, dst), (self.good, self.bad), share)
         return _Bursts(weather, self.loss_good, self.loss_bad)
@@ -259,11 +308,17 @@ class GilbertPackets(LossModel):
     """
 
     kind: Literal["gilbert-packets"] = "gilbert-packets"
-    p: Probability | None = Field(default=None, description="probability that the link turns bad after a packet")
-    r: Probability | None = Field(default=None, description="probability that it turns good again after a packet")
-    h: Probability = Field(default=0.0, description="share of packets that arrive while bad")
-    k: Probability = Field(default=1.0, description="share of packets that arrive while good")
-    loss: Probability | None = Field(default=None, description="share of packets lost, instead of p and r")
+    p: Annotated[Probability | None, VARIES] = Field(
+        default=None, description="probability that the link turns bad after a packet"
+    )
+    r: Annotated[Probability | None, VARIES] = Field(
+        default=None, description="probability that it turns good again after a packet"
+    )
+    h: Annotated[Probability, VARIES] = Field(default=0.0, description="share of packets that arrive while bad")
+    k: Annotated[Probability, VARIES] = Field(default=1.0, description="share of packets that arrive while good")
+    loss: Annotated[Probability | None, VARIES] = Field(
+        default=None, description="share of packets lost, instead of p and r"
+    )
     burst: Annotated[float, Field(strict=True, ge=1)] | None = Field(
         default=None, description="mean number of packets lost in a row, with loss"
     )
@@ -298,7 +353,7 @@ class GilbertPackets(LossModel):
         assert self.burst is not None
         return min(self.loss / (1 - self.loss) / self.burst, 1.0), 1 / self.burst
 
-    def process(self, seed: int, src: int, dst: int) -> LossProcess:
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
         p, r = self.rates
         chain = _Chain(stream(seed, "burst", src, dst), np.array([[1 - p, p], [r, 1 - r]]))
         return _Steps(chain.draw, np.array([1 - self.k, 1 - self.h]), np.array([_LOSS, _BURST], np.int8))
@@ -317,11 +372,15 @@ class FourState(LossModel):
     """
 
     kind: Literal["four-state"] = "four-state"
-    p13: Probability = Field(description="a burst begins")
-    p31: Probability = Field(description="it ends with a packet lost")
-    p32: Probability = Field(default=0.0, description="in a burst, a packet received follows one lost")
-    p23: Probability = Field(default=1.0, description="in a burst, a packet lost follows one received")
-    p14: Probability = Field(default=0.0, description="a packet is lost alone")
+    p13: Annotated[Probability, VARIES] = Field(description="a burst begins")
+    p31: Annotated[Probability, VARIES] = Field(description="it ends with a packet lost")
+    p32: Annotated[Probability, VARIES] = Field(
+        default=0.0, description="in a burst, a packet received follows one lost"
+    )
+    p23: Annotated[Probability, VARIES] = Field(
+        default=1.0, description="in a burst, a packet lost follows one received"
+    )
+    p14: Annotated[Probability, VARIES] = Field(default=0.0, description="a packet is lost alone")
 
     @model_validator(mode="after")
     def _check(self) -> FourState:
@@ -334,7 +393,7 @@ class FourState(LossModel):
                 raise mistake(f"{name} must be above 0, or a burst never ends")
         return self
 
-    def process(self, seed: int, src: int, dst: int) -> LossProcess:
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
         matrix = np.array(
             [
                 [1 - self.p13 - self.p14, 0, self.p13, self.p14],
@@ -357,7 +416,7 @@ class BurstError(LossModel):
     """
 
     kind: Literal["burst-error"] = "burst-error"
-    rate: Probability = Field(description="probability that a burst begins with a packet")
+    rate: Annotated[Probability, VARIES] = Field(description="probability that a burst begins with a packet")
     least: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(default=1, description="shortest burst, packets")
     most: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(default=4, description="longest burst, packets")
 
@@ -367,7 +426,7 @@ class BurstError(LossModel):
             raise mistake(f"least, {self.least}, must not be above most, {self.most}")
         return self
 
-    def process(self, seed: int, src: int, dst: int) -> LossProcess:
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
         bursts = _LatestBurst(stream(seed, "burst", src, dst), self.rate, self.least, self.most)
         return _Steps(bursts.draw, np.array([0.0, 1.0]), np.array([0, _BURST], np.int8))
 
@@ -397,7 +456,43 @@ class _LatestBurst:
         return states
 
 
-_KINDS = (NoLoss, Bernoulli, GilbertElliott, GilbertPackets, FourState, BurstError)
+class LossTrace(LossModel):
+    """As recorded: the n-th packet of a link is lost if the n-th row of a CSV file says so, over and over."""
+
+    kind: Literal["trace"] = "trace"
+    file: Path = Field(description="the file, with a header line")
+    column: str = Field(default="lost", description="the column with 1 for a packet lost and 0 for one that arrived")
+
+    @model_validator(mode="after")
+    def _check(self) -> LossTrace:
+        found = self._lost()
+        wrong = np.flatnonzero((found != 0) & (found != 1))
+        if len(wrong):
+            raise mistake(
+                f'column "{self.column}" of {self.file} must have 1 for lost and 0 for arrived, but row {wrong[0] + 1} '
+                f'has {found[wrong[0]]:g}; for a share that changes in time write p = {{ kind = "trace", ... }}'
+            )
+        return self
+
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
+        lost = self._lost().astype(np.intp)
+        sent = 0
+
+        def draw(n: int) -> States:
+            nonlocal sent
+            sent += n
+            return lost[np.arange(sent - n, sent) % len(lost)]
+
+        return _Steps(draw, np.array([0.0, 1.0]), np.array([0, _LOSS], np.int8))
+
+    def _lost(self) -> Floats:
+        try:
+            return read_columns(self.file, [self.column])[self.column]
+        except TraceError as error:
+            raise mistake(str(error)) from error
+
+
+_KINDS = (NoLoss, Bernoulli, GilbertElliott, GilbertPackets, FourState, BurstError, LossTrace)
 
 
 def _shorthand(value: Any) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ Source: `Contract.name` of each protocol is the row; what the table calls harmle
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -95,6 +95,11 @@ class Protocol(Settings, abc.ABC):
     def models_per_message(self) -> float | None:
         """Size of its largest message in models (parameters of the run's precision); None if nobody has said."""
         return None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the author of a scenario with these settings should know, whatever the links."""
+        return ()
 
     @abc.abstractmethod
     async def run(self, device: Device) -> None:

@@ -96,7 +96,7 @@ def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
     if not u > LEAST_WEIGHT:
         raise ProtocolError(
             f"the push weight fell to u={u:.3g}: shares were lost, or this device pushes and hears nothing back; "
-            'on lossy links use protocol "rasgp", whose sums repair losses'
+            'on lossy links use protocol "rasgp", or delivery = "repaired" where a protocol has it'
         )
     z: Vector = np.empty(x.shape, dtype)
     np.divide(x, u, out=z, casting="same_kind")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def warnings(protocol: Protocol, graph: nx.DiGraph[int], links: LinkTable) -> list[str]:
-    """Return a sentence for each fault of the links that the protocol's contract doesn't allow.
+    """Return what the protocol warns of, and a sentence for each fault of the links that its contract doesn't allow.
 
     Args:
         protocol: with the settings of the scenario.
@@ -26,14 +26,14 @@ def warnings(protocol: Protocol, graph: nx.DiGraph[int], links: LinkTable) -> li
     """
     contract = protocol.contract
     if contract is None:
-        return []
+        return list(protocol.warnings)
     by_settings = Counter(id(links.settings(src, dst)) for src, dst in graph.edges)
     shared = {id(settings): settings for settings in (links.settings(src, dst) for src, dst in graph.edges)}
     having: Counter[str] = Counter()
     for key, count in by_settings.items():
         having.update(dict.fromkeys(faults(shared[key]), count))
     having["one_way"] = sum(not graph.has_edge(dst, src) for src, dst in graph.edges)
-    return [
+    return [*protocol.warnings] + [
         f'protocol "{protocol.kind}" needs links that {FAULTS[fault]}, and {having[fault]} of '
         f"{graph.number_of_edges()} may not: {consequence}" + (f"; {contract.repair}" if contract.repair else "")
         for fault, consequence in contract.broken_by()

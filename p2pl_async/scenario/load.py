@@ -189,6 +189,11 @@ def _expand_presets(raw: Table, origins: dict[str, str]) -> list[Problem]:
     if not isinstance(link, Mapping):
         return []
     found: list[Problem] = []
+    name, medium = link.get("preset"), raw.get("medium", {})
+    if isinstance(name, str) and name in LINK_PRESETS and isinstance(medium, Mapping):
+        shared = LINK_PRESETS[name].medium
+        if medium.get("kind", shared["kind"]) == shared["kind"]:
+            raw["medium"] = _under(shared, "medium", name, medium, origins)
     raw["link"] = link = _under_preset(link, "link", origins, found)
     overrides = link.get("override")
     if isinstance(overrides, list):
@@ -210,8 +215,13 @@ def _under_preset(table: Mapping[str, Any], path: str, origins: dict[str, str], 
         hint = f'; did you mean "{guess}"?' if guess else ";"
         found.append(Problem(f"{path}.preset", f"unknown preset{hint}  known: {', '.join(LINK_PRESETS)}", name))
         return said
+    preset = expand({"link": LINK_PRESETS[name].link}, Path("/"), set())["link"]
+    return _under(preset, path, name, said, origins)
+
+
+def _under(preset: Table, path: str, name: str, said: Mapping[str, Any], origins: dict[str, str]) -> Table:
+    """Return the table at `path` of a preset, with what the scenario says on top."""
     rules: dict[str, str] = {}
-    preset = expand({"link": LINK_PRESETS[name].table}, Path("/"), set())["link"]
     result = merge(merge({}, preset, f"preset {name}", rules, path), said, "said", rules, path)
     origins.update({key: rule for key, rule in rules.items() if rule != "said"})
     return dict(result)

@@ -1,8 +1,7 @@
 """Parts of scenarios by name: tasks for `extends = "mnist_2nn"`, radios for `preset = "zigbee_154"` in `[link]`.
 
 A preset is ordinary tables under everything else that the scenario says, so each value can be
-overridden. A radio is one hop with good signal; what it shares with others (the medium, a duty
-cycle) is not in it.
+overridden. A radio is one hop with good signal, and the medium that such radios share.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from typing import Any, NamedTuple
 
 
 class LinkPreset(NamedTuple):
-    """A table for `[link]`, what it is, and where its numbers come from."""
+    """A radio: what it is, its tables for `[link]` and `[medium]`, and where its numbers come from."""
 
     line: str
-    table: dict[str, Any]
+    link: dict[str, Any]
+    medium: dict[str, Any]
     source: str
 
 
@@ -44,9 +44,15 @@ SCENARIO_PRESETS: dict[str, ScenarioPreset] = {
     ),
 }
 
+_CSMA_154: dict[str, Any] = {
+    "kind": "csma-ca",
+    "ack": {"size": "11 B", "airtime": "352 us", "delay": "192 us"},
+    "spacing": "640 us",
+}
+
 LINK_PRESETS: dict[str, LinkPreset] = {
     "wifi_n_adhoc": LinkPreset(
-        "802.11n without access point: 26 Mbit/s, a few ms, 5 % frame loss, 7 retries.",
+        "802.11n without access point: 26 Mbit/s, broadcast 6; 5 % frame loss, 7 retries.",
         {
             "rate": "26 Mbit/s",
             "mtu": "1536 B",
@@ -55,10 +61,16 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "loss": {"kind": "bernoulli", "p": "5 %"},
             "arq": {"retries": 7},
         },
-        "IEEE 802.11n, MCS3; 36 B of MAC, LLC and FCS per frame of 1500 B; retries as commonly configured",
+        {
+            "kind": "dcf",
+            "airtime": {"kind": "ofdm", "preamble": "36 us"},
+            "broadcast_rate": "6 Mbit/s",
+            "ack": {"size": "14 B", "airtime": "28 us", "delay": "16 us"},
+        },
+        "IEEE 802.11n, MCS 3 at 20 MHz; 36 B of MAC, LLC and FCS per frame; 4 to 12 retries: A. Stephens, 2015",
     ),
     "ble5_2m": LinkPreset(
-        "Bluetooth LE 5 at 2 Mbit/s: waits for its 30 ms connection interval, 1 % loss, resends.",
+        "Bluetooth LE 5 at 2 Mbit/s: 30 ms connection interval, 1 % loss, resends.",
         {
             "rate": "2 Mbit/s",
             "mtu": "262 B",
@@ -67,19 +79,44 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "loss": {"kind": "bernoulli", "p": "1 %"},
             "arq": {"retries": 15},
         },
-        "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B; many retries, as the radio never gives up",
+        {
+            "kind": "half-duplex",
+            "ack": {"size": "11 B", "airtime": "44 us", "delay": "150 us"},
+            "spacing": "150 us",
+        },
+        "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; many retries",
     ),
     "zigbee_154": LinkPreset(
-        "802.15.4 at 250 kbit/s: 102 B in a frame, 2 % loss, 3 retries.",
+        "802.15.4 at 250 kbit/s: 102 B in a frame, 2 % loss, 3 retries, CSMA/CA.",
         {
             "rate": "250 kbit/s",
             "mtu": "133 B",
             "header": "31 B",
-            "latency": "1.4 ms",
             "loss": {"kind": "bernoulli", "p": "2 %"},
             "arq": {"retries": 3},
         },
-        "IEEE 802.15.4: 6 B of PHY and 25 B of MAC per frame; unslotted CSMA/CA waits 1.4 ms on average",
+        _CSMA_154,
+        "IEEE 802.15.4-2020: 6 B of PHY and 25 B of MAC per frame, unslotted CSMA/CA, ACK after 192 us, LIFS 640 us",
+    ),
+    "lora_sf7": LinkPreset(
+        "LoRa SF7 at 125 kHz: 222 B in 0.37 s, 1 % duty cycle, 2 % loss, ALOHA.",
+        {"rate": "5.47 kbit/s", "mtu": "235 B", "header": "13 B", "loss": {"kind": "bernoulli", "p": "2 %"}},
+        {
+            "kind": "aloha",
+            "airtime": {"kind": "lora", "sf": 7},
+            "duty_cycle": {"share": "1 %"},
+        },
+        "Semtech SX1272 datasheet; EU868 sub-band of 1 %; LoRaWAN payload of DR5; loss assumed",
+    ),
+    "lora_sf12": LinkPreset(
+        "LoRa SF12 at 125 kHz: 51 B in 2.8 s, 1 % duty cycle, 2 % loss, ALOHA.",
+        {"rate": "293 bit/s", "mtu": "64 B", "header": "13 B", "loss": {"kind": "bernoulli", "p": "2 %"}},
+        {
+            "kind": "aloha",
+            "airtime": {"kind": "lora", "sf": 12},
+            "duty_cycle": {"share": "1 %"},
+        },
+        "Semtech SX1272 datasheet; EU868 sub-band of 1 %; LoRaWAN payload of DR0; loss assumed",
     ),
     "lte_m": LinkPreset(
         "LTE-M through a base station: 375 kbit/s up, 60 ms, 0.1 % loss.",
@@ -89,6 +126,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "latency": {"kind": "lognormal", "mean": "60 ms", "sd": "30 ms"},
             "loss": {"kind": "bernoulli", "p": "0.1 %"},
         },
+        {"kind": "dedicated"},
         "3GPP Cat-M1, half duplex, the uplink as bottleneck; latency assumed",
     ),
     "nb_iot": LinkPreset(
@@ -99,7 +137,20 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "latency": {"kind": "uniform", "low": "1.6 s", "high": "10 s"},
             "loss": {"kind": "bernoulli", "p": "0.1 %"},
         },
+        {"kind": "dedicated"},
         "3GPP Cat-NB1, the downlink as bottleneck; latency up to the 10 s of its requirement",
+    ),
+    "nr_sidelink": LinkPreset(
+        "5G NR sidelink, mode 2: 10 Mbit/s, 2 to 20 ms, 3 % loss, one repetition.",
+        {
+            "rate": "10 Mbit/s",
+            "mtu": "1400 B",
+            "latency": {"kind": "uniform", "low": "2 ms", "high": "20 ms"},
+            "loss": {"kind": "bernoulli", "p": "3 %"},
+            "arq": {"retries": 1},
+        },
+        {"kind": "ideal"},
+        "3GPP release 16, after Garcia et al., COMST 2021; sensing-based reservation taken as perfect; rate assumed",
     ),
     "lossy_mesh": LinkPreset(
         "A bad 802.15.4 mesh: bursts of 90 % loss for 0.5 s every 2.5 s, outages of 30 s.",
@@ -111,6 +162,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "loss": {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms", "loss_good": "2 %", "loss_bad": "90 %"},
             "outage": {"kind": "on-off", "up": "120 s", "down": "30 s"},
         },
+        _CSMA_154,
         "an engineering choice, in the range of measured low-power meshes",
     ),
 }

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails
 
+from p2pl_async.air import AnyMedium, Dedicated
 from p2pl_async.learning.data import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.trainer import TrainSettings
@@ -284,6 +285,7 @@ class Scenario(Settings):
     devices: DeviceSettings
     topology: AnyTopology = Ring()
     link: LinkTableSettings = LinkTableSettings()
+    medium: AnyMedium = Dedicated()
     protocol: AnyProtocol
     data: DataSettings | None = Field(default=None, validate_default=True)
     model: AnyModel = Mlp()

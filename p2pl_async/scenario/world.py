@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.air import SharedMedium
+from p2pl_async.air.air import Air
+from p2pl_async.air.reach import GraphReach
+from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link import Link
@@ -53,6 +57,12 @@ class World:
     def make_link(self, src: DeviceId, dst: DeviceId) -> Link:
         """Return a new link with its own random streams."""
         return Link(src, dst, self.links.settings(src, dst), self.scenario.seed)
+
+    def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
+        """Return the medium that the devices share; only where they share one."""
+        medium, n = self.scenario.medium, self.scenario.devices.count
+        assert isinstance(medium, SharedMedium)
+        return Air(medium, clock, n, GraphReach(self.out_neighbors), self.scenario.seed, back=back)
 
 
 def build_world(scenario: Scenario) -> World:

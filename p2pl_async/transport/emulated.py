@@ -1,6 +1,7 @@
 """Messages over emulated links: judged when sent, put into inboxes when they arrive.
 
     device.broadcast(m) -> encode once -> for each link: judge -> calendar -> inbox   <- you are here
+                  (on shared air: judged when its transmission ends)
 
 All receivers of a broadcast share its bytes and, from the first arrival on, one decoded
 read-only message; a model of 800 kB to 99 neighbors is copied once.
@@ -11,9 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from p2pl_async.air.air import Air
 from p2pl_async.clock import VirtualClock
-from p2pl_async.errors import ProtocolError, RemoteError
-from p2pl_async.link import Link
+from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
+from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
@@ -66,6 +68,8 @@ class EmulatedTransport:
         make_link: returns the link from one device to another; called once per link, at its
             first message.
         trace: takes a record of every message on every link.
+        make_air: returns the medium that devices share, given what finds the link from one device to
+            another; None if every link is dedicated.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class EmulatedTransport:
         out_neighbors: Sequence[Sequence[DeviceId]],
         make_link: Callable[[DeviceId, DeviceId], Link],
         trace: Trace,
+        make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], Air] | None = None,
     ) -> None:
         self.trace = trace
         self._clock = clock
@@ -83,6 +88,9 @@ class EmulatedTransport:
         self._inboxes = [Inbox() for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
         self._numbers = [0] * len(out_neighbors)
+        self._unfinished: set[tuple[DeviceId, DeviceId, int]] = set()
+        self._backs: dict[tuple[DeviceId, DeviceId], Link] = {}
+        self.air = None if make_air is None else make_air(self._link)
 
     def inbox(self, device: DeviceId) -> Inbox:
         """Return the inbox of a device."""
@@ -100,28 +108,57 @@ class EmulatedTransport:
 
     def send_bytes(self, source: DeviceId, targets: Sequence[DeviceId], data: bytes, number: int, kind: str) -> None:
         """Send encoded bytes; whether they are a frame is the receivers' problem."""
-        clock, trace = self._clock, self.trace
-        now, size = clock.now, len(data)
+        now, size = self._clock.now, len(data)
         frame = Frame(data, now)
         paths = self._paths[source]
+        if self.air is not None:
+            found = [paths.get(target) or self._path(source, target) for target in targets]
+            if found:
+                self.trace.undecided += len(found)
+                self.air.send(source, [path.link for path in found], size, self._decided, (frame, number, kind, found))
+            return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
-            verdict = path.link.judge(size, now)
-            arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _ = verdict
-            path.sent += 1
-            path.acknowledged += acknowledged
-            path.air_seconds += air_seconds
-            fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
-            trace.add((now, source, target, number, kind, size, *fate))
-            if arrival == math.inf:
-                path.lost += 1
-            else:
-                clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame))
-            if copy != math.inf:
-                clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame))
+            self._settle(path, frame, number, kind, path.link.judge(size, now))
+
+    def _decided(self, token: tuple[Frame, int, str, list[Path]], k: int, verdict: Verdict) -> None:
+        """Take what became of a message on the shared air at the k-th of its receivers."""
+        frame, number, kind, paths = token
+        self.trace.undecided -= 1
+        self._settle(paths[k], frame, number, kind, verdict)
+
+    def _settle(self, path: Path, frame: Frame, number: int, kind: str, verdict: Verdict) -> None:
+        """Record the fate of a message on one link, and have it arrive."""
+        arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _ = verdict
+        clock, source, target = self._clock, path.src, path.dst
+        path.sent += 1
+        path.acknowledged += acknowledged
+        path.air_seconds += air_seconds
+        fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
+        self.trace.add((frame.sent, source, target, number, kind, len(frame.data), *fate), clock.now)
+        if arrival != math.inf:
+            if arrival < frame.sent + air_seconds * (1 - 1e-9):
+                raise InvariantError(
+                    f"message {number} of device {source} reaches {target} at {arrival} s, sooner than it can be sent: "
+                    f"{frame.sent} s and {air_seconds} s on the air"
+                )
+            clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame))
+        elif cause:
+            path.lost += 1
+        else:
+            self._unfinished.add((source, target, number))
+        if copy != math.inf:
+            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame))
+
+    def finish(self) -> None:
+        """Record what is still on its way into or through the air when a run ends."""
+        if self.air is not None:
+            self.air.abandon(Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf))
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether the source's radio is still busy with messages for the target."""
+        if self.air is not None:
+            return self.air.is_sending(source, target)
         path = self._paths[source].get(target)
         return path is not None and path.link.sending_until > self._clock.now
 
@@ -135,7 +172,18 @@ class EmulatedTransport:
             (source, target, number // 2)
             for _, target, source, number, call, _ in self._clock.calendar
             if call == self._arrive
-        }
+        } | self._unfinished
+
+    def _link(self, source: DeviceId, target: DeviceId) -> Link:
+        """Return the link from one device to another, also where only acknowledgments take it."""
+        path = self._paths[source].get(target)
+        if path is not None:
+            return path.link
+        if target in self._out_sets[source]:
+            return self._path(source, target).link
+        if (source, target) not in self._backs:
+            self._backs[source, target] = self._make_link(source, target)
+        return self._backs[source, target]
 
     def _path(self, source: DeviceId, target: DeviceId) -> Path:
         if target not in self._out_sets[source]:

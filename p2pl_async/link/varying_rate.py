@@ -1,18 +1,21 @@
-"""The rate of a link: a number, or one that changes in time and is integrated over each frame.
+"""A rate that changes in time, as a scenario gives it: a schedule, a trace, a Mahimahi trace.
 
     rate   ____                    A frame of b bits that starts at t0 ends at the least t1
                |_____      ____    with  integral from t0 to t1 of rate = b,  whatever steps
                      |____|        lie between.
 
-A Mahimahi trace is no rate but a list of opportunities, at each of which 1500 bytes may leave.
+A Mahimahi trace is a list of opportunities, at each of which 1500 bytes may leave. Here these
+bytes leave within 10 µs, so that it is a rate like any other: what a frame leaves of an
+opportunity serves the next one if that already waits, and what nobody uses is lost.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +23,7 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_va
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from p2pl_async.link.varying import Schedule, Trace
+from p2pl_async.link.varying import Clockwork, Schedule, Trace
 from p2pl_async.settings import OneOf, Settings, line, mistake, mistakes
 from p2pl_async.tracefiles import TraceError, read_mahimahi
 from p2pl_async.units import RATE, BitsPerSecond, parse
@@ -28,129 +31,103 @@ from p2pl_async.units import RATE, BitsPerSecond, parse
 Floats = NDArray[np.float64]
 
 OPPORTUNITY_BITS = 8 * 1500  # what may leave at each line of a Mahimahi trace
-
-
-class RateProfile(Protocol):
-    """One link's transmitter where the rate changes in time; instants never decrease from one `send` to the next."""
-
-    def send(self, start: float, bits: float) -> float:
-        """Return the instant at which a frame of so many bits ends if it starts at `start`; counts as sending it."""
-
-    def ends(self, start: float, bits: Floats) -> Floats:
-        """Return when frames would end that are sent one right after the other, the first at `start`.
-
-        Only looks ahead; `send(start, sum of bits)` then sends them.
-
-        Args:
-            start: the instant.
-            bits: of each frame, shape (n,).
-
-        Returns:
-            Instants, shape (n,).
-        """
+_OPPORTUNITY_S = 1e-5  # within which it does
 
 
 class StepRate:
-    """A `RateProfile` whose rate is a step function.
+    """A rate that is a step function of time; serves as the `RateProfile` of any number of links.
 
     Args:
-        times: instants at which steps begin, ascending, the first 0; shape (n,).
+        times: when steps begin, ascending, the first 0; shape (n,).
         rates: bits per second from then on, at least 0 and somewhere above; shape (n,).
         period: after which it begins again; None: the last rate holds for ever, and is above 0.
+        first: the instant at which all this begins; before it nothing is sent.
     """
 
-    __slots__ = ("_bits", "_bits_list", "_period", "_rates", "_rates_list", "_times", "_times_list", "_total")
-
-    def __init__(self, times: Floats, rates: Floats, period: float | None) -> None:
-        ends = np.append(times[1:], times[-1] if period is None else period)
+    def __init__(self, times: Floats, rates: Floats, period: float | None, first: float = 0.0) -> None:
+        widths = np.diff(times) if period is None else np.diff(times, append=period)
         self._times = times
         self._rates = rates
         self._period = period
-        self._bits = np.concatenate(([0.0], np.cumsum(rates * (ends - times))[: len(times) - (period is None)]))
+        self._first = first
+        self._clockwork = Clockwork(times, period)
+        self._bits = np.concatenate(([0.0], np.cumsum(rates[: len(widths)] * widths)))  # sent when each step begins
         self._total = float(self._bits[-1])  # in one period, where there is one
         self._times_list: list[float] = times.tolist()
         self._rates_list: list[float] = rates.tolist()
         self._bits_list: list[float] = self._bits.tolist()
 
-    def send(self, start: float, bits: float) -> float:
-        wanted, before = self._sent(start) + bits, 0.0
+    def end(self, start: float, bits: float) -> float:
+        """Return the instant at which a frame of so many bits ends that starts at `start`."""
+        if bits <= 0:
+            return start
+        wanted, before = self._sent(start) + bits, self._first
         if self._period is not None:
             # The least instant lies in the period in which the last bit is sent, not in what is silent after it.
-            periods = -(-wanted // self._total) - 1
-            wanted, before = wanted - periods * self._total, periods * self._period
+            periods = math.ceil(wanted / self._total) - 1
+            wanted, before = wanted - periods * self._total, before + periods * self._period
         index = max(bisect_left(self._bits_list, wanted) - 1, 0)
-        rate = self._rates_list[index]
-        if bits <= 0 or rate <= 0:
-            return start
-        end = before + self._times_list[index] + (wanted - self._bits_list[index]) / rate
+        end = before + self._times_list[index] + (wanted - self._bits_list[index]) / self._rates_list[index]
         return end if end > start else start
 
     def ends(self, start: float, bits: Floats) -> Floats:
-        wanted = self._sent(start) + np.cumsum(bits)
-        before: Floats = np.zeros(wanted.shape)
+        """Return when frames of so many bits would end that all start at `start`.
+
+        Of frames sent one right after another, give the sums from the first on.
+
+        Args:
+            start: the instant.
+            bits: of each frame, above 0, ascending; shape (n,).
+
+        Returns:
+            Instants, shape (n,).
+        """
+        wanted = self._sent(start) + bits
+        before: Floats = np.full(wanted.shape, self._first)
         if self._period is not None:
             periods = np.ceil(wanted / self._total) - 1
-            wanted, before = wanted - periods * self._total, periods * self._period
+            wanted, before = wanted - periods * self._total, before + periods * self._period
         index = np.maximum(np.searchsorted(self._bits, wanted, side="left") - 1, 0)
-        rate = self._rates[index]
-        rest = np.divide(wanted - self._bits[index], rate, out=np.zeros(rate.shape), where=rate > 0)
-        return np.maximum(before + self._times[index] + rest, start)
+        return np.maximum(before + self._times[index] + (wanted - self._bits[index]) / self._rates[index], start)
+
+    def steady(self, at: float) -> tuple[float, float]:
+        """Return the seconds per bit that hold at the instant `at` (math.inf: nothing is sent), and until when."""
+        if at < self._first:
+            return math.inf, self._first
+        rate = self._rates_list[self._clockwork.index(at - self._first)]
+        return 1 / rate if rate else math.inf, max(self._clockwork.until(at - self._first) + self._first, at)
 
     def _sent(self, at: float) -> float:
         """Return how many bits could have been sent by the instant `at`."""
-        periods = 0.0
+        at, periods = max(at - self._first, 0.0), 0.0
         if self._period is not None:
             periods, at = divmod(at, self._period)
         index = bisect_right(self._times_list, at) - 1
         inside = self._bits_list[index] + self._rates_list[index] * (at - self._times_list[index])
-        return periods * self._total + inside if self._period is not None else inside
+        return periods * self._total + inside if periods else inside
 
 
-class Opportunities:
-    """A `RateProfile` that may send 1500 bytes at given instants.
-
-    What a frame leaves of an opportunity serves the next one if that already waits; an
-    opportunity at which nothing waits is lost.
+class Opportunities(StepRate):
+    """Chances to send 1500 bytes each, at given instants.
 
     Args:
-        times: instants in seconds, ascending; shape (n,).
+        times: instants in seconds, ascending, several may be equal; shape (n,).
         period: after which they come again.
     """
 
-    __slots__ = ("_period", "_times", "_times_list", "_until", "_used")
-
     def __init__(self, times: Floats, period: float) -> None:
-        self._times = times
-        self._times_list: list[float] = times.tolist()
-        self._period = period
-        self._used = 0.0  # bits of all opportunities so far that are used or lost
-        self._until = -1.0  # instant at which the last frame ended
+        # Counted from just after one, so that none lies across the end of a period.
+        first = 2 * _OPPORTUNITY_S
+        instants, counts = np.unique(np.mod(times - first, period), return_counts=True)
+        begins = np.column_stack((instants, instants + _OPPORTUNITY_S)).ravel()
+        rates = np.column_stack((counts * (OPPORTUNITY_BITS / _OPPORTUNITY_S), np.zeros(len(counts)))).ravel()
+        super().__init__(np.concatenate(([0.0], begins)), np.concatenate(([0.0], rates)), period, first)
+        self._bits = np.round(self._bits)  # whole, as all that is sent
+        self._bits_list = self._bits.tolist()
+        self._total = self._bits_list[-1]
 
-    def send(self, start: float, bits: float) -> float:
-        self._used = self._begin(start) + bits
-        self._until = self._instant(self._used) if bits > 0 else start
-        return self._until
-
-    def ends(self, start: float, bits: Floats) -> Floats:
-        periods, index = np.divmod(
-            np.ceil((self._begin(start) + np.cumsum(bits)) / OPPORTUNITY_BITS) - 1, len(self._times)
-        )
-        ends: Floats = periods * self._period + self._times[index.astype(np.intp)]
-        return ends
-
-    def _begin(self, start: float) -> float:
-        """Return the bits used or lost before a frame that starts at `start` gets any."""
-        if start == self._until:  # it waited, and goes on with what is left of the opportunity
-            return self._used
-        periods, inside = divmod(start, self._period)
-        missed = int(periods) * len(self._times_list) + bisect_left(self._times_list, inside)
-        if inside == 0 and periods and self._times_list[-1] == self._period:  # the last of the period before is now
-            missed -= len(self._times_list) - bisect_left(self._times_list, self._period)
-        return max(self._used, float(missed * OPPORTUNITY_BITS))
-
-    def _instant(self, used: float) -> float:
-        periods, index = divmod(int(-(-used // OPPORTUNITY_BITS)) - 1, len(self._times_list))
-        return periods * self._period + self._times_list[index]
+    def _sent(self, at: float) -> float:
+        return round(super()._sent(at))
 
 
 class Mahimahi(Settings):

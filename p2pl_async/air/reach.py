@@ -1,0 +1,93 @@
+"""Who hears a transmission at all: neighbors in a graph, or whoever receives enough power."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.messages import DeviceId
+
+Floats = NDArray[np.float64]
+
+
+class Propagation(Protocol):
+    """What the air needs to know of radio waves; `radio.Propagation` is one."""
+
+    def powers(self, src: DeviceId, at: float) -> Floats:
+        """Return the power that each device receives from `src`, in dBm, shape (n,)."""
+
+    def noise(self, dst: DeviceId) -> float:
+        """Return the noise of a receiver, in dBm."""
+
+    def error(self, src: DeviceId, dst: DeviceId, size: int, sinr: float) -> float:
+        """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB."""
+
+
+class Reach(Protocol):
+    """Who hears whom."""
+
+    def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
+        """Tell whether `listener` notices that `speaker` transmits at the instant `at`."""
+
+
+class GraphReach:
+    """A device hears those that have a link to it."""
+
+    def __init__(self, out_neighbors: Sequence[Sequence[DeviceId]]) -> None:
+        self._reached = [frozenset(neighbors) for neighbors in out_neighbors]
+
+    def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
+        return listener in self._reached[speaker]
+
+
+class PowerReach:
+    """A device hears those from which it receives at least a threshold, so hidden terminals follow from positions."""
+
+    def __init__(self, propagation: Propagation, threshold: float) -> None:
+        self._propagation = propagation
+        self._threshold = threshold
+
+    def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
+        return bool(self._propagation.powers(speaker, at)[listener] >= self._threshold)
+
+
+def error_in_interference(
+    propagation: Propagation,
+    src: DeviceId,
+    dst: DeviceId,
+    size: int,
+    span: tuple[float, float],
+    signal: float,
+    interference: Sequence[tuple[float, float, float]],
+) -> float:
+    """Return the probability that a frame is lost while others transmit during parts of it.
+
+    The frame is cut where an interferer begins or ends; each part counts with its share of the bits.
+
+    Args:
+        propagation: knows noise and error rates.
+        src: who sends the frame.
+        dst: who receives it.
+        size: bytes of the frame.
+        span: when it begins and ends, in seconds.
+        signal: its power at the receiver, in dBm.
+        interference: (begin, end, power in dBm) of each interferer at the receiver.
+    """
+    start, end = span
+    limits = {start, end}
+    limits.update(limit for begin, over, _ in interference for limit in (begin, over) if start < limit < end)
+    cuts = sorted(limits)
+    noise = 10 ** (propagation.noise(dst) / 10)
+    log_success = 0.0
+    for left, right in pairwise(cuts):
+        others = sum(10 ** (power / 10) for begin, over, power in interference if begin < right and over > left)
+        error = propagation.error(src, dst, size, signal - 10 * math.log10(noise + others))
+        if error >= 1:
+            return 1.0
+        log_success += (right - left) / (end - start) * math.log1p(-error)
+    return -math.expm1(log_success)

@@ -1,0 +1,161 @@
+"""The `[medium]` table: how devices share the air."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from p2pl_async.air.airtime import AnyAirTime, Serial
+from p2pl_async.link.queue import Queue
+from p2pl_async.settings import OneOf, Settings, mistake, word
+from p2pl_async.units import (
+    BitsPerSecond,
+    DecibelMilliwatts,
+    PositiveBytes,
+    PositiveSeconds,
+    Probability,
+    Seconds,
+    SpreadDecibels,
+)
+
+Small = Annotated[int, Field(strict=True, ge=0, le=16)]
+
+
+class Medium(Settings):
+    """Base of every medium."""
+
+    shared: ClassVar[bool] = True
+
+
+class Dedicated(Medium):
+    """Every link has a channel and a transmitter of its own; nothing disturbs anything."""
+
+    kind: Literal["dedicated"] = "dedicated"
+    shared: ClassVar[bool] = False
+
+
+class DutyCycleLimit(Settings):
+    """A regulator's limit on the share of time that a device may transmit."""
+
+    share: Probability = Field(description="share of time on the air, such as 1 % in most of EU 868 MHz")
+    mode: Literal["window", "per-frame"] = Field(
+        default="window",
+        description='"window": at most its share of any window, in bursts if need be; "per-frame": silent after each',
+    )
+    window: PositiveSeconds = Field(default=3600.0, description="length of the window")
+
+    @model_validator(mode="after")
+    def _check(self) -> DutyCycleLimit:
+        if self.share == 0:
+            raise mistake("share must be above 0 %, or nothing may ever be sent")
+        return self
+
+
+class Ack(Settings):
+    """An acknowledgment frame: the receiver of a frame answers, on the same air."""
+
+    size: PositiveBytes = Field(description="bytes on the air")
+    airtime: PositiveSeconds = Field(description="how long it occupies the channel")
+    delay: Seconds = Field(default=0.0, description="from the end of a frame to its acknowledgment (SIFS)")
+
+
+class SharedMedium(Medium):
+    """Base of media in which a device has one radio for all it sends: a broadcast is one transmission."""
+
+    airtime: AnyAirTime = Field(default=Serial(), description="how long a frame occupies the channel")
+    broadcast_rate: BitsPerSecond | None = Field(
+        default=None, description="rate of what goes to several devices; by default the lowest of their links"
+    )
+    queue: Annotated[Queue | None, *word("unlimited")] = Field(
+        default=None, description="how much a device may hold that waits for its radio; what doesn't fit is lost"
+    )
+    ack: Annotated[Ack | None, *word("none")] = Field(
+        default=None, description="acknowledgments, for links with arq; without it they take no air and never fail"
+    )
+    spacing: Seconds = Field(default=0.0, description="how long a device pauses between two frames of its own (IFS)")
+    duty_cycle: Annotated[DutyCycleLimit | None, *word("none")] = Field(
+        default=None, description="a limit on the time on the air"
+    )
+
+
+class HalfDuplex(SharedMedium):
+    """One radio per device, which can't hear while it transmits; devices don't disturb each other otherwise."""
+
+    kind: Literal["half-duplex"] = "half-duplex"
+
+
+class SensedMedium(SharedMedium):
+    """Base of media in which devices notice each other's transmissions."""
+
+    sense: DecibelMilliwatts | None = Field(
+        default=None,
+        description="power from which a device notices a transmission (CCA threshold), if there is a [radio]; "
+        "without it, a device notices those that have a link to it",
+    )
+
+
+class Ideal(SensedMedium):
+    """A perfect scheduler: devices in range of each other take turns, first come first served, without a gap."""
+
+    kind: Literal["ideal"] = "ideal"
+
+
+class Contended(SensedMedium):
+    """Base of media in which transmissions may collide."""
+
+    collision: Literal["overlap", "capture", "sinr"] = Field(
+        default="overlap",
+        description='"overlap": any overlap kills both; "capture": the one that is stronger by `capture` survives; '
+        '"sinr": interference is noise to the radio\'s error model (both need [radio])',
+    )
+    capture: SpreadDecibels = Field(default=6.0, description="how much stronger a frame must be to capture a receiver")
+
+
+class CsmaCa(Contended):
+    """Unslotted CSMA/CA of 802.15.4: random backoff, one look at the channel, then transmit."""
+
+    kind: Literal["csma-ca"] = "csma-ca"
+    min_exponent: Small = Field(default=3, description="macMinBE: the first backoff is 0 to 2^this - 1 slots")
+    max_exponent: Small = Field(default=5, description="macMaxBE: a backoff is at most 0 to 2^this - 1 slots")
+    max_backoffs: Small = Field(
+        default=4, description="macMaxCSMABackoffs: busy looks before a frame is dropped, less 1"
+    )
+    slot: PositiveSeconds = Field(default=320e-6, description="aUnitBackoffPeriod")
+    cca_time: PositiveSeconds = Field(default=128e-6, description="how long the channel is assessed")
+    turnaround: Seconds = Field(default=192e-6, description="from a clear channel to the first byte")
+
+    @model_validator(mode="after")
+    def _check(self) -> CsmaCa:
+        if self.min_exponent > self.max_exponent:
+            raise mistake(f"min_exponent, {self.min_exponent}, must not be above max_exponent, {self.max_exponent}")
+        return self
+
+
+class Dcf(Contended):
+    """Distributed coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
+
+    kind: Literal["dcf"] = "dcf"
+    slot: PositiveSeconds = Field(default=9e-6, description="slot time")
+    difs: PositiveSeconds = Field(default=34e-6, description="idle time before counting begins")
+    min_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=15, description="CWmin: 0 to this many slots")
+    max_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=1023, description="CWmax")
+
+    @model_validator(mode="after")
+    def _check(self) -> Dcf:
+        if self.min_window > self.max_window:
+            raise mistake(f"min_window, {self.min_window}, must not be above max_window, {self.max_window}")
+        return self
+
+
+class Aloha(Contended):
+    """Transmit without listening, at once or at the next slot."""
+
+    kind: Literal["aloha"] = "aloha"
+    slot: PositiveSeconds | None = Field(
+        default=None, description="slots that transmissions start at; none: pure ALOHA"
+    )
+    backoff: PositiveSeconds = Field(default=1.0, description="mean wait before a retry, for links with arq")
+
+
+AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha)]

@@ -1,0 +1,188 @@
+"""Pushing compressed mass: what sparse_push and deepsqueeze have in common.
+
+    push:   share of q, share of u -> the message of each link      (delivery decides what that is)
+    listen: messages -> what they add to x and u
+
+Three deliveries. A push is an increment, right only if it counts exactly once:
+
+    raw           every copy that arrives counts: what an algorithm suffers on real links
+    exactly_once  a second copy is recognized and dropped; that nothing is lost is up to the links
+    repaired      the next message makes up for those lost; see `repairing`
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.compression import ErrorFeedback, Payload, decode
+from p2pl_async.device import Device
+from p2pl_async.errors import RemoteError
+from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.protocols.base import CUMULATIVE, Contract
+from p2pl_async.protocols.listening import Barrier, Fresh
+from p2pl_async.protocols.pushing import Intake, Mass
+from p2pl_async.protocols.repairing import Applied, Confirmations, Confirmed, Owed, Share
+
+Delivery = Literal["exactly_once", "raw", "repaired"]
+
+
+CONTRACTS = {
+    "raw": Contract(
+        "increment",
+        loss="the mass of a lost message is gone",
+        duplication="what arrives twice is added twice",
+        repair='set delivery = "repaired"',
+    ),
+    "exactly_once": Contract(
+        "increment", loss="the mass of a lost message is gone", repair='set delivery = "repaired"'
+    ),
+    "repaired": CUMULATIVE,
+}
+"""What each delivery needs of the links."""
+
+
+@dataclass(frozen=True, slots=True)
+class MassPush(Message, tag="mass"):
+    """Share for the receiver to add, as the delivery says."""
+
+    round: int
+    base: int  # repaired: what the receiver has confirmed; else 0
+    u: float
+    q: NDArray[np.uint8]  # an encoded payload
+    top: int = 0  # repaired: number of the latest push within
+    confirmed: NDArray[np.int64] | None = None  # repaired: rows (receiver, sender, number)
+
+
+class MassLinks:
+    """The links of one device that pushes compressed mass.
+
+    Args:
+        device: whose links.
+        delivery: what a push means.
+        like: a vector of the shape and dtype that is pushed.
+    """
+
+    def __init__(self, device: Device, delivery: Delivery, like: Vector) -> None:
+        self.device = device
+        self.delivery = delivery
+        self.owed: dict[DeviceId, Owed] = {}
+        self.applied: dict[DeviceId, Applied] = {}
+        self.intake = Intake(device, MassPush, self._usable)
+        self._confirmed = Confirmed(device.id, frozenset(device.all_out_neighbors))
+        self._seen: dict[DeviceId, set[int]] = {}  # exactly_once: numbers of the messages that counted
+        self._size, self._dtype = like.size, like.dtype
+        self._layers = device.layers
+
+    def push(self, share: Share, targets: Sequence[DeviceId]) -> None:
+        """Push the same share to each of the targets."""
+        if self.delivery != "repaired":
+            data = share.q.encode()
+            self.device.send(targets, MassPush(self.device.round, 0, share.u, data))
+            record_bytes(self.device, share.q, data, len(targets))
+            return
+        for target in targets:
+            owed = self.owed.setdefault(target, Owed())
+            owed.push(share)
+            everything = owed.outstanding()
+            assert everything is not None
+            data, rows = everything.q.encode(), self._confirmed.rows(target)
+            self.device.send(target, MassPush(self.device.round, owed.base, everything.u, data, owed.top, rows))
+            record_bytes(self.device, everything.q, data, 1)
+
+    async def listen(self, mode: Barrier | Fresh) -> list[Share]:
+        """Return what is to be added at the end of this round, in order of sender."""
+        shares = []
+        messages = await self.intake.listen(mode)
+        self.device.record_mix({message.sender: message for message in messages})
+        for message in messages:
+            try:
+                share = self._take(message)
+            except RemoteError:
+                self.device.record("refused", 1)
+            else:
+                if share is not None:
+                    shares.append(share)
+        return shares
+
+    def _take(self, message: MassPush) -> Share | None:
+        """Return what a message adds, or None if that was added before."""
+        sender = message.sender
+        if self.delivery == "exactly_once":
+            seen = self._seen.setdefault(sender, set())
+            if message.number in seen:
+                return None
+            seen.add(message.number)
+        share = Share(decode(message.q, self._size, self._layers, self._dtype), message.u)
+        if self.delivery != "repaired":
+            return share
+        applied = self.applied.setdefault(sender, Applied())
+        added = applied.receive(message.base, message.top, share)
+        self._confirmed.know(self.device.id, sender, applied.number)
+        return added
+
+    def _usable(self, message: MassPush) -> bool:
+        if message.sender not in self.device.all_in_neighbors or not 0 <= message.u < math.inf:
+            return False
+        if self.delivery != "repaired":
+            return True
+        rows = message.confirmed
+        if rows is None or not 0 <= message.base < message.top or not _are_rows(rows):
+            return False
+        self._hear(rows)
+        return True
+
+    def _hear(self, rows: Confirmations) -> None:
+        for receiver, sender, number in rows.tolist():
+            if sender != self.device.id and receiver != self.device.id:
+                self._confirmed.know(receiver, sender, number)
+            elif sender == self.device.id and receiver in self.owed:
+                self.owed[receiver].confirm(number)
+
+
+def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> None:
+    """Give every out-neighbor its share: x_i <- x_i + eta_a (p_ii - 1) q_i, and u_i likewise.
+
+    Args:
+        mass: of this device, changed.
+        feedback: q_i = C(x_i + e_i), e_i <- x_i + e_i - q_i.
+        links: to its neighbors.
+        rate: eta_a.
+    """
+    targets = links.device.out_neighbors
+    if targets:  # an error would grow for nothing while nobody hears
+        q = feedback.compress(mass.x)
+        p = 1 / (1 + len(targets))  # p_ji = p_ii
+        share = Share(q.times(rate * p), rate * p * mass.u)
+        links.push(share, targets)
+        share.q.add_to(mass.x, -len(targets))
+        mass.u -= len(targets) * share.u
+
+
+async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
+    """Add what was heard: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise."""
+    for share in await links.listen(mode):
+        share.q.add_to(mass.x)
+        mass.u += share.u
+    links.device.record("push_weight", mass.u)
+
+
+def record_bytes(device: Device, q: Payload, data: NDArray[np.uint8], links: int) -> None:
+    """Record what messages to so many links would take uncompressed, as papers count, and as encoded.
+
+    Metrics, in bytes: `bytes_dense` (float32 values), `bytes_paper` (float32 values and 4 bytes for an index),
+    `bytes_encoded`. The first two count a push weight of 4 bytes too.
+    """
+    if links:
+        device.record("bytes_dense", links * (4.0 * q.size + 4))
+        device.record("bytes_paper", links * (q.paper_bytes + 4))
+        device.record("bytes_encoded", links * float(data.size))
+
+
+def _are_rows(rows: NDArray[np.int64]) -> bool:
+    return rows.ndim == 2 and rows.shape[1] == 3 and bool((rows >= 0).all())

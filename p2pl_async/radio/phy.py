@@ -1,0 +1,241 @@
+"""Modulations: from the ratio of signal to noise, and the length of a frame, to the chance of losing it.
+
+    SNR or SINR (dB), bytes on the air  ->  packet error rate (PER)
+
+Every formula takes arrays and keeps its digits where losses are rare: a PER of 1e-12 is no 0.
+Receivers that data sheets describe by a sensitivity, a received power, are described here by the
+SNR that this power has over the noise of the receiver it was measured with. So a worse noise
+figure, another bandwidth and interferers act on them as they do on the others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, field_validator
+
+from p2pl_async.settings import OneOf, Settings, mistake
+from p2pl_async.units import DecibelMilliwatts, Decibels, Hertz
+
+Floats = NDArray[np.float64]
+
+THERMAL_NOISE = -174.0  # dBm per Hz, at 290 K
+_COMBINATIONS = np.array([(-1) ** k * math.comb(16, k) for k in range(2, 17)], dtype=np.float64)
+_EXPONENTS = np.array([1 / k - 1 for k in range(2, 17)])
+_FADES = -np.log1p(-(np.arange(256) + 0.5) / 256)  # equally likely gains of a Rayleigh channel, mean 1
+
+
+def noise_power(bandwidth: float, noise_figure: ArrayLike) -> Floats:
+    """Return the noise of a receiver in dBm: thermal noise in `bandwidth` (Hz), plus `noise_figure` (dB)."""
+    return THERMAL_NOISE + 10 * math.log10(bandwidth) + np.asarray(noise_figure, dtype=np.float64)
+
+
+class Phy(Settings):
+    """Base of every modulation: a radio's usual frequency, bandwidth and noise figure, and its error rate."""
+
+    typical_frequency: ClassVar[float]  # Hz
+    typical_noise_figure: ClassVar[float]  # dB
+
+    @property
+    def typical_bandwidth(self) -> float:
+        """The noise bandwidth of the usual receiver, in Hz."""
+        raise NotImplementedError
+
+    def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
+        """Return the packet error rate.
+
+        Args:
+            snr: signal over noise, or over noise and interference, in dB, in the receiver's bandwidth.
+            size: bytes on the air; arrays broadcast.
+
+        Returns:
+            Probabilities, of the shape that the arguments broadcast to.
+        """
+        raise NotImplementedError
+
+    def mean_error(self, snr: ArrayLike, size: float) -> Floats:
+        """Return the packet error rate averaged over Rayleigh fading, for a mean SNR in dB.
+
+        An average over 256 equally likely gains: within 0.004 of the integral.
+        """
+        faded = np.asarray(snr, dtype=np.float64)[..., None] + 10 * np.log10(_FADES)
+        mean: Floats = np.mean(self.error(faded, size), axis=-1)
+        return mean
+
+
+def _of_bits(bit_error_rate: Floats, size: ArrayLike) -> Floats:
+    """Return the error rate of frames of `size` bytes, all of whose bits must be right."""
+    return -np.expm1(8 * np.asarray(size, dtype=np.float64) * np.log1p(-bit_error_rate))
+
+
+class Oqpsk(Phy):
+    """802.15.4 at 2.4 GHz: O-QPSK with 32 chips per symbol, 250 kbit/s.
+
+    Source: IEEE 802.15.4-2006, E.4.1.8.
+    """
+
+    kind: Literal["802.15.4"] = "802.15.4"
+
+    typical_frequency = 2.44e9
+    typical_noise_figure = 10.0
+
+    @property
+    def typical_bandwidth(self) -> float:
+        return 2e6
+
+    def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
+        linear = 10 ** (np.asarray(snr, dtype=np.float64) / 10)
+        terms = np.exp(20 * linear[..., None] * _EXPONENTS) @ _COMBINATIONS
+        return _of_bits(np.clip(terms / 30, 0.0, 0.5), size)
+
+
+class Ble(Phy):
+    """Bluetooth Low Energy: GFSK, referenced to the sensitivity, at which 0.1 % of the bits are wrong.
+
+    Sources: Bluetooth Core, RF PHY test (a PER of 30.8 % at the sensitivity); non-coherent FSK.
+    """
+
+    kind: Literal["ble"] = "ble"
+    rate: Literal["1m", "2m", "coded"] = Field(
+        default="1m", description='1 or 2 Mbit/s, or "coded": 125 kbit/s with 8 symbols per bit'
+    )
+    sensitivity: DecibelMilliwatts | None = Field(
+        default=None, description="received power of a bit error rate of 0.1 %; -95 (1m), -92 (2m), -103 dBm (coded)"
+    )
+
+    typical_frequency = 2.44e9
+    typical_noise_figure = 10.0
+
+    @property
+    def typical_bandwidth(self) -> float:
+        return 2e6 if self.rate == "2m" else 1e6
+
+    @property
+    def _least_power(self) -> float:
+        return {"1m": -95.0, "2m": -92.0, "coded": -103.0}[self.rate] if self.sensitivity is None else self.sensitivity
+
+    def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
+        above = np.asarray(snr, dtype=np.float64) - _reference(self, self._least_power)
+        return _of_bits(np.exp(-12.43 / 2 * 10 ** (above / 10)) / 2, size)
+
+
+_LORA_SENSITIVITY = {  # dBm at a PER of 1 %, for SF6 to SF12
+    125e3: (-121.0, -124.0, -127.0, -130.0, -133.0, -135.0, -137.0),
+    250e3: (-118.0, -122.0, -125.0, -128.0, -130.0, -132.0, -135.0),
+    500e3: (-111.0, -116.0, -119.0, -122.0, -125.0, -128.0, -129.0),
+}
+_LORA_WIDTH = 0.5  # dB
+
+
+class Lora(Phy):
+    """LoRa: chirps of 2^sf chips, referenced to the sensitivity, at which 1 % of the frames are lost.
+
+    The loss falls from almost all to almost none within 4 dB, whatever the length of a frame.
+
+    Source: Semtech SX1272/73 data sheet, rev. 2, page 19; the width of the fall is an assumption.
+    """
+
+    kind: Literal["lora"] = "lora"
+    sf: Annotated[int, Field(strict=True, ge=6, le=12)] = Field(default=7, description="spreading factor")
+    bandwidth: Hertz = Field(default=125e3, description="width of the chirps: 125, 250 or 500 kHz")
+    sensitivity: DecibelMilliwatts | None = Field(
+        default=None, description="received power at which 1 % of the frames are lost; by default that of an SX1272"
+    )
+
+    typical_frequency = 868e6
+    typical_noise_figure = 6.0
+
+    @field_validator("bandwidth")
+    @classmethod
+    def _check_bandwidth(cls, value: float) -> float:
+        if value not in _LORA_SENSITIVITY:
+            raise mistake("must be 125, 250 or 500 kHz")
+        return value
+
+    @property
+    def typical_bandwidth(self) -> float:
+        return self.bandwidth
+
+    @property
+    def _least_power(self) -> float:
+        if self.sensitivity is not None:
+            return self.sensitivity
+        return _LORA_SENSITIVITY[self.bandwidth][self.sf - 6]
+
+    def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
+        half = _reference(self, self._least_power) - _LORA_WIDTH * math.log(99)  # where half of the frames are lost
+        loss = _logistic((half - np.asarray(snr, dtype=np.float64)) / _LORA_WIDTH)
+        return np.broadcast_to(loss, np.broadcast_shapes(loss.shape, np.shape(size))).copy()
+
+
+_WIFI_HALF = (0.31, 3.31, 5.79, 8.93, 12.02, 16.22, 17.52, 18.80)  # dB at which half of the 1458 B frames are lost
+_WIFI_WIDTH = (0.26, 0.27, 0.275, 0.325, 0.327, 0.373, 0.368, 0.363)  # dB
+_WIFI_SIZE = 1458  # bytes
+
+
+class Wifi(Phy):
+    """Wi-Fi with OFDM in 20 MHz: 802.11n MCS 0 to 7; MCS 0 is also the 6 Mbit/s of 802.11a.
+
+    A logistic curve per MCS, fitted to link simulations at 1458 B: `PER = 1 / (1 + exp(x))` with x the
+    SNR above its half, in widths. Other lengths as if bits were lost independently, which is good
+    up to a PER of 10 %; above, that would let short frames through any noise, and the curve is
+    `1 / (1 + exp(x + ln(1458 / L) + 1.3))`.
+
+    Source: fitted to the table of ns-3 3.37, at 1458 and 100 B; other tables differ by 3 to 5 dB,
+    which `shift` makes up for.
+    """
+
+    kind: Literal["wifi"] = "wifi"
+    mcs: Annotated[int, Field(strict=True, ge=0, le=7)] = Field(default=0, description="modulation and coding, 0 to 7")
+    shift: Decibels = Field(default=0.0, description="how much more SNR this receiver needs")
+
+    typical_frequency = 5.18e9
+    typical_noise_figure = 7.0
+
+    @property
+    def typical_bandwidth(self) -> float:
+        return 20e6
+
+    def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
+        half, width = _WIFI_HALF[self.mcs] + self.shift, _WIFI_WIDTH[self.mcs]
+        above = (np.asarray(snr, dtype=np.float64) - half) / width
+        share = np.asarray(size, dtype=np.float64) / _WIFI_SIZE
+        # ln(1 - PER) of a frame of 1458 B is -ln(1 + e^-x); the rest is its power.
+        return np.maximum(-np.expm1(-np.logaddexp(0.0, -above) * share), _logistic(np.log(share) - above - 1.3))
+
+
+class Threshold(Phy):
+    """An ideal receiver: every frame above an SNR is received, and none below.
+
+    With path loss alone it reaches exactly as far as its link budget: the unit disk of textbooks.
+    """
+
+    kind: Literal["threshold"] = "threshold"
+    snr: Decibels = Field(description="least SNR of a frame that is received")
+
+    typical_frequency = 2.44e9
+    typical_noise_figure = 10.0
+
+    @property
+    def typical_bandwidth(self) -> float:
+        return 2e6
+
+    def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
+        lost = np.asarray(snr, dtype=np.float64) < self.snr
+        return np.broadcast_to(lost, np.broadcast_shapes(lost.shape, np.shape(size))).astype(np.float64)
+
+
+def _reference(phy: Phy, sensitivity: float) -> float:
+    """Return the SNR, in dB, of a power at the receiver that the sensitivity was measured with."""
+    return float(sensitivity - noise_power(phy.typical_bandwidth, phy.typical_noise_figure))
+
+
+def _logistic(x: Floats) -> Floats:
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    return np.asarray(np.exp(-np.logaddexp(0.0, -x)), dtype=np.float64)
+
+
+AnyPhy = Annotated[Phy, OneOf("phy", Oqpsk, Ble, Lora, Wifi, Threshold)]

@@ -1,0 +1,330 @@
+"""From positions to received power, noise and loss, at any instant and for any pair of devices.
+
+    power_i + gain_i + gain_j - loss(d_ij) - shadowing_ij - hardware_i - hardware_j + fading_ij(t)
+
+Nothing here depends on the traffic. Hardware is a number per device, shadowing a function of a
+pair and of how far the two have gone, fading a function of a pair and of the coherence time that
+an instant lies in. All three are looked up, not drawn in turn, so whoever asks, in whatever order,
+gets the same answer, and another device changes nothing between those that were there.
+
+Shadowing and fading of a pair are the same both ways. What differs between the two directions are
+the powers, noise figures and hardware of the two radios.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.radio.motion import Motion, distances
+from p2pl_async.radio.phy import noise_power
+from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
+from p2pl_async.randomness import uniform_at, uniforms_at
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+_STEPS = 8  # of shadowing in a decorrelation distance
+_MEMORY = 64  # steps that shadowing remembers; of a normal of 64 steps before, 3e-4 is left
+_ROWS = 4096  # of powers that are kept; a row of 1,000 devices takes 8 kB
+
+
+@dataclass(frozen=True)
+class Transceivers:
+    """What differs between devices, by id; see `RadioSettings`.
+
+    Attributes:
+        power: dBm, shape (n,).
+        noise_figure: dB, shape (n,).
+        antenna_gain: dB, shape (n,).
+    """
+
+    power: Floats
+    noise_figure: Floats
+    antenna_gain: Floats
+
+    @classmethod
+    def alike(cls, settings: RadioSettings, n: int) -> Transceivers:
+        """Return those of `n` devices that are all as the table says."""
+        figure = settings.phy.typical_noise_figure if settings.noise_figure is None else settings.noise_figure
+        return cls(np.full(n, settings.power), np.full(n, figure), np.full(n, settings.antenna_gain))
+
+
+class Propagation:
+    """Powers, noise and losses between all devices of a run.
+
+    Args:
+        settings: the `[radio]` table.
+        motion: where the devices are.
+        seed: of the run; streams "hardware", "shadowing" and "fading".
+        transceivers: what differs between devices; by default nothing.
+    """
+
+    def __init__(
+        self, settings: RadioSettings, motion: Motion, seed: int, transceivers: Transceivers | None = None
+    ) -> None:
+        devices = Transceivers.alike(settings, motion.n) if transceivers is None else transceivers
+        self.settings = settings
+        self.motion = motion
+        self.n = motion.n
+        self.phy = settings.phy
+        self.steady = not motion.moves and isinstance(settings.fading, NoFading)  # nothing ever changes
+        self._seed = seed
+        self._frequency = settings.carrier
+        self._block = settings.fading.block(settings.carrier)
+        ids = np.arange(self.n)
+        spread = settings.asymmetry
+        self._tx = devices.power + devices.antenna_gain - spread.tx * _normals(uniforms_at(seed, "hardware", ids, 0, 0))
+        self._rx = devices.antenna_gain - spread.rx * _normals(uniforms_at(seed, "hardware", ids, 1, 0))
+        self._noise = noise_power(settings.noise_bandwidth, devices.noise_figure)
+        self._ids = ids
+        self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
+        self._gains: dict[int, tuple[int, Floats]] = {}  # device -> stretch of steady fading, gains
+        self._shadows: dict[int, tuple[Ids, Floats]] = {}  # device -> steps gone with each other device, shadowing
+
+    # All receivers of one sender
+
+    def powers(self, src: int, at: float) -> Floats:
+        """Return the power that each device receives from `src` at the instant `at`.
+
+        Returns:
+            dBm, shape (n,); -inf for `src` itself. Don't change it.
+        """
+        mean = self.mean_powers(src, at)
+        if self._block is None:
+            return mean
+        block = _block_number(at, self._block)
+        kept = self._gains.get(src)
+        if kept is None or kept[0] != block:
+            low, high = np.minimum(src, self._ids), np.maximum(src, self._ids)
+            kept = block, _decibels(uniforms_at(self._seed, "fading", low, high, np.uint64(block)))
+            _keep(self._gains, src, kept)
+        return mean + kept[1]
+
+    def mean_powers(self, src: int, at: float) -> Floats:
+        """Return the powers without fading; as `powers`."""
+        kept = self._rows.get(src)
+        if kept is None or (self.motion.moves and kept[0] != at):
+            points, gone = self.motion.at(at)
+            apart = distances(points, points[src])
+            row = self._tx[src] + self._rx - self.settings.path_loss.loss(apart, self._frequency)
+            row -= self._shadowing(src, gone[src] + gone)
+            row[src] = -math.inf
+            kept = at, row
+            _keep(self._rows, src, kept)
+        return kept[1]
+
+    def snrs(self, src: int, at: float) -> Floats:
+        """Return power over noise at each device, in dB, shape (n,)."""
+        return self.powers(src, at) - self._noise
+
+    def mean_snrs(self, src: int, at: float) -> Floats:
+        """Return mean power over noise at each device, in dB, shape (n,)."""
+        return self.mean_powers(src, at) - self._noise
+
+    def distances(self, src: int, at: float) -> Floats:
+        """Return how far each device is from `src`, in meters, shape (n,)."""
+        points, _ = self.motion.at(at)
+        return distances(points, points[src])
+
+    # One pair
+
+    def power(self, src: int, dst: int, at: float) -> float:
+        """Return the power that `dst` receives from `src`, in dBm."""
+        return self.snr(src, dst, at) + self.noise(dst)
+
+    def noise(self, dst: int) -> float:
+        """Return the noise of a receiver in dBm."""
+        return float(self._noise[dst])
+
+    def snr(self, src: int, dst: int, at: float) -> float:
+        """Return power over noise in dB."""
+        return float(self.pair_snrs(src, dst, np.array([at]))[0])
+
+    def mean_snr(self, src: int, dst: int, at: float) -> float:
+        """Return mean power over noise in dB: without fading."""
+        return float(self._mean_snrs(src, dst, np.array([at]))[0])
+
+    def pair_snrs(self, src: int, dst: int, times: Floats, mean: float = math.nan) -> Floats:
+        """Return power over noise in dB at many instants.
+
+        Args:
+            src: the device that sends.
+            dst: the device that hears it.
+            times: instants, shape (k,).
+            mean: what `mean_snr` said, if nobody moves.
+
+        Returns:
+            Shape (k,).
+        """
+        means = self._mean_snrs(src, dst, times) if math.isnan(mean) else np.full(times.shape, mean)
+        return means if self._block is None else means + self._fades(src, dst, times)
+
+    def distance(self, src: int, dst: int, at: float) -> float:
+        """Return how far apart two devices are, in meters."""
+        points, _ = self.motion.at(at)
+        return math.dist(points[src], points[dst])
+
+    def delay(self, src: int, dst: int, at: float) -> float:
+        """Return how long the signal travels, in seconds."""
+        return self.distance(src, dst, at) / SPEED_OF_LIGHT
+
+    def error(self, src: int, dst: int, size: int, sinr: float) -> float:
+        """Return the probability that a frame is lost.
+
+        Args:
+            src: who sends it.
+            dst: who receives it.
+            size: bytes on the air.
+            sinr: signal over noise, or over noise and interference, in dB.
+        """
+        return float(self.phy.error(sinr, size))
+
+    def mean_error(self, src: int, dst: int, size: int, at: float) -> float:
+        """Return the probability that a frame is lost, averaged over fading, if there is any."""
+        snr = self.mean_snr(src, dst, at)
+        return float(self.phy.error(snr, size) if self._block is None else self.phy.mean_error(snr, size))
+
+    def link(self, src: int, dst: int) -> RadioLink:
+        """Return the view of one link, for `Link(radio=...)`."""
+        return RadioLink(self, src, dst)
+
+    # Below
+
+    def _fades(self, src: int, dst: int, times: Floats) -> Floats:
+        """Return gains at instants in dB, shape (k,)."""
+        assert self._block is not None
+        low, high = min(src, dst), max(src, dst)
+        if len(times) == 1:
+            block = _block_number(float(times[0]), self._block)
+            return _decibels(np.array([uniform_at(self._seed, "fading", low, high, block)]))
+        return _decibels(uniforms_at(self._seed, "fading", low, high, _block_numbers(times, self._block)))
+
+    def _mean_snrs(self, src: int, dst: int, times: Floats) -> Floats:
+        here, gone = self.motion.tracks[src].along(times)
+        there, gone_there = self.motion.tracks[dst].along(times)
+        loss = self.settings.path_loss.loss(distances(there, here), self._frequency)
+        low, high = np.array([min(src, dst)]), np.array([max(src, dst)])
+        loss = loss + self._shadow(low, high, gone + gone_there)
+        return np.asarray(self._tx[src] + self._rx[dst] - self._noise[dst] - loss, dtype=np.float64)
+
+    def _shadowing(self, src: int, gone: Floats) -> Floats:
+        """Return the shadowing between `src` and each device, given how far each pair has gone, shapes (n,)."""
+        shadowing = self.settings.shadowing
+        if shadowing is None:
+            return np.zeros(self.n)
+        steps = _steps(gone, shadowing.decorrelation)
+        kept = self._shadows.get(src)
+        if kept is None:
+            values = self._shadow(np.minimum(src, self._ids), np.maximum(src, self._ids), gone)
+        else:
+            values = kept[1].copy()
+            (other,) = np.nonzero(steps != kept[0])  # most have not yet gone another step
+            if len(other):
+                values[other] = self._shadow(np.minimum(src, other), np.maximum(src, other), gone[other])
+        if self.motion.moves:
+            _keep(self._shadows, src, (steps, values))
+        return values
+
+    def _shadow(self, low: Ids, high: Ids, gone: Floats) -> Floats:
+        """Return the shadowing of pairs, given how far each has gone in all.
+
+        A sequence in steps of an eighth of the decorrelation distance, in which each value is
+        the one before times rho, plus a new normal: `S_m = rho^m Z_0 + sqrt(1 - rho^2) sum_k
+        rho^k Z_(m-k)`. What lies more than 64 steps back is left out.
+
+        Args:
+            low: the smaller id of each pair, shape (k,) or (1,).
+            high: the larger id, likewise.
+            gone: path lengths of the two, summed, in meters, shape (k,).
+
+        Returns:
+            dB, shape (k,).
+        """
+        shadowing = self.settings.shadowing
+        if shadowing is None or shadowing.sd == 0:
+            return np.zeros(gone.shape)
+        steps = _steps(gone, shadowing.decorrelation)
+        back = np.arange(min(int(np.max(steps)) + 1, _MEMORY))
+        rho = math.exp(-1 / _STEPS)
+        shares = np.where(
+            back < steps[:, None], math.sqrt(1 - rho * rho) * rho**back, rho**back * (back == steps[:, None])
+        )
+        index = np.maximum(steps[:, None] - back, 0).astype(np.uint64)
+        normals = _normals(uniforms_at(self._seed, "shadowing", low[:, None], high[:, None], index))
+        return np.asarray(shadowing.sd * np.sum(shares * normals, axis=1) / np.sqrt(np.sum(shares * shares, axis=1)))
+
+
+class RadioLink:
+    """What positions, noise and fading make of the frames of one link.
+
+    Args:
+        propagation: of all devices.
+        src: the device that sends.
+        dst: the device that hears it.
+    """
+
+    __slots__ = ("_known", "_mean", "_propagation", "dst", "src")
+
+    def __init__(self, propagation: Propagation, src: int, dst: int) -> None:
+        self.src = src
+        self.dst = dst
+        self._propagation = propagation
+        self._mean = math.nan if propagation.motion.moves else propagation.mean_snr(src, dst, 0.0)
+        self._known: dict[int, float] = {}  # size -> error rate, where nothing ever changes
+
+    def error_rate(self, at: float, size: int) -> float:
+        """Return the probability that a frame of `size` bytes, sent at the instant `at`, is lost to noise."""
+        known = self._known.get(size)
+        if known is not None:
+            return known
+        rate = float(self.error_rates(np.array([at]), size)[0])
+        if self._propagation.steady:
+            self._known[size] = rate
+        return rate
+
+    def error_rates(self, at: Floats, size: int) -> Floats:
+        """Return it for frames sent at the instants `at`, shape (k,)."""
+        snr = self._propagation.pair_snrs(self.src, self.dst, at, self._mean)
+        return self._propagation.phy.error(snr, size)
+
+    def delay(self, at: float) -> float:
+        """Return how long the signal travels, in seconds."""
+        return self._propagation.delay(self.src, self.dst, at)
+
+
+def _steps(gone: Floats, decorrelation: float) -> Ids:
+    return np.floor(gone * (_STEPS / decorrelation)).astype(np.int64)
+
+
+def _block_number(at: float, length: float) -> int:
+    """Return which stretch of steady fading an instant lies in; stretches of 0 s are the instants themselves."""
+    return int(_block_numbers(np.array([at]), length)[0])
+
+
+def _block_numbers(times: Floats, length: float) -> NDArray[np.uint64]:
+    if length == 0:
+        return np.asarray(times + 0.0).view(np.uint64)  # + 0.0: -0.0 is the same instant
+    return np.floor(times / length).astype(np.uint64)
+
+
+def _decibels(uniforms: Floats) -> Floats:
+    """Return the gains of Rayleigh fading in dB: of powers that are exponential with mean 1."""
+    return np.asarray(10 * np.log10(-np.log(uniforms)), dtype=np.float64)
+
+
+def _normals(uniforms: Floats) -> Floats:
+    from scipy.special import ndtri  # slow to import; only runs with radios need it
+
+    return np.asarray(ndtri(uniforms), dtype=np.float64)
+
+
+def _keep(kept: dict[int, Any], device: int, row: object) -> None:
+    """Keep a row, and forget the one that was kept first if there are many."""
+    if len(kept) >= _ROWS and device not in kept:
+        del kept[next(iter(kept))]
+    kept[device] = row

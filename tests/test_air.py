@@ -1,0 +1,149 @@
+"""Devices on shared air: protocols run as over links of their own, and every message is accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from p2pl_async import Device, Message, Protocol, load_scenario
+from p2pl_async import run as run_scenario
+from p2pl_async.testing import complete, emulate, ring
+
+MEDIA: list[dict[str, Any]] = [
+    {"kind": "half-duplex"},
+    {"kind": "ideal"},
+    {"kind": "csma-ca"},
+    {"kind": "dcf", "ack": {"size": "14 B", "airtime": "28 us", "delay": "16 us"}},
+    {"kind": "aloha", "backoff": "50 ms"},
+]
+LINK = {"rate": "250 kbit/s", "mtu": "133 B", "header": "17 B", "loss": "5 %", "arq": {"retries": 3}}
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Message):
+    text: str
+
+
+class Chatter(Protocol):
+    """Everybody tells everybody, and one neighbor once more."""
+
+    kind: str = "chatter"
+
+    async def run(self, device: Device) -> None:
+        for _ in range(10):
+            await device.sleep(float(device.random.exponential(0.05)))
+            device.broadcast(Note("x" * 300))
+            device.send(device.out_neighbors[0], Note("y" * 50))
+        await device.sleep(60)
+        heard = 0
+        while device.receive_nowait(Note) is not None:
+            heard += 1
+        device.record("heard", heard)
+
+
+@pytest.mark.parametrize("medium", MEDIA, ids=lambda medium: medium["kind"])
+def test_every_message_is_accounted_for_and_only_the_seed_decides(medium) -> None:
+    digests = []
+    for seed in (1, 1, 2):
+        heard: list[float] = []
+        records: list[Any] = []
+        emulation = emulate(
+            Chatter(), complete(5), medium=medium, link=LINK, seed=seed,
+            record=lambda device, metric, value, heard=heard: heard.append(value), sink=records.append,
+        )  # fmt: skip
+        trace = emulation.trace
+        assert len(records) == trace.sent == 5 * 10 * (4 + 1)
+        assert trace.undecided == 0
+        assert trace.delivered + trace.counts.n_lost == trace.sent
+        assert sum(heard) == trace.delivered
+        assert trace.counts.air_seconds == pytest.approx(
+            sum(radio.seconds for radio in emulation.transport.air.radios) - acks(emulation), rel=1e-6
+        )
+        digests.append(trace.digest())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def acks(emulation: Any) -> float:
+    """Return how long acknowledgments were on the air: all that no message was charged for."""
+    ack = emulation.transport.air.settings.ack
+    if ack is None:
+        return 0.0
+    charged = emulation.trace.counts.air_seconds
+    used = sum(radio.seconds for radio in emulation.transport.air.radios)
+    assert used > charged
+    count = (used - charged) / ack.airtime
+    assert count == pytest.approx(round(count), abs=1e-6)
+    return used - charged
+
+
+def test_a_broadcast_is_one_transmission_and_a_unicast_is_acknowledged() -> None:
+    emulation = emulate(
+        Chatter(), complete(5), medium={"kind": "ideal"}, link={"rate": "250 kbit/s", "arq": {"retries": 1}}
+    )
+    assert emulation.trace.counts.packets == 5 * 10 * (1 + 1)
+    assert emulation.trace.counts.acknowledged == 5 * 10
+
+
+def test_what_is_under_way_at_the_end_is_in_flight() -> None:
+    emulation = emulate(Chatter(), ring(4), medium={"kind": "ideal"}, link={"rate": "2 kbit/s"}, until=2.0)
+    trace = emulation.trace
+    in_flight = emulation.transport.in_flight()
+    assert in_flight
+    assert trace.sent == trace.delivered + trace.counts.n_lost + len(in_flight)
+
+
+def test_a_slow_shared_radio_is_busy_for_every_target() -> None:
+    busy: list[bool] = []
+
+    class Look(Protocol):
+        kind: str = "look"
+
+        async def run(self, device: Device) -> None:
+            if device.id == 0:
+                device.send(1, Note("x" * 1000))
+                device.send(2, Note("x"))
+                await device.sleep(0.5)
+                busy.extend(device.is_sending(j) for j in (1, 2, 3))
+                await device.sleep(60)
+                busy.extend(device.is_sending(j) for j in (1, 2, 3))
+
+    emulate(Look(), complete(4), medium={"kind": "half-duplex"}, link={"rate": "8 kbit/s"})
+    assert busy == [True, True, False, False, False, False]
+
+
+SCENARIO = """
+seed = 3
+[devices]
+count = 4
+[topology]
+kind = "complete"
+[link]
+preset = "zigbee_154"
+{more}
+[data]
+dataset = "digits"
+[model]
+kind = "softmax"
+[protocol]
+kind = "p2pl"
+[stop]
+rounds = 2
+"""
+
+
+@pytest.mark.parametrize(("more", "kind", "collisions"), [
+    ("", "csma-ca", True), ('[medium]\nkind = "ideal"', "ideal", False), ('[medium]\nmin_exponent = 5', "csma-ca", True)
+])  # fmt: skip
+def test_a_preset_brings_its_medium_and_each_value_can_be_overridden(tmp_path, more, kind, collisions) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(SCENARIO.format(more=more))
+    scenario = load_scenario(path)
+    assert scenario.medium.kind == kind
+    if "exponent" in more:
+        assert scenario.medium.min_exponent == 5
+        assert scenario.medium.ack is not None
+    summary = run_scenario(scenario).summary
+    lost = summary["messages"]["lost"]
+    assert ("collision" in lost or "access" in lost) == collisions

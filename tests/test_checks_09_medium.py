@@ -1,0 +1,336 @@
+"""Shared media against closed forms, and against ns-3: half duplex, turns, CSMA/CA, DCF, ALOHA, collisions."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from cell import Cell, FixedPowers
+
+from p2pl_async.air.reach import PowerReach
+from p2pl_async.errors import InvariantError
+
+ZIGBEE = {"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"}  # 80 B of content are 97 B, 3.104 ms on the air
+FRAME = 97 * 32e-6
+
+# ns-3 3.37, 802.15.4 unslotted CSMA/CA, one sink, 500 frames of 80 B per sender, Poisson, mean of two runs:
+# senders, mean gap of one sender in s -> delivery ratio, mean delay in ms. "hidden": two halves that don't
+# hear each other, only the sink hears all.
+NS3_CLIQUE = {(2, 0.05): (0.9935, 5.163), (4, 0.05): (0.98225, 6.066), (8, 0.2): (0.99038, 5.158),
+              (8, 0.1): (0.97763, 6.054), (8, 0.05): (0.91663, 8.331)}  # fmt: skip
+NS3_HIDDEN = {(2, 0.05): (0.928, 4.847), (4, 0.05): (0.877, 5.166), (8, 0.2): (0.93263, 4.830),
+              (8, 0.1): (0.87075, 5.164), (8, 0.05): (0.75813, 6.094)}  # fmt: skip
+
+
+def test_unloaded_csma_ca_waits_backoff_assessment_and_turnaround() -> None:
+    cell = Cell({"kind": "csma-ca"}, 2, link=ZIGBEE)
+    for k in range(4000):
+        cell.offer(0.1 * k, 0, [1], 80)
+    delays = cell.run().delays()
+    slots = np.unique(np.round((delays - FRAME - 320e-6) / 320e-6, 6))
+    assert slots.tolist() == list(range(8))
+    assert delays.mean() == pytest.approx(4.544e-3, abs=5 * delays.std() / math.sqrt(len(delays)))
+
+
+@pytest.mark.parametrize(("hidden", "setting"), [
+    *((False, setting) for setting in NS3_CLIQUE), *((True, setting) for setting in NS3_HIDDEN)
+])  # fmt: skip
+def test_contention_is_that_of_ns3(hidden, setting) -> None:
+    senders, gap = setting
+    ratio, delay_ms = (NS3_HIDDEN if hidden else NS3_CLIQUE)[setting]
+    powers = np.full((senders + 1, senders + 1), -60.0)
+    if hidden:
+        half = np.arange(senders + 1) % 2
+        apart = (half[:, None] != half) & (np.arange(senders + 1)[:, None] > 0) & (np.arange(senders + 1) > 0)
+        powers[apart] = -200.0
+    waves = FixedPowers(powers)
+    medium = {"kind": "csma-ca", "collision": "sinr"}
+    cell = Cell(medium, senders + 1, link=ZIGBEE, reach=PowerReach(waves, -85.0), propagation=waves, seed=5)
+    for sender in range(1, senders + 1):
+        cell.poisson(1 / gap, sender, [0], 80, 1000)
+    cell.run()
+    assert cell.share() == pytest.approx(ratio, abs=0.03)
+    assert 1e3 * cell.delays().mean() == pytest.approx(delay_ms, abs=0.5)
+
+
+def test_csma_ca_gives_up_a_frame_after_too_many_busy_looks() -> None:
+    cell = Cell({"kind": "csma-ca", "max_backoffs": 1}, 3, link={"rate": "8 kbit/s"})
+    cell.offer(0.0, 0, [1], 1000)  # occupies the channel for a second
+    cell.offer(0.1, 2, [1], 10)
+    cell.run()
+    assert {outcome.src: outcome.verdict.cause for outcome in cell.outcomes} == {0: "", 2: "access"}
+    assert [outcome.verdict.packets for outcome in cell.outcomes if outcome.src == 2] == [0]
+
+
+@pytest.mark.parametrize(("n", "p"), [(2, 0.1046), (5, 0.2715), (10, 0.3844)])
+def test_saturated_dcf_collides_as_bianchi_says(n, p) -> None:
+    """And its throughput is that of the renewal argument (Bianchi, JSAC 2000)."""
+    slot, difs, sifs, ack, airtime = 9e-6, 34e-6, 16e-6, 44e-6, 8000 / 6e6
+    medium = {"kind": "dcf", "ack": {"size": "14 B", "airtime": "44 us", "delay": "16 us"}}
+    link = {"rate": "6 Mbit/s", "arq": {"retries": 100}}
+    cell = Cell(medium, n + 1, link=link, seed=2)
+    for sender in range(1, n + 1):
+        for _ in range(12_000 // n):
+            cell.offer(0.0, sender, [0], 1000)
+    until = 10.0
+    cell.run(until)
+    sent = [(start, end) for start, end, device in cell.on_air if device != 0]
+    starts = np.array([start for start, _ in sent])
+    _, counts = np.unique(np.round(starts, 8), return_counts=True)
+    share = counts[counts > 1].sum() / len(starts)
+    # Bianchi counts a busy period as one slot for all; after one, the standard leaves slot 0 to who has just sent.
+    assert share == pytest.approx(p, abs=0.03)
+
+    tau = 2 * (1 - 2 * p) / ((1 - 2 * p) * 17 + p * 16 * (1 - (2 * p) ** 6))
+    some, one = 1 - (1 - tau) ** n, n * tau * (1 - tau) ** (n - 1)
+    cycle = airtime + sifs + ack + difs
+    rate = one / ((1 - some) * slot + some * cycle)  # successes per second; a collision waits for its ACK as long
+    delivered = sum(not outcome.verdict.cause for outcome in cell.outcomes)
+    assert delivered / until == pytest.approx(rate, rel=0.03)
+
+
+def test_dcf_never_starts_within_difs_of_what_it_hears() -> None:
+    cell = Cell({"kind": "dcf"}, 4, link={"rate": "6 Mbit/s"})
+    for sender in range(1, 4):
+        cell.poisson(500, sender, [0], 500, 200)
+    cell.run()
+    stretches = sorted(cell.on_air)
+    gaps = [start - before for (_, before, _), (start, _, _) in pairwise(stretches) if start > before]
+    assert min(gaps) >= 34e-6 - 1e-9
+
+
+@pytest.mark.parametrize(("slot", "load", "success"), [
+    (None, 0.5, math.exp(-1.0)),
+    (None, 0.2, math.exp(-0.4)),
+    ("8 ms", 0.5, math.exp(-0.5)),
+    ("8 ms", 1.0, math.exp(-1.0)),
+])  # fmt: skip
+def test_aloha(slot, load, success) -> None:
+    """exp(-2G), slotted exp(-G): an infinite population, here 200 devices that each send rarely."""
+    n, frames, airtime = 200, 40, 8e-3
+    cell = Cell(
+        {"kind": "aloha", "slot": slot} if slot else {"kind": "aloha"}, n + 1, link={"rate": "1 Mbit/s"}, seed=4
+    )
+    for sender in range(1, n + 1):
+        cell.poisson(load / airtime / n, sender, [0], 1000, frames)
+    until = 0.8 * frames * n * airtime / load  # before the first device has sent all
+    cell.run(until)
+    # Collisions come in groups: 5 standard errors, doubled.
+    assert cell.share() == pytest.approx(success, abs=10 * math.sqrt(success * (1 - success) / len(cell.outcomes)))
+
+
+def test_a_hidden_terminal_kills_with_its_load() -> None:
+    """Success exp(-2 l T) under a Poisson load l from devices that the sender doesn't hear: here a hundred, rarely."""
+    hidden, rate, airtime, frames = 100, 30.0, 8e-3, 3000
+    star = [list(range(1, hidden + 2)), *[[0]] * (hidden + 1)]
+    cell = Cell({"kind": "csma-ca"}, hidden + 2, link={"rate": "1 Mbit/s"}, out_neighbors=star, seed=3)
+    cell.poisson(5.0, 1, [0], 1000, frames)
+    for sender in range(2, hidden + 2):
+        cell.poisson(rate / hidden, sender, [0], 1000, 180)
+    cell.run(500.0)
+    heard = [not outcome.verdict.cause for outcome in cell.outcomes if outcome.src == 1]
+    expected = math.exp(-2 * rate * airtime)
+    assert len(heard) > 2000
+    assert np.mean(heard) == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / len(heard)))
+
+
+def test_an_exposed_terminal_waits_for_nothing() -> None:
+    """0 <- 1   2 -> 3: 2 hears 1 and holds its tongue, though nobody near 3 would be disturbed."""
+    cell = Cell({"kind": "csma-ca"}, 4, link={"rate": "1 Mbit/s"}, out_neighbors=[[1], [0, 2], [1, 3], [2]])
+    cell.offer(0.0, 1, [0], 10_000)  # 80 ms
+    cell.offer(0.01, 2, [3], 10)
+    cell.run()
+    (late,) = [outcome for outcome in cell.outcomes if outcome.src == 2]
+    assert late.verdict.cause == "access"
+
+
+def test_who_transmits_does_not_hear() -> None:
+    cell = Cell({"kind": "half-duplex"}, 3, link={"rate": "8 kbit/s"})
+    cell.offer(0.0, 0, [1, 2], 1000)  # 0 s to 1 s
+    cell.offer(0.5, 1, [0, 2], 1000)  # 0.5 s to 1.5 s
+    cell.run()
+    fates = {(o.src, o.dst): (o.verdict.cause, o.verdict.arrival) for o in cell.outcomes}
+    deaf = ("half-duplex", math.inf)
+    assert fates == {(0, 1): deaf, (0, 2): ("", 1.0), (1, 0): deaf, (1, 2): ("", 1.5)}
+
+
+def test_half_duplex_loses_only_the_fragments_that_overlap() -> None:
+    cell = Cell({"kind": "half-duplex"}, 2, link={"rate": "8 kbit/s", "mtu": "100 B"})
+    cell.offer(0.0, 0, [1], 1000)  # ten frames of 0.1 s
+    cell.offer(0.45, 1, [0], 100)  # 0.45 s to 0.55 s: over the fifth and the sixth
+    cell.run()
+    lost = {o.src: o.verdict.packets_lost for o in cell.outcomes}
+    assert lost == {0: 2, 1: 1}
+
+
+def test_ideal_air_is_one_queue() -> None:
+    """M/D/1 over all devices in range: mean wait rho T / (2 (1 - rho)), nothing lost."""
+    n, airtime, rho = 10, 8e-3, 0.7
+    cell = Cell({"kind": "ideal"}, n, link={"rate": "1 Mbit/s"}, seed=6)
+    for sender in range(n):
+        cell.poisson(rho / airtime / n, sender, [(sender + 1) % n], 1000, 2000)
+    cell.run()
+    assert cell.share() == 1
+    waits = cell.delays() - airtime
+    assert waits.mean() == pytest.approx(rho * airtime / (2 * (1 - rho)), rel=0.06)
+    stretches = sorted(cell.on_air)
+    assert all(start >= before - 1e-12 for (_, before, _), (start, _, _) in pairwise(stretches))
+
+
+def test_ideal_air_serves_in_order_of_request_and_lets_distant_devices_talk_at_once() -> None:
+    path = [[1], [0, 2], [1, 3], [2, 4], [3]]
+    cell = Cell({"kind": "ideal"}, 5, link={"rate": "8 kbit/s"}, out_neighbors=path)
+    cell.offer(0.0, 0, [1], 1000)
+    cell.offer(0.1, 1, [2], 1000)  # hears 0: waits until 1 s
+    cell.offer(0.2, 2, [1], 1000)  # hears 1, who was first
+    cell.offer(0.3, 4, [3], 1000)  # hears neither
+    cell.run()
+    starts = {device: start for start, _, device in cell.on_air}
+    assert starts == {0: 0.0, 1: 1.0, 2: 2.0, 4: 0.3}
+
+
+def powers(stronger: float) -> np.ndarray:
+    """Device 0 receives 1 at -60 dBm and 2 `stronger` above that."""
+    table = np.full((3, 3), -60.0)
+    table[2, 0] += stronger
+    return table
+
+
+@pytest.mark.parametrize(("stronger", "limit", "survivors"), [
+    (5.9, "6 dB", set()), (6.0, "6 dB", {2}), (3.0, "3 dB", {2}), (-6.0, "6 dB", {1})
+])  # fmt: skip
+def test_capture(stronger, limit, survivors) -> None:
+    waves = FixedPowers(powers(stronger))
+    medium = {"kind": "aloha", "collision": "capture", "capture": limit}
+    cell = Cell(medium, 3, link={"rate": "8 kbit/s"}, propagation=waves)
+    cell.offer(0.0, 1, [0], 1000)
+    cell.offer(0.5, 2, [0], 1000)
+    cell.run()
+    assert {outcome.src for outcome in cell.outcomes if not outcome.verdict.cause} == survivors
+    assert {outcome.verdict.cause for outcome in cell.outcomes} <= {"", "collision"}
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.75])
+def test_sinr_is_averaged_over_the_parts_of_a_frame(overlap) -> None:
+    """Only the bits under interference suffer: PER = 1 - (1 - BER)^(8 L overlap), at 0 dB."""
+    waves = FixedPowers(powers(-1.0), noise=-120.0)
+    lost, frames = 0, 3000
+    medium = {"kind": "aloha", "collision": "sinr"}
+    cell = Cell(medium, 3, link={"rate": "8 kbit/s"}, propagation=waves, seed=8)
+    for k in range(frames):
+        cell.offer(10.0 * k, 1, [0], 127)
+        cell.offer(10.0 * k + (1 - overlap) * 0.127 + 1e-12, 2, [0], 127)
+    cell.run()
+    lost = np.mean([outcome.verdict.cause == "collision" for outcome in cell.outcomes if outcome.src == 1])
+    whole = waves.error(1, 0, 127, 1.0 - 10 * math.log10(1 + 10 ** (-5.9)))
+    expected = 1 - (1 - whole) ** overlap
+    assert whole > 0.01
+    assert lost == pytest.approx(expected, abs=5 * math.sqrt(max(expected, 1e-9) * (1 - expected) / frames))
+    late = {outcome.verdict.cause for outcome in cell.outcomes if outcome.src == 2}
+    assert late == ({"collision"} if overlap else {""})  # the receiver was busy with the first
+
+
+def test_a_device_does_not_start_two_transmissions_at_once() -> None:
+    cell = Cell({"kind": "csma-ca"}, 2, link=ZIGBEE)
+    cell.offer(0.0, 0, [1], 80)
+    cell.run()
+    radio = cell.air.radios[0]
+    radio.jobs.append(cell.air.radios[0].jobs[0] if radio.jobs else _job(cell))
+    cell.air.transmit(radio)
+    cell.clock.now -= 1e-3
+    radio.until = math.inf
+    with pytest.raises(InvariantError, match="device 0"):
+        cell.air._begin(radio, _transmission())
+
+
+def _job(cell):
+    from p2pl_async.air.air import Job
+
+    return Job([cell.link(0, 1)], 80, lambda *_: None, None, 0.0)
+
+
+def _transmission():
+    from p2pl_async.air.air import Transmission
+
+    return Transmission(0, 0.0, 1.0, None, 0, 1)
+
+
+@pytest.mark.parametrize("medium", [
+    {"kind": "half-duplex"}, {"kind": "ideal"}, {"kind": "csma-ca"}, {"kind": "dcf"}, {"kind": "aloha"}
+])  # fmt: skip
+def test_no_device_transmits_twice_at_once_and_every_message_has_one_fate(medium) -> None:
+    medium = {**medium, "ack": {"size": "10 B", "airtime": "80 us", "delay": "50 us"}, "queue": {"messages": 3}}
+    link = {"rate": "1 Mbit/s", "mtu": "300 B", "loss": "10 %", "arq": {"retries": 2}}
+    cell = Cell(medium, 5, link=link, seed=9)
+    for sender in range(5):
+        others = [other for other in range(5) if other != sender]
+        cell.poisson(100, sender, others[:1], 1000, 60)
+        cell.poisson(30, sender, others, 500, 30)
+    cell.run()
+    assert len(cell.outcomes) == 5 * (60 + 4 * 30)
+    assert cell.air.undecided == 0
+    for device in range(5):
+        own = sorted((start, end) for start, end, k in cell.on_air if k == device)
+        assert all(start >= before for (_, before), (start, _) in pairwise(own))
+        assert sum(end - start for start, end in own) == pytest.approx(cell.air.radios[device].seconds)
+    arrived = [outcome for outcome in cell.outcomes if not outcome.verdict.cause]
+    assert all(outcome.verdict.arrival >= outcome.sent + 8 * 500 / 1e6 for outcome in arrived)
+    assert {"", "queue"} <= {outcome.verdict.cause for outcome in cell.outcomes}
+
+
+# Unicast over a shared medium
+
+
+def test_acknowledged_unicast_repeats_what_is_lost() -> None:
+    """Attempts (1 - p^(m+1)) / (1 - p), residual loss p^(m+1) (ACKs are never lost here)."""
+    p, tries, count = 0.3, 4, 4000
+    cell = Cell({"kind": "half-duplex"}, 2, link={"rate": "1 Mbit/s", "loss": p, "arq": {"retries": tries - 1}})
+    for k in range(count):
+        cell.offer(1.0 * k, 0, [1], 100)
+    cell.run()
+    packets = np.array([outcome.verdict.packets for outcome in cell.outcomes])
+    assert packets.mean() == pytest.approx((1 - p**tries) / (1 - p), abs=5 * packets.std() / math.sqrt(count))
+    assert cell.share("retries") == pytest.approx(p**tries, abs=5 * math.sqrt(p**tries / count))
+    assert all(outcome.verdict.acknowledged == (not outcome.verdict.cause) for outcome in cell.outcomes)
+
+
+def test_a_lost_acknowledgment_makes_the_sender_repeat_and_doubt() -> None:
+    """p = 1 - (1 - p_data)(1 - p_ack); delivered without the sender knowing is told apart."""
+    p, count = 0.2, 4000
+    medium = {"kind": "half-duplex", "ack": {"size": "10 B", "airtime": "80 us", "delay": "50 us"}}
+    cell = Cell(medium, 2, link={"rate": "1 Mbit/s", "loss": p, "arq": {"retries": 1}}, seed=7)
+    for k in range(count):
+        cell.offer(1.0 * k, 0, [1], 100)
+    cell.run()
+    once = (1 - p) ** 2
+    known = np.mean([outcome.verdict.acknowledged for outcome in cell.outcomes])
+    assert known == pytest.approx(1 - (1 - once) ** 2, abs=5 * math.sqrt(0.13 / count))
+    assert cell.share() == pytest.approx(1 - p**2, abs=5 * math.sqrt(0.04 / count))
+    assert not any(outcome.verdict.cause and outcome.verdict.acknowledged for outcome in cell.outcomes)
+
+
+def test_spacing_and_queue_limits() -> None:
+    medium = {"kind": "half-duplex", "spacing": "250 ms", "queue": {"messages": 2}}
+    cell = Cell(medium, 2, link={"rate": "8 kbit/s"})
+    for _ in range(3):
+        cell.offer(0.0, 0, [1], 1000)
+    cell.run()
+    assert [(o.verdict.cause, o.verdict.arrival) for o in sorted(cell.outcomes, key=lambda o: o.verdict.arrival)] == [
+        ("", 1.0), ("", 2.25), ("queue", math.inf)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["window", "per-frame"])
+def test_the_duty_cycle_holds_in_every_window(mode) -> None:
+    limit = {"share": "10 %", "mode": mode, "window": "10 s"}
+    cell = Cell({"kind": "aloha", "duty_cycle": limit}, 2, link={"rate": "80 kbit/s"}, seed=3)
+    cell.poisson(5, 0, [1], 1000, 300)  # 0.1 s each: half of the time, if they could
+    cell.run()
+    stretches = np.array([(start, end) for start, end, _ in cell.on_air])
+    for begin in np.concatenate([stretches[:, 0], stretches[:, 1] - 10.0]):
+        inside = np.minimum(stretches[:, 1], begin + 10.0) - np.maximum(stretches[:, 0], begin)
+        assert inside.clip(0).sum() <= 1.0 + 1e-6
+    span = stretches[-1, 1] - stretches[0, 0]
+    assert (stretches[:, 1] - stretches[:, 0]).sum() / span == pytest.approx(0.1, rel=0.05)  # and all of it is used

@@ -1,0 +1,61 @@
+"""Random numbers that are looked up: the published generator, and independent of order, shape and neighbors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from p2pl_async.randomness import _philox, uniform_at, uniforms_at
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_the_generator_gives_the_published_answers(
+    counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]
+) -> None:
+    arrays = tuple(np.array([word], np.uint64) for word in counter)
+    assert tuple(int(word[0]) for word in _philox(arrays, key, np.uint64)) == words  # type: ignore[arg-type]
+    assert _philox(counter, key, int) == words  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))
+def test_a_number_is_the_same_alone_and_in_any_array(a: int, b: int, c: int) -> None:
+    alone = uniform_at(3, "x", a, b, c)
+    assert uniforms_at(3, "x", a, b, c) == alone
+    others = np.array([[0, a], [a, 5]], dtype=np.uint64)
+    assert 0 < alone < 1
+    assert uniforms_at(3, "x", others, b, np.uint64(c))[0, 1] == alone
+    assert uniforms_at(3, "x", others, b, np.uint64(c)).shape == (2, 2)
+
+
+def test_every_coordinate_the_seed_and_the_purpose_count() -> None:
+    numbers = {
+        uniform_at(*where)
+        for where in [
+            (1, "x", 0, 0, 0), (2, "x", 0, 0, 0), (1, "y", 0, 0, 0), (1, "x", 1, 0, 0), (1, "x", 0, 1, 0),
+            (1, "x", 0, 0, 1), (1, "x", 0, 0, 2**32),
+        ]
+    }  # fmt: skip
+    assert len(numbers) == 7
+
+
+def test_numbers_are_uniform_and_neighbors_are_unrelated() -> None:
+    table = uniforms_at(1, "x", np.arange(30)[:, None, None], np.arange(30)[:, None], np.arange(30))
+    assert stats.kstest(table.ravel(), "uniform").pvalue > 0.01
+    tolerance = 5 / np.sqrt(table.size)
+    for axis in range(3):
+        near = np.moveaxis(table, axis, 0)
+        assert abs(np.corrcoef(near[1:].ravel(), near[:-1].ravel())[0, 1]) < tolerance
