@@ -73,9 +73,7 @@ def second_moments(
             f"second moments of {devices} devices times {size} features have {n * n:,} entries "
             f"({3 * n * n * 8 / 2**30:.3g} GiB); they are for up to {DENSE:,} features in all, use compressed(..., rank=...)"
         )
-    hessians = np.stack(
-        [form.features[rows].T @ form.features[rows] / form.task.n_samples[q] for q, rows in enumerate(form.task.rows)]
-    )
+    hessians = np.stack([form.hessian(q) for q in range(devices)])
     average, spread = mixing.mean, mixing.covariance.transpose(0, 2, 1, 3).reshape(devices**2, devices**2)
     mean, covariance = form.zeros(), np.zeros((n, n))
 

@@ -30,7 +30,7 @@ from p2pl_async.errors import PredictionError
 
 Array = NDArray[np.floating[Any]]
 
-DENSE = 1500  # states up to which dense eigenvalues and solutions are computed: about two seconds
+DENSE = 1000  # states up to which dense eigenvalues and solutions are computed: about a second
 _CLOSE = 1e-9
 
 
@@ -100,9 +100,9 @@ def stable_steps(form: Form, rule: Rule, mixing: Array) -> StepRange:
 
 
 def real_spectrum(form: Form, rule: Rule, mixing: Array, eta: float) -> bool:
-    """Whether all eigenvalues of a stable system are known to be real and between -1 and 1."""
+    """Whether all eigenvalues of a stable system (`check_stable`) are known to be real and between -1 and 1."""
     found = reversible(mixing)
-    if found is None or not eta < stable_steps(form, rule, mixing).largest:
+    if found is None:
         return False
     return rule == "dgd" or eta * curvature(form) <= 1 or bool(np.linalg.eigvalsh(found[0])[0] >= -1e-12)
 
@@ -113,10 +113,7 @@ def check_stable(form: Form, rule: Rule, mixing: Array, eta: float) -> StepRange
     Raises:
         PredictionError: if it isn't.
     """
-    try:
-        steps = stable_steps(form, rule, mixing)
-    except PredictionError:
-        steps = None
+    steps = None if reversible(mixing) is None else stable_steps(form, rule, mixing)
     if steps is None or (not steps.exact and eta >= steps.largest):
         radius = spectral_radius(form, rule, mixing, eta)
         if radius > 1 + _CLOSE:
@@ -143,15 +140,17 @@ def system(form: Form, rule: Rule, mixing: Array, eta: float) -> tuple[Array, Ar
             f"the system of {devices} devices times {size} has {n:,} states; a dense one is for up to {DENSE:,} "
             f"(this would take {n * n * 8 / 2**30:.3g} GiB and hours); use fewer samples, or compressed(..., rank=...)"
         )
-    offset = step(form, rule, mixing, eta, form.zeros())
-    matrix = np.empty((n, n))
-    unit = np.zeros(form.shape)
-    for start in range(0, n, columns):  # the columns of the state try as many unit vectors at once
-        width = min(columns, n - start)
-        unit[:] = 0
-        unit.reshape(n, columns)[np.arange(start, start + width), np.arange(width)] = 1
-        matrix[:, start : start + width] = (step(form, rule, mixing, eta, unit) - offset).reshape(n, columns)[:, :width]
-    return matrix, offset.reshape(n, columns)
+    mix = np.kron(mixing, np.eye(size))
+    descend = np.zeros((n, n))
+    for q in range(devices):
+        block = slice(q * size, (q + 1) * size)
+        descend[block, block] = form.hessian(q)
+    if rule == "dgd":
+        matrix = mix - eta * descend
+    else:
+        adapt = np.eye(n) - eta * descend
+        matrix = adapt @ mix if rule == "cta" else mix @ adapt
+    return matrix, step(form, rule, mixing, eta, form.zeros()).reshape(n, columns)
 
 
 def spectral_radius(form: Form, rule: Rule, mixing: Array, eta: float) -> float:
@@ -180,8 +179,10 @@ def limit(form: Form, rule: Rule, mixing: Array, eta: float) -> Array:
     Raises:
         PredictionError: if there are more states than `DENSE`.
     """
+    from scipy.linalg import lstsq
+
     matrix, offset = system(form, rule, mixing, eta)
-    solution = np.linalg.lstsq(np.eye(len(matrix)) - matrix, offset, rcond=1e-12)[0]
+    solution = lstsq(np.eye(len(matrix)) - matrix, offset, cond=1e-12, lapack_driver="gelsy")[0]
     return np.asarray(solution.reshape(form.shape))
 
 
@@ -240,9 +241,8 @@ def modes(form: ParameterForm, rule: Rule, mixing: Array, eta: float) -> Modes:
             )
         # A = S W or W S with S = I - eta H: similar to S^1/2 W S^1/2, device by device.
         roots, inverses = np.zeros((2, devices * size, devices * size))
-        for q, rows in enumerate(form.task.rows):
-            own = form.features[rows]
-            level, basis = np.linalg.eigh(np.eye(size) - eta * own.T @ own / form.task.n_samples[q])
+        for q in range(devices):
+            level, basis = np.linalg.eigh(np.eye(size) - eta * form.hessian(q))
             level = np.sqrt(np.maximum(level, 1e-300))
             block = slice(q * size, (q + 1) * size)
             roots[block, block], inverses[block, block] = (basis * level) @ basis.T, (basis / level) @ basis.T
@@ -253,8 +253,9 @@ def modes(form: ParameterForm, rule: Rule, mixing: Array, eta: float) -> Modes:
             right, left = inverses @ vectors / scale, roots @ vectors * scale
     order = np.argsort(-np.abs(values))
     values, left, right = values[order], left[:, order].T, right[:, order].T
-    target = limit(form, rule, mixing, eta).reshape(devices * size, -1)
-    amount = (left @ target) ** 2  # of each column of the state
+    away = np.abs(1 - values) > 1e-12  # modes that never move hold nothing
+    amount = np.zeros((len(values), offset.shape[1]))
+    amount[away] = (left[away] @ offset / (1 - values[away])[:, None]) ** 2  # of the limit, in each column of the state
     moved = np.einsum("qrd,nqd->nqr", _own_features(form), right.reshape(-1, devices, size))
     share = amount.sum(1) * (moved**2).sum((1, 2))
     total = share.sum()
@@ -283,11 +284,7 @@ def sensitivity(found: Modes, form: ParameterForm, mode: int) -> Array:
 
 def _descended(form: ParameterForm, eta: float, vectors: Array) -> Array:
     """Return (I - eta H_q) v_q of every device, (Q, D)."""
-    result = np.array(vectors)
-    for q, rows in enumerate(form.task.rows):
-        own = form.features[rows]
-        result[q] -= eta * own.T @ (own @ vectors[q]) / form.task.n_samples[q]
-    return result
+    return np.stack([own - eta * form.hessian(q) @ own for q, own in enumerate(vectors)])
 
 
 def _own_features(form: ParameterForm) -> Array:
@@ -317,7 +314,7 @@ def _start(n: int) -> Array:
 def _top(matrix: Array) -> float:
     """Return the largest eigenvalue of a symmetric matrix."""
     n = len(matrix)
-    if n <= 500:
+    if n <= 100:
         return float(np.linalg.eigvalsh(matrix)[-1])
     from scipy.sparse.linalg import eigsh
 

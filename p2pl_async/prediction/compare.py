@@ -194,6 +194,8 @@ def _links(prediction: Prediction, notes: list[str]) -> tuple[pd.DataFrame, pd.D
             there = spectrum.modes(prediction.reduced, modes.rule, lossy.mean, modes.eta)
         except PredictionError:
             continue
-        near = there.dominant()
+        # The same mode: the one that is most like it.
+        likeness = np.abs(there.right.reshape(len(there.values), -1) @ modes.left[index].ravel())
+        near = int(np.argmax(likeness / np.linalg.norm(there.right.reshape(len(there.values), -1), axis=1)))
         levels.append({"p": p, "eigenvalue": there.values[near], "time_constant": there.time_constants[near]})
     return links, pd.DataFrame(levels)

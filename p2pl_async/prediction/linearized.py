@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.dynamics.failures import LossyMixing
-from p2pl_async.dynamics.linearized import Form, KernelForm, ParameterForm, Task
+from p2pl_async.dynamics.linearized import Form, KernelForm, ParameterForm, Task, product
 from p2pl_async.dynamics.recursion import Rule
 from p2pl_async.errors import PredictionError, Problem, ScenarioError
 from p2pl_async.link.loss import Bernoulli, NoLoss
@@ -66,7 +66,7 @@ class Linearized:
 
     def outputs(self, states: Array) -> Array:
         """Return outputs on the test samples, (..., Q, T, C) for states (..., Q, D, m)."""
-        moved = self.test @ states
+        moved = product(self.test, states)
         return np.asarray(moved.reshape(*states.shape[:-2], *self.initial.shape) + self.initial)
 
 
@@ -108,11 +108,17 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
         yield Problem("train.schedule.kind", 'must be "constant"', train.schedule.kind)
     if scenario.stop.rounds is None:
         yield Problem("stop.rounds", "is missing; a prediction goes as many rounds")
-    for key in ("churn", "energy", "event", "mobility", "medium"):
-        if getattr(scenario, key, None) or getattr(scenario.devices, key, None):
-            yield Problem(key, "must be left out: the theory has devices that stay, and links that don't change")
+    for table, covered, settings in (("", _COVERED, scenario), ("devices.", _COVERED_DEVICES, scenario.devices)):
+        for key, field in type(settings).model_fields.items():
+            if key not in covered and getattr(settings, key) != field.get_default(call_default_factory=True):
+                yield Problem(table + key, "must be left out: the theory has devices that stay and links of their own")
 
 
+_COVERED = {
+    "name", "seed", "devices", "topology", "link", "protocol", "data", "model", "train", "baselines", "evaluate",
+    "stop", "clocks",
+}  # fmt: skip
+_COVERED_DEVICES = {"count", "compute", "start", "group"}
 _TRAIN = {"loss": "squared", "batch_size": "all", "momentum": 0.0, "weight_decay": 0.0, "clip": None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def measure(prediction: Prediction, *, progress: Progress | None = None) -> Meas
     watch = _Watch(prediction)
     scenario = prediction.scenario
     changes: dict[str, Any] = {"baselines": Baselines(), "stop": Stop(rounds=int(prediction.rounds[-1]))}
-    quiet = Evaluate(every=1e12, samples=scenario.evaluate.samples)  # this looks by itself
+    quiet = Evaluate.model_construct(every=math.inf, samples=scenario.evaluate.samples)  # this looks by itself
     run = experiment.run(
         scenario.model_copy(update=changes | {"evaluate": quiet}),
         progress=progress,
@@ -230,7 +231,7 @@ def round_seconds(scenario: Scenario) -> tuple[float, float]:
     def watch(device: Device, now: float) -> None:
         ends[device.round] = max(ends[device.round], now)
 
-    changes = {"baselines": Baselines(), "stop": Stop(rounds=count), "evaluate": Evaluate(every=1e12, samples=1)}
+    changes = {"baselines": Baselines(), "stop": Stop(rounds=count), "evaluate": Evaluate.model_construct(every=math.inf, samples=1)}
     experiment.run(scenario.model_copy(update=changes), watch=watch)
     if count == 1:
         return 0.0, float(ends[1])

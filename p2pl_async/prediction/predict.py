@@ -280,20 +280,20 @@ def predict_linearized(
         at = np.unique(np.asarray(rounds, np.int64))
     form, start = devices.form, devices.start
     item = start.itemsize
-    need = len(at) * item * (start.size + start.shape[0] * devices.initial.size)
+    need = 2 * len(at) * item * (start.size + start.shape[0] * devices.initial.size)
     require(need, most_bytes, f"recording {len(at)} rounds", "record fewer of them: predict(scenario, rounds=[...])")
     steps = spectrum.check_stable(form, how.rule, matrix.mean, how.eta)
     real = spectrum.real_spectrum(form, how.rule, matrix.mean, how.eta)
     states = recursion.trajectory(form, how.rule, matrix.mean, how.eta, at, start=start, time=time, chebyshev=real)
-    outputs = devices.outputs(states)
+    outputs, moved = devices.outputs(states), form.outputs(states)
     accuracy, loss = test_scores(outputs, devices.labels)
     return Prediction(
         rounds=at,
         outputs=outputs,
         accuracy=accuracy,
         loss=loss,
-        train_loss=np.stack([form.losses(state) for state in states]),
-        consensus_distance=np.array([consensus_distance(form, state) for state in states]),
+        train_loss=form.losses(moved),
+        consensus_distance=consensus_distance(form, states, moved),
         scenario=world.scenario,
         method=how,
         mixing=matrix,
