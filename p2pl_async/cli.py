@@ -141,17 +141,48 @@ def probe(
         tuple[int, int] | None,
         typer.Option(metavar="SRC DST", help="Show what this link does, and which rule set each value."),
     ] = None,
+    src: Annotated[
+        int | None, typer.Option("--from", metavar="SRC", help="Send messages from this device ...", show_default=False)
+    ] = None,
+    dst: Annotated[
+        int | None, typer.Option("--to", metavar="DST", help="... to this one, like ping.", show_default=False)
+    ] = None,
+    every_link: Annotated[bool, typer.Option("--all", help="Send messages over each link in turn.")] = False,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Bytes of a message.")] = "1 kB",
+    count: Annotated[int | None, typer.Option(min=1, help="Messages.  [default: 1000; 100 with --all]")] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="From one to the next.  [default: when the radio is free]", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where pictures go.  [default: runs/<name>/probe]", show_default=False),
+    ] = None,
     changes: Changes = None,
     seed: Seed = None,
     debug: Debug = False,
 ) -> None:
-    """Show the topology that a scenario makes, or what one of its links resolved to."""
+    """Show the topology of a scenario, what one of its links resolved to, or what messages meet on it."""
     with _errors(debug):
         loaded = _load(scenario, changes, seed)
-        if explain is None:
+        if explain is not None:
+            _show_link(loaded, *explain)
+        elif src is None and dst is None and not every_link:
             _show_topology(loaded)
         else:
-            _show_link(loaded, *explain)
+            from p2pl_async.probing import Pinging
+
+            pairs = None if every_link else _pair(src, dst)
+            Pinging(loaded.scenario, size, count or (100 if every_link else 1000), interval, out).show(pairs)
+
+
+def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
+    if src is None or dst is None:
+        missing = "--from" if src is None else "--to"
+        raise ScenarioError("p2pl probe", [Problem(missing, "must be given too, or use --all for every link")])
+    return src, dst
 
 
 def _contract_warnings(scenario: Scenario) -> list[str]:
@@ -159,15 +190,12 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
     contract = scenario.protocol.contract
     if contract is None or not any(contract.broken_by()):
         return list(scenario.protocol.warnings)
-    from p2pl_async.randomness import stream
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.places import lay_out
 
-    try:
-        graph = scenario.topology.build(scenario.devices.count, stream(scenario.seed, "topology"))
-    except ValueError as error:
-        raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
-    return warnings(scenario.protocol, graph, LinkTable(scenario))
+    noisy = scenario.radio is not None
+    return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario), noisy=noisy)
 
 
 def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
@@ -216,6 +244,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
     from p2pl_async.learning.data import DataSettings
     from p2pl_async.learning.trainer import TrainSettings
     from p2pl_async.link import LinkSettings
+    from p2pl_async.radio import RadioSettings
     from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
     from p2pl_async.scenario.schema import Scenario
 
@@ -235,6 +264,10 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "latencies": kinds(LinkSettings, "latency"),
         "losses": kinds(LinkSettings, "loss"),
         "outages": kinds(LinkSettings, "outage"),
+        "phys": kinds(RadioSettings, "phy"),
+        "path losses": kinds(RadioSettings, "path_loss"),
+        "fadings": kinds(RadioSettings, "fading"),
+        "mobilities": kinds(Scenario, "mobility"),
         "presets": [(name, preset.line) for name, preset in LINK_PRESETS.items()],
         "scenarios": [(name, task.line) for name, task in SCENARIO_PRESETS.items()],
         "data": kinds(DataSettings, "dataset"),
@@ -259,21 +292,21 @@ def _first_line(cls: type) -> str:
 
 
 def _show_topology(loaded: Loaded) -> None:
-    from p2pl_async.randomness import stream
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.places import lay_out
     from p2pl_async.topology import problems
 
     scenario = loaded.scenario
-    graph = scenario.topology.build(scenario.devices.count, stream(scenario.seed, "topology"))
+    layout = lay_out(scenario)
+    graph = layout.graph
     out = sorted(degree for _, degree in graph.out_degree())
     print(f"{scenario.devices.count} devices, {graph.number_of_edges()} links (each direction counts)")
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
-    changing = scenario.topology.neighborhood(scenario.devices.count, stream(scenario.seed, "topology"))
-    if changing is not None:
-        print(f"not all at once: {changing}")
-    links = LinkTable(scenario)
-    for text in [*problems(graph), *warnings(scenario.protocol, graph, links)]:
+    if layout.neighborhood is not None:
+        print(f"not all at once: {layout.neighborhood}")
+    links, noisy = LinkTable(scenario), layout.propagation is not None
+    for text in [*problems(graph), *warnings(scenario.protocol, graph, links, noisy=noisy)]:
         print(f"warning: {text}")
     for problem in links.problems(graph):
         print(f"warning: {problem.path} {problem.text}")
@@ -284,14 +317,22 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.table import Table
 
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.places import explain_radio, lay_out
 
     count = loaded.scenario.devices.count
     if src == dst or not (0 <= src < count and 0 <= dst < count):
         text = f"must be two devices of 0 to {count - 1}"
         raise ScenarioError("p2pl probe", [Problem("--explain", text, f"{src} {dst}")])
     table = Table("key", "value", "set by", title=f"link {src} -> {dst}", title_justify="left", box=None)
-    for key, value, rule in LinkTable(loaded.scenario, loaded.origins).explain(src, dst):
+    links = LinkTable(loaded.scenario, loaded.origins)
+    for key, value, rule in links.explain(src, dst):
         table.add_row(key, str(value), rule)
+    layout = lay_out(loaded.scenario)
+    if layout.propagation is not None:
+        settings = links.settings(src, dst)
+        size = settings.mtu or 100 + settings.header
+        for what, value in explain_radio(layout.propagation, src, dst, size):
+            table.add_row(what, value, "radio")
     Console().print(table)
 
 

@@ -393,6 +393,7 @@ class Course:
             },
             "staleness": self._staleness(),
             "sync": self._sync(),
+            "compression": self._compression(),
             "consensus_distance": consensus_distance(params) if params and status == "complete" else None,
             "training": self._training(),
             "warnings": self.world.warnings,
@@ -432,6 +433,22 @@ class Course:
             "devices": done.count,
             "agreed": done.count == len(self.devices) and done.min == done.max,
             "late": int(self.totals["maxnorm_late"].sum),
+        }
+
+    def _compression(self) -> dict[str, float] | None:
+        """Return how many times fewer bytes were sent than uncompressed float32 models take.
+
+        As papers count (4 bytes for a value or an index), as encoded, and all that was on air: with headers,
+        confirmations, retries, and whatever else the protocol says.
+        """
+        dense, paper, encoded = (self.totals[f"bytes_{what}"] for what in ("dense", "paper", "encoded"))
+        air_bytes = self.emulation.trace.counts.air_bytes
+        if not dense.count or not air_bytes:
+            return None
+        return {
+            "payload_ratio": dense.sum / paper.sum,
+            "codec_ratio": dense.sum / encoded.sum,
+            "on_air_ratio": dense.sum / air_bytes,
         }
 
     def _training(self) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -245,7 +245,14 @@ def mean_of(distribution: Distribution) -> float:
     """Return the mean, in seconds; of an exponential exactly, of others to about four digits."""
     if isinstance(distribution, Exponential | Weibull | Constant | Lognormal | Gamma):
         return distribution.mean
-    return float(distribution.quantiles(_GRID).mean())
+    return float(_grid(distribution)[0].mean())
+
+
+@lru_cache(maxsize=64)
+def _grid(distribution: Distribution) -> tuple[Floats, Floats]:
+    """Return a distribution's values at equal steps of the share, and their sums so far."""
+    times = distribution.quantiles(_GRID)
+    return times, np.cumsum(times)
 
 
 def remaining(distribution: Distribution, share: float, part: float) -> float:
@@ -261,7 +268,6 @@ def remaining(distribution: Distribution, share: float, part: float) -> float:
     """
     if isinstance(distribution, Exponential):
         return float(distribution.quantiles(np.array([share]))[0])
-    times = distribution.quantiles(_GRID)
-    weight = np.cumsum(times)
+    times, weight = _grid(distribution)
     index = int(np.searchsorted(weight, share * weight[-1], side="right"))
     return float(times[min(index, len(times) - 1)]) * (1 - part)

@@ -21,7 +21,7 @@ from pydantic import Field, StrictBool
 from p2pl_async.one_peer import OnePeer, Order, hop_order, matching_order, ring_order
 from p2pl_async.randomness import stream
 from p2pl_async.settings import OneOf, Settings, kind_of, word
-from p2pl_async.units import PositiveSeconds, Probability
+from p2pl_async.units import PositiveBytes, PositiveSeconds, Probability, SpreadDecibels
 
 if TYPE_CHECKING:
     import networkx as nx  # slow to import; `p2pl check` does without
@@ -34,6 +34,8 @@ _DRAWS = 100  # random graphs that `connected` tries before it gives up
 
 class TopologySettings(Settings):
     """Base of every topology. A kind defines `make`, and `check` if it can't have any count."""
+
+    placed: ClassVar[bool] = False  # in the plane: nodes have the attribute "pos"
 
     def check(self, n: int) -> list[str]:
         """Return why `n` devices can't have this topology and what to do; nothing if they can."""
@@ -138,6 +140,7 @@ class _Lattice(TopologySettings):
     rows: Count | None = Field(default=None, description="number of rows")
     columns: Count | None = Field(default=None, description="number of columns")
 
+    placed = True
     _least: ClassVar[int]  # fewest rows, and fewest columns, of a lattice that deserves its name
     _wraps: ClassVar[bool]
 
@@ -303,6 +306,8 @@ class RandomGeometric(TopologySettings):
     radius: Annotated[float, Field(gt=0)] = Field(description="longest link; the square has side 1")
     connected: StrictBool = Field(default=True, description="draw again until nobody is cut off")
 
+    placed = True
+
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
 
@@ -320,6 +325,30 @@ class RandomGeometric(TopologySettings):
             f"radius={self.radius:g} left some of {n} devices cut off in each of {_DRAWS} draws; "
             f"use about {math.ceil(100 * radius) / 100:g}, or connected = false"
         )
+
+
+class InRange(TopologySettings):
+    """By radio: whoever receives a device with less than some loss is its out-neighbor, and hears it.
+
+    Places are random, unless `[radio]` or `[mobility]` gives them. With movement, links come and
+    go. `make` gives the places alone, for links need the radios; the world adds them.
+    """
+
+    kind: Literal["in-range"] = "in-range"
+    loss: Probability = Field(default=0.1, description="most packets that a neighbor may lose to noise")
+    size: PositiveBytes = Field(default=100, description="length of those packets on the air")
+    hysteresis: SpreadDecibels = Field(
+        default=3.0, description="how much weaker a link may become before it ends; with movement"
+    )
+
+    placed = True
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        import networkx as nx
+
+        graph: nx.Graph[int] = nx.Graph()
+        graph.add_nodes_from((k, {"pos": tuple(place)}) for k, place in enumerate(random.random((n, 2)).tolist()))
+        return graph
 
 
 class _Changing(TopologySettings):
@@ -447,8 +476,8 @@ AnyTopology = Annotated[
     TopologySettings,
     OneOf(
         "topology", Complete, Ring, DirectedRing, PathGraph, Star, Grid, Torus, Hypercube, Exponential, RandomRegular,
-        ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, OnePeerExponential, RotatingRings, RandomMatchings,
-        FromFile,
+        ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, InRange, OnePeerExponential, RotatingRings,
+        RandomMatchings, FromFile,
     ),
 ]  # fmt: skip
 

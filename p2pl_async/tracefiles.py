@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,17 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]
     return _cells(path, tuple(columns), _changed(path))
 
 
+def header_of(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV file; TraceError if it can't be read."""
+    return [name.strip() for name in next(_reader(_text(path)), [])]
+
+
+def _reader(text: str) -> Any:
+    """Return a reader of rows; the mark between cells is the one that the first line has most of."""
+    head, _, _ = text.partition("\n")
+    return csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count))
+
+
 def _number(path: Path, line: int, column: str, cell: str) -> float:
     if cell.lower() in _EMPTY:
         return math.nan
@@ -83,10 +94,7 @@ def _number(path: Path, line: int, column: str, cell: str) -> float:
 @lru_cache(maxsize=32)
 def _cells(path: Path, columns: tuple[str, ...], changed: float) -> list[tuple[int, list[str]]]:
     """Return (line, cells) of each row that isn't empty; read once as long as the file is the same."""
-    text = _text(path)
-    head, _, _ = text.partition("\n")
-    mark = max(",;\t", key=head.count)
-    reader = csv.reader(text.splitlines(), delimiter=mark)
+    reader = _reader(_text(path))
     header = [name.strip() for name in next(reader, [])]
     for name in columns:
         if name not in header:

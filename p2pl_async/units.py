@@ -171,6 +171,11 @@ def show_seconds(value: float) -> str:
     return _short(value, [(3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs")]) if value else "0 s"
 
 
+def show_rate(value: float) -> str:
+    """Return a rate for people: `"1.25 Mbit/s"`."""
+    return _short(value, [(1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s")]) if value else "0 bit/s"
+
+
 def show_bytes(value: float) -> str:
     """Return a size for people: `"797 kB"`, `"1.2 GB"`."""
     return _short(value, [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")]) if value else "0 B"

@@ -627,3 +627,15 @@ def test_the_local_baseline_trains_the_steps_of_the_main_run() -> None:
     np.testing.assert_array_equal(params_of(lonely), params_of(expected))
     _, (epochs,) = run_watched(small(protocol={"kind": "local"}, stop={"rounds": 3}))
     assert (params_of(epochs) != params_of(expected)).any()
+
+
+def test_compression_is_summed_up_as_papers_count_as_encoded_and_on_air() -> None:
+    sparse = {"kind": "sparse-push", "sync": "none", "compressor": {"kind": "top-k", "sparsity": "99 %"}}
+    result = experiment.run(small(protocol=sparse, link={"loss": "none", "header": "20 B"}, stop={"rounds": 3}))
+    ratios, sent = result.summary["compression"], result.summary["messages"]
+    d = 64 * 12 + 12 + 12 * 10 + 10
+    kept = 7 + 1 + 1 + 1
+    assert ratios["payload_ratio"] == pytest.approx((d + 1) / (2 * kept + 1))
+    assert ratios["on_air_ratio"] == pytest.approx(sent["sent"] * 4 * (d + 1) / sent["bytes_on_air"])
+    assert ratios["codec_ratio"] > ratios["payload_ratio"] > ratios["on_air_ratio"]
+    assert experiment.run(small(stop={"rounds": 1})).summary["compression"] is None

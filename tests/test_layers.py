@@ -31,6 +31,7 @@ LAYERS = [
     ["course"],
     ["experiment", "testing"],
     ["report"],
+    ["probing"],
     ["cli"],
     [""],  # the package itself: the public names
 ]

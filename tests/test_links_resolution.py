@@ -108,8 +108,8 @@ def test_explain_tells_presets_files_and_set_apart(tmp_path: Path) -> None:
     assert rules["order"] == "base.toml"
     assert rules["header"] == "--set link.header"
     assert rules["duplicate"] == "link"
-    assert rules["outage.up"] == "preset lossy_mesh"
-    assert rules["outage.shared"] == "default"
+    assert rules["outage.up.mean"] == "preset lossy_mesh"
+    assert rules["outage.of"] == "default"
     rules = {key: rule for key, _, rule in LinkTable(loaded.scenario, loaded.origins).explain(0, 1)}
     assert rules["rate"] == "link.override[0]"
     assert rules["header"] == "link.override[0] (preset zigbee_154)"

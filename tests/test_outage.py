@@ -8,7 +8,6 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.link import AnyOutage, Outage
-from p2pl_async.link.timeline import Timeline
 
 ON_OFF = {"kind": "on-off", "up": "3 s", "down": "1 s"}
 SLOTTED = {"kind": "slotted", "p": "30 %", "slot": "500 ms"}
@@ -17,9 +16,9 @@ ANY: TypeAdapter[Outage] = TypeAdapter(AnyOutage)
 TIMES = np.arange(0.0, 200_000.0, 10.0)
 
 
-def process(table: Any, src: int = 0, dst: int = 1) -> Timeline:
+def process(table: Any, src: int = 0, dst: int = 1) -> Any:
     made = ANY.validate_python(table).process(1, src, dst)
-    assert isinstance(made, Timeline)
+    assert made is not None
     return made
 
 
@@ -31,19 +30,6 @@ def test_no_outage_is_the_short_form_of_always_up() -> None:
 def test_share_of_time_down(table: Any, share: float) -> None:
     down = process(table).states(TIMES)
     assert down.mean() == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / len(TIMES)))
-
-
-@pytest.mark.parametrize("table", [ON_OFF, SLOTTED])
-def test_directions_go_down_together_only_if_shared(table: Any) -> None:
-    def both(shared: bool) -> list[Any]:
-        settings = {**table, "shared": shared}
-        return [process(settings, *link).states(TIMES).tolist() for link in ((0, 1), (1, 0), (0, 2))]
-
-    there, back, other = both(shared=True)
-    assert there == back
-    assert there != other
-    there, back, other = both(shared=False)
-    assert there != back
 
 
 def test_slots_begin_at_whole_multiples() -> None:
@@ -62,7 +48,7 @@ def test_slots_begin_at_whole_multiples() -> None:
         ({**SLOTTED, "p": 3}, "for 3 percent"),
         ({**SLOTTED, "slot": "0 s"}, "must be above 0 s"),
         ({"kind": "on-of", "up": "1 s", "down": "1 s"}, 'did you mean "on-off"'),
-        ({**ON_OFF, "shared": 1}, "boolean"),
+        ({**ON_OFF, "of": "a b"}, 'must be "link", "pair"'),
     ],
 )
 def test_impossible_outages_are_refused(table: Any, text: str) -> None:

@@ -1,6 +1,6 @@
 """What every protocol must do, on every topology it can have; a new file in `protocols/` joins by itself.
 
-A protocol that needs a certain topology, or a setting to survive losses, says so in the tables below.
+A protocol that needs a certain topology says so in `ONLY_ON`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,8 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "random-matchings": {},
 }
 ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
-SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
-    "fedavg": {"timeout": "5 s"},
-    "sgp": {"mode": {"kind": "barrier", "timeout": "1 s"}},
-    "osgp": {"timeout": "1 s"},
-    "sparse-push": {"delivery": "repaired", "mode": "fresh"},
-}
+SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {"sparse-push": {"delivery": "repaired", "mode": "fresh"}}
+"""Where waiting no longer than a timeout isn't enough."""
 
 LOSSLESS = {"latency": "20 ms"}
 LOSSY = {
@@ -51,6 +47,17 @@ LOSSY = {
     "order": "free",
     "duplicate": 0.2,
 }
+
+
+def settings_under_loss(cls: type[Protocol]) -> dict[str, Any]:
+    """Return settings with which a protocol waits for no lost message."""
+    if kind_of(cls) in SETTINGS_UNDER_LOSS:
+        return SETTINGS_UNDER_LOSS[kind_of(cls)]
+    if cls().contract is None or not cls().contract.loss:
+        return {}
+    if "timeout" in cls.model_fields:
+        return {"timeout": "5 s"}
+    return {"mode": {"kind": "barrier", "timeout": "1 s"}} if "mode" in cls.model_fields else {}
 
 
 CASES = [
@@ -75,7 +82,7 @@ def run(
     cls: type[Protocol], topology: str, link: dict[str, Any], *, seed: int = 3, backwards: bool = False
 ) -> Emulation:
     """Run a protocol with devices of unequal speed; training pulls each model a bit towards its device."""
-    settings = SETTINGS_UNDER_LOSS.get(kind_of(cls), {}) if link is LOSSY else {}
+    settings = settings_under_loss(cls) if link is LOSSY else {}
     random = np.random.default_rng(seed)
     targets = initial(seed)
     emulation = Emulation(
@@ -86,7 +93,8 @@ def run(
         learner=FixedLearner(
             initial(seed),
             seconds=random.lognormal(0, 0.4, N).tolist(),
-            step=lambda k, w: w + np.float32(0.01) * (targets[k] - w),
+            gradient=lambda k, w: w - targets[k],
+            learning_rate=0.01,
             n_samples=random.integers(1, 50, N).tolist(),
         ),
         rounds=ROUNDS,
@@ -158,6 +166,31 @@ def test_its_largest_message_is_of_the_size_that_it_says(cls) -> None:
     emulation.run(protocol)
     largest = max((record.size for record in records), default=0)
     assert largest / (4 * size) == pytest.approx(protocol.models_per_message, rel=0.05, abs=0.005)
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_neighbors_that_send_nonsense_are_refused_and_counted(cls) -> None:
+    """Models that aren't finite, of another shape, of another precision: nobody healthy ends or is spoiled."""
+    models = [np.full(6, float(k), np.float32) for k in range(5)]
+    bad = [np.full(6, np.nan, np.float32), np.ones(5, np.float32), np.ones(6)]
+    refused: list[int] = []
+    protocol = cls.model_validate(settings_under_loss(cls) | ({"sync": "none"} if "sync" in cls.model_fields else {}))
+    emulation = Emulation(
+        complete(N),
+        lambda src, dst: Link(src, dst, LinkSettings(), 0),
+        0,
+        learner=FixedLearner(models + bad),
+        rounds=ROUNDS,
+        record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
+    )
+    emulation.run(protocol)
+    for k, model in enumerate(models):
+        w = emulation.devices[k].params
+        assert w.dtype == np.float32
+        assert w.shape == model.shape
+        assert np.isfinite(w).all()
+    if protocol.models_per_message:
+        assert refused
 
 
 @pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)

@@ -123,3 +123,11 @@ def test_samples_of_many_devices_are_summed_up() -> None:
 
 def test_no_data_no_table_of_samples() -> None:
     assert samples_table(recorded_run(n=3, learning=False)) is None
+
+
+def test_compression_is_told_in_its_three_ratios() -> None:
+    run = recorded_run(n=3)
+    assert "compression" not in text_of(final_table(run))
+    run.summary["compression"] = {"payload_ratio": 494.3, "codec_ratio": 673.04, "on_air_ratio": 61.25}
+    text = " ".join(text_of(final_table(run)).split())
+    assert "494.3 times as papers count, 673 times as encoded, 61.25 times on air" in text

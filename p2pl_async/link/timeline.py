@@ -1,22 +1,28 @@
-"""A process with two states in virtual time: good and bad, or up and down.
+"""Processes with two states in virtual time: good and bad, or up and down.
 
-It is drawn from a stream of its own, block by block, and never looks at the traffic: the
-same seed gives the same weather to every protocol, however often it sends. Stays in a state
-are exponential (a Markov process in continuous time), or whole slots (each slot an
-independent coin). Both are memoryless, so a stationary start only draws the first state.
+They are drawn from streams of their own, block by block, or planned, and never look at the
+traffic: the same seed gives the same weather to every protocol, however often it sends.
 
     state 1       ______              ____
           0 ______|    |______________|
                   ^    ^              ^
                   switches, ascending; those already passed are dropped
+
+    Timeline   memoryless stays: exponential (a Markov process in continuous time), or whole slots
+    Renewal    stays of any distribution
+    Plan       stays that are known
+    Either     several of them at once: state 1 while any of them is in it
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from p2pl_async.distributions import Distribution, mean_of, remaining
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -24,36 +30,28 @@ Bools = NDArray[np.bool_]
 _LARGEST_BLOCK = 512  # switches drawn at once; even, so that a block starts in the state the last one did
 
 
-class Timeline:
+class Switching:
     """Two states, 0 and 1, that alternate for ever; answers which one holds when.
 
     Instants asked for never decrease from call to call (a vector counts by its first
     instant), so what lies before is forgotten and memory stays bounded.
 
     Args:
-        generator: the stream of this process; nothing else may draw from it.
-        scales: the stay in state s is `scales[s]` times a standard exponential variable;
-            without slots that is its mean, in seconds. `math.inf`: never left.
-        share: probability of state 1 at the start.
-        slot: if given, stays are rounded up to whole slots of this many seconds, which
-            makes them geometric.
+        first: the state before the first switch.
     """
 
-    __slots__ = ("_block", "_drawn", "_first", "_generator", "_scales", "_slot", "_state", "_switches", "until")
+    __slots__ = ("_first", "_state", "_switches", "until")
 
     until: float  # instant at which the state that `at` found last ends
 
-    def __init__(
-        self, generator: np.random.Generator, scales: tuple[float, float], share: float, slot: float | None = None
-    ) -> None:
-        self._generator = generator
-        self._slot = slot
-        self._first = self._state = int(generator.random() < share)  # _first: state before _switches[0]
-        self._scales = np.array([scales[self._first], scales[1 - self._first]])
-        self._drawn = 0.0  # last switch drawn; in slots if there are any, to keep slot limits free of rounding
+    def __init__(self, first: int) -> None:
+        self._first = self._state = first  # _first: state before _switches[0]
         self._switches: Floats = np.empty(0)
-        self._block = 8
         self.until = 0.0
+
+    def _draw(self) -> Floats:
+        """Return the next switches, at least one; math.inf if there is none any more."""
+        raise NotImplementedError
 
     def at(self, now: float) -> int:
         """Return the state at one instant."""
@@ -96,6 +94,31 @@ class Timeline:
                 return
             self._switches = np.concatenate((self._switches, self._draw()))
 
+
+class Timeline(Switching):
+    """Memoryless stays: a Markov process in continuous time, or in slots; it starts stationary.
+
+    Args:
+        generator: the stream of this process; nothing else may draw from it.
+        scales: the stay in state s is `scales[s]` times a standard exponential variable;
+            without slots that is its mean, in seconds. `math.inf`: never left.
+        share: probability of state 1 at the start.
+        slot: if given, stays are rounded up to whole slots of this many seconds, which
+            makes them geometric.
+    """
+
+    __slots__ = ("_block", "_drawn", "_generator", "_scales", "_slot")
+
+    def __init__(
+        self, generator: np.random.Generator, scales: tuple[float, float], share: float, slot: float | None = None
+    ) -> None:
+        super().__init__(int(generator.random() < share))
+        self._generator = generator
+        self._slot = slot
+        self._scales = np.array([scales[self._first], scales[1 - self._first]])
+        self._drawn = 0.0  # last switch drawn; in slots if there are any, to keep slot limits free of rounding
+        self._block = 8
+
     def _draw(self) -> Floats:
         """Return the next block of switches."""
         stays = self._generator.standard_exponential(self._block) * np.tile(self._scales, self._block // 2)
@@ -105,6 +128,93 @@ class Timeline:
         self._drawn = float(switches[-1])
         self._block = min(2 * self._block, _LARGEST_BLOCK)
         return switches if self._slot is None else switches * self._slot
+
+
+class Renewal(Switching):
+    """Stays of any distribution, each drawn anew; it starts stationary, in the midst of a stay.
+
+    Args:
+        generator: the stream of this process; nothing else may draw from it.
+        stays: of the stays in state 0 and in state 1.
+    """
+
+    __slots__ = ("_block", "_drawn", "_generator", "_stays")
+
+    def __init__(self, generator: np.random.Generator, stays: tuple[Distribution, Distribution]) -> None:
+        means = [mean_of(stay) for stay in stays]
+        state, length, part = generator.random(3).tolist()
+        super().__init__(int(state * sum(means) < means[1]))
+        self._generator = generator
+        self._stays = (stays[1 - self._first], stays[self._first])
+        self._drawn = remaining(stays[self._first], length, part)
+        self._switches = np.array([self._drawn])
+        self._block = 8
+
+    def _draw(self) -> Floats:
+        shares = self._generator.random((self._block // 2, 2))
+        stays = np.column_stack([stay.quantiles(shares[:, i]) for i, stay in enumerate(self._stays)])
+        switches = self._drawn + np.cumsum(stays.ravel())
+        self._drawn = float(switches[-1])
+        self._block = min(2 * self._block, _LARGEST_BLOCK)
+        return switches
+
+
+class Plan(Switching):
+    """State 0 in given intervals, and state 1 in between.
+
+    Args:
+        intervals: [start, end) of state 0, ascending, neither touching nor overlapping; with a
+            period all in [0, period], and not all of it; shape (n, 2).
+        period: after which they come again; None: state 1 for ever after the last.
+    """
+
+    __slots__ = ("_period", "_round", "_starts")
+
+    def __init__(self, intervals: Floats, period: float | None) -> None:
+        super().__init__(1)
+        self._period = period
+        self._starts = intervals.ravel()
+        self._round = -1.0 if period is not None else 0.0  # an interval of the round before may go on at 0 s
+        if period is not None and intervals[0, 0] == 0 and intervals[-1, 1] == period:
+            self._starts = np.append(self._starts[2:-1], self._starts[1] + period)  # two are one
+
+    def _draw(self) -> Floats:
+        if self._period is None:
+            return np.append(self._starts, math.inf)
+        rounds = self._round + np.arange(max(1, _LARGEST_BLOCK // len(self._starts)))
+        self._round += len(rounds)
+        return (rounds[:, None] * self._period + self._starts).ravel()
+
+
+class Either:
+    """Several processes at once: state 1 while any of them is in state 1.
+
+    While it is in state 1, `until` is only a lower bound of its end: ask again then.
+    """
+
+    __slots__ = ("_parts", "until")
+
+    until: float
+
+    def __init__(self, parts: Sequence[Switching]) -> None:
+        self._parts = parts
+        self.until = 0.0
+
+    def at(self, now: float) -> int:
+        """Return the state at one instant."""
+        states = [part.at(now) for part in self._parts]
+        self.until = min(part.until for part in self._parts)
+        return max(states)
+
+    def states(self, times: Floats) -> Bools:
+        """Return whether state 1 holds at each of `times`, shape (n,), ascending."""
+        found: Bools = np.logical_or.reduce([part.states(times) for part in self._parts])
+        return found
+
+    def touched(self, starts: Floats, ends: Floats) -> Bools:
+        """Return whether state 1 holds at any moment of each interval; see `Switching.touched`."""
+        found: Bools = np.logical_or.reduce([part.touched(starts, ends) for part in self._parts])
+        return found
 
 
 def geometric_scale(share: float) -> float:

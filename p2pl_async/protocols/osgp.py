@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from p2pl_async.device import Device
-from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
@@ -29,7 +28,6 @@ class OSGP(Protocol):
         default=MaxNormSync(), description="How devices agree on one initial model before they train"
     )
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
-    epochs: PositiveInt | None = Field(default=None, description="Or passes over the local data in each round")
     overlap: PositiveInt = Field(default=1, description="Rounds that a neighbor's push may be late (tau in the paper)")
     timeout: PositiveSeconds | None = Field(
         default=None, description="How long a round waits for later ones at most; without it a lost push is a deadlock"
@@ -50,15 +48,10 @@ class OSGP(Protocol):
         device.state = mass, intake
         z = mass.z
         while device.running:
-            mass.x += await self._train(device, z) - z  # x_k <- x_k - eta g(z_k)
+            mass.x += await device.train(z, steps=self.steps) - z  # x_k <- x_k - eta g(z_k)
             mass.split(1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
             absorb(device, mass, await intake.wait(self.timeout, self.overlap))
             z = mass.z
             device.finish_round(z)
             sync.serve()
-
-    async def _train(self, device: Device, z: Vector) -> Vector:
-        if self.epochs is not None:
-            return await device.train(z, epochs=self.epochs)
-        return await device.train(z, steps=self.steps)

@@ -3,23 +3,22 @@
 Source: S. Pranav and J. M. F. Moura, "Peer-to-Peer Deep Learning for Beyond-5G IoT",
 arXiv:2310.18861. Letters follow the paper; this device is k. The paper's rounds are synchronous and
 its links drop whole exchanges; the listening modes and the answers to missing messages are what
-asynchronous, lossy links add.
+asynchronous, lossy links add. With `sync = "none"` this is local DSGD.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
+from p2pl_async.mixing import OnMissing, WeightRule
+from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.settings import OneOf
+from p2pl_async.protocols.max_norm import MaxNormSync
 from p2pl_async.units import PositiveSeconds
 
 
@@ -27,9 +26,7 @@ class P2PL(Protocol):
     """Max-norm start, then local SGD and mixing with neighbors (arXiv:2310.18861)."""
 
     kind: Literal["p2pl"] = "p2pl"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
+    sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
     epochs: PositiveInt = Field(default=1, description="Passes over the local data in each round")
     steps: PositiveInt | None = Field(
         default=None, description="Or a number of mini-batches in each round, instead of epochs"
@@ -81,7 +78,7 @@ class P2PL(Protocol):
                 degree = len(device.in_neighbors)
                 device.broadcast(Params(device.round, step, device.n_samples, degree, w))
                 heard = await self.mode.listen(ears, (device.round, step))
-                w = self._mix(device, ears, w, heard)  # w_k <- sum_j a_kj w_j
+                w = average(ears, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
             if self.mix_first:
                 w = await self._train(device, w)
             device.finish_round(w)
@@ -93,25 +90,6 @@ class P2PL(Protocol):
         if self.steps is not None:
             return await device.train(w, steps=self.steps)
         return await device.train(w, epochs=self.epochs)
-
-    def _mix(self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]) -> Vector:
-        if self.on_missing == "cache":
-            heard = {**{j: ears.newest[j] for j in device.in_neighbors if j in ears.newest}, **heard}
-        device.record_mix(heard)
-        device.record("lead", ears.lead())
-        mixed = self._mean(device, ears, w, heard)
-        if not is_finite(mixed):  # one look at the sum instead of one at each term
-            for j in [j for j, message in heard.items() if not is_finite(message.w)]:
-                ears.refuse(j)
-                heard = {i: message for i, message in heard.items() if i != j}
-            mixed = self._mean(device, ears, w, heard)
-        return mixed
-
-    def _mean(self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]) -> Vector:
-        peers = ears.peers(heard)
-        full = row(self.weights, device.id, Peer(device.n_samples, len(peers)), peers)
-        weights = without_missing(full, device.id, heard, self.on_missing)
-        return mix(w, {j: message.w for j, message in heard.items()}, weights, device.id)
 
     async def _let_others_catch_up(self, device: Device, ears: Ears, max_lead: int) -> None:
         with device.timeout(self.lead_timeout):

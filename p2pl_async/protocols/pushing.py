@@ -50,14 +50,14 @@ class Push(Message, tag="push"):
 
     round: int
     u: float
-    x: Vector  # (n_params,)
+    x: Vector  # (n_params,), or (2, n_params) where a tracker goes along
 
 
 @dataclass(slots=True)
 class Mass:
     """What a device holds of the network's mass."""
 
-    x: Vector  # numerator, (n_params,), an array of its own
+    x: Vector  # numerator, shape of what is pushed, an array of its own
     u: float  # push weight
 
     @property

@@ -17,7 +17,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from p2pl_async.device import Device
-from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Fresh, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
@@ -34,7 +33,6 @@ class RASGP(Protocol):
         default=MaxNormSync(), description="How devices agree on one initial model before they train"
     )
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
-    epochs: PositiveInt | None = Field(default=None, description="Or passes over the local data in each round")
     mode: PushMode = Field(default=Fresh(), description="Whom a round waits for")
     grad_scale: Literal["u", "one"] = Field(
         default="u",
@@ -60,15 +58,10 @@ class RASGP(Protocol):
         device.state = account, intake
         z = account.z
         while device.running:
-            step = await self._train(device, z) - z  # - eta g(z_k)
+            step = await device.train(z, steps=self.steps) - z  # - eta g(z_k)
             account.x += step * step.dtype.type(account.u if self.grad_scale == "u" else 1.0)
             account.push(device, self.u_min)
             account.take(device, await intake.listen(self.mode))
             z = account.z
             device.finish_round(z)
             sync.serve()
-
-    async def _train(self, device: Device, z: Vector) -> Vector:
-        if self.epochs is not None:
-            return await device.train(z, epochs=self.epochs)
-        return await device.train(z, steps=self.steps)

@@ -13,7 +13,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from p2pl_async.device import Device
-from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
@@ -29,7 +28,6 @@ class SGP(Protocol):
         default=MaxNormSync(), description="How devices agree on one initial model before they train"
     )
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
-    epochs: PositiveInt | None = Field(default=None, description="Or passes over the local data in each round")
     mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
 
     models_per_message: ClassVar[float] = 1
@@ -47,15 +45,10 @@ class SGP(Protocol):
         device.state = mass, intake
         z = mass.z
         while device.running:
-            mass.x += await self._train(device, z) - z  # x_k <- x_k - eta g(z_k)
+            mass.x += await device.train(z, steps=self.steps) - z  # x_k <- x_k - eta g(z_k)
             mass.split(1 + len(device.out_neighbors))  # x_k <- p_kk x_k,  u_k <- p_kk u_k
             device.broadcast(Push(device.round, mass.u, mass.x))
             absorb(device, mass, await intake.listen(self.mode))  # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j
             z = mass.z
             device.finish_round(z)
             sync.serve()
-
-    async def _train(self, device: Device, z: Vector) -> Vector:
-        if self.epochs is not None:
-            return await device.train(z, epochs=self.epochs)
-        return await device.train(z, steps=self.steps)

@@ -9,8 +9,10 @@ Propagation     received power, noise, SNR and error rates between all devices
 from p2pl_async.radio.mobility import AnyMobility, Mobility, Static
 from p2pl_async.radio.motion import Motion, Track
 from p2pl_async.radio.propagation import Propagation, RadioLink, Transceivers
+from p2pl_async.radio.reach import InRange
 from p2pl_async.radio.settings import RadioSettings
 
 __all__ = [
-    "AnyMobility", "Mobility", "Motion", "Propagation", "RadioLink", "RadioSettings", "Static", "Track", "Transceivers",
+    "AnyMobility", "InRange", "Mobility", "Motion", "Propagation", "RadioLink", "RadioSettings", "Static", "Track",
+    "Transceivers",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _STEPS = 8  # of shadowing in a decorrelation distance
-_MEMORY = 64  # steps that shadowing remembers; of a normal of 64 steps before, 3e-4 is left
+_STRETCH = 64  # steps from one start of the recursion to the next; of a normal of 64 steps before, 3e-4 is left
 _ROWS = 4096  # of powers that are kept; a row of 1,000 devices takes 8 kB
 
 
@@ -81,10 +81,14 @@ class Propagation:
         self._tx = devices.power + devices.antenna_gain - spread.tx * _normals(uniforms_at(seed, "hardware", ids, 0, 0))
         self._rx = devices.antenna_gain - spread.rx * _normals(uniforms_at(seed, "hardware", ids, 1, 0))
         self._noise = noise_power(settings.noise_bandwidth, devices.noise_figure)
+        self._sd = 0.0 if settings.shadowing is None else settings.shadowing.sd
         self._ids = ids
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
         self._gains: dict[int, tuple[int, Floats]] = {}  # device -> stretch of steady fading, gains
-        self._shadows: dict[int, tuple[Ids, Floats]] = {}  # device -> steps gone with each other device, shadowing
+        # What is known of shadowing, as (steps gone, value): of a device with each other one, of pairs, of all pairs.
+        self._row_shadows: dict[int, tuple[Ids, Floats]] = {}
+        self._pair_shadows: dict[tuple[int, int], tuple[Ids, Floats]] = {}
+        self._table_shadows: tuple[Ids, Floats] | None = None
 
     # All receivers of one sender
 
@@ -112,7 +116,12 @@ class Propagation:
             points, gone = self.motion.at(at)
             apart = distances(points, points[src])
             row = self._tx[src] + self._rx - self.settings.path_loss.loss(apart, self._frequency)
-            row -= self._shadowing(src, gone[src] + gone)
+            low, high = np.minimum(src, self._ids), np.maximum(src, self._ids)
+            shadow = self._shadow(low, high, gone[src] + gone, self._row_shadows.get(src))
+            if shadow is not None:
+                row -= self._sd * shadow[1]
+                if self.motion.moves:
+                    _keep(self._row_shadows, src, shadow)
             row[src] = -math.inf
             kept = at, row
             _keep(self._rows, src, kept)
@@ -130,6 +139,19 @@ class Propagation:
         """Return how far each device is from `src`, in meters, shape (n,)."""
         points, _ = self.motion.at(at)
         return distances(points, points[src])
+
+    def mean_snr_table(self, at: float) -> Floats:
+        """Return mean power over noise of every link, in dB, shape (n, n): row src, column dst; -inf to itself."""
+        points, gone = self.motion.at(at)
+        low, high = np.triu_indices(self.n, 1)
+        loss = self.settings.path_loss.loss(distances(points[low], points[high]), self._frequency)
+        shadow = self._shadow(low, high, gone[low] + gone[high], self._table_shadows)
+        if shadow is not None:
+            loss += self._sd * shadow[1]
+            self._table_shadows = shadow
+        table = np.full((self.n, self.n), math.inf)
+        table[low, high] = table[high, low] = loss
+        return np.asarray(self._tx[:, None] + (self._rx - self._noise) - table, dtype=np.float64)
 
     # One pair
 
@@ -184,10 +206,10 @@ class Propagation:
         """
         return float(self.phy.error(sinr, size))
 
-    def mean_error(self, src: int, dst: int, size: int, at: float) -> float:
-        """Return the probability that a frame is lost, averaged over fading, if there is any."""
-        snr = self.mean_snr(src, dst, at)
-        return float(self.phy.error(snr, size) if self._block is None else self.phy.mean_error(snr, size))
+    def mean_error(self, snr: float, size: int) -> float:
+        """Return the probability that a frame is lost at a mean SNR in dB, averaged over fading, if there is any."""
+        fades = self._block is not None
+        return float(self.phy.mean_error(snr, size) if fades else self.phy.error(snr, size))
 
     def link(self, src: int, dst: int) -> RadioLink:
         """Return the view of one link, for `Link(radio=...)`."""
@@ -208,55 +230,72 @@ class Propagation:
         here, gone = self.motion.tracks[src].along(times)
         there, gone_there = self.motion.tracks[dst].along(times)
         loss = self.settings.path_loss.loss(distances(there, here), self._frequency)
-        low, high = np.array([min(src, dst)]), np.array([max(src, dst)])
-        loss = loss + self._shadow(low, high, gone + gone_there)
+        low, high = min(src, dst), max(src, dst)
+        ways, which = np.unique(gone + gone_there, return_inverse=True)
+        shadow = self._shadow(np.array([low]), np.array([high]), ways, self._pair_shadows.get((low, high)))
+        if shadow is not None:
+            loss = loss + self._sd * shadow[1][which]
+            self._pair_shadows[low, high] = shadow[0][-1:], shadow[1][-1:]
         return np.asarray(self._tx[src] + self._rx[dst] - self._noise[dst] - loss, dtype=np.float64)
 
-    def _shadowing(self, src: int, gone: Floats) -> Floats:
-        """Return the shadowing between `src` and each device, given how far each pair has gone, shapes (n,)."""
-        shadowing = self.settings.shadowing
-        if shadowing is None:
-            return np.zeros(self.n)
-        steps = _steps(gone, shadowing.decorrelation)
-        kept = self._shadows.get(src)
-        if kept is None:
-            values = self._shadow(np.minimum(src, self._ids), np.maximum(src, self._ids), gone)
-        else:
-            values = kept[1].copy()
-            (other,) = np.nonzero(steps != kept[0])  # most have not yet gone another step
-            if len(other):
-                values[other] = self._shadow(np.minimum(src, other), np.maximum(src, other), gone[other])
-        if self.motion.moves:
-            _keep(self._shadows, src, (steps, values))
-        return values
+    def _shadow(self, low: Ids, high: Ids, gone: Floats, known: tuple[Ids, Floats] | None) -> tuple[Ids, Floats] | None:
+        """Return the shadowing of pairs, given how far the two have gone in all.
 
-    def _shadow(self, low: Ids, high: Ids, gone: Floats) -> Floats:
-        """Return the shadowing of pairs, given how far each has gone in all.
-
-        A sequence in steps of an eighth of the decorrelation distance, in which each value is
-        the one before times rho, plus a new normal: `S_m = rho^m Z_0 + sqrt(1 - rho^2) sum_k
-        rho^k Z_(m-k)`. What lies more than 64 steps back is left out.
+        A sequence in steps of an eighth of the decorrelation distance: each value is the one
+        before times rho, plus a new normal. It begins anew every 64 steps, with the value that the
+        64 normals before give, so that nobody has to go back to the beginning of the run. It
+        is the same whatever is known already.
 
         Args:
             low: the smaller id of each pair, shape (k,) or (1,).
             high: the larger id, likewise.
             gone: path lengths of the two, summed, in meters, shape (k,).
+            known: what was returned before, of these pairs or of one for all; saves time.
 
         Returns:
-            dB, shape (k,).
+            Steps gone, and values of standard deviation 1, each shape (k,); None without shadowing.
         """
-        shadowing = self.settings.shadowing
-        if shadowing is None or shadowing.sd == 0:
-            return np.zeros(gone.shape)
-        steps = _steps(gone, shadowing.decorrelation)
-        back = np.arange(min(int(np.max(steps)) + 1, _MEMORY))
+        if self.settings.shadowing is None:
+            return None
+        steps = np.floor(gone * (_STEPS / self.settings.shadowing.decorrelation)).astype(np.int64)
+        low, high = np.broadcast_to(low, steps.shape), np.broadcast_to(high, steps.shape)
         rho = math.exp(-1 / _STEPS)
-        shares = np.where(
-            back < steps[:, None], math.sqrt(1 - rho * rho) * rho**back, rho**back * (back == steps[:, None])
-        )
-        index = np.maximum(steps[:, None] - back, 0).astype(np.uint64)
-        normals = _normals(uniforms_at(self._seed, "shadowing", low[:, None], high[:, None], index))
-        return np.asarray(shadowing.sd * np.sum(shares * normals, axis=1) / np.sqrt(np.sum(shares * shares, axis=1)))
+        new = math.sqrt(1 - rho * rho)
+        begin = steps - steps % _STRETCH
+        if known is None:
+            at, values = begin.copy(), np.zeros(steps.shape)
+            fresh = np.ones(steps.shape, np.bool_)
+        else:
+            at, values = np.broadcast_to(known[0], steps.shape).copy(), np.broadcast_to(known[1], steps.shape).copy()
+            fresh = (at < begin) | (at > steps)
+            at[fresh] = begin[fresh]
+        if np.any(fresh):
+            values[fresh] = self._restarted(low[fresh], high[fresh], begin[fresh], rho)
+        ahead = int(np.max(steps - at))
+        if ahead:
+            (moved,) = np.nonzero(at < steps)
+            index = (at[moved, None] + 1 + np.arange(ahead)).astype(np.uint64)
+            normals = self._shadow_normals(low[moved, None], high[moved, None], index)
+            left = steps[moved] - at[moved]
+            value = values[moved]
+            for k in range(ahead):
+                value = np.where(k < left, rho * value + new * normals[:, k], value)
+            values[moved] = value
+        return steps, values
+
+    def _restarted(self, low: Ids, high: Ids, begin: Ids, rho: float) -> Floats:
+        """Return the values at steps that are multiples of the stretch, shape (k,)."""
+        first = self._shadow_normals(low, high, np.zeros(1, np.uint64))
+        if not np.any(begin):
+            return first
+        weights = rho ** np.arange(_STRETCH)
+        weights /= math.sqrt(float(np.sum(weights * weights)))
+        index = np.maximum(begin[:, None] - np.arange(_STRETCH), 0).astype(np.uint64)
+        summed = np.sum(weights * self._shadow_normals(low[:, None], high[:, None], index), axis=1)
+        return np.where(begin > 0, summed, first)
+
+    def _shadow_normals(self, low: Ids, high: Ids, index: NDArray[np.uint64]) -> Floats:
+        return _normals(uniforms_at(self._seed, "shadowing", low, high, index))
 
 
 class RadioLink:
@@ -295,10 +334,6 @@ class RadioLink:
     def delay(self, at: float) -> float:
         """Return how long the signal travels, in seconds."""
         return self._propagation.delay(self.src, self.dst, at)
-
-
-def _steps(gone: Floats, decorrelation: float) -> Ids:
-    return np.floor(gone * (_STEPS / decorrelation)).astype(np.int64)
 
 
 def _block_number(at: float, length: float) -> int:

@@ -26,13 +26,18 @@ def axes(run: Run, title: str, size: tuple[float, float] = (7.0, 4.2)) -> tuple[
         title: what of it.
         size: width and height in inches.
     """
+    return plain_axes(title, f"{run.summary.get('scenario')}, seed {run.summary.get('seed')}", size)
+
+
+def plain_axes(title: str, note: str, size: tuple[float, float] = (7.0, 4.2)) -> tuple[Figure, Axes]:
+    """Return a new figure and its axes, with a title on the left and a note on the right."""
     # The object interface: pyplot would keep figures in a global list and ask for a window system.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.add_subplot()
     ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    ax.set_title(f"{run.summary.get('scenario')}, seed {run.summary.get('seed')}", loc="right", fontsize=9, color=GRAY)
+    ax.set_title(note, loc="right", fontsize=9, color=GRAY)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.grid(color="0.9", linewidth=0.8)

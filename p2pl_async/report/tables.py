@@ -169,6 +169,15 @@ def _sync(summary: Mapping[str, Any]) -> str:
     return text + (f", {sync['late']:,} late" if sync.get("late") else "")
 
 
+def _compression(summary: Mapping[str, Any]) -> str:
+    ratios = summary.get("compression")
+    if not ratios:
+        return ""
+    said = {"payload": "as papers count", "codec": "as encoded", "on_air": "on air, with all that is sent besides"}
+    shown = ", ".join(f"{ratios[f'{key}_ratio']:,.4g} times {words}" for key, words in said.items())
+    return f"fewer bytes than whole models: {shown}"
+
+
 def _rounds(summary: Mapping[str, Any]) -> str:
     rounds = summary.get("rounds")
     if not rounds or not rounds.get("max"):
@@ -195,6 +204,7 @@ _FACTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "packets": _packets,
     "staleness": _staleness,
     "sync": _sync,
+    "compression": _compression,
     "consensus": lambda summary: _shown(summary.get("consensus_distance"), "distance {:.3g}".format, none=""),
     "wall time": _wall,
     "digest": lambda summary: (summary.get("trace_digest") or "")[:16],

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-def warnings(protocol: Protocol, graph: nx.DiGraph[int], links: LinkTable) -> list[str]:
+def warnings(protocol: Protocol, graph: nx.DiGraph[int], links: LinkTable, *, noisy: bool = False) -> list[str]:
     """Return what the protocol warns of, and a sentence for each fault of the links that its contract doesn't allow.
 
     Args:
         protocol: with the settings of the scenario.
         graph: every link that there ever is.
         links: what they do.
+        noisy: radios also lose frames to noise.
     """
     contract = protocol.contract
     if contract is None:
@@ -32,6 +33,8 @@ def warnings(protocol: Protocol, graph: nx.DiGraph[int], links: LinkTable) -> li
     having: Counter[str] = Counter()
     for key, count in by_settings.items():
         having.update(dict.fromkeys(faults(shared[key]), count))
+    if noisy:
+        having["loss"] = graph.number_of_edges()
     having["one_way"] = sum(not graph.has_edge(dst, src) for src, dst in graph.edges)
     return [*protocol.warnings] + [
         f'protocol "{protocol.kind}" needs links that {FAULTS[fault]}, and {having[fault]} of '

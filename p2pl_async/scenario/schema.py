@@ -28,11 +28,12 @@ from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.trainer import TrainSettings
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols import AnyProtocol
+from p2pl_async.radio import AnyMobility, RadioSettings, Static
 from p2pl_async.randomness import stream
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
 from p2pl_async.settings import Settings, Short, line, marker, mistake, mistakes, moved, nearest, word
 from p2pl_async.topology import AnyTopology, Ring
-from p2pl_async.units import PositiveSeconds, Probability, Seconds
+from p2pl_async.units import DecibelMilliwatts, Decibels, PositiveSeconds, Probability, Seconds, SpreadDecibels
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Sigma = Annotated[float, Field(strict=True, ge=0, le=10)]
@@ -224,6 +225,27 @@ class LinkTableSettings(LinkSettings):
     override: tuple[LinkOverride, ...] = ()
 
 
+class RadioOverride(Settings):
+    """Some devices with a radio of their own; where overrides overlap, the later one wins."""
+
+    devices: Selector = Field(description="whose radios these are")
+    power: DecibelMilliwatts | None = Field(default=None, description="transmit power")
+    noise_figure: SpreadDecibels | None = Field(default=None, description="noise that the receiver adds")
+    antenna_gain: Decibels | None = Field(default=None, description="gain of the antenna, sending and receiving")
+
+    @model_validator(mode="after")
+    def _check(self) -> RadioOverride:
+        if self.power is None and self.noise_figure is None and self.antenna_gain is None:
+            raise mistake("changes nothing; give some of power, noise_figure, antenna_gain")
+        return self
+
+
+class RadioTableSettings(RadioSettings):
+    """The `[radio]` table: what every radio is, and what lies between them; then changes for some devices."""
+
+    override: tuple[RadioOverride, ...] = ()
+
+
 class Baselines(Settings):
     """The `[baselines]` table: what to compare with, on the same data and devices."""
 
@@ -285,6 +307,10 @@ class Scenario(Settings):
     devices: DeviceSettings
     topology: AnyTopology = Ring()
     link: LinkTableSettings = LinkTableSettings()
+    radio: RadioTableSettings | None = Field(
+        default=None, description="positions, power and noise, from which losses follow; none: links say it all"
+    )
+    mobility: AnyMobility = Static()
     medium: AnyMedium = Dedicated()
     protocol: AnyProtocol
     data: DataSettings | None = Field(default=None, validate_default=True)
@@ -316,6 +342,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             so that a file with a mistake in one table hears about the others too.
     """
     from p2pl_async.scenario.links import override_mistakes
+    from p2pl_async.scenario.places import place_mistakes
 
     devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
     if devices is not None and topology is not None:
@@ -323,6 +350,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             yield line(["topology"], text)
     if devices is not None and link is not None:
         yield from override_mistakes(devices, link)
+    yield from place_mistakes(tables)
     if protocol is not None and not protocol.trains:
         baselines, stop = tables.get("baselines"), tables.get("stop")
         for name in ("local", "central"):

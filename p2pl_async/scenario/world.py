@@ -15,12 +15,13 @@ from p2pl_async.air.air import Air
 from p2pl_async.air.reach import GraphReach
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
-from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
+from p2pl_async.radio import Propagation
 from p2pl_async.randomness import stream
 from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
+from p2pl_async.scenario.places import lay_out
 from p2pl_async.scenario.schema import Compute, Scenario
 from p2pl_async.topology import neighbors, problems
 
@@ -40,6 +41,7 @@ class World:
         out_neighbors: for each device, who can ever hear it, in order of id.
         neighborhood: who can hear whom when; None where that never changes.
         links: settings of every link.
+        propagation: what the radios make of the places; None without `[radio]`.
         dataset: training and test data; None for a protocol that never trains.
         parts: for each device, its rows of the training data.
         warnings: what the scenario's author should know before trusting the run.
@@ -50,13 +52,15 @@ class World:
     out_neighbors: list[list[DeviceId]]
     neighborhood: Neighborhood | None
     links: LinkTable
+    propagation: Propagation | None
     dataset: Dataset | None
     parts: list[NDArray[np.int64]]
     warnings: list[str]
 
     def make_link(self, src: DeviceId, dst: DeviceId) -> Link:
         """Return a new link with its own random streams."""
-        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed)
+        radio = None if self.propagation is None else self.propagation.link(src, dst)
+        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, radio=radio)
 
     def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
         """Return the medium that the devices share; only where they share one."""
@@ -65,29 +69,28 @@ class World:
         return Air(medium, clock, n, GraphReach(self.out_neighbors), self.scenario.seed, back=back)
 
 
-def build_world(scenario: Scenario) -> World:
-    """Return the world of a scenario.
+def build_world(scenario: Scenario, *, learns: bool = True) -> World:
+    """Return the world of a scenario; without `learns`, without its data.
 
     Raises:
         ScenarioError: if the topology, data or partition can't be made.
     """
     n, seed = scenario.devices.count, scenario.seed
-    try:
-        graph = scenario.topology.build(n, stream(seed, "topology"))
-    except ValueError as error:
-        raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
+    layout = lay_out(scenario)
     dataset, parts = None, []
-    if scenario.protocol.trains and scenario.data is not None:
+    if learns and scenario.protocol.trains and scenario.data is not None:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
-    warnings = [*problems(graph), *contracts.warnings(scenario.protocol, graph, links)]
+    noisy = layout.propagation is not None
+    warnings = [*problems(layout.graph), *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy)]
     return World(
         scenario,
-        graph,
-        neighbors(graph).outgoing,
-        scenario.topology.neighborhood(n, stream(seed, "topology")),
+        layout.graph,
+        neighbors(layout.graph).outgoing,
+        layout.neighborhood,
         links,
+        layout.propagation,
         dataset,
         list(parts),
         warnings,

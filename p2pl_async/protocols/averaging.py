@@ -1,0 +1,91 @@
+"""Averaging models with neighbors: what DGD, CTA, ATC and their relatives do with what they heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from p2pl_async.device import Device
+from p2pl_async.messages import DeviceId, Vector
+from p2pl_async.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
+from p2pl_async.protocols.base import STATE, Contract, Protocol
+from p2pl_async.protocols.listening import Barrier, Ears, Mode, Params, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.settings import OneOf
+
+Sync = Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)]
+"""How devices agree on one initial model."""
+
+
+def average(ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing) -> Vector:
+    """Return this device's model averaged with those heard: one row of the mixing matrix.
+
+    Models that aren't finite are refused, counted, and left out. Records how many were mixed, how old they were, and
+    the lead over the slowest neighbor.
+
+    Args:
+        ears: of this device.
+        w: its model, (n_params,).
+        heard: neighbor -> its message.
+        rule: of the mixing weights.
+        on_missing: where the weight of a neighbor not heard goes; "cache" puts its newest copy into its place.
+    """
+    device = ears.device
+    if on_missing == "cache":
+        heard = {**{j: ears.newest[j] for j in device.in_neighbors if j in ears.newest}, **heard}
+    device.record_mix(heard)
+    device.record("lead", ears.lead())
+    mixed = _mean(ears, w, heard, rule, on_missing)
+    if not is_finite(mixed):  # one look at the sum instead of one at each term
+        for j in [j for j, message in heard.items() if not is_finite(message.w)]:
+            ears.refuse(j)
+            heard = {i: message for i, message in heard.items() if i != j}
+        mixed = _mean(ears, w, heard, rule, on_missing)
+    return mixed
+
+
+def _mean(ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing) -> Vector:
+    device = ears.device
+    peers = ears.peers(heard)
+    full = row(rule, device.id, Peer(device.n_samples, len(peers)), peers)
+    weights = without_missing(full, device.id, heard, on_missing)
+    return mix(w, {j: message.w for j, message in heard.items()}, weights, device.id)
+
+
+class Averaging(Protocol):
+    """Settings of protocols that average whole models with all neighbors, once per local step."""
+
+    sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
+    weights: WeightRule = Field(
+        default="metropolis",
+        description="Mixing weights: Metropolis-Hastings, uniform, dataset size, or relative dataset size",
+    )
+    mode: Mode = Field(default=Barrier(), description="Whom a mix waits for")
+    on_missing: OnMissing = Field(
+        default="self",
+        description="Where the weight of a neighbor not heard goes: to this device, to all, or its old copy stands in",
+    )
+
+    models_per_message: ClassVar[float] = 1
+
+    @property
+    def contract(self) -> Contract:
+        """State; Metropolis-Hastings weights keep the mean of all models only where links go both ways."""
+        one_way = {
+            "one_way": "Metropolis-Hastings weights are doubly stochastic on two-way links only: the mean of models "
+            "drifts, and some devices count for more",
+            "repair": 'use protocol "sgp" or "rasgp", made for one-way links, or write weights = "uniform"',
+        }
+        return waiting(replace(STATE, **one_way) if self.weights == "metropolis" else STATE, self.mode)
+
+    def tell(self, device: Device, w: Vector) -> None:
+        """Send this round's model to all neighbors."""
+        device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), w))
+
+    async def mix(self, ears: Ears, w: Vector) -> Vector:
+        """Hear the neighbors, as the mode says, and return `w` averaged with their models."""
+        heard = await self.mode.listen(ears, (ears.device.round, 0))
+        return average(ears, w, heard, self.weights, self.on_missing)
