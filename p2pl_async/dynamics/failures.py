@@ -122,7 +122,9 @@ class LossyMixing:
             nodes, measure = _quadrature(own)
             factors = (1 - heard) + heard * np.exp(-np.outer(nodes, w))  # (nodes, neighbors)
             rest = _without_one(factors)
-            result[neighbors] = w * heard * ((measure * np.exp(-nodes * own))[:, None] * np.exp(-np.outer(nodes, w)) * rest).sum(0)
+            result[neighbors] = (
+                w * heard * ((measure * np.exp(-nodes * own))[:, None] * np.exp(-np.outer(nodes, w)) * rest).sum(0)
+            )
         result[i] = 1 - result.sum()
         return result
 

@@ -143,10 +143,8 @@ def _signals(module: nn.Module, x: Tensor) -> _Signals:
     backs: list[Tensor | None] = [None]
     back: Tensor | None = None
     for layer, slope in zip(reversed(layers), reversed(slopes), strict=False):
-        if back is None:
-            back = layer.weight[None] * slope[:, None, :]  # (n, outputs, in)
-        else:
-            back = (back @ layer.weight) * slope[:, None, :]
+        above = layer.weight[None] if back is None else back @ layer.weight
+        back = above * slope[:, None, :]  # (n, outputs, in)
         backs.append(back.flatten(0, 1))
     return _Signals(inputs, backs[::-1])
 
@@ -274,21 +272,14 @@ def parameter_columns(module: nn.Module, x: Array, indices: Sequence[int]) -> Ar
         x: samples, (n, *shape).
         indices: of entries of the flat parameter vector.
     """
-    values = tuple(p.detach() for p in module.parameters())
-    names = [name for name, _ in module.named_parameters()]
-    samples = _samples(x, values[0].dtype)
-    ends = np.cumsum([p.numel() for p in values])
-
-    def outputs(*w: Tensor) -> Tensor:
-        result: Tensor = torch.func.functional_call(module, dict(zip(names, w, strict=True)), (samples,))
-        return result
-
-    columns = []
-    for index in indices:
-        which = int(np.searchsorted(ends, index, side="right"))
-        along = [torch.zeros_like(p) for p in values]
-        along[which].view(-1)[index - (ends[which] - values[which].numel())] = 1
-        columns.append(torch.func.jvp(outputs, values, tuple(along))[1].detach().flatten())
+    parameters = list(module.parameters())
+    # J^T v is linear in v: the gradient of one of its entries with respect to v is a column of J.
+    with torch.enable_grad():
+        outputs = module(_samples(x, parameters[0].dtype))
+        v = torch.zeros_like(outputs, requires_grad=True)
+        found = torch.autograd.grad(outputs, parameters, v, create_graph=True, materialize_grads=True)
+        flat = torch.cat([layer.flatten() for layer in found])
+        columns = [torch.autograd.grad(flat[index], v, retain_graph=True)[0].flatten() for index in indices]
     return torch.stack(columns, 1).numpy()
 
 
@@ -306,3 +297,25 @@ def combined_gradient(module: nn.Module, x: Array, coefficients: Array) -> Array
         total = (module(samples) * torch.tensor(coefficients, dtype=parameters[0].dtype)).sum()
     gradients = torch.autograd.grad(total, parameters, materialize_grads=True)
     return torch.cat([g.flatten() for g in gradients]).numpy()
+
+
+# Modules as functions of flat parameter vectors
+
+
+def flat_parameters(module: nn.Module) -> Array:
+    """Return a module's parameters, (n_params,)."""
+    return np.asarray(nn.utils.parameters_to_vector(module.parameters()).detach().numpy())
+
+
+def with_parameters(module: nn.Module, w: Array) -> nn.Module:
+    """Give a module these parameters, and their precision; returns it."""
+    vector = torch.tensor(w)
+    module.to(vector.dtype)
+    nn.utils.vector_to_parameters(vector, module.parameters())
+    return module
+
+
+@torch.no_grad()
+def outputs_of(module: nn.Module, x: Array) -> Array:
+    """Return the outputs on samples (n, *shape) in the module's precision, (n, n_outputs)."""
+    return np.asarray(module(_samples(x, next(module.parameters()).dtype)).numpy())

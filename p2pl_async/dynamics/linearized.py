@@ -17,6 +17,7 @@ Source: arXiv:2409.15267, sections on the linearized model; the kernel form is t
 from __future__ import annotations
 
 import functools
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Task:
     def rows(self) -> list[slice]:
         """The rows of each device."""
         ends = np.searchsorted(self.owner, np.arange(self.devices + 1))
-        return [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
 
 class Form(ABC):

@@ -51,9 +51,7 @@ class Moments(NamedTuple):
         return np.asarray(np.einsum("kqde,de->kq", self.covariance, features.T @ features))
 
 
-def second_moments(
-    form: ParameterForm, rule: Rule, mixing: LossyMixing, eta: float, at: NDArray[np.int64]
-) -> Moments:
+def second_moments(form: ParameterForm, rule: Rule, mixing: LossyMixing, eta: float, at: NDArray[np.int64]) -> Moments:
     """Return means and covariances over runs in which messages get lost.
 
     Args:
@@ -71,11 +69,13 @@ def second_moments(
     if n > DENSE:
         raise PredictionError(
             f"second moments of {devices} devices times {size} features have {n * n:,} entries "
-            f"({3 * n * n * 8 / 2**30:.3g} GiB); they are for up to {DENSE:,} features in all, use compressed(..., rank=...)"
+            f"({3 * n * n * 8 / 2**30:.3g} GiB); they are for up to {DENSE:,} features in all, "
+            "use compressed(..., rank=...)"
         )
     hessians = np.stack([form.hessian(q) for q in range(devices)])
     average, spread = mixing.mean, mixing.covariance.transpose(0, 2, 1, 3).reshape(devices**2, devices**2)
-    mean, covariance = form.zeros(), np.zeros((n, n))
+    mean = form.zeros()
+    covariance: Array = np.zeros((n, n))
 
     def mixed(matrix: Array) -> Array:
         return np.asarray((average @ matrix.reshape(devices, -1)).reshape(n, n))

@@ -95,10 +95,10 @@ def trajectory(
         terms.append(term.ravel())
         if len(terms) == _BLOCK or begin + len(terms) == weights.shape[1]:
             part = weights[:, begin : begin + len(terms)]
-            used, own = part.any(1), part.any(0)
+            used, own = (part != 0).any(1), np.flatnonzero((part != 0).any(0))
             if used.any():  # of the recursion by powers, only the rounds asked for
-                chosen = np.stack([term for term, needed in zip(terms, own, strict=True) if needed])
-                result[used] += part[np.ix_(used, own)].astype(first.dtype, copy=False) @ chosen
+                chosen = np.stack([terms[j] for j in own])
+                result[used] += part[used][:, own].astype(first.dtype, copy=False) @ chosen
             begin += len(terms)
             terms = []
     return result.reshape(len(instants), *first.shape)

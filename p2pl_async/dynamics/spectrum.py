@@ -118,7 +118,9 @@ def check_stable(form: Form, rule: Rule, mixing: Array, eta: float) -> StepRange
         radius = spectral_radius(form, rule, mixing, eta)
         if radius > 1 + _CLOSE:
             least = "" if steps is None else f"; below {steps.largest:.4g} it is stable"
-            raise PredictionError(f"train.learning_rate={eta:g} is unstable: errors grow {radius:.4g}-fold a round{least}")
+            raise PredictionError(
+                f"train.learning_rate={eta:g} is unstable: errors grow {radius:.4g}-fold a round{least}"
+            )
     elif eta >= steps.largest:
         raise PredictionError(
             f"train.learning_rate={eta:g} is unstable for {rule} with these weights and data; "
@@ -155,7 +157,7 @@ def system(form: Form, rule: Rule, mixing: Array, eta: float) -> tuple[Array, Ar
 
 def spectral_radius(form: Form, rule: Rule, mixing: Array, eta: float) -> float:
     """Return the largest absolute eigenvalue of A; 1 counts where no data ever says anything."""
-    devices, size, columns = form.shape
+    devices, size, _ = form.shape
     n = devices * size
     if n <= DENSE:
         return float(np.abs(np.linalg.eigvals(system(form, rule, mixing, eta)[0])).max())

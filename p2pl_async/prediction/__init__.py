@@ -9,7 +9,7 @@ The linearized model is exact for affine models (softmax layer with squared loss
 """
 
 from p2pl_async.prediction.compare import Report, compare
-from p2pl_async.prediction.measure import Measurement, measure
+from p2pl_async.prediction.measure import Measurement, Repetitions, measure, repeat
 from p2pl_async.prediction.predict import Prediction, predict
 
-__all__ = ["Measurement", "Prediction", "Report", "compare", "measure", "predict"]
+__all__ = ["Measurement", "Prediction", "Repetitions", "Report", "compare", "measure", "predict", "repeat"]

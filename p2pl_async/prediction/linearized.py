@@ -21,7 +21,6 @@ from p2pl_async.scenario.world import World
 
 if TYPE_CHECKING:
     import networkx as nx
-    from torch import nn
 
 Array = NDArray[np.floating[Any]]
 
@@ -48,7 +47,7 @@ class Linearized:
         tests: rows of the test samples in the data set, (T,).
         labels: theirs, (T,).
         classes: number of outputs, C.
-        module: the model at the reference parameters.
+        module: the torch module at the reference parameters.
         samples: training samples in the order of the rows.
         exact: whether the model is affine, so that nothing is approximated.
     """
@@ -60,7 +59,7 @@ class Linearized:
     tests: NDArray[np.int64]
     labels: NDArray[np.int64]
     classes: int
-    module: nn.Module
+    module: Any
     samples: Array
     exact: bool
 
@@ -97,7 +96,7 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
         if protocol.on_missing == "cache":
             yield Problem("protocol.on_missing", 'must be "self" or "renormalize"', "cache")
         if protocol.kind == "p2pl" and (protocol.steps or protocol.epochs) != 1:
-            yield Problem("protocol", "must take one local step a round: epochs = 1 with train.batch_size = \"all\"")
+            yield Problem("protocol", 'must take one local step a round: epochs = 1 with train.batch_size = "all"')
         if protocol.kind == "p2pl" and protocol.consensus_steps != 1:
             yield Problem("protocol.consensus_steps", "must be 1", protocol.consensus_steps)
     for key, wanted in _TRAIN.items():
@@ -151,7 +150,7 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
                 loss[k, j] = link.loss.p
             elif not isinstance(link.loss, NoLoss):
                 text = 'must be "none" or "bernoulli": independent losses'
-                found["loss"] = Problem("link.loss.kind", text, link.loss.kind)
+                found["loss"] = Problem("link.loss.kind", text, getattr(link.loss, "kind", None))
             if not isinstance(link.outage, NoOutage):
                 found["outage"] = Problem("link.outage", "must be left out: it makes losses depend on each other")
             lossy = loss[k, j] > 0
@@ -170,8 +169,6 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
         ScenarioError: if devices don't begin alike, and the model isn't affine.
         PredictionError: if the kernel doesn't fit into `most_bytes`.
     """
-    import torch
-
     from p2pl_async.dynamics import kernels
     from p2pl_async.learning.trainer import Trainer, subset_rows
 
@@ -179,7 +176,7 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
     assert data is not None
     trainer = Trainer(data, world.parts, scenario.model, scenario.train, scenario.seed)
     dtype = np.dtype(scenario.train.precision)
-    module = scenario.model.module(data.x_train.shape[1:], data.n_classes, 0).to(getattr(torch, dtype.name))
+    module = scenario.model.module(data.x_train.shape[1:], data.n_classes, 0)
     exact = kernels.is_linear(module)
     starts = [np.asarray(trainer.initial_params(k)) for k in range(len(world.parts))]
     if scenario.model.common_init:
@@ -192,14 +189,13 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
     if not alike and not exact:
         text = "must be true (or protocol.sync max-norm): a network is linearized around one model that all start from"
         raise ScenarioError(f"p2pl predict {scenario.name}", [Problem("model.common_init", text, False)])
-    torch.nn.utils.vector_to_parameters(torch.tensor(starts[0]), module.parameters())
+    kernels.with_parameters(module, starts[0])
 
     rows = np.concatenate(world.parts)
     tests = subset_rows(scenario.seed, len(data.y_test), scenario.evaluate.samples)
     x, y = data.x_train[rows].astype(dtype), data.y_train[rows]
     x_test, labels = data.x_test[tests].astype(dtype), data.y_test[tests]
-    with torch.no_grad():
-        before, initial = (module(torch.tensor(samples)).numpy() for samples in (x, x_test))
+    before, initial = (kernels.outputs_of(module, samples) for samples in (x, x_test))
     residual = before - np.eye(data.n_classes, dtype=dtype)[y]
     counts = np.array([len(part) for part in world.parts])
 

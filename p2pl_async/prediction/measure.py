@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async import experiment
 from p2pl_async.clock import VirtualClock
 from p2pl_async.course import Progress
 from p2pl_async.device import Device
 from p2pl_async.emulation import Emulation
 from p2pl_async.errors import PredictionError
+from p2pl_async.experiment import run
 from p2pl_async.learner import LookaheadLearner
 from p2pl_async.link import Link
 from p2pl_async.measures import consensus_distance
@@ -50,7 +51,7 @@ class Measurement(Curves):
         axes = (1, 2, 3)
         wrong = np.sqrt(((prediction.outputs - self.outputs) ** 2).sum(axes))
         moved = np.sqrt(((self.outputs - initial) ** 2).sum(axes))
-        return np.divide(wrong, moved, out=np.full(len(moved), np.nan), where=moved > 0)
+        return np.asarray(np.divide(wrong, moved, out=np.full(len(moved), np.nan), where=moved > 0))
 
 
 def measure(prediction: Prediction, *, progress: Progress | None = None) -> Measurement:
@@ -64,12 +65,12 @@ def measure(prediction: Prediction, *, progress: Progress | None = None) -> Meas
     scenario = prediction.scenario
     changes: dict[str, Any] = {"baselines": Baselines(), "stop": Stop(rounds=int(prediction.rounds[-1]))}
     quiet = Evaluate.model_construct(every=math.inf, samples=scenario.evaluate.samples)  # this looks by itself
-    run = experiment.run(
+    results = run(
         scenario.model_copy(update=changes | {"evaluate": quiet}),
         progress=progress,
         watch=watch,
     )
-    return Measurement(run=run, seconds=watch.seconds, **watch.curves())
+    return Measurement(run=results, seconds=watch.seconds, **watch.curves())
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Repetitions(Curves):
         )
         count = spread.sum((1, 2, 3))
         squares = (away**2).sum((1, 2, 3))
-        return np.sqrt(np.divide(squares, count, out=np.full(len(count), np.nan), where=count > 0))
+        return np.asarray(np.sqrt(np.divide(squares, count, out=np.full(len(count), np.nan), where=count > 0)))
 
 
 def repeat(prediction: Prediction, runs: int, *, progress: Callable[[int], object] | None = None) -> Repetitions:
@@ -159,8 +160,6 @@ class _Watch:
     """Takes the devices' parameters at the recorded rounds and evaluates a round when all have finished it."""
 
     def __init__(self, prediction: Prediction) -> None:
-        import torch
-
         self._prediction = prediction
         self._wanted = {int(k): i for i, k in enumerate(prediction.rounds)}
         self._pending: dict[int, dict[int, Vector]] = {}
@@ -169,10 +168,10 @@ class _Watch:
         assert world.dataset is not None
         dtype = linearized.initial.dtype
         rows = np.concatenate(world.parts)
-        self._module = linearized.module
-        self._train = torch.tensor(world.dataset.x_train[rows].astype(dtype))
+        self._module = copy.deepcopy(linearized.module)
+        self._train = linearized.samples
         self._targets = np.eye(linearized.classes, dtype=dtype)[world.dataset.y_train[rows]]
-        self._test = torch.tensor(world.dataset.x_test[linearized.tests].astype(dtype))
+        self._test = world.dataset.x_test[linearized.tests].astype(dtype)
         shape = (len(self._wanted), len(world.parts))
         self._outputs = np.full((*shape, *linearized.initial.shape), np.nan, dtype)
         self._train_loss = np.full(shape, np.nan)
@@ -192,15 +191,12 @@ class _Watch:
             self._look(index, self._pending.pop(device.round))
 
     def _look(self, index: int, params: dict[int, Vector]) -> None:
-        import torch
+        from p2pl_async.dynamics import kernels
 
-        names, shapes = zip(*((name, p.shape) for name, p in self._module.named_parameters()), strict=True)
         for k, w in params.items():
-            layers = torch.split(torch.tensor(w), [shape.numel() for shape in shapes])
-            named = {name: part.view(shape) for name, part, shape in zip(names, layers, shapes, strict=True)}
-            with torch.no_grad():
-                self._outputs[index, k] = torch.func.functional_call(self._module, named, (self._test,)).numpy()
-                train = torch.func.functional_call(self._module, named, (self._train,)).numpy()
+            kernels.with_parameters(self._module, w)
+            self._outputs[index, k] = kernels.outputs_of(self._module, self._test)
+            train = kernels.outputs_of(self._module, self._train)
             self._train_loss[index, k] = 0.5 * ((train - self._targets) ** 2).sum(1).mean()
         self._distance[index] = consensus_distance([params[k] for k in sorted(params)])
 
@@ -231,8 +227,12 @@ def round_seconds(scenario: Scenario) -> tuple[float, float]:
     def watch(device: Device, now: float) -> None:
         ends[device.round] = max(ends[device.round], now)
 
-    changes = {"baselines": Baselines(), "stop": Stop(rounds=count), "evaluate": Evaluate.model_construct(every=math.inf, samples=1)}
-    experiment.run(scenario.model_copy(update=changes), watch=watch)
+    changes = {
+        "baselines": Baselines(),
+        "stop": Stop(rounds=count),
+        "evaluate": Evaluate.model_construct(every=math.inf, samples=1),
+    }
+    run(scenario.model_copy(update=changes), watch=watch)
     if count == 1:
         return 0.0, float(ends[1])
     each = (ends[-1] - ends[1]) / (count - 1)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating[Any]]
 
 MOST_BYTES = 4 * 2**30
+_STRONGEST = 600  # states of an approximate system, whose modes are wanted
 _MOST_ROUNDS = 200  # recorded, unless others are asked for
 
 
@@ -129,17 +130,15 @@ class Prediction(Curves):
         Raises:
             PredictionError: if all parameters of all rounds don't fit into memory.
         """
-        import torch
-
         from p2pl_async.dynamics import kernels
 
         module = self.linearized.module
-        initial = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
+        initial = kernels.flat_parameters(module)
         rounds, devices = self.states.shape[:2]
         form = self.linearized.form
         if isinstance(form, ParameterForm):
             moved = affine_parameters(self.states) + initial
-            return moved if indices is None else moved[..., list(indices)]
+            return np.asarray(moved if indices is None else moved[..., list(indices)])
         coefficients = self.states.reshape(rounds, devices, -1, self.linearized.classes)
         if indices is not None:
             columns = kernels.parameter_columns(module, self.linearized.samples, indices)
@@ -156,9 +155,9 @@ class Prediction(Curves):
 
     def initial_parameters(self) -> Array:
         """Return what each device starts from, (Q, n_params)."""
-        import torch
+        from p2pl_async.dynamics import kernels
 
-        initial = torch.nn.utils.parameters_to_vector(self.linearized.module.parameters()).detach().numpy()
+        initial = kernels.flat_parameters(self.linearized.module)
         if isinstance(self.linearized.form, ParameterForm):
             return np.asarray(affine_parameters(self.linearized.start) + initial)
         return np.broadcast_to(initial, (len(self.linearized.start), len(initial)))
@@ -224,7 +223,7 @@ def _reduced(form: Form) -> ParameterForm:
     devices = form.shape[0]
     if isinstance(form, ParameterForm) and devices * form.shape[1] <= spectrum.DENSE:
         return form
-    rank = min(len(form.kernel), max(1, spectrum.DENSE // devices))
+    rank = min(len(form.kernel), max(1, _STRONGEST // devices))
     return compressed(form.task, form.kernel, rank)
 
 
