@@ -8,7 +8,7 @@ when no task can run. That is the moment at which virtual time may move:
 
     tasks run  ->  none can run  ->  the clock jumps to the next instant   <- you are here
         ^                              1. observers of that instant look
-        |                              2. every event due is run (it may wake tasks)
+        |                              2. weather, then every event due is run (it may wake tasks)
         +------------------------------3. trio expires deadlines, wakes their tasks
 
 The next instant is the earliest of the calendar's first event and trio's own next deadline,
@@ -23,6 +23,9 @@ arrival counter would give another order in every run.
 
 Observers look and touch nothing. They are no events: a run whose tasks all wait while only
 observers are left is a deadlock, and observing more often moves nothing.
+
+Crashes and restarts are a third sort: the weather. They come before all else of their instant,
+and go on for ever; once nothing but weather is left, `persists` says whether the run goes on for it.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ class VirtualClock(trio.abc.Clock):
     def __init__(self) -> None:
         self.now = 0.0  # seconds of virtual time
         self.calendar: list[Event] = []  # a heap of what is to come
+        self.persists: Callable[[], bool] = lambda: False  # whether a run goes on for weather alone
+        self._weather: list[tuple[float, int, int, Callable[[], object]]] = []
         self._observers: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
         self._supervisor: trio.lowlevel.Task | None = None
@@ -68,6 +73,9 @@ class VirtualClock(trio.abc.Clock):
             return 0  # the run is over: time stands still while trio tidies up
         calendar = self.calendar
         at = calendar[0][0] if calendar and calendar[0][0] <= deadline else deadline
+        weather = self._weather
+        if weather and weather[0][0] <= at and (at < math.inf or self.persists()):
+            at = weather[0][0]
         if at == math.inf:
             if self._supervisor is None:
                 return math.inf  # nobody would hear of it, and they may wait for a thread
@@ -80,6 +88,8 @@ class VirtualClock(trio.abc.Clock):
                     return 0
             if at > self.now:  # the very float: rounding could leave `now` an ulp short, and spin for ever
                 self.now = at
+            while weather and weather[0][0] <= at:
+                heappop(weather)[3]()
             while calendar and calendar[0][0] <= at:
                 event = heappop(calendar)
                 event[4](event[5])
@@ -109,6 +119,14 @@ class VirtualClock(trio.abc.Clock):
         event = (at, destination, source, number, call, argument)
         heappush(self.calendar, event)
         return event
+
+    def forecast(self, at: float, device: int, call: Callable[[], object]) -> None:
+        """Have `call()` run at the virtual instant `at`, before all else but observers.
+
+        What is due at one instant runs in the order of `device`. It can wake tasks, but on its own it
+        keeps no run going unless `persists()`.
+        """
+        heappush(self._weather, (at, device, next(self._count), call))
 
     def observe(self, at: float, look: Callable[[], object]) -> None:
         """Have `look()` run just before anything else happens at or after the instant `at`."""

@@ -10,6 +10,7 @@ all of it at the end. An accuracy that ends a run is confirmed on all test data 
 
 from __future__ import annotations
 
+import functools
 import math
 import platform
 import time
@@ -22,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.clock import VirtualClock
+from p2pl_async.clocks import LocalClock
 from p2pl_async.device import Device, Neighborhood
+from p2pl_async.downtime import Downtime
 from p2pl_async.emulation import Emulation
 from p2pl_async.errors import P2plError
 from p2pl_async.learner import LookaheadLearner
@@ -60,6 +63,9 @@ class Plan:
         computes: for each device, how long it trains.
         starts: for each device, the virtual second at which it begins.
         stop: what ends it.
+        downtimes: for each device, when it is down; None if none ever is.
+        keeps_state: for each device, whether its parameters survive a crash.
+        clocks: each device's own clock; None if all are ideal.
         folder: where results go; None for nowhere.
         keep_trace: whether every message on every link is kept.
         progress: called often with how far the run is.
@@ -79,6 +85,9 @@ class Plan:
     keep_trace: bool
     progress: Progress | None
     watch: Watch | None = None
+    downtimes: Sequence[Downtime] | None = None
+    keeps_state: Sequence[bool] | None = None
+    clocks: Sequence[LocalClock] | None = None
 
 
 class Course:
@@ -103,7 +112,7 @@ class Course:
         self.trace_table = Table(path and path / "trace", TRACE_COLUMNS) if plan.keep_trace else None
         self.emulation = Emulation(
             plan.out_neighbors,
-            plan.world.make_link,
+            functools.partial(plan.world.make_link, downtimes=plan.downtimes),
             plan.world.scenario.seed,
             clock=self.clock,
             make_air=plan.world.make_air if plan.world.scenario.medium.shared else None,
@@ -111,6 +120,11 @@ class Course:
             learner=self.learner,
             rounds=plan.stop.rounds,
             starts=plan.starts,
+            downtimes=plan.downtimes,
+            keeps_state=plan.keeps_state,
+            clocks=plan.clocks,
+            on_crash=self._on_crash,
+            on_gone=self._on_gone,
             record=self.record,
             on_round=self._on_round,
             sink=None if self.trace_table is None else self._keep,
@@ -170,13 +184,27 @@ class Course:
         if self.plan.watch is not None:
             self.plan.watch(device, self.clock.now)
         if self.stop.rounds is not None and device.round == self.stop.rounds:
-            self._unfinished -= 1
-            if self._unfinished == 0:
-                self.stopped_by = "rounds"
-                # Once everybody waits: a protocol need not look at `device.running`.
-                self.clock.observe(self.clock.now, self.clock.stop)
+            self._done()
         if self.trainer is None:
             self._show()
+
+    def _on_crash(self, device: Device) -> None:
+        self.record(device.id, "crash", device.round)
+        if self.trainer is not None:
+            self.trainer.forget(device.id)
+
+    def _on_gone(self, device: Device) -> None:
+        if self.stop.rounds is None or device.round < self.stop.rounds:
+            self._done()
+
+    def _done(self) -> None:
+        """Count a device that has finished its rounds, or never will; the last one ends the run."""
+        self._unfinished -= 1
+        if self._unfinished == 0:
+            gone = len(self.emulation.gone) == len(self.devices)
+            self.stopped_by = "every device is gone" if gone else "rounds"
+            # Once everybody waits: a protocol need not look at `device.running`.
+            self.clock.observe(self.clock.now, self.clock.stop)
 
     def _keep(self, record: Record) -> None:
         """Take a record of the network; it is written once its message is lost or has arrived."""
@@ -234,7 +262,7 @@ class Course:
         self.record(WHOLE_RUN, "seconds_on_air", counts.air_seconds)
 
     def _measure_models(self) -> None:
-        mixed = {device.id: device.params for device in self.devices if device.params is not None}
+        mixed = {device.id: device.params for device in self.present if device.params is not None}
         if not mixed:
             return
         self.record(WHOLE_RUN, "consensus_distance", consensus_distance(list(mixed.values())))
@@ -242,7 +270,7 @@ class Course:
             return
         trained = {
             device.id: device.trained
-            for device in self.devices
+            for device in self.present
             if device.trained is not None and device.trained is not device.params
         }
         scores = Scores(self.trainer, [*mixed.values(), *trained.values()], "subset")
@@ -253,7 +281,7 @@ class Course:
             self.record(device, "accuracy_trained", scores.accuracy(w))
         accuracies = [scores.accuracy(w) for w in mixed.values()]
         self._last_accuracy = spread(accuracies)
-        if len(mixed) == len(self.devices):
+        if len(mixed) == len(self.present):
             self._check_target(list(mixed.values()), accuracies)
 
     def _check_target(self, params: list[Vector], accuracies: list[float]) -> None:
@@ -340,6 +368,12 @@ class Course:
         )
 
     @property
+    def present(self) -> list[Device]:
+        """The devices that are not gone for good; all of them if every one is."""
+        gone = self.emulation.gone
+        return [device for device in self.devices if device.id not in gone] or self.devices
+
+    @property
     def samples_trained(self) -> int:
         """Training samples gone through by all devices, repetitions counted."""
         return 0 if self.learner is None else self.learner.samples
@@ -351,7 +385,7 @@ class Course:
         now = time.perf_counter()
         training = self.trainer.training_seconds if self.trainer is not None else 0.0
         other = now - self.began - training - self.evaluation_seconds
-        params = [device.params for device in self.devices if device.params is not None]
+        params = [device.params for device in self.present if device.params is not None]
         rounds = [device.round for device in self.devices]
         return {
             "status": status,
@@ -373,13 +407,14 @@ class Course:
             "stopped_by": self.stopped_by if status == "complete" else None,
             "accuracy": scores and value_range([scores.accuracy(w) for w in params]),
             "accuracy_trained": scores
-            and value_range([scores.accuracy(device.trained) for device in self.devices if device.trained is not None]),
+            and value_range([scores.accuracy(device.trained) for device in self.present if device.trained is not None]),
             "target": self._target_summary(),
             "rounds": value_range(rounds),
             "messages": {
                 "sent": trace.sent,
                 "delivered": trace.delivered,
                 "partial": trace.partial,
+                "corrupted": trace.corrupted,
                 "in_flight": len(self.emulation.transport.in_flight()),
                 "lost": dict(sorted(counts.lost.items())),
                 "duplicates": trace.duplicates,
@@ -431,7 +466,7 @@ class Course:
         return {
             "completed_s": self.totals["sync_s"].max,
             "devices": done.count,
-            "agreed": done.count == len(self.devices) and done.min == done.max,
+            "agreed": done.count >= len(self.devices) and done.min == done.max,
             "late": int(self.totals["maxnorm_late"].sum),
         }
 

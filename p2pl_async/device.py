@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import trio
 
+from p2pl_async.clocks import IDEAL, LocalClock
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.transport import Transport
@@ -80,6 +81,7 @@ class Device:
         random: Callable[[], np.random.Generator],
         *,
         neighborhood: Neighborhood | None = None,
+        clock: LocalClock | None = None,
         learner: Learner | None = None,
         rounds: int | None = None,
         record: Callable[[DeviceId, str, float], object] | None = None,
@@ -92,6 +94,7 @@ class Device:
         self.params: Vector | None = None
         self.trained: Vector | None = None
         self.passive = False
+        self._saved: Vector | None = None
         self.state: object = None
         self._make_random = random
         self._transport = transport
@@ -101,6 +104,8 @@ class Device:
         self._rounds = math.inf if rounds is None else rounds
         self._record = record
         self._on_round = on_round
+        self._local = IDEAL if clock is None else clock
+        self._booted = 0.0  # virtual second
 
     def __repr__(self) -> str:
         return f"<device {self.id}, round {self.round}>"
@@ -135,7 +140,7 @@ class Device:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, by this device's own clock."""
-        await trio.sleep(seconds)
+        await trio.sleep(self._local.lasts(trio.current_time(), seconds))
 
     def timeout(self, seconds: float) -> trio.CancelScope:
         """Limit the block that follows to `seconds` by this device's own clock, as `trio.move_on_after`.
@@ -143,7 +148,12 @@ class Device:
         `with device.timeout(5): message = await device.receive()`; a message that arrives at that very
         instant is in time.
         """
-        return trio.move_on_after(seconds)
+        return trio.move_on_after(self._local.lasts(trio.current_time(), seconds))
+
+    @property
+    def local_time(self) -> float:
+        """What this device's own clock shows: seconds since it was switched on or restarted, and its offset."""
+        return self._local.shown(self._booted, trio.current_time())
 
     @property
     def running(self) -> bool:
@@ -158,6 +168,30 @@ class Device:
         if self._on_round is not None:
             self._on_round(self)
 
+    # Crashes
+
+    @property
+    def resumed(self) -> bool:
+        """Whether `initial_params` returns what this device had before a crash, instead of a first model."""
+        return self._saved is not None
+
+    def boot(self) -> None:
+        """For the emulation: the device is switched on, or has restarted."""
+        self._booted = trio.current_time()
+
+    def crash(self, *, keep_state: bool) -> None:
+        """For the emulation: all that was in memory is lost.
+
+        Args:
+            keep_state: whether `params` are on flash. The number of rounds is there in any case:
+                messages of an earlier round would be old news to everybody.
+        """
+        self._inbox.clear()
+        self.trained = self.state = None
+        if not keep_state:
+            self.params = None
+        self._saved = self.params
+
     # Learning
 
     @property
@@ -171,7 +205,12 @@ class Device:
         return self._learn().layers()
 
     def initial_params(self) -> Vector:
-        """Return this device's own random initial parameters, shape (n_params,), of the run's precision."""
+        """Return this device's own random initial parameters, shape (n_params,), of the run's precision.
+
+        After a crash that its `params` survived, return those.
+        """
+        if self._saved is not None:
+            return self._saved
         params = self._learn().initial_params(self.id)
         if self.params is None:
             self.params = params

@@ -11,6 +11,7 @@ import numpy as np
 from p2pl_async.course import Course, Plan, Progress, Watch
 from p2pl_async.protocols.local import Local
 from p2pl_async.results import Run, RunFolder
+from p2pl_async.scenario.presence import clocks, downtimes, keeps_state
 from p2pl_async.scenario.schema import Compute, Scenario, Stop
 from p2pl_async.scenario.world import build_world
 
@@ -57,6 +58,9 @@ def run(
         keep_trace=trace,
         progress=progress,
         watch=watch,
+        downtimes=downtimes(scenario),
+        keeps_state=keeps_state(scenario),
+        clocks=clocks(scenario),
     )
     course = Course(plan)
     main = course.run()
@@ -89,6 +93,7 @@ def _local(plan: Plan, course: Course) -> Plan:
         neighborhood=None,
         stop=Stop.model_construct(virtual_time=until, rounds=plan.stop.rounds, accuracy=None),
         folder=plan.folder and plan.folder.beside("local"),
+        downtimes=downtimes(plan.world.scenario),
     )
 
 
@@ -107,4 +112,7 @@ def _central(plan: Plan, course: Course, n_samples: int) -> Plan:
         starts=[0.0],
         stop=Stop.model_construct(virtual_time=None, rounds=rounds, accuracy=None),
         folder=plan.folder and plan.folder.beside("central"),
+        downtimes=None,
+        keeps_state=None,
+        clocks=None,
     )

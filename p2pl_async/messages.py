@@ -15,7 +15,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,23 +34,38 @@ _BY_TAG: dict[str, type[Message]] = {}
 _SCALARS = (int, float, bool, str, bytes)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong with a message that arrived."""
+
+    corrupted: bool
+    missing: tuple[tuple[int, int], ...]  # [start, end) in bytes of the frame, ascending
+    places: Mapping[str, int]  # field with an array -> where its data begin in the frame
+
+
 class Message:
     """Base of every message; `sender` and `number` are filled in by the wire on arrival.
 
     The tag names the type on the wire and is charged for: by default the class's name in lower
     case, or `class Params(Message, tag="p")`.
+
+    A type with `partial=True` is of use also if only a part of its fragments arrives: those with
+    all fields that are no arrays. Entries of arrays that are missing are 0, and `mask` tells them.
     """
 
-    __slots__ = ("_origin",)
+    __slots__ = ("_damage", "_origin")
 
     tag: ClassVar[str]
+    partial: ClassVar[bool]
 
     _source: ClassVar[str]  # the file of the class, or its module if there is none
+    _damage: Damage  # of a received message that is damaged; else not set
     _origin: tuple[DeviceId, int, float]  # sender, number, instant of sending (nan if unknown)
 
-    def __init_subclass__(cls, tag: str | None = None) -> None:
+    def __init_subclass__(cls, tag: str | None = None, partial: bool | None = None) -> None:
         # `dataclass(slots=True)` makes the class a second time, without the keyword and the qualified name.
         cls.tag = tag or cls.__dict__.get("tag") or cls.__name__.lower()
+        cls.partial = cls.__dict__.get("partial", False) if partial is None else partial
         # A user's file that was edited and loaded again is another module, with a newer version of the class.
         cls._source = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
         other = _BY_TAG.setdefault(cls.tag, cls)
@@ -75,6 +90,35 @@ class Message:
     def sent(self) -> float:
         """When it was sent, in virtual seconds; nan where the receiver can't know. For measuring only."""
         return self._origin[2]
+
+    @property
+    def corrupted(self) -> bool:
+        """Whether it arrived spoiled, on a link that delivers such messages; what it says is as it was sent."""
+        damage: Damage | None = getattr(self, "_damage", None)
+        return damage is not None and damage.corrupted
+
+    @property
+    def missing(self) -> tuple[tuple[int, int], ...]:
+        """The bytes of the encoded message that didn't arrive, as [start, end); () if it is whole."""
+        damage: Damage | None = getattr(self, "_damage", None)
+        return () if damage is None else damage.missing
+
+    def mask(self, field: str) -> NDArray[np.bool_]:
+        """Return which entries of an array are missing, in the array's shape; none of a message that is whole.
+
+        Raises:
+            ProtocolError: if the field is no array.
+        """
+        array = getattr(self, field, None)
+        if not isinstance(array, np.ndarray):
+            raise ProtocolError(f"mask({field!r}) needs a field of {type(self).__name__} that is an array")
+        gone = np.zeros(array.size, np.bool_)
+        damage: Damage | None = getattr(self, "_damage", None)
+        if damage is not None and array.size:
+            place = damage.places.get(field, 0)
+            for start, end in damage.missing:
+                gone[max(start - place, 0) // array.itemsize : max(-(-(end - place) // array.itemsize), 0)] = True
+        return gone.reshape(array.shape)
 
 
 def type_of(tag: object) -> type[Message] | None:

@@ -46,6 +46,42 @@ def draws(
         size = min(2 * size, 512)
 
 
+class Substreams:
+    """A stream cut into pieces, one for each message of a link, however much each of them takes.
+
+    Philox counts: the piece with number i begins at the counter i * 2^64, and no message takes
+    that much. What one message draws is thus the same whatever became of those before.
+
+    Args:
+        seed: as of `stream`; the stream is opened at the first piece.
+        purpose: what the numbers are for.
+        owner: whose they are.
+    """
+
+    __slots__ = ("_open", "_philox", "_start", "current")
+
+    current: np.random.Generator  # in the piece begun last
+
+    def __init__(self, seed: int, purpose: str, *owner: int) -> None:
+        self._open = functools.partial(stream, seed, purpose, *owner)
+        self._start: Any = None
+
+    def begin(self, number: int) -> None:
+        """Go to the start of a piece."""
+        if self._start is None:
+            self.current = self._open()
+            self._philox = self.current.bit_generator
+            self._start = self._philox.state
+        counter = self._start["state"]["counter"]
+        counter[0], counter[1] = 0, number
+        self._philox.state = self._start  # 1 µs; a new generator takes 20
+
+    def again(self) -> None:
+        """Go back to the start of the piece begun last, if there was one."""
+        if self._start is not None:
+            self._philox.state = self._start
+
+
 def uniforms_at(seed: int, purpose: str, a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float64]:
     """Return random numbers that are looked up by where they belong, not drawn one after another.
 

@@ -6,20 +6,24 @@ values = [device.params for device in emulation.devices]
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import trio
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from p2pl_async.air import AnyMedium, SharedMedium
 from p2pl_async.air.air import Air
 from p2pl_async.air.reach import GraphReach
 from p2pl_async.clock import VirtualClock
+from p2pl_async.clocks import LocalClock
 from p2pl_async.device import Learner, Neighborhood
+from p2pl_async.downtime import Downtime, watches
 from p2pl_async.emulation import Emulation
-from p2pl_async.link import Link, LinkSettings
+from p2pl_async.link import Link, LinkSettings, Verdict
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.trace import Record
@@ -48,6 +52,9 @@ def emulate(
     learner: Learner | None = None,
     rounds: int | None = None,
     starts: Sequence[float] | None = None,
+    downtimes: Sequence[Downtime] | None = None,
+    keeps_state: Sequence[bool] | None = None,
+    clocks: Sequence[LocalClock] | None = None,
     until: float | None = None,
     record: Callable[[DeviceId, str, float], object] | None = None,
     sink: Callable[[Record], object] | None = None,
@@ -65,6 +72,9 @@ def emulate(
         learner: what devices train with; see `FixedLearner`.
         rounds: how many rounds each device does.
         starts: when each device begins, in virtual seconds.
+        downtimes: when each device is down, which its links know too.
+        keeps_state: whether each device's parameters survive a crash.
+        clocks: each device's own clock.
         until: when the run is cut off, in virtual seconds.
         record: takes (device, metric, value) of what the protocol measures.
         sink: takes the network's records.
@@ -81,6 +91,10 @@ def emulate(
         def settings_of(src: DeviceId, dst: DeviceId) -> LinkSettings:
             return settings
 
+    def make_link(src: DeviceId, dst: DeviceId) -> Link:
+        down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
+        return Link(src, dst, settings_of(src, dst), seed, down=down)
+
     shared = TypeAdapter(AnyMedium).validate_python(dict(medium or {"kind": "dedicated"}))
 
     def make_air(clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
@@ -89,13 +103,16 @@ def emulate(
 
     emulation = Emulation(
         out_neighbors,
-        lambda src, dst: Link(src, dst, settings_of(src, dst), seed),
+        make_link,
         seed,
         make_air=make_air if shared.shared else None,
         neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,
         starts=starts,
+        downtimes=downtimes,
+        keeps_state=keeps_state,
+        clocks=clocks,
         record=record,
         sink=sink,
     )
@@ -170,3 +187,103 @@ class FixedLearner:
         """Return `gradient(device, w)`, later; zeros if none was given."""
         await trio.sleep(self._seconds[device])
         return np.zeros_like(w) if self._gradient is None else self._gradient(device, w)
+
+
+class Outcome(NamedTuple):
+    """What became of one message at one receiver of a `Cell`."""
+
+    sent: float
+    src: int
+    dst: int
+    decided: float
+    verdict: Verdict
+
+
+class Cell:
+    """A few radios on shared air, driven by the calendar alone: no tasks, no messages.
+
+    Args:
+        medium: a table as in a scenario.
+        n: number of devices.
+        link: a table as in a scenario, for all links.
+        out_neighbors: who hears whom; everybody by default.
+        reach: or what else decides who hears whom.
+        propagation: powers and error rates, for collisions that depend on them.
+        seed: of everything.
+
+    Attributes:
+        outcomes: what became of each message at each receiver, in the order in which it was decided.
+        on_air: (start, end, device) of each transmission.
+    """
+
+    def __init__(
+        self,
+        medium: dict[str, Any],
+        n: int,
+        *,
+        link: dict[str, Any] | None = None,
+        out_neighbors: Sequence[Sequence[int]] | None = None,
+        reach: Any = None,
+        propagation: Any = None,
+        seed: int = 1,
+    ) -> None:
+        self.clock = VirtualClock()
+        self.random = np.random.default_rng(seed)
+        self.outcomes: list[Outcome] = []
+        self.on_air: list[tuple[float, float, int]] = []
+        self._link = LinkSettings.model_validate(link or {})
+        self._links: dict[tuple[int, int], Link] = {}
+        self._seed = seed
+        self._offers = 0
+        shared = TypeAdapter(AnyMedium).validate_python(medium)
+        assert isinstance(shared, SharedMedium)
+        self.air = Air(
+            shared,
+            self.clock,
+            n,
+            reach or GraphReach(out_neighbors or complete(n)),
+            seed,
+            back=self.link,
+            propagation=propagation,
+            on_transmit=lambda device, start, end: self.on_air.append((start, end, device)),
+        )
+
+    def link(self, src: int, dst: int) -> Link:
+        """Return the link between two devices."""
+        if (src, dst) not in self._links:
+            self._links[src, dst] = Link(src, dst, self._link, self._seed)
+        return self._links[src, dst]
+
+    def offer(self, at: float, src: int, targets: Sequence[int], size: int) -> None:
+        """Have a device send a message at an instant."""
+        self._offers += 1
+        self.clock.schedule(at, src, -5, self._offers, self._send, (src, targets, size))
+
+    def poisson(self, rate: float, src: int, targets: Sequence[int], size: int, count: int) -> None:
+        """Have a device send messages at random instants, so many in a second on average."""
+        for at in np.cumsum(self.random.exponential(1 / rate, count)):
+            self.offer(float(at), src, targets, size)
+
+    def run(self, until: float = math.inf) -> Cell:
+        """Let everything happen."""
+        while self.clock.calendar and self.clock.calendar[0][0] <= until:
+            self.clock.deadline_to_sleep_time(math.inf)
+        return self
+
+    def share(self, cause: str = "") -> float:
+        """Return the share of messages that were lost for a reason, or that arrived."""
+        return sum(outcome.verdict.cause == cause for outcome in self.outcomes) / len(self.outcomes)
+
+    def delays(self) -> NDArray[np.float64]:
+        """Return how long the messages that arrived took, in seconds."""
+        return np.array([o.verdict.arrival - o.sent for o in self.outcomes if not o.verdict.cause])
+
+    def _send(self, message: tuple[int, Sequence[int], int]) -> None:
+        src, targets, size = message
+        self.air.send(
+            src, [self.link(src, dst) for dst in targets], size, self._decided, (self.clock.now, src, targets)
+        )
+
+    def _decided(self, token: tuple[float, int, Sequence[int]], k: int, verdict: Verdict) -> None:
+        sent, src, targets = token
+        self.outcomes.append(Outcome(sent, src, targets[k], self.clock.now, verdict))

@@ -93,6 +93,7 @@ class Trace:
         self.undecided = 0  # messages whose fate the air has not decided yet
         self.delivered = 0  # messages that arrived whole, counted when they do
         self.partial = 0  # messages of which a part arrived
+        self.corrupted = 0  # messages, whole or not, that arrived spoiled
         self.duplicates = 0  # second copies that arrived
         self.malformed = 0  # arrived, but a RemoteError to the receiver
         self._counts = Counts()

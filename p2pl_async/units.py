@@ -27,6 +27,7 @@ RATE = {
 }  # fmt: skip
 SIZE = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
 SHARE = {"%": 0.01}
+DRIFT = {"ppm": 1.0, "ppb": 1e-3}
 LENGTH = {"m": 1.0, "km": 1e3}
 SPEED = {"m/s": 1.0, "km/h": 1 / 3.6}
 FREQUENCY = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
@@ -144,6 +145,8 @@ BitsPerSecond = Annotated[float, *_quantity(RATE, "250 kbit/s", above=True)]
 Bytes = Annotated[int, *_quantity(SIZE, "64 KiB", whole=True)]
 PositiveBytes = Annotated[int, *_quantity(SIZE, "64 KiB", above=True, whole=True)]
 Meters = Annotated[float, *_quantity(LENGTH, "20 m")]
+Ppm = Annotated[float, *_quantity(DRIFT, "20 ppm", least=-1e5)]
+PositivePpm = Annotated[float, *_quantity(DRIFT, "20 ppm", above=True)]
 PositiveMeters = Annotated[float, *_quantity(LENGTH, "20 m", above=True)]
 MetersPerSecond = Annotated[float, *_quantity(SPEED, "1.5 m/s")]
 PositiveMetersPerSecond = Annotated[float, *_quantity(SPEED, "1.5 m/s", above=True)]

@@ -23,7 +23,7 @@ import msgpack
 import numpy as np
 
 from p2pl_async.errors import ProtocolError, RemoteError
-from p2pl_async.messages import DeviceId, Message, fields_of, fits, type_of
+from p2pl_async.messages import Damage, DeviceId, Message, fields_of, fits, type_of
 
 MAX_BYTES = 1 << 30  # of one frame; a longer one is refused unread
 _KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -62,12 +62,29 @@ def encode(message: Message, sender: DeviceId, number: int) -> bytes:
         raise ProtocolError(f"{type(message).__name__} can't be encoded: {error}") from error
 
 
-def decode(data: bytes, sent: float = math.nan) -> Message:
+def head_size(data: bytes) -> int:
+    """Return how many bytes at the start of an encoded message have all of it but the data of its arrays."""
+    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_Described, strict_map_key=False)
+    unpacker.feed(data[:_SMALL])
+    try:
+        unpacker.skip()
+    except msgpack.OutOfData:
+        unpacker.feed(data[_SMALL:])
+        unpacker.skip()
+    return int(unpacker.tell())
+
+
+def decode(
+    data: bytes, sent: float = math.nan, *, missing: Sequence[tuple[int, int]] = (), corrupted: bool = False
+) -> Message:
     """Return the message in a frame; its arrays are read-only views of the frame.
 
     Args:
         data: what arrived.
         sent: the instant it was sent, if the receiving side knows it.
+        missing: parts of it that didn't arrive, as [start, end) in bytes, ascending, behind
+            `head_size`; whatever `data` has there is not looked at.
+        corrupted: it is known to be spoiled.
 
     Raises:
         RemoteError: if the bytes are no frame, or fields don't fit their annotations.
@@ -75,6 +92,8 @@ def decode(data: bytes, sent: float = math.nan) -> Message:
     if len(data) > MAX_BYTES:
         raise RemoteError(f"a frame of {len(data)} bytes is longer than {MAX_BYTES}")
     try:
+        if missing:
+            data = _patched(data, missing)
         frame, arrays = _take_apart(data)
     except RemoteError:
         raise
@@ -101,6 +120,10 @@ def decode(data: bytes, sent: float = math.nan) -> Message:
     except (ValueError, TypeError) as error:  # a check in the message's own __post_init__
         raise RemoteError(f"{tag}: {error}") from error
     object.__setattr__(message, "_origin", (sender, number, sent))
+    if missing or corrupted:
+        found = [(name, value) for name, value in zip(codec.names, values, strict=True) if type(value) is np.ndarray]
+        places = {name: end - value.nbytes for (name, value), (_, end) in zip(found, arrays, strict=True)}
+        object.__setattr__(message, "_damage", Damage(corrupted, tuple(missing), places))
     return message
 
 
@@ -169,6 +192,22 @@ def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
     if at > len(data):
         raise RemoteError(f"not a frame: {at - len(data)} bytes are missing")
     return frame, places
+
+
+def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
+    """Return a frame with zeros for what is missing, and the headers of its arrays as they must have been."""
+    patched = bytearray(data)
+    for start, end in missing:
+        patched[start:end] = bytes(end - start)
+    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_Described, strict_map_key=False)
+    unpacker.feed(data[: missing[0][0]])
+    described = [value for value in unpacker.unpack() if type(value) is _Described]
+    at = int(unpacker.tell())
+    for array in described:
+        size = -(at + _BIN32.size) % 8 + math.prod(array.shape) * array.dtype.itemsize
+        patched[at : at + _BIN32.size] = _BIN32.pack(0xC6, size)
+        at += _BIN32.size + size
+    return bytes(patched)
 
 
 def _fill_in(values: list[Any], places: list[tuple[int, int]], data: bytes) -> None:

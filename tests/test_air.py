@@ -9,6 +9,7 @@ import pytest
 
 from p2pl_async import Device, Message, Protocol, load_scenario
 from p2pl_async import run as run_scenario
+from p2pl_async.errors import ScenarioError
 from p2pl_async.testing import complete, emulate, ring
 
 MEDIA: list[dict[str, Any]] = [
@@ -147,3 +148,110 @@ def test_a_preset_brings_its_medium_and_each_value_can_be_overridden(tmp_path, m
     summary = run_scenario(scenario).summary
     lost = summary["messages"]["lost"]
     assert ("collision" in lost or "access" in lost) == collisions
+
+
+LEAST = """
+[devices]
+count = 4
+[topology]
+kind = "complete"
+[protocol]
+kind = "p2pl"
+[stop]
+rounds = 1
+"""
+
+
+@pytest.mark.parametrize(("more", "path", "says"), [
+    ('[medium]\nkind = "csma-ca"\nsense = "-85 dBm"\n[link]\nrate = "1 Mbit/s"', "medium.sense", "[radio]"),
+    ('[medium]\nkind = "aloha"\ncollision = "sinr"\n[link]\nrate = "1 Mbit/s"', "medium.collision", "[radio]"),
+    ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nqueue = { messages = 4 }', "link.queue", "[medium] queue"),
+    ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nduplicate = 0.1', "link.duplicate", "dedicated"),
+    ('[medium]\nkind = "ideal"', "link", "1 Mbit/s"),
+    ('[medium]\nkind = "csma-ca"\nmin_exponent = 6', "medium", "max_exponent"),
+    ('[medium]\nkind = "dcf"\nmin_window = 2000', "medium", "max_window"),
+    ('[medium]\nkind = "aloha"\nduty_cycle = { share = 0 }', "medium.duty_cycle", "above 0"),
+    ('[medium]\nkind = "csma"', "medium", "csma-ca"),
+])  # fmt: skip
+def test_what_does_not_fit_is_said(tmp_path, more, path, says) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(LEAST + more)
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(file)
+    (problem,) = caught.value.problems
+    assert problem.path.startswith(path)
+    assert says in problem.text
+
+
+POSITIONED = """
+seed = 2
+[devices]
+count = 3
+[topology]
+kind = "complete"
+[link]
+rate = "250 kbit/s"
+mtu = "133 B"
+header = "17 B"
+[radio]
+phy = "802.15.4"
+positions = [["50 m", "0 m"], ["{left} m", "0 m"], ["{right} m", "0 m"]]
+[medium]
+kind = "csma-ca"
+collision = "{collision}"
+sense = "-85 dBm"
+[protocol]
+kind = "p2pl"
+[stop]
+rounds = 1
+"""
+
+
+@pytest.mark.parametrize(("left", "right", "hidden"), [(45, 55, False), (25, 75, True)])
+def test_hidden_terminals_follow_from_positions(tmp_path, left, right, hidden) -> None:
+    """Device 0 lies between two that hear each other only if they are near."""
+    from p2pl_async.emulation import Emulation
+    from p2pl_async.probing import probe_world
+
+    class Shout(Protocol):
+        kind: str = "shout"
+
+        async def run(self, device: Device) -> None:
+            for _ in range(100 if device.id else 0):
+                await device.sleep(float(device.random.exponential(0.02)))
+                device.send(0, Note("x" * 40))
+            await device.sleep(5)
+
+    path = tmp_path / "s.toml"
+    path.write_text(POSITIONED.format(left=left, right=right, collision="sinr"))
+    world = probe_world(load_scenario(path))
+    emulation = Emulation(world.out_neighbors, world.make_link, 2, make_air=world.make_air)
+    emulation.run(Shout())
+    counts = emulation.trace.counts
+    assert counts.lost["noise"] == 0
+    assert (counts.lost["collision"] > 10) == hidden
+
+
+def test_the_rule_of_collisions_is_the_scenarios(tmp_path) -> None:
+    """The nearer of two overlapping senders captures the receiver, or nobody survives."""
+    lost = {}
+    for rule in ("overlap", "capture"):
+        path = tmp_path / "s.toml"
+        text = POSITIONED.format(left=46, right=75, collision=rule).replace("csma-ca", "aloha")
+        path.write_text(text)
+        from p2pl_async.emulation import Emulation
+        from p2pl_async.probing import probe_world
+
+        class Both(Protocol):
+            kind: str = "both"
+
+            async def run(self, device: Device) -> None:
+                if device.id:
+                    device.send(0, Note("x"))
+                await device.sleep(1)
+
+        world = probe_world(load_scenario(path))
+        emulation = Emulation(world.out_neighbors, world.make_link, 2, make_air=world.make_air)
+        emulation.run(Both())
+        lost[rule] = emulation.trace.counts.lost["collision"]
+    assert lost == {"overlap": 2, "capture": 1}

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from cell import Cell, FixedPowers
+from powers import FixedPowers
 
 from p2pl_async.air.reach import PowerReach
 from p2pl_async.errors import InvariantError
+from p2pl_async.testing import Cell
 
 ZIGBEE = {"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"}  # 80 B of content are 97 B, 3.104 ms on the air
 FRAME = 97 * 32e-6

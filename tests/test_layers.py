@@ -18,9 +18,9 @@ PACKAGE = "p2pl_async"
 LAYERS = [
     ["errors"],
     ["units", "settings", "randomness", "clock", "trace"],
-    ["plugins", "tracefiles", "one_peer"],
+    ["plugins", "tracefiles", "one_peer", "downtime", "clocks"],
     ["distributions"],
-    ["messages", "link", "topology", "learning", "dynamics", "radio"],
+    ["messages", "link", "topology", "learning", "dynamics", "radio", "churn"],
     ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from p2pl_async.link import Link, LinkSettings, Verdict
+from p2pl_async.link import Arq, Link, LinkSettings, Verdict
 from p2pl_async.link.timeline import Timeline
 from p2pl_async.randomness import stream
 
@@ -151,57 +152,70 @@ def test_a_burst_takes_fragments_that_follow_each_other() -> None:
 # --- ARQ
 
 
-def one_at_a_time(made: dict[str, Any], size: int, now: float, uniforms: list[float]) -> tuple[int, int, float, bool]:
-    """Send a fragmented message with retries, one packet after the other: what the vectorized path must equal."""
-    mtu, tries, turnaround, byte = made["mtu"], made["tries"], made["turnaround"], made["seconds_per_byte"]
-    weather = Timeline(
-        stream(1, "burst", 0, 1), (made["good"], made["bad"]), made["bad"] / (made["good"] + made["bad"])
-    )
-    full, last = divmod(size - 1, mtu)
-    packets = lost = 0
+def one_at_a_time(
+    weather: Timeline, arq: Arq, sizes: list[int], byte: float, now: float
+) -> tuple[int, int, float, bool]:
+    """Send packets with retries one after the other, over a channel that loses all or nothing.
+
+    Returns:
+        Transmissions, how many were lost, the end of the last one, and whether all got through.
+    """
+    used = lost = 0
+    window = arq.window or 1
     start = now
-    for fragment in range(full + 1):
-        length = mtu if fragment < full else last + 1
-        own = uniforms[packets:] if fragment < full else uniforms[-tries:]
-        for uniform in own[:tries]:
-            packets += 1
-            bad = weather.at(start)
-            end = start + length * byte
-            start = end + turnaround
-            if not (bad and uniform < made["loss_bad"]):
+    end = now
+    for packet, size in enumerate(sizes):
+        took = size * byte
+        gap = max(0.0, (took + arq.turnaround) / window - took)
+        first, wait = start, arq.backoff
+        for attempt in itertools.count():
+            if attempt > arq.most_tries - 1 or (arq.timeout is not None and start - first > arq.timeout + 1e-9):
+                return used, lost, end, False
+            used += 1
+            end = start + took
+            if not weather.at(start):
                 break
             lost += 1
-        else:
-            return packets, lost, end, False
-    return packets, lost, end, True
+            used += min(window, len(sizes) - packet) - 1
+            start += window * (took + gap) + wait
+            wait *= arq.growth
+        start = end + gap
+    return used, lost, end, True
+
+
+arqs = st.builds(
+    lambda kind, **more: Arq(kind=kind, window=None if kind == "stop-and-wait" else 4, **more),
+    st.sampled_from(["stop-and-wait", "go-back-n"]),
+    retries=st.integers(0, 30) | st.none(),
+    turnaround=st.sampled_from(["0 s", "13 ms", "900 ms"]),
+    backoff=st.sampled_from(["0 s", "20 ms"]),
+    timeout=st.sampled_from(["none", "100 ms", "1 s"]).map(lambda text: None if text == "none" else text),
+) | st.builds(
+    Arq, retries=st.integers(0, 6), backoff=st.just("5 ms"), growth=st.floats(1, 4), turnaround=st.just("3 ms")
+)
 
 
 @given(
-    fragments=st.integers(1, 40),
+    fragments=st.integers(0, 40) | st.integers(100, 900),
     short=st.integers(0, 99),
-    retries=st.integers(1, 4),
-    good=st.floats(0.05, 3),
+    arq=arqs,
+    good=st.floats(0.05, 30),
     bad=st.floats(0.01, 1),
-    loss_bad=st.floats(0, 1),
-    turnaround=st.sampled_from([0.0, 0.013]),
 )
-def test_retried_fragments_are_the_same_as_one_packet_at_a_time(
-    fragments: int, short: int, retries: int, good: float, bad: float, loss_bad: float, turnaround: float
+@effort(max_examples=60)
+def test_retries_are_the_same_as_one_packet_at_a_time(
+    fragments: int, short: int, arq: Arq, good: float, bad: float
 ) -> None:
-    size = 100 * fragments + 1 + short  # at least two fragments
-    table: dict[str, Any] = {
-        "rate": "8 kbit/s", "mtu": "100 B", "arq": {"retries": retries, "turnaround": f"{turnaround} s"},
-        "loss": {"kind": "gilbert-elliott", "good": f"{good} s", "bad": f"{bad} s", "loss_bad": loss_bad},
-    }  # fmt: skip
-    verdict = link(**table).judge(size, 0.5)
-    uniforms = stream(1, "loss-fragments", 0, 1).random((fragments + 1) * (retries + 1)).tolist()
-    plain = {
-        "mtu": 100, "tries": retries + 1, "turnaround": turnaround, "seconds_per_byte": 0.001,
-        "good": good, "bad": bad, "loss_bad": loss_bad,
-    }  # fmt: skip
-    packets, lost, end, arrived = one_at_a_time(plain, size, 0.5, uniforms)
-    assert (verdict.packets, verdict.packets_lost, verdict.cause) == (packets, lost, "" if arrived else "retries")
+    """Many at once, a stretch of equal chances at once, or one by one: in weather that loses all or nothing."""
+    table = {"kind": "gilbert-elliott", "good": f"{good} s", "bad": f"{bad} s"}
+    made = Link(0, 1, LinkSettings(rate="8 kbit/s", mtu="100 B", arq=arq, loss=table), 1)
+    verdict = made.judge(100 * fragments + 1 + short, 0.5)
+    sizes = [100] * fragments + [1 + short]
+    weather = Timeline(stream(1, "burst", 0, 1), (good, bad), bad / (good + bad))
+    used, lost, end, arrived = one_at_a_time(weather, arq, sizes, 0.001, 0.5)
+    assert (verdict.packets, verdict.packets_lost, verdict.cause) == (used, lost, "" if arrived else "retries")
     assert verdict.arrival == (pytest.approx(end) if arrived else math.inf)
+    assert verdict.acknowledged == arrived
 
 
 def test_retries_make_the_residual_loss_small() -> None:
@@ -539,7 +553,7 @@ def test_a_radio_loses_packets_to_noise(size: int) -> None:
 def test_settings_change_for_what_is_sent_from_then_on() -> None:
     changes = [(1.0, LinkSettings.model_validate({"rate": "16 kbit/s", "latency": "1 s"}))]
     made = with_more(rate="8 kbit/s", more={"changes": changes})
-    assert [made.judge(900, now).arrival for now in (0.0, 0.5, 3.0)] == [0.9, 1.8, 3.0 + 0.45 + 1.0]
+    assert [made.judge(900, now).arrival for now in (0.0, 0.5, 3.0)] == [0.9, 1.4, 3.0 + 0.45 + 1.0]
     changes = [(1.0, LinkSettings.model_validate({"loss": "100 %"})), (2.0, LinkSettings())]
     made = with_more(more={"changes": changes})
     assert [made.judge(1, now).cause for now in (0.0, 0.9, 1.0, 1.9, 2.0)] == ["", "", "loss", "loss", ""]

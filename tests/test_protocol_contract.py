@@ -36,8 +36,25 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
     "one-peer-exponential": {},  # these change with each round
     "random-matchings": {},
 }
-ONLY_ON = {"fedavg": ["star", "complete"]}  # its server needs a link to everybody
-SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {"sparse-push": {"delivery": "repaired", "mode": "fresh"}}
+LASTING = [kind for kind in TOPOLOGIES if kind not in ("one-peer-exponential", "random-matchings")]
+ONLY_ON = {
+    "fedavg": ["star", "complete"],  # its server needs a link to everybody
+    # Every neighbor has to hear every difference; over one-way links CHOCO's mean drifts.
+    "choco": [kind for kind in LASTING if kind not in ("directed-ring", "exponential")],
+    "choco-sgp": LASTING,
+    "quantized-push-sum": LASTING,
+    # As many neighbors for everyone.
+    "deepsqueeze": [
+        kind for kind in TOPOLOGIES if kind not in ("path", "star", "grid", "erdos-renyi", "random-geometric")
+    ],
+}
+SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
+    "sparse-push": {"delivery": "repaired", "mode": "fresh"},
+    "deepsqueeze": {"delivery": "repaired", "mode": "fresh"},
+    "choco": {"delivery": "repaired", "mode": "fresh"},
+    "choco-sgp": {"delivery": "repaired", "mode": "fresh"},
+    "quantized-push-sum": {"delivery": "repaired", "mode": "fresh", "gamma": 0.1},
+}
 """Where waiting no longer than a timeout isn't enough."""
 
 LOSSLESS = {"latency": "20 ms"}

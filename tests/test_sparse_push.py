@@ -310,7 +310,7 @@ class Liar(SparsePush):
             (1.0, good, 0, 1, np.zeros(3, np.int64)),
             (1.0, good, 0, 1, np.array([[3, 1, -4]])),
         ]:
-            device.broadcast(MassPush(0, base, u, q, top, confirmed))
+            device.broadcast(MassPush(0, base, u, 1, q, top, confirmed))
             await device.sleep(1)
 
 

@@ -35,8 +35,11 @@ Decided = Callable[[Any, int, Verdict], object]
 class Job:
     """A message that a device has accepted: for one device, or for several at once."""
 
-    def __init__(self, links: Sequence[Link], size: int, decided: Decided, token: Any, now: float) -> None:
+    def __init__(
+        self, links: Sequence[Link], size: int, decided: Decided, token: Any, now: float, first: int = 0
+    ) -> None:
         self.links = links
+        self.first = first  # place of the first of them among the receivers of the message
         self.decided = decided
         self.token = token
         self.sent = now
@@ -148,11 +151,17 @@ class Air:
 
         `decided(token, k, verdict)` is called once for each link k, now or later.
         """
+        if self.settings.broadcast == "once":
+            self._accept(source, Job(links, size, decided, token, self.clock.now))
+        else:
+            for k, link in enumerate(links):
+                self._accept(source, Job([link], size, decided, token, self.clock.now, k))
+
+    def _accept(self, source: DeviceId, job: Job) -> None:
         radio = self.radios[source]
-        job = Job(links, size, decided, token, self.clock.now)
-        self.undecided += len(links)
+        self.undecided += len(job.links)
         if not self._has_room(radio, job):
-            for k in range(len(links)):
+            for k in range(len(job.links)):
                 self._decide(job, k, "queue", math.inf)
             return
         radio.jobs.append(job)
@@ -172,7 +181,7 @@ class Air:
             for job in radio.jobs:
                 for k in range(len(job.links)):
                     self.undecided -= 1
-                    job.decided(job.token, k, verdict)
+                    job.decided(job.token, job.first + k, verdict)
             radio.jobs.clear()
 
     def schedule(self, at: float, radio: Radio | None, call: Callable[[Any], object], argument: Any) -> None:
@@ -331,7 +340,7 @@ class Air:
         lost = job.lost[k] if k == 0 else 0
         job.decided(
             job.token,
-            k,
+            job.first + k,
             Verdict(arrival, cause, packets, lost, air_bytes, air_seconds, acknowledged, math.inf),
         )
 
@@ -438,7 +447,7 @@ class Air:
                 return
         else:
             radio.failures += 1
-            if radio.failures > job.arq.retries:
+            if radio.failures >= job.arq.most_tries:
                 # The sender gives up; the receiver may have everything all the same.
                 complete = job.heard and job.done == job.fragments - 1
                 self._finish(radio, "" if complete else "retries", acknowledged=False)

@@ -25,6 +25,7 @@ Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 class Medium(Settings):
     """Base of every medium."""
 
+    kind: str
     shared: ClassVar[bool] = True
 
 
@@ -64,6 +65,11 @@ class SharedMedium(Medium):
     """Base of media in which a device has one radio for all it sends: a broadcast is one transmission."""
 
     airtime: AnyAirTime = Field(default=Serial(), description="how long a frame occupies the channel")
+    broadcast: Literal["once", "one-by-one"] = Field(
+        default="once",
+        description='what goes to several devices is sent "once", to all, and nobody acknowledges it; or '
+        '"one-by-one", each copy acknowledged and repeated as its link says',
+    )
     broadcast_rate: BitsPerSecond | None = Field(
         default=None, description="rate of what goes to several devices; by default the lowest of their links"
     )

@@ -405,6 +405,10 @@ class Trainer:
             if left is not None:
                 self._velocities[job.device] = left[i]
 
+    def forget(self, device: int) -> None:
+        """Forget a device's momentum: it has crashed."""
+        self._velocities.pop(device, None)
+
     def evaluate(self, params: Sequence[Vector], which: Literal["subset", "test"] = "test") -> Scores:
         """Return the scores of parameter vectors, each (n_params,), on the fixed test subset or the whole test set.
 

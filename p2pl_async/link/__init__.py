@@ -3,18 +3,21 @@
     LinkSettings   the `[link]` table of a scenario; one per link once overrides are resolved
     Link.judge     what happens to one message: when it arrives, or why it doesn't
 
-One impairment per file: latency, loss, outage, queue, arq; `link` puts them in their order.
+One impairment per file: latency, loss, outage, queue, arq, fec; `channel` has what becomes of packets,
+`transmitter` how they are sent, and `link` puts all in order.
 """
 
 from p2pl_async.link.arq import Arq
+from p2pl_async.link.channel import Down, Radio
+from p2pl_async.link.fec import Fec
 from p2pl_async.link.latency import AnyLatency, Latency
-from p2pl_async.link.link import Down, Link, Radio, Verdict
+from p2pl_async.link.link import Link, Ranges, Verdict
 from p2pl_async.link.loss import AnyLoss, LossModel
 from p2pl_async.link.outage import AnyOutage, Outage
 from p2pl_async.link.queue import Queue
 from p2pl_async.link.settings import LinkSettings
 
 __all__ = [
-    "AnyLatency", "AnyLoss", "AnyOutage", "Arq", "Down", "Latency", "Link", "LinkSettings", "LossModel", "Outage",
-    "Queue", "Radio", "Verdict",
+    "AnyLatency", "AnyLoss", "AnyOutage", "Arq", "Down", "Fec", "Latency", "Link", "LinkSettings", "LossModel",
+    "Outage", "Queue", "Radio", "Ranges", "Verdict",
 ]  # fmt: skip

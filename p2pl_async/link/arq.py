@@ -1,51 +1,253 @@
-"""ARQ: a link that sends a lost packet again, stop-and-wait, a bounded number of times."""
+"""ARQ: a link that sends a lost packet again, and how often it takes.
+
+A packet is sent until its acknowledgment comes, at most 1 + retries times. What the kinds
+differ in is what the sender does while it waits, T being the time of one packet and C = T +
+turnaround the time until its acknowledgment is due:
+
+    stop-and-wait      nothing; the next transmission starts C after the last
+    go-back-n          sends on, up to `window` packets from the oldest that is not acknowledged; if
+                       that one stays so, it and all that were sent after it are sent again
+    selective-repeat   sends on likewise, and sends again only what was lost
+
+The last two send a packet every max(T, C / window). Selective repeat is `window` stop-and-wait
+senders that take turns. Goodput over rate, p being the loss of packet or acknowledgment:
+(1 - p) T / C; min(1, window T / C) (1 - p) / (1 - p + p window); min(1, window T / C) (1 - p).
+
+Source: D. Bertsekas and R. Gallager, "Data Networks", 2nd ed., section 2.4.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import math
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from p2pl_async.settings import Settings
-from p2pl_async.units import Seconds
+from p2pl_async.settings import Settings, mistake, word
+from p2pl_async.units import PositiveSeconds, Probability, Seconds
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+UNLIMITED = 1_000_000  # retries; a link that loses everything for ever would never give up
+_NEGLIGIBLE = 1e-18  # chance of a number of tries that no draw would ever show
 
 
 class Arq(Settings):
-    """Retries of the link layer: each fragment is sent until it arrives, at most 1 + retries times.
+    """Retries of the link layer: each fragment is sent until it is acknowledged, at most 1 + retries times.
 
-    The next transmission starts `turnaround` after the end of the one before, time for the
-    acknowledgment to come or to stay away. Acknowledgments themselves are never lost.
+    The acknowledgment of a packet is due `turnaround` after its end: twice the propagation, the
+    acknowledgment itself and all waiting between packets. Its bytes and its air time count with no
+    device. A message whose fragment is given up is given up as a whole, unless parts of it are of
+    use, too.
     """
 
-    retries: Annotated[int, Field(strict=True, ge=0, le=100, description="most repetitions of one packet")]
-    turnaround: Seconds = Field(default=0.0, description="from the end of a transmission to the start of the next")
+    retries: Annotated[Annotated[int, Field(strict=True, ge=0, le=100)] | None, *word("unlimited")] = Field(
+        description='most repetitions of one packet; "unlimited" stops at a million'
+    )
+    turnaround: Seconds = Field(
+        default=0.0, description="from the end of a transmission until its acknowledgment has come or is overdue"
+    )
+    kind: Literal["stop-and-wait", "go-back-n", "selective-repeat"] = Field(
+        default="stop-and-wait", description="what the sender does while it waits for an acknowledgment"
+    )
+    window: Annotated[int, Field(strict=True, ge=2, le=4096)] | None = Field(
+        default=None, description="packets sent ahead of their acknowledgment; not with stop-and-wait"
+    )
+    ack_loss: Probability = Field(default=0.0, description="share of acknowledgments that are lost on their way back")
+    backoff: Seconds = Field(default=0.0, description="additional wait before the first repetition of a packet")
+    growth: Annotated[float, Field(ge=1, le=10)] = Field(
+        default=1.0, description="how many times longer the wait is before each further repetition"
+    )
+    timeout: PositiveSeconds | None = Field(
+        default=None, description="no repetition starts later than this after the first transmission of a packet"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Arq:
+        if (self.window is None) != (self.kind == "stop-and-wait"):
+            raise mistake(
+                "stop-and-wait has no window; remove it"
+                if self.window
+                else f"{self.kind} needs a window: the packets sent ahead, such as window = 16"
+            )
+        if self.retries is None and self.growth > 1:
+            raise mistake("growth needs a limit of retries, or the wait gets endless; write retries = 7")
+        if self.kind == "selective-repeat" and self.backoff:
+            raise mistake("selective-repeat repeats a packet when its turn comes again; remove backoff")
+        return self
+
+    @property
+    def most_tries(self) -> int:
+        """Transmissions of one packet at most."""
+        return 1 + (UNLIMITED if self.retries is None else self.retries)
+
+    @property
+    def waits(self) -> bool:
+        """Whether tries take time even where packets take none."""
+        return self.turnaround > 0 or self.backoff > 0
 
 
-def stop_and_wait(lost: NDArray[np.bool_], fragments: int, tries: int) -> tuple[int, int] | None:
-    """Send fragments one after another, each until it arrives or has used up its tries.
+class Pace:
+    """When the sender of one message acts: a packet's tries, and how far apart they start.
 
-    A fragment ends with its first success, so the whole train fails exactly at the first
-    run of `tries` losses, whichever fragment it hits.
+    Args:
+        arq: the retries.
+        seconds: how long one packet takes.
+    """
+
+    __slots__ = ("_backoff", "_growth", "_lost", "even", "following", "gap", "timeout", "tries", "window")
+
+    def __init__(self, arq: Arq, seconds: float) -> None:
+        self.window = arq.window or 1
+        # Packets follow each other as closely as the window allows: a window is acknowledged every C.
+        self.gap = max(0.0, (seconds + arq.turnaround) / self.window - seconds)
+        self.following = self.window - 1 if arq.kind == "go-back-n" else 0  # sent in vain after a packet that is lost
+        rounds = self.window if arq.kind == "go-back-n" else 1
+        self._lost = rounds * (seconds + self.gap)  # from the start of a packet that is lost to its next
+        if arq.kind == "selective-repeat":
+            self._lost *= self.window
+        self._backoff = arq.backoff
+        self._growth = arq.growth
+        self.even = not arq.backoff and not self.following  # losing a packet takes as long as delivering it
+        self.tries = arq.most_tries
+        if arq.timeout is not None:
+            self.tries = 1 + self.failures_within(arq.timeout)
+
+    def spent(self, failures: int) -> float:
+        """Return the time from the start of a packet's first try to that of its next, after so many failures."""
+        if self._growth == 1 or not self._backoff:
+            return failures * (self._lost + self._backoff)
+        return failures * self._lost + self._backoff * (self._growth**failures - 1) / (self._growth - 1)
+
+    def failures_within(self, seconds: float) -> int:
+        """Return the most failures after which the next try still starts within so many seconds of the first."""
+        most = self.tries - 1
+        if self._growth == 1 or not self._backoff:
+            each = self._lost + self._backoff
+            return most if each * most <= seconds else math.floor(seconds / each * (1 + 1e-12))
+        return next((k for k in range(most) if self.spent(k + 1) > seconds), most)
+
+    def durations(self, most: int, seconds: float) -> Floats:
+        """Return how long packets take that need 1, 2, ... most tries, up to the start of the next packet."""
+        failures = np.arange(most, dtype=np.float64)
+        waits = failures if self._growth == 1 else (self._growth**failures - 1) / (self._growth - 1)
+        lengths: Floats = failures * self._lost + self._backoff * waits + seconds + self.gap
+        return lengths
+
+
+class Run(NamedTuple):
+    """What came of some transmissions in a row."""
+
+    used: int  # transmissions that took place
+    done: int  # packets that got through
+    tries: int  # of the packet that is under way now, so far
+    failed: bool  # it has used up its tries
+
+
+def stop_and_wait(lost: Bools, packets: int, tries: int, used_up: int = 0) -> Run:
+    """Send packets one after another, each until it gets through or has used up its tries.
+
+    A packet ends with its first success, so the first to fail is the one with the first run of
+    `tries` losses.
 
     Args:
         lost: whether the 1st, 2nd, ... transmission is lost, shape (k,).
-        fragments: how many must arrive, at least 1.
-        tries: transmissions per fragment, at least 1.
-
-    Returns:
-        Transmissions used and fragments that arrived (fewer than `fragments`: gave up), or None
-        if k transmissions don't decide it; `fragments * tries` always do.
+        packets: how many there are, at least 1.
+        tries: transmissions of one packet, at least 1.
+        used_up: tries that the first packet has behind it, fewer than `tries`.
     """
-    hits = np.flatnonzero(~lost)[:fragments]
-    runs = np.diff(hits, prepend=-1)  # tries that each fragment took
+    hits = np.flatnonzero(~lost)[:packets]
+    runs = np.diff(hits, prepend=-1 - used_up)  # tries that each packet took
     too_long = np.flatnonzero(runs > tries)
     if len(too_long):
-        arrived = int(too_long[0])
-    elif len(hits) == fragments:
-        return int(hits[-1]) + 1, fragments
+        done = int(too_long[0])
+    elif len(hits) == packets:
+        return Run(int(hits[-1]) + 1, packets, 0, False)
     else:
-        arrived = len(hits)
-    used = (int(hits[arrived - 1]) + 1 if arrived else 0) + tries
-    return (used, arrived) if used <= len(lost) else None
+        done = len(hits)
+        since = len(lost) - int(hits[-1]) - 1 if done else len(lost) + used_up
+        if since < tries:
+            return Run(len(lost), done, since, False)
+    begun = int(hits[done - 1]) + 1 if done else -used_up
+    return Run(begun + tries, done, tries, True)
+
+
+class Turns(NamedTuple):
+    """Who used which slot of a selective-repeat sender."""
+
+    slots: int  # from the first to the last that was used
+    packet: NDArray[np.intp]  # the packet that each slot carried; -1 if the slot stayed empty; shape (slots,)
+    failed: int  # the packet that used up its tries; -1 if none did
+
+
+def selective_repeat(lost: Bools, packets: int, tries: int, window: int) -> Turns | None:
+    """Send packets in slots; what is lost is sent again `window` slots later, what isn't makes room for a new one.
+
+    Args:
+        lost: whether what the 1st, 2nd, ... slot carries is lost, shape (k,).
+        packets: how many there are, at least 1.
+        tries: transmissions of one packet; the first to use them up ends it all.
+        window: slots from a packet to its next try.
+
+    Returns:
+        None if k slots don't decide it.
+    """
+    rounds = -(-len(lost) // window)
+    padded = np.ones(rounds * window, np.bool_)
+    padded[: len(lost)] = lost
+    table = padded.reshape(rounds, window)  # a column is one stop-and-wait sender
+    row = np.arange(rounds)[:, None]
+    since = row - np.maximum.accumulate(np.where(table, -1, row), axis=0)  # losses in a row, this one included
+    over = ~table | (since % tries == 0)  # its packet is done with after this slot
+    fresh = np.ones((rounds, window), np.bool_)
+    fresh[1:] = over[:-1]  # a new packet may begin here
+    slots = np.arange(len(lost))
+    number = np.cumsum(fresh.ravel()) - 1  # packets begun before, if there were enough of them
+    begun = np.maximum.accumulate(np.where(fresh, row, 0), axis=0) * window + np.arange(window)
+    carried = number[begun.ravel()][: len(lost)]
+    carried[carried >= packets] = -1
+    given_up = (table & over).ravel()[: len(lost)] & (carried >= 0)
+    failures = np.flatnonzero(given_up)
+    if len(failures):
+        last, failed = int(failures[0]), int(carried[failures[0]])
+    else:
+        used = np.flatnonzero(carried >= 0)
+        through = np.count_nonzero(~lost[used])
+        if through < packets:
+            return None
+        last, failed = int(used[-1]), -1
+    return Turns(last + 1, carried[: slots[last] + 1], failed)
+
+
+@functools.lru_cache(maxsize=1024)
+def tries_shares(p: float, tries: int) -> Floats:
+    """Return the shares of packets that get through at the 1st, 2nd, ... try, of those that do; p is below 1."""
+    most = 1 if p == 0 else min(tries, math.ceil(math.log(_NEGLIGIBLE) / math.log(p)))
+    weights = p ** np.arange(most, dtype=np.float64)
+    shares: Floats = weights / weights.sum()
+    return shares
+
+
+def draw_tries(random: np.random.Generator, p: float, packets: int, tries: int) -> tuple[Ints, bool]:
+    """Draw how many tries packets take that follow each other, each lost with probability p.
+
+    The first packet to fail is geometric, and the tries of those before it are multinomial: the
+    law of `stop_and_wait`, at a cost that doesn't depend on how many packets there are.
+
+    Returns:
+        How many got through at the 1st, 2nd, ... try, and whether the one behind them failed.
+    """
+    failure = p**tries
+    through, failed = packets, False
+    if failure > 0:
+        first = int(random.geometric(failure))
+        if first <= packets:
+            through, failed = first - 1, True
+    if not through:
+        return np.zeros(1, np.int64), failed
+    return random.multinomial(through, tries_shares(p, tries)), failed

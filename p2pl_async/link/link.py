@@ -5,8 +5,8 @@
 
 The verdict is drawn when the message is sent. Nothing here waits, and nothing knows other
 links: what happens on a link follows from its settings, its own random streams and what was
-sent on it. Every message takes the same number of draws from each stream, whatever becomes
-of it, so that changing one parameter changes no other draw.
+sent on it. What one message draws doesn't depend on what became of those before, so that
+changing one parameter changes no other draw.
 
 A link whose medium is shared with others is not asked for verdicts: the medium finds out when a
 frame is on the air, and asks `hear` what this receiver made of it and `travel` when it is there.
@@ -16,24 +16,23 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, repeat
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from p2pl_async.link.arq import stop_and_wait
+from p2pl_async.link.channel import Channel, Down, Radio
 from p2pl_async.link.latency import Draw
 from p2pl_async.link.loss import CAUSES, LossProcess
+from p2pl_async.link.outage import NoOutage
 from p2pl_async.link.queue import Backlog
+from p2pl_async.link.rate import RateProfile, RatesInTurn, SteadyRate
 from p2pl_async.link.settings import LinkSettings
-from p2pl_async.link.timeline import Timeline
-from p2pl_async.randomness import draws, stream
+from p2pl_async.link.transmitter import Cut, Sent, Transmitter
+from p2pl_async.link.turns import During, LossesInTurn
+from p2pl_async.randomness import Substreams, draws, stream
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Codes = NDArray[np.int8]
 Ranges = tuple[tuple[int, int], ...]
 """Parts of a message, as [start, end) in bytes, ascending."""
 
@@ -42,7 +41,7 @@ class Verdict(NamedTuple):
     """What happens to one message on one link; decided when it is sent."""
 
     arrival: float  # instant it reaches the receiver; math.inf if lost
-    cause: str  # "" if it arrives; "partial" if a part does; else why it is lost: a packet's cause, "queue", "retries"
+    cause: str  # "" if it arrives; "partial" if a part does; else why not: a packet's cause, "queue", "expired", ...
     packets: int  # transmissions on the air, retries included; 0 if the queue refused it
     packets_lost: int  # of those, lost
     air_bytes: int  # bytes on the air: fragments with their headers, retries included
@@ -50,44 +49,13 @@ class Verdict(NamedTuple):
     acknowledged: bool  # the sender knows that all of it arrived; never without ARQ, which tells it
     copy: float  # instant a second copy reaches the receiver; math.inf if there is none
     missing: Ranges = ()  # of a partial message: what didn't arrive
+    corrupted: bool = False  # it arrives spoiled, and the receiver knows
 
 
-class Down(Protocol):
-    """When something is down, such as a device; a `Timeline` is one. Instants never decrease."""
-
-    until: float  # instant at which the state that `at` found last ends
-
-    def at(self, now: float) -> int:
-        """Return 1 if it is down at the instant `now`, else 0."""
-
-    def touched(self, starts: Floats, ends: Floats) -> Bools:
-        """Return whether it is down at any moment of each interval; shapes (n,), both ascending."""
-
-
-class Radio(Protocol):
-    """What positions and noise make of a frame; see `Link`."""
-
-    def error_rate(self, at: float, size: int) -> float:
-        """Return the probability that a frame of so many bytes, sent at the instant `at`, is lost to noise."""
-
-    def error_rates(self, at: Floats, size: int) -> Floats:
-        """Return it for frames sent at the instants `at`, shape (n,), ascending."""
-
-
-_NOISE, _OUTAGE = CAUSES.index("noise"), CAUSES.index("outage")
 _verdict = tuple.__new__  # of a Verdict: half the time of calling the class
 _REFUSED = Verdict(math.inf, "queue", 0, 0, 0, 0.0, False, math.inf)
-
-
-class _Sent(NamedTuple):
-    """What the transmitter did for one message."""
-
-    cause: str  # why the message is lost; "" if all its fragments arrived
-    packets: int
-    packets_lost: int
-    air_bytes: int
-    end: float  # instant the last transmission ended
-    missing: Ranges = ()  # if anything arrived: what didn't
+_EXPIRED = Verdict(math.inf, "expired", 0, 0, 0, 0.0, False, math.inf)
+_OUTAGE = CAUSES.index("outage")
 
 
 class Link:
@@ -98,20 +66,22 @@ class Link:
         dst: the device that hears it.
         settings: what this link does.
         seed: the run's seed.
-        changes: (instant, settings) in ascending order: what it does from then on, for
-            frames whose transmission starts at or after the instant. Random streams go on: what
-            the settings have in common with those before behaves as if nothing had changed.
+        changes: (instant, settings) in ascending order: what it does from then on. Rate, loss and
+            outage change for packets whose transmission starts at or after the instant (the rate
+            even while they are on the air), the queue for messages sent from then on, all
+            else for messages whose transmission starts then. Random streams go on.
         down: (cause, maker) of what takes the link down besides its own outages, such as a device
             that sleeps. Each link makes its own, for their instants only grow.
         radio: the share of packets that is lost to noise, of links that have one.
     """
 
     __slots__ = (
-        "_arrived", "_backlog", "_causes", "_changes", "_copies", "_down", "_instants", "_loss",
-        "_make_down", "_noises", "_opened", "_outages", "_radio", "_seed", "_settings", "_simple", "_stage", "_stages",
-        "_trains", "_uniforms", "dst", "sending_until", "src",
+        "_arrived", "_backlog", "_causes", "_changes", "_channel", "_copies", "_instants", "_make_down", "_noises",
+        "_opened", "_radio", "_ready", "_seed", "_settings", "_simple", "_singles", "_spoils", "_stage", "_stages",
+        "_trains", "_transmitter", "_uniforms", "dst", "sending_until", "sends_on", "src",
     )  # fmt: skip
 
+    sends_on: bool  # its transmitter may go on sending what has arrived: an acknowledgment was lost, or parity is left
     sending_until: float  # instant the transmitter is free of everything accepted so far
 
     def __init__(
@@ -128,6 +98,8 @@ class Link:
         self.src = src
         self.dst = dst
         self.sending_until = 0.0
+        every = [settings, *(changed for _, changed in changes)]
+        self.sends_on = any(each.fec or (each.arq and each.arq.ack_loss) for each in every)
         self._settings = settings
         self._changes = changes
         self._make_down = down
@@ -135,35 +107,78 @@ class Link:
         self._seed = seed
         self._backlog: Backlog | None = None
         self._arrived = 0.0  # latest arrival so far
+        self._ready = 0.0  # until when a message that had to wait would have waited
+        # Messages so far, of one packet and of more: they draw apart, so that neither moves the other.
+        self._singles = 0  # those aside that `_judge_simple` decided
+        self._trains = 0
         self._opened = False
 
     def _open(self) -> None:
         """Make the random streams: at the first message, since a run may have a million links and use few."""
         seed, owner = self._seed, (self.src, self.dst)
-        self._down: list[tuple[int, Down]] = []
+        settings = [self._settings, *(changed for _, changed in self._changes)]
+        self._instants = [instant for instant, _ in self._changes]
+        self._stages = [_Stage(each) for each in settings]
+        self._stage = self._stages[0]
+        self._stage.open(seed, owner, 0)
+        if any(each.queue is not None for each in settings):
+            self._backlog = Backlog()
         self._causes = list(CAUSES)
+        loss = self._losses(settings)
+        # A stream costs 20 µs and 3 kB, so most are opened when something is drawn from them.
+        self._uniforms: Iterator[float] = repeat(0.0) if loss is None else draws(stream(seed, "loss", *owner))
+        self._noises: Iterator[float] | None = None
+        others = Substreams(seed, "noise", *owner)
+        self._channel = Channel(
+            loss, *self._outages(settings), self._radio, Substreams(seed, "loss-fragments", *owner), others
+        )
+        acks = Substreams(seed, "ack", *owner) if any(each.arq and each.arq.ack_loss for each in settings) else None
+        self._transmitter = Transmitter(self._channel, self._rate(settings), acks)
+        if any(each.duplicate for each in settings):
+            self._copies: Iterator[float] = draws(stream(seed, "duplicate", *owner))
+        if any(stage.spoils for stage in self._stages):
+            self._spoils: Iterator[float] = draws(stream(seed, "corrupt", *owner))
+        alone = not self._changes and not self._make_down and self._radio is None
+        self._simple = alone and self._stage.simple
+        self._stage.loss = loss
+        self._opened = True
+
+    def _losses(self, settings: Sequence[LinkSettings]) -> LossProcess | None:
+        """Return what loses packets; equal settings go on with the same process."""
+        processes = {each.loss: each.loss.process(self._seed, self.src, self.dst) for each in settings}
+        if all(process is None for process in processes.values()):
+            return None
+        return (
+            LossesInTurn(self._instants, [processes[each.loss] for each in settings])
+            if self._changes
+            else (processes[self._settings.loss])
+        )
+
+    def _outages(self, settings: Sequence[LinkSettings]) -> tuple[list[tuple[int, Down]], list[Down]]:
+        """Return what takes the link down, each with its code, and for which of it the transmitter waits."""
+        found: list[tuple[int, Down]] = []
         for cause, make in self._make_down:
             if cause not in self._causes:
                 self._causes.append(cause)
-            self._down.append((self._causes.index(cause), make()))
-        processes: dict[object, Any] = {}
-        settings = [self._settings, *(changed for _, changed in self._changes)]
-        self._stages = [_Stage(each, seed, owner, processes) for each in settings]
-        self._instants = [instant for instant, _ in self._changes]
-        self._stage = self._stages[0]
-        if any(each.queue is not None for each in settings):
-            self._backlog = Backlog()
-        # Messages of one fragment and of many draw apart, so neither moves the other. A stream costs 20 µs and 3 kB.
-        lossless = all(stage.loss is None for stage in self._stages)
-        self._uniforms: Iterator[float] = repeat(0.0) if lossless else draws(stream(seed, "loss", *owner))
-        self._noises: Iterator[float] = draws(stream(seed, "noise", *owner))
-        if any(each.mtu for each in settings):
-            self._trains = stream(seed, "loss-fragments", *owner)
-        if any(each.duplicate for each in settings):
-            self._copies: Iterator[float] = draws(stream(seed, "duplicate", *owner))
-        alone = not self._changes and not self._down and self._radio is None
-        self._simple = alone and self._backlog is None and self._stage.simple
-        self._opened = True
+            found.append((self._causes.index(cause), make()))
+        held: list[Down] = []
+        limits = [-math.inf, *self._instants, math.inf]
+        for index, each in enumerate(settings):
+            down: Down | None = each.outage.process(self._seed, self.src, self.dst)
+            if down is not None:
+                if self._changes:
+                    down = During(down, limits[index], limits[index + 1])
+                found.append((_OUTAGE, down))
+                if each.outage.holds:
+                    held.append(down)
+        return found, held
+
+    def _rate(self, settings: Sequence[LinkSettings]) -> RateProfile:
+        """Return how fast the transmitter is."""
+        profiles: list[RateProfile] = [
+            SteadyRate(each.rate) if isinstance(each.rate, float | None) else each.rate.profile() for each in settings
+        ]
+        return RatesInTurn(self._instants, profiles) if self._changes else profiles[0]
 
     def judge(self, size: int, now: float, needed: int | None = None) -> Verdict:
         """Decide what happens to a message of `size` bytes sent at the instant `now`.
@@ -181,39 +196,51 @@ class Link:
         if self._simple and size <= self._stage.payload:
             return self._judge_simple(size, now)
         start = now if now > self.sending_until else self.sending_until
-        stage = self._stage if not self._instants else self._stages[bisect_right(self._instants, start)]
-        latency = stage.latency(start)
-        copy_latency = self._copy_latency(stage, start) if stage.duplicate else math.inf
-        fragments = 1
-        if size > stage.payload:
-            fragments = math.ceil(size / stage.payload)
-            train = self._trains.random(fragments * stage.tries)
+        channel = self._channel
+        if channel.holds:
+            # Asked for a message that expires, and again for the next: what is known already isn't asked twice.
+            self._ready = start = max(start, self._ready) if start <= self._ready else channel.up(start)
+        stage = self._stage_at(start)
+        cut = stage.cut(size)
+        if cut.packets == 1:
+            self._singles += 1
+            uniform, number = next(self._uniforms), 2 * self._singles + 1
         else:
-            single = list(islice(self._uniforms, stage.tries))
-
-        air_bytes = size + fragments * stage.header
-        if self._backlog is not None and not self._has_room(air_bytes, now):
-            return _REFUSED
-        if fragments == 1:
-            sent = self._send_fragment(stage, air_bytes, start, single)
-        elif not stage.arq:
-            sent = self._send_once(stage, fragments, air_bytes, start, train, size, needed)
-        else:
-            sent = self._send_until_heard(stage, fragments, air_bytes, start, train)
-        cause, packets, packets_lost, air_bytes_sent, end, missing = sent
-        self.sending_until = end + stage.turnaround
+            self._trains += 1
+            uniform, number = None, 2 * self._trains
+        leaves = start if start < math.inf else now
+        latency = stage.latency(leaves)
+        copy_latency = self._copy_latency(stage, leaves) if stage.duplicate else math.inf
+        spoil = next(self._spoils) if stage.spoils else 1.0
+        packets, air_bytes = stage.load(cut)
         if self._backlog is not None:
-            self._backlog.add(air_bytes, self.sending_until)
+            queue = self._stages[bisect_right(self._instants, now)].settings.queue
+            if not self._backlog.has_room(queue, packets, air_bytes, now):
+                return _REFUSED
+            if queue is not None and queue.lifetime is not None and start - now > queue.lifetime:
+                self._backlog.add(packets, air_bytes, now + queue.lifetime)
+                return _EXPIRED
+        self._transmitter.begin(number, stage.drops)
+        sent = self._send(stage, cut, start, needed is not None, uniform)
+        self.sending_until = sent.end
+        if self._backlog is not None:
+            self._backlog.add(packets, air_bytes, sent.end)
 
-        seconds = air_bytes_sent * stage.seconds_per_byte
-        if cause and not missing:
-            return Verdict(math.inf, cause, packets, packets_lost, air_bytes_sent, seconds, False, math.inf)
-        arrival = self._in_order(end + latency, stage.fifo)
-        copy = end + copy_latency
+        told = (sent.packets, sent.packets_lost, sent.air_bytes, sent.air_seconds)
+        heard, cause = sent.heard, ""
+        missing: Ranges = ()
+        if heard == math.inf:
+            missing = self._missing(stage, cut, size, sent, needed)
+            if not missing:
+                cause = "retries" if sent.gave_up else self._causes[sent.code]
+                return Verdict(math.inf, cause, *told, False, math.inf)
+            cause, heard = "partial", sent.over
+        arrival = self._in_order(heard + latency, stage.fifo)
+        copy = heard + copy_latency
         if copy < arrival:
             copy = arrival
-        known = stage.arq and not missing
-        return Verdict(arrival, cause, packets, packets_lost, air_bytes_sent, seconds, known, copy, missing)
+        corrupted = spoil < 1 - (1 - stage.spoils) ** cut.packets
+        return Verdict(arrival, cause, *told, sent.acknowledged, copy, missing, corrupted)
 
     def hear(self, size: int, start: float, end: float, error: float | None = None) -> str:
         """Tell why a single frame that is on the air from `start` to `end` is lost to this receiver; "" if it isn't.
@@ -229,14 +256,19 @@ class Link:
         """
         if not self._opened:
             self._open()
-        uniform, noise = next(self._uniforms), next(self._noises)
-        stage = self._stages[bisect_right(self._instants, start)]
-        cause = self._fate(stage, uniform, start, end)
-        if cause:
-            return self._causes[cause]
-        if error is None:
-            error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
-        return "noise" if noise < error else ""
+        if self._noises is None:
+            self._noises = draws(stream(self._seed, "noise-heard", self.src, self.dst))
+        drops = self._stage_at(start).drops
+        code = self._channel.heard(size, start, end, error, drops, next(self._uniforms), next(self._noises))
+        return self._causes[code]
+
+    def travel(self, end: float) -> float:
+        """Return when a message whose last frame ended at the instant `end` reaches the receiver."""
+        if not self._opened:
+            self._open()
+        stage = self._stage_at(end)
+        self._singles += 1
+        return self._in_order(end + stage.latency(end), stage.fifo)
 
     def settings_at(self, now: float) -> LinkSettings:
         """Return what the link does at an instant."""
@@ -245,17 +277,10 @@ class Link:
                 return settings
         return self._settings
 
-    def travel(self, end: float) -> float:
-        """Return when a message whose last frame ended at the instant `end` reaches the receiver."""
-        if not self._opened:
-            self._open()
-        stage = self._stages[bisect_right(self._instants, end)]
-        return self._in_order(end + stage.latency(end), stage.fifo)
-
     def _judge_simple(self, size: int, now: float) -> Verdict:
         """Decide as `judge` does where one packet is sent once, from an unlimited queue, over a link that is up.
 
-        Most messages of most runs; the general way through costs a hop 1 µs more.
+        Most messages of most runs; the general way through costs a hop 10 µs more.
         """
         stage = self._stage
         air_bytes = size + stage.header
@@ -267,106 +292,43 @@ class Link:
         if stage.loss is not None:
             cause = stage.loss.fate(uniform, start)
             if cause:
-                return _verdict(Verdict, (math.inf, cause, 1, 1, air_bytes, seconds, False, math.inf, ()))
+                return _verdict(Verdict, (math.inf, cause, 1, 1, air_bytes, seconds, False, math.inf, (), False))
         if stage.fifo:
             if arrival < self._arrived:
                 arrival = self._arrived
             self._arrived = arrival
-        return _verdict(Verdict, (arrival, "", 1, 0, air_bytes, seconds, False, math.inf, ()))
+        return _verdict(Verdict, (arrival, "", 1, 0, air_bytes, seconds, False, math.inf, (), False))
 
-    def _has_room(self, air_bytes: int, now: float) -> bool:
-        """Tell whether the queue takes a message of so many bytes on the air."""
-        assert self._backlog is not None
-        limits = self._stages[bisect_right(self._instants, now)].queue
-        return self._backlog.has_room(limits, air_bytes, now)
+    def _send(self, stage: _Stage, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
+        """Have the packets of a message sent; `uniform` decides about the first try of a single one."""
+        transmitter = self._transmitter
+        if stage.fec is not None:
+            return transmitter.protected(cut, stage.fec.data, stage.fec.parity, start)
+        if stage.arq is None:
+            return transmitter.once(cut, start, keep, uniform)
+        if stage.arq.kind == "selective-repeat":
+            return transmitter.in_turns(cut, stage.arq, start, keep)
+        return transmitter.repeated(cut, stage.arq, start, keep, uniform)
 
-    def _send_fragment(self, stage: _Stage, air_bytes: int, start: float, uniforms: Iterable[float]) -> _Sent:
-        """Send one fragment until it arrives, at most once per uniform."""
-        duration = air_bytes * stage.seconds_per_byte
-        used = 0
-        for uniform in uniforms:
-            used += 1
-            end = start + duration
-            code = self._fate(stage, uniform, start, end) or self._noise(start, air_bytes)
-            if not code:
-                return _Sent("", used, used - 1, used * air_bytes, end)
-            start = end + stage.turnaround
-        return _Sent("retries" if stage.arq else self._causes[code], used, used, used * air_bytes, end)
+    def _stage_at(self, at: float) -> _Stage:
+        """Return what the link does at an instant, ready for use."""
+        if not self._instants:
+            return self._stage
+        index = bisect_right(self._instants, at)
+        stage = self._stages[index]
+        if not stage.opened:
+            stage.open(self._seed, (self.src, self.dst), self._singles + self._trains, self._stages[index - 1])
+        return stage
 
-    def _send_once(
-        self,
-        stage: _Stage,
-        fragments: int,
-        air_bytes: int,
-        start: float,
-        uniforms: Floats,
-        size: int,
-        needed: int | None,
-    ) -> _Sent:
-        """Send fragments one after another, each once, whatever became of the one before."""
-        end = start + air_bytes * stage.seconds_per_byte
-        step = stage.mtu * stage.seconds_per_byte
-        starts: Floats = start + step * np.arange(fragments, dtype=np.float64)
-        ends = starts + step
-        ends[-1] = end
-        fates = self._fates(stage, uniforms, starts, ends)
-        if stage.loss is not None:
-            stage.loss.passed(fragments)
-        lost = np.flatnonzero(fates)
-        missing: Ranges = ()
-        cause = self._causes[fates[lost[0]]] if len(lost) else ""
-        if cause and needed is not None and lost[0] * stage.payload >= needed:
-            cause, missing = "partial", _ranges(lost, int(stage.payload), size)
-        return _Sent(cause, fragments, len(lost), air_bytes, end, missing)
-
-    def _send_until_heard(self, stage: _Stage, fragments: int, air_bytes: int, start: float, uniforms: Floats) -> _Sent:
-        """Send fragments one after another, each until it arrives; give up with the first that can't."""
-        full = fragments - 1  # the last one is shorter, so its tries lie on a grid of their own
-        duration = stage.mtu * stage.seconds_per_byte
-        step = duration + stage.turnaround
-        looked = full + full // 4 + 2 * stage.tries
-        while True:
-            # Look no farther than the channel is likely to make us: most tries are never needed.
-            looked = min(looked, full * stage.tries)
-            starts: Floats = start + step * np.arange(looked, dtype=np.float64)
-            fates = self._fates(stage, uniforms[:looked], starts, starts + duration)
-            outcome = stop_and_wait(fates != 0, full, stage.tries)
-            if outcome is not None:
-                break
-            looked *= 2
-        used, arrived = outcome
-        if stage.loss is not None:
-            stage.loss.passed(used)
-        sent = used * stage.mtu
-        if arrived < full:
-            return _Sent("retries", used, used - arrived, sent, start + (used - 1) * step + duration)
-        last_bytes = air_bytes - full * stage.mtu
-        last = self._send_fragment(stage, last_bytes, start + used * step, uniforms[-stage.tries :].tolist())
-        return _Sent(last.cause, used + last.packets, used - full + last.packets_lost, sent + last.air_bytes, last.end)
-
-    def _fate(self, stage: _Stage, uniform: float, start: float, end: float) -> int:
-        """Return the code of what becomes of one transmission, noise left out."""
-        code = 0 if stage.loss is None else self._causes.index(stage.loss.fate(uniform, start))
-        for cause, down in (*self._down, *stage.outages):
-            if down.at(start) or end > down.until:
-                code = cause
-        return code
-
-    def _noise(self, start: float, size: int) -> int:
-        """Return the code of noise if the link's radio loses a transmission to it."""
-        if self._radio is None:
-            return 0
-        return _NOISE if next(self._noises) < self._radio.error_rate(start, size) else 0
-
-    def _fates(self, stage: _Stage, uniforms: Floats, starts: Floats, ends: Floats) -> Codes:
-        """Return the fate of each transmission if it takes place, shape (n,)."""
-        fates = np.zeros(starts.shape, np.int8) if stage.loss is None else stage.loss.fates(uniforms, starts)
-        if self._radio is not None:
-            noises = np.fromiter(self._noises, np.float64, len(starts))
-            fates[(noises < self._radio.error_rates(starts, stage.mtu)) & (fates == 0)] = _NOISE
-        for code, down in (*self._down, *stage.outages):
-            fates[down.touched(starts, ends)] = code
-        return fates
+    def _missing(self, stage: _Stage, cut: Cut, size: int, sent: Sent, needed: int | None) -> Ranges:
+        """Return what a message of which a part is of use lacks; () if the part that arrived is of none."""
+        lost = sent.missing
+        if needed is None or lost is None or not 0 < len(lost) < cut.packets or lost[0] * stage.payload < needed:
+            return ()
+        first = np.flatnonzero(np.diff(lost, prepend=-2) > 1)  # of those that follow each other
+        last = np.append(first[1:], len(lost)) - 1
+        starts, ends = lost[first] * stage.payload, np.minimum((lost[last] + 1) * stage.payload, size)
+        return tuple(zip(starts.astype(int).tolist(), ends.astype(int).tolist(), strict=True))
 
     def _in_order(self, arrival: float, fifo: bool) -> float:
         """Return when a message arrives that would arrive at this instant if none were ahead of it."""
@@ -383,45 +345,63 @@ class Link:
 
 
 class _Stage:
-    """What a link does from one change of its settings to the next, ready for use."""
+    """What a link does to messages from one change of its settings to the next, ready for use."""
 
     __slots__ = (
-        "arq", "copy_latency", "duplicate", "fifo", "header", "latency", "loss", "mtu", "outages", "payload",
-        "queue", "seconds_per_byte", "simple", "tries", "turnaround",
+        "_full", "arq", "copy_latency", "drops", "duplicate", "fec", "fifo", "header", "latency", "loss", "opened",
+        "payload", "seconds_per_byte", "settings", "simple", "spoils",
     )  # fmt: skip
 
-    def __init__(self, settings: LinkSettings, seed: int, owner: tuple[int, int], processes: dict[object, Any]) -> None:
+    latency: Draw
+    copy_latency: Draw
+    loss: LossProcess | None  # for `_judge_simple`; else it is the channel's
+
+    def __init__(self, settings: LinkSettings) -> None:
+        rate = settings.rate
+        self.settings = settings
         self.header = settings.header
-        self.mtu = settings.mtu or 0  # 0: no limit, and never used
         self.payload = math.inf if settings.mtu is None else settings.mtu - settings.header
-        self.seconds_per_byte = 0.0 if settings.rate is None else 8 / settings.rate
-        self.queue = settings.queue
-        self.arq = settings.arq is not None
-        self.tries = 1 if settings.arq is None else 1 + settings.arq.retries
-        self.turnaround = 0.0 if settings.arq is None else settings.arq.turnaround
+        self._full = 0 if settings.mtu is None else settings.mtu
+        self.seconds_per_byte = 8 / rate if isinstance(rate, float) else 0.0
+        self.arq = settings.arq
+        self.fec = settings.fec
         self.duplicate = settings.duplicate
+        self.drops = 0.0 if settings.deliver_corrupted else settings.corrupt
+        self.spoils = settings.corrupt if settings.deliver_corrupted else 0.0
         self.fifo = settings.order == "fifo"
+        self.opened = False
+        once = settings.arq is None and settings.fec is None and settings.queue is None
+        clean = not settings.duplicate and not settings.corrupt and isinstance(settings.outage, NoOutage)
+        self.simple = once and clean and (rate is None or isinstance(rate, float))
 
-        def once(key: object, make: Callable[[], Any]) -> Any:
-            """Make what several stages share the first time that it is asked for."""
-            if key not in processes:
-                processes[key] = make()
-            return processes[key]
-
-        latency, loss, outage = settings.latency, settings.loss, settings.outage
-        self.latency: Draw = once(latency, lambda: latency.process(stream(seed, "latency", *owner)))
-        self.loss: LossProcess | None = once(loss, lambda: loss.process(seed, *owner))
-        timeline: Timeline | None = once(outage, lambda: outage.process(seed, *owner))
-        self.outages: list[tuple[int, Down]] = [] if timeline is None else [(_OUTAGE, timeline)]
+    def open(self, seed: int, owner: tuple[int, int], number: int, before: _Stage | None = None) -> None:
+        """Make the streams of what is drawn for each message, `number` of which went before."""
+        latency = self.settings.latency
+        if before is not None and before.opened and before.settings.latency == latency:
+            self.latency = before.latency
+        else:
+            self.latency = latency.process(_later(stream(seed, "latency", *owner), number))
         if self.duplicate:
-            copies = (latency, "copy")
-            self.copy_latency: Draw = once(copies, lambda: latency.process(stream(seed, "duplicate-latency", *owner)))
-        self.simple = timeline is None and not self.arq and not self.duplicate
+            self.copy_latency = latency.process(_later(stream(seed, "duplicate-latency", *owner), number))
+        self.opened = True
+
+    def cut(self, size: int) -> Cut:
+        """Return the packets of a message."""
+        if size <= self.payload:
+            return Cut(1, 0, size + self.header)
+        packets = math.ceil(size / self.payload)
+        return Cut(packets, self._full, size + packets * self.header - (packets - 1) * self._full)
+
+    def load(self, cut: Cut) -> tuple[int, int]:
+        """Return how many packets and bytes the queue holds for a message."""
+        air_bytes = (cut.packets - 1) * cut.full + cut.last
+        if self.fec is None:
+            return cut.packets, air_bytes
+        parity = self.fec.parity * -(-cut.packets // self.fec.data)
+        return cut.packets + parity, air_bytes + parity * (cut.full or cut.last)
 
 
-def _ranges(lost: NDArray[np.intp], payload: int, size: int) -> Ranges:
-    """Return the bytes of a message that its lost fragments held, neighbors joined."""
-    first = np.flatnonzero(np.diff(lost, prepend=-2) > 1)
-    last = np.append(first[1:], len(lost)) - 1
-    starts, ends = lost[first] * payload, np.minimum((lost[last] + 1) * payload, size)
-    return tuple(zip(starts.tolist(), ends.tolist(), strict=True))
+def _later(generator: np.random.Generator, numbers: int) -> np.random.Generator:
+    """Return a generator as it is after some numbers have been drawn."""
+    generator.random(numbers)
+    return generator

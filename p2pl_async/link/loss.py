@@ -32,7 +32,14 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int8]  # fates of packets: indices into CAUSES, 0 for one that arrives
 States = NDArray[np.intp]
 
-CAUSES = ("", "loss", "burst", "noise", "outage")  # why a packet is lost; a link adds what else takes it down
+CAUSES = (
+    "",
+    "loss",
+    "burst",
+    "noise",
+    "corrupt",
+    "outage",
+)  # why a packet is lost; a link adds what else takes it down
 _LOSS, _BURST = CAUSES.index("loss"), CAUSES.index("burst")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from p2pl_async.link.arq import Arq
+from p2pl_async.link.fec import Fec
 from p2pl_async.link.latency import AnyLatency, Constant
 from p2pl_async.link.loss import AnyLoss, NoLoss
 from p2pl_async.link.outage import AnyOutage, NoOutage
@@ -39,14 +40,28 @@ class LinkSettings(Settings):
     arq: Annotated[Arq | None, *word("none")] = Field(
         default=None, description="retries of lost packets by the link itself"
     )
+    fec: Annotated[Fec | None, *word("none")] = Field(
+        default=None, description="packets sent in addition, from which others that are lost can be rebuilt"
+    )
     outage: AnyOutage = Field(default=NoOutage(), description="when the link is down altogether")
     order: Literal["fifo", "free"] = Field(
         default="fifo", description='"free": a message may overtake those sent before it on this link'
     )
     duplicate: Probability = Field(default=0.0, description="probability that a message that arrives does so twice")
 
+    corrupt: Probability = Field(default=0.0, description="probability that a packet that arrives is spoiled")
+    deliver_corrupted: StrictBool = Field(
+        default=False, description="a spoiled message is delivered, marked so; else a spoiled packet counts as lost"
+    )
+
     @model_validator(mode="after")
     def _check(self) -> LinkSettings:
+        if self.arq is not None and self.fec is not None:
+            raise mistake("arq and fec don't go together: lost packets are sent again or rebuilt; remove one of them")
+        if self.arq is not None and self.arq.kind == "selective-repeat" and self.outage.holds:
+            raise mistake('selective-repeat can\'t wait for the link; write when_off = "drop", or another kind of arq')
+        if self.arq is not None and self.arq.retries is None and self.rate is None and not self.arq.waits:
+            raise mistake("unlimited retries must take time; add a rate, or a turnaround to arq")
         if self.queue is not None and self.rate is None:
             raise mistake('queue needs a rate, for without one nothing waits; add rate = "2 Mbit/s"')
         if self.mtu is not None and self.header >= self.mtu:

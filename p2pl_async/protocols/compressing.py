@@ -1,4 +1,4 @@
-"""Pushing compressed mass: what sparse_push and deepsqueeze have in common.
+"""Compressed increments over links: what Sparse-Push, DeepSqueeze and the CHOCO family have in common.
 
     push:   share of q, share of u -> the message of each link      (delivery decides what that is)
     listen: messages -> what they add to x and u
@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.compression import ErrorFeedback, Payload, decode
+from p2pl_async.compression import Compressor, ErrorFeedback, Payload, decode
 from p2pl_async.device import Device
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId, Message, Vector
@@ -54,9 +54,18 @@ class MassPush(Message, tag="mass"):
     round: int
     base: int  # repaired: what the receiver has confirmed; else 0
     u: float
+    degree: int  # number of the sender's out-neighbors
     q: NDArray[np.uint8]  # an encoded payload
     top: int = 0  # repaired: number of the latest push within
     confirmed: NDArray[np.int64] | None = None  # repaired: rows (receiver, sender, number)
+
+
+class Heard(NamedTuple):
+    """What a message adds."""
+
+    sender: DeviceId
+    degree: int  # number of the sender's out-neighbors
+    share: Share
 
 
 class MassLinks:
@@ -66,9 +75,10 @@ class MassLinks:
         device: whose links.
         delivery: what a push means.
         like: a vector of the shape and dtype that is pushed.
+        signed: whether push weights may fall, too.
     """
 
-    def __init__(self, device: Device, delivery: Delivery, like: Vector) -> None:
+    def __init__(self, device: Device, delivery: Delivery, like: Vector, *, signed: bool = False) -> None:
         self.device = device
         self.delivery = delivery
         self.owed: dict[DeviceId, Owed] = {}
@@ -76,28 +86,31 @@ class MassLinks:
         self.intake = Intake(device, MassPush, self._usable)
         self._confirmed = Confirmed(device.id, frozenset(device.all_out_neighbors))
         self._seen: dict[DeviceId, set[int]] = {}  # exactly_once: numbers of the messages that counted
+        self._least_u = -math.inf if signed else 0.0
         self._size, self._dtype = like.size, like.dtype
         self._layers = device.layers
 
-    def push(self, share: Share, targets: Sequence[DeviceId]) -> None:
-        """Push the same share to each of the targets."""
+    def push(self, share: Share, targets: Sequence[DeviceId], later: Sequence[DeviceId] = ()) -> None:
+        """Push the same share to each of the targets; repaired, those to be served `later` get it when they are."""
+        round, degree = self.device.round, len(targets)
         if self.delivery != "repaired":
             data = share.q.encode()
-            self.device.send(targets, MassPush(self.device.round, 0, share.u, data))
+            self.device.send(targets, MassPush(round, 0, share.u, degree, data))
             record_bytes(self.device, share.q, data, len(targets))
             return
+        for target in (*targets, *later):
+            self.owed.setdefault(target, Owed()).push(share)
         for target in targets:
-            owed = self.owed.setdefault(target, Owed())
-            owed.push(share)
+            owed, rows = self.owed[target], self._confirmed.rows(target)
             everything = owed.outstanding()
             assert everything is not None
-            data, rows = everything.q.encode(), self._confirmed.rows(target)
-            self.device.send(target, MassPush(self.device.round, owed.base, everything.u, data, owed.top, rows))
+            data = everything.q.encode()
+            self.device.send(target, MassPush(round, owed.base, everything.u, degree, data, owed.top, rows))
             record_bytes(self.device, everything.q, data, 1)
 
-    async def listen(self, mode: Barrier | Fresh) -> list[Share]:
+    async def listen(self, mode: Barrier | Fresh) -> list[Heard]:
         """Return what is to be added at the end of this round, in order of sender."""
-        shares = []
+        heard = []
         messages = await self.intake.listen(mode)
         self.device.record_mix({message.sender: message for message in messages})
         for message in messages:
@@ -107,8 +120,8 @@ class MassLinks:
                 self.device.record("refused", 1)
             else:
                 if share is not None:
-                    shares.append(share)
-        return shares
+                    heard.append(Heard(message.sender, message.degree, share))
+        return heard
 
     def _take(self, message: MassPush) -> Share | None:
         """Return what a message adds, or None if that was added before."""
@@ -127,7 +140,9 @@ class MassLinks:
         return added
 
     def _usable(self, message: MassPush) -> bool:
-        if message.sender not in self.device.all_in_neighbors or not 0 <= message.u < math.inf:
+        if message.sender not in self.device.all_in_neighbors or message.degree < 0:
+            return False
+        if not self._least_u <= message.u < math.inf:
             return False
         if self.delivery != "repaired":
             return True
@@ -143,6 +158,16 @@ class MassLinks:
                 self._confirmed.know(receiver, sender, number)
             elif sender == self.device.id and receiver in self.owed:
                 self.owed[receiver].confirm(number)
+
+
+def contraction(compressor: Compressor) -> Compressor:
+    """Return the compressor; ValueError if errors that it makes would grow when they are sent again."""
+    if not compressor.contracts:
+        raise ValueError(
+            f'compressor "{compressor.kind}" with unbiased = true is no contraction: what is left out would grow '
+            "from round to round; leave unbiased out"
+        )
+    return compressor
 
 
 def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> None:
@@ -166,7 +191,7 @@ def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> 
 
 async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
     """Add what was heard: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise."""
-    for share in await links.listen(mode):
+    for _, _, share in await links.listen(mode):
         share.q.add_to(mass.x)
         mass.u += share.u
     links.device.record("push_weight", mass.u)

@@ -102,7 +102,12 @@ class MaxNormSync(Settings):
     )
 
     async def run(self, device: Device, w: Vector) -> Synchronized:
-        """Take part until done; returns what the device holds then, and how it answers later."""
+        """Take part until done; returns what the device holds then, and how it answers later.
+
+        A device that goes on after a crash with what it had has taken part already.
+        """
+        if device.resumed:
+            return await NoSync().run(device, w)
         segments = [slice(0, w.size)] if self.scope == "model" else device.layers
         sync = Synchronized(device, Candidate(w, device.id, segments))
         start = device.now

@@ -15,8 +15,9 @@ from pydantic import Field, PositiveInt, field_validator
 
 from p2pl_async.compression import AnyCompressor, Compressor, ErrorFeedback, Identity, RandomK, TopK
 from p2pl_async.device import Device
+from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, absorb, push
+from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, absorb, contraction, push
 from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import Mass, PushMode
@@ -62,12 +63,7 @@ class SparsePush(Protocol):
     @field_validator("compressor")
     @classmethod
     def _contracts(cls, compressor: Compressor) -> Compressor:
-        if not compressor.contracts:
-            raise ValueError(
-                f'compressor "{compressor.kind}" with unbiased = true is no contraction: with error feedback '
-                "what is left out would grow; leave unbiased out"
-            )
-        return compressor
+        return contraction(compressor)
 
     @property
     def contract(self) -> Contract:
@@ -98,7 +94,7 @@ class SparsePush(Protocol):
         feedback = ErrorFeedback(self.compressor, device.layers, mass.x, device.random)
         links = MassLinks(device, self.delivery, mass.x)
         device.state = mass, links, feedback
-        z = mass.z
+        z = self.model(mass)
         while device.running:
             if self.compensation is not None and device.round >= self.compensation.after:
                 rate, feedback = 1.0, ErrorFeedback(Identity(), device.layers, mass.x, device.random)
@@ -107,6 +103,10 @@ class SparsePush(Protocol):
                 mass.x += await device.train(z, steps=self.steps) - z  # x_i <- x_i - eta g(z_i)
             push(mass, feedback, links, rate)
             await absorb(mass, links, self.mode)
-            z = mass.z
+            z = self.model(mass)
             device.finish_round(z)
             sync.serve()
+
+    def model(self, mass: Mass) -> Vector:
+        """Return z = x / u, read-only."""
+        return mass.z

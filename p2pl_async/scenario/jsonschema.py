@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import SchemaSerializer, core_schema
+from pydantic_core import SchemaError, SchemaSerializer, core_schema
 
 from p2pl_async.scenario.presets import LINK_PRESETS
 from p2pl_async.scenario.schema import Scenario
@@ -23,7 +24,8 @@ class _Generator(GenerateJsonSchema):
         if isinstance(given, Settings):
             value = without_none(given.model_dump(mode="json", by_alias=True))
         elif given is None or isinstance(given, int | float):
-            value = SchemaSerializer(schema["schema"]).to_python(given, mode="json")
+            with contextlib.suppress(SchemaError):  # a table that several keys share: no word stands for its None
+                value = SchemaSerializer(schema["schema"]).to_python(given, mode="json")
         return written if value is None else {**written, "default": value}
 
 

@@ -80,11 +80,11 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "arq": {"retries": 15},
         },
         {
-            "kind": "half-duplex",
+            "kind": "ideal",
             "ack": {"size": "11 B", "airtime": "44 us", "delay": "150 us"},
             "spacing": "150 us",
         },
-        "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; many retries",
+        "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; connection events never collide",
     ),
     "zigbee_154": LinkPreset(
         "802.15.4 at 250 kbit/s: 102 B in a frame, 2 % loss, 3 retries, CSMA/CA.",

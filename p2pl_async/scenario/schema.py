@@ -6,6 +6,7 @@ their implementation; here are the others, and `Scenario`, which holds them all.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
@@ -23,6 +24,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails
 
 from p2pl_async.air import AnyMedium, Dedicated
+from p2pl_async.churn import Churn
+from p2pl_async.clocks import Clocks
 from p2pl_async.learning.data import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.trainer import TrainSettings
@@ -88,7 +91,7 @@ class GroupCompute(Settings):
 
 
 class Start(Settings):
-    """When a device begins: at one instant, or at one drawn uniformly between 0 and a latest."""
+    """When a device begins, joins or leaves: at one instant, or at one drawn uniformly between 0 and a latest."""
 
     at: Seconds | None = Field(default=None, description="the instant")
     uniform: PositiveSeconds | None = Field(default=None, description="the latest instant; drawn for each device")
@@ -99,12 +102,24 @@ class Start(Settings):
             raise mistake('must be an instant such as "5 s", or { uniform = "5 s" } to draw it')
         return self
 
-    def instant(self, seed: int, device: int) -> float:
-        """Return when the device begins, in virtual seconds."""
+    def instant(self, seed: int, device: int, purpose: str = "start", earliest: float = 0.0) -> float:
+        """Return the instant of one device, in virtual seconds.
+
+        Args:
+            seed: of the run.
+            device: whose stream to draw from.
+            purpose: of the stream.
+            earliest: before which a drawn instant doesn't lie.
+        """
         if self.uniform is None:
             assert self.at is not None
             return self.at
-        return self.uniform * float(stream(seed, "start", device).random())
+        return earliest + (self.uniform - earliest) * float(stream(seed, purpose, device).random())
+
+    @property
+    def latest(self) -> float:
+        """The latest instant that there can be."""
+        return self.at or 0.0 if self.uniform is None else self.uniform
 
 
 class Group(Settings):
@@ -113,6 +128,10 @@ class Group(Settings):
     ids: Selector
     compute: Annotated[GroupCompute, Short("per_epoch")] | None = None
     start: Annotated[Start, Short("at")] | None = None
+    join: Annotated[Start, Short("at")] | None = None
+    leave: Annotated[Start, Short("at")] | None = None
+    churn: Churn | None = Field(default=None, description="instead of the `[churn]` of all devices")
+    clocks: Clocks | None = Field(default=None, description="instead of the `[clocks]` of all devices")
 
 
 class DeviceSettings(Settings):
@@ -121,6 +140,12 @@ class DeviceSettings(Settings):
     count: Count = Field(description="number of devices; their ids are 0 to count - 1")
     compute: Annotated[Compute, Short("per_epoch")] = Compute.model_validate({"per_epoch": "1 s"})
     start: Annotated[Start, Short("at")] = Start.model_validate({"at": "0 s"})
+    join: Annotated[Start, Short("at")] | None = Field(
+        default=None, description="when devices are switched on; the first instant by default"
+    )
+    leave: Annotated[Start, Short("at")] | None = Field(
+        default=None, description="when they are gone for good; a drawn instant lies after they have joined"
+    )
     group: dict[str, Group] = Field(default={}, description="named groups; links can select them too")
 
     @model_validator(mode="after")
@@ -135,6 +160,10 @@ class DeviceSettings(Settings):
                 found.append(line(["group", name, "ids"], str(error), group.ids))
         if found:
             raise mistakes("devices", found)
+        for join, leave in zip(self.of_each("join", self.join), self.of_each("leave", self.leave), strict=True):
+            if join[1] is not None and leave[1] is not None and leave[1].latest <= join[1].latest:
+                keys = ["group", leave[0], "leave"] if leave[0] else ["leave"]
+                raise mistakes("devices", [line(keys, f"must come after join, {join[1].latest:g} s at the latest")])
         return self
 
     def groups(self) -> dict[str, frozenset[int]]:
@@ -151,15 +180,33 @@ class DeviceSettings(Settings):
                     result[device] = change.over(result[device])
         return result
 
+    def of_each(self, key: str, default: Any) -> list[tuple[str, Any]]:
+        """Return what each device has for a key that groups may change, as (group, value); by id.
+
+        Args:
+            key: of `[devices.group.NAME]`.
+            default: the value of devices in no group that has the key; their group is "".
+        """
+        result = [("", default)] * self.count
+        for name, ids in self.groups().items():
+            value = getattr(self.group[name], key)
+            if value is not None:
+                for device in ids:
+                    result[device] = (name, value)
+        return result
+
     def starts(self, seed: int) -> list[float]:
         """Return the virtual second at which each device begins, groups applied; by id."""
-        result = [self.start] * self.count
-        for name, ids in self.groups().items():
-            start = self.group[name].start
-            if start is not None:
-                for device in ids:
-                    result[device] = start
-        return [start.instant(seed, device) for device, start in enumerate(result)]
+        return [start.instant(seed, device) for device, (_, start) in enumerate(self.of_each("start", self.start))]
+
+    def stays(self, seed: int) -> list[tuple[float, float]]:
+        """Return when each device is there at all, as [join, leave); by id."""
+        joins, leaves = self.of_each("join", self.join), self.of_each("leave", self.leave)
+        result = []
+        for device, ((_, join), (_, leave)) in enumerate(zip(joins, leaves, strict=True)):
+            begin = 0.0 if join is None else join.instant(seed, device, "join")
+            result.append((begin, math.inf if leave is None else leave.instant(seed, device, "leave", begin)))
+        return result
 
 
 class LinkOverride(Settings):
@@ -307,6 +354,8 @@ class Scenario(Settings):
     devices: DeviceSettings
     topology: AnyTopology = Ring()
     link: LinkTableSettings = LinkTableSettings()
+    churn: Churn | None = None
+    clocks: Clocks | None = None
     radio: RadioTableSettings | None = Field(
         default=None, description="positions, power and noise, from which losses follow; none: links say it all"
     )
@@ -342,6 +391,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             so that a file with a mistake in one table hears about the others too.
     """
     from p2pl_async.scenario.links import override_mistakes
+    from p2pl_async.scenario.media import medium_mistakes
     from p2pl_async.scenario.places import place_mistakes
 
     devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
@@ -351,6 +401,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     if devices is not None and link is not None:
         yield from override_mistakes(devices, link)
     yield from place_mistakes(tables)
+    yield from medium_mistakes(tables)
     if protocol is not None and not protocol.trains:
         baselines, stop = tables.get("baselines"), tables.get("stop")
         for name in ("local", "central"):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.air import SharedMedium
+from p2pl_async.air import SensedMedium, SharedMedium
 from p2pl_async.air.air import Air
-from p2pl_async.air.reach import GraphReach
+from p2pl_async.air.reach import GraphReach, PowerReach, Reach
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
+from p2pl_async.downtime import Downtime, watches
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
@@ -57,16 +58,27 @@ class World:
     parts: list[NDArray[np.int64]]
     warnings: list[str]
 
-    def make_link(self, src: DeviceId, dst: DeviceId) -> Link:
-        """Return a new link with its own random streams."""
+    def make_link(self, src: DeviceId, dst: DeviceId, downtimes: Sequence[Downtime] | None = None) -> Link:
+        """Return a new link with its own random streams.
+
+        Args:
+            src: the device that sends.
+            dst: the device that hears it.
+            downtimes: for each device of the run, when it is down.
+        """
+        down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
         radio = None if self.propagation is None else self.propagation.link(src, dst)
-        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, radio=radio)
+        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, down=down, radio=radio)
 
     def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
         """Return the medium that the devices share; only where they share one."""
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
-        return Air(medium, clock, n, GraphReach(self.out_neighbors), self.scenario.seed, back=back)
+        waves = self.propagation
+        reach: Reach = GraphReach(self.out_neighbors)
+        if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
+            reach = PowerReach(waves, medium.sense)
+        return Air(medium, clock, n, reach, self.scenario.seed, back=back, propagation=waves)
 
 
 def build_world(scenario: Scenario, *, learns: bool = True) -> World:

@@ -14,22 +14,24 @@ from collections.abc import Callable, Sequence
 
 from p2pl_async.air.air import Air
 from p2pl_async.clock import VirtualClock
+from p2pl_async.downtime import BATTERY, Downtime
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
-from p2pl_async.wire import decode, encode
+from p2pl_async.wire import decode, encode, head_size
 
 
 class Frame:
     """The bytes of one broadcast, and the message in them once somebody has read it."""
 
-    __slots__ = ("data", "message", "sent")
+    __slots__ = ("data", "message", "needed", "sent")
 
-    def __init__(self, data: bytes, sent: float) -> None:
+    def __init__(self, data: bytes, sent: float, needed: int | None = None) -> None:
         self.data = data
         self.sent = sent
+        self.needed = needed  # bytes at its start without which a part of it is of no use; None: all of it
         self.message: Message | None = None
 
     def read(self) -> Message:
@@ -70,6 +72,7 @@ class EmulatedTransport:
         trace: takes a record of every message on every link.
         make_air: returns the medium that devices share, given what finds the link from one device to
             another; None if every link is dedicated.
+        downtimes: for each device, when it is down; never by default. What arrives then is lost.
     """
 
     def __init__(
@@ -79,12 +82,14 @@ class EmulatedTransport:
         make_link: Callable[[DeviceId, DeviceId], Link],
         trace: Trace,
         make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], Air] | None = None,
+        downtimes: Sequence[Downtime] | None = None,
     ) -> None:
         self.trace = trace
         self._clock = clock
         self._out = out_neighbors
         self._out_sets = [frozenset(neighbors) for neighbors in out_neighbors]
         self._make_link = make_link
+        self._downtimes = downtimes
         self._inboxes = [Inbox() for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
         self._numbers = [0] * len(out_neighbors)
@@ -104,12 +109,31 @@ class EmulatedTransport:
         """
         number = self._numbers[source]
         self._numbers[source] = number + 1
-        self.send_bytes(source, targets, encode(message, source, number), number, message.tag)
+        data = encode(message, source, number)
+        needed = head_size(data) if message.partial else None
+        self.send_bytes(source, targets, data, number, message.tag, needed)
 
-    def send_bytes(self, source: DeviceId, targets: Sequence[DeviceId], data: bytes, number: int, kind: str) -> None:
-        """Send encoded bytes; whether they are a frame is the receivers' problem."""
+    def send_bytes(
+        self,
+        source: DeviceId,
+        targets: Sequence[DeviceId],
+        data: bytes,
+        number: int,
+        kind: str,
+        needed: int | None = None,
+    ) -> None:
+        """Send encoded bytes; whether they are a frame is the receivers' problem.
+
+        Args:
+            source: who sends.
+            targets: who is to hear it.
+            data: the bytes.
+            number: the sender's count of its messages.
+            kind: the message's tag.
+            needed: if a part of the message is of use, how many bytes at its start must arrive.
+        """
         now, size = self._clock.now, len(data)
-        frame = Frame(data, now)
+        frame = Frame(data, now, needed)
         paths = self._paths[source]
         if self.air is not None:
             found = [paths.get(target) or self._path(source, target) for target in targets]
@@ -119,7 +143,7 @@ class EmulatedTransport:
             return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
-            self._settle(path, frame, number, kind, path.link.judge(size, now))
+            self._settle(path, frame, number, kind, path.link.judge(size, now, needed))
 
     def _decided(self, token: tuple[Frame, int, str, list[Path]], k: int, verdict: Verdict) -> None:
         """Take what became of a message on the shared air at the k-th of its receivers."""
@@ -129,26 +153,29 @@ class EmulatedTransport:
 
     def _settle(self, path: Path, frame: Frame, number: int, kind: str, verdict: Verdict) -> None:
         """Record the fate of a message on one link, and have it arrive."""
-        arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _ = verdict
+        arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _, _ = verdict
         clock, source, target = self._clock, path.src, path.dst
+        if arrival != math.inf and self._downtimes is not None:
+            arrival, cause, acknowledged, copy = self._received(target, arrival, cause, acknowledged, copy)
+        left = path.link.sending_until
         path.sent += 1
         path.acknowledged += acknowledged
         path.air_seconds += air_seconds
         fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
         self.trace.add((frame.sent, source, target, number, kind, len(frame.data), *fate), clock.now)
         if arrival != math.inf:
-            if arrival < frame.sent + air_seconds * (1 - 1e-9):
+            if arrival < frame.sent + air_seconds * (1 - 1e-9) and not path.link.sends_on:
                 raise InvariantError(
                     f"message {number} of device {source} reaches {target} at {arrival} s, sooner than it can be sent: "
                     f"{frame.sent} s and {air_seconds} s on the air"
                 )
-            clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame))
+            clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame, left, verdict))
         elif cause:
             path.lost += 1
         else:
             self._unfinished.add((source, target, number))
         if copy != math.inf:
-            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame))
+            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame, left, verdict))
 
     def finish(self) -> None:
         """Record what is still on its way into or through the air when a run ends."""
@@ -193,23 +220,59 @@ class EmulatedTransport:
         self._paths[source][target] = path
         return path
 
-    def _arrive(self, arrival: tuple[Path, Frame]) -> None:
-        path, frame = arrival
-        path.delivered += 1
-        path.delay += self._clock.now - frame.sent
-        self.trace.delivered += 1
-        self._hand_over(path, frame)
+    def _received(
+        self, target: DeviceId, arrival: float, cause: str, acknowledged: bool, copy: float
+    ) -> tuple[float, str, bool, float]:
+        """Return what becomes of a message, and of its second copy, at a receiver that may be down by then."""
+        assert self._downtimes is not None
+        downtime = self._downtimes[target]
+        if copy != math.inf and downtime.stay(copy):
+            copy = math.inf
+        stay = downtime.stay(arrival)
+        return (arrival, cause, acknowledged, copy) if stay is None else (math.inf, stay.cause, False, math.inf)
 
-    def _arrive_again(self, arrival: tuple[Path, Frame]) -> None:
-        self.trace.duplicates += 1
-        self._hand_over(*arrival)
+    def _is_cut(self, path: Path, left: float) -> bool:
+        """Tell whether a battery that has run out meanwhile cuts off what was to leave by the instant `left`."""
+        if self._downtimes is None:
+            return False
+        sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
+        return sender.cause(left) == BATTERY or receiver.cause(self._clock.now) == BATTERY
 
-    def _hand_over(self, path: Path, frame: Frame) -> None:
+    def _arrive(self, arrival: _Arrival) -> None:
+        path, frame, left, verdict = arrival
+        if self._is_cut(path, left):
+            path.lost += 1
+            self.trace.counts.lost[BATTERY] += 1
+            return
+        if verdict.missing:
+            path.partial += 1
+            self.trace.partial += 1
+        else:
+            path.delivered += 1
+            path.delay += self._clock.now - frame.sent
+            self.trace.delivered += 1
+        self.trace.corrupted += verdict.corrupted
+        self._hand_over(path, frame, verdict)
+
+    def _arrive_again(self, arrival: _Arrival) -> None:
+        path, frame, left, verdict = arrival
+        if not self._is_cut(path, left):
+            self.trace.duplicates += 1
+            self._hand_over(path, frame, verdict)
+
+    def _hand_over(self, path: Path, frame: Frame, verdict: Verdict) -> None:
         try:
-            message = frame.message or frame.read()
+            if verdict.missing or verdict.corrupted:  # each receiver lacks other parts
+                message = decode(frame.data, frame.sent, missing=verdict.missing, corrupted=verdict.corrupted)
+            else:
+                message = frame.message or frame.read()
             if message.sender != path.src:  # a link knows who is at its other end
                 raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:
             self.trace.malformed += 1
         else:
             path.inbox.put(message)
+
+
+_Arrival = tuple[Path, Frame, float, Verdict]
+"""What arrives: over which link, the bytes, when they had left the sender, and what the link did to them."""

@@ -62,6 +62,10 @@ class Inbox:
         received: Message = await trio.lowlevel.wait_task_rescheduled(abort)
         return received
 
+    def clear(self) -> None:
+        """Forget what has arrived and was not read."""
+        self._queues.clear()
+
     @property
     def wanted(self) -> list[type[Message]]:
         """The types of message that tasks are waiting for."""

@@ -1,0 +1,210 @@
+"""What becomes of packets once they are on the air: losses, corruption, noise, outages of one link.
+
+    transmitter -> starts and ends of packets -> fates   <- you are here
+
+Packets are asked about one by one, or many at once, or not at all: where every packet meets the
+same probability for a while, `steady` says so and for how long, and the transmitter draws how
+many are lost instead of which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.link.loss import CAUSES, LossProcess, Segment
+from p2pl_async.randomness import Substreams
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Codes = NDArray[np.int8]
+
+_NOISE, _CORRUPT = CAUSES.index("noise"), CAUSES.index("corrupt")
+
+
+class Down(Protocol):
+    """When something is down, such as a device; a `Timeline` is one. Instants never decrease."""
+
+    until: float  # instant at which the state that `at` found last ends
+
+    def at(self, now: float) -> int:
+        """Return 1 if it is down at the instant `now`, else 0."""
+
+    def touched(self, starts: Floats, ends: Floats) -> Bools:
+        """Return whether it is down at any moment of each interval; shapes (n,), both ascending."""
+
+
+class Radio(Protocol):
+    """What positions and noise make of a frame; see `Link`."""
+
+    def error_rate(self, at: float, size: int) -> float:
+        """Return the probability that a frame of so many bytes, sent at the instant `at`, is lost to noise."""
+
+    def error_rates(self, at: Floats, size: int) -> Floats:
+        """Return it for frames sent at the instants `at`, shape (n,), ascending."""
+
+
+class Steady(NamedTuple):
+    """A stretch of time in which packets are lost independently, each with the same probability."""
+
+    p: float  # of loss, whatever the cause
+    code: int  # the cause of a loss that isn't corruption
+    share: float  # of losses that have this cause
+    until: float  # packets must start before this instant ...
+    end: float  # ... and end by this one
+
+
+class Channel:
+    """The way through the air of one link.
+
+    Args:
+        loss: what loses packets; None if nothing does.
+        outages: (code, timeline) of what takes the link down; of several at once the last is the cause.
+        held: those of them that the transmitter knows of, and waits for.
+        radio: the share of packets lost to noise, of a link that has one.
+        uniforms: the random numbers of losses, message by message.
+        others: those of noise and corruption.
+    """
+
+    __slots__ = ("_corrupt", "_held", "_loss", "_others", "_outages", "_radio", "_uniforms", "holds")
+
+    def __init__(
+        self,
+        loss: LossProcess | None,
+        outages: Sequence[tuple[int, Down]],
+        held: Sequence[Down],
+        radio: Radio | None,
+        uniforms: Substreams,
+        others: Substreams,
+    ) -> None:
+        self._loss = loss
+        self._outages = outages
+        self._radio = radio
+        self._corrupt = 0.0
+        self._uniforms = uniforms
+        self._others = others
+        self._held = held
+        self.holds = bool(held)  # packets may have to wait for the link
+
+    @property
+    def random(self) -> np.random.Generator:
+        """The generator of the losses of the message that is being sent."""
+        return self._uniforms.current
+
+    def fate(self, start: float, end: float, size: int, uniform: float | None = None) -> int:
+        """Send one packet of `size` bytes and return the code of what becomes of it, 0 if it arrives."""
+        code = 0
+        if self._loss is not None:
+            cause = self._loss.fate(self._uniforms.current.random() if uniform is None else uniform, start)
+            code = CAUSES.index(cause)
+        if self._radio is not None or self._corrupt:
+            other, error = self._others.current.random(), 0.0
+            if self._radio is not None:
+                error = self._radio.error_rate(start, size)
+            if not code:
+                corrupt = self._corrupt
+                code = _CORRUPT if other < corrupt else _NOISE if other < corrupt + (1 - corrupt) * error else 0
+        return self._taken_down(start, end, code)
+
+    def heard(
+        self, size: int, start: float, end: float, error: float | None, corrupt: float, uniform: float, noise: float
+    ) -> int:
+        """Return the code of what becomes of one frame on shared air; see `Link.hear`."""
+        code = 0 if self._loss is None else CAUSES.index(self._loss.fate(uniform, start))
+        if not code:
+            if error is None:
+                error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
+            code = _CORRUPT if noise < corrupt else _NOISE if noise < corrupt + (1 - corrupt) * error else 0
+        return self._taken_down(start, end, code)
+
+    def fates(self, starts: Floats, ends: Floats, size: int) -> Codes:
+        """Return the codes of packets of `size` bytes if they take place, shape (n,); tell `passed` how many did."""
+        n = len(starts)
+        fates = (
+            np.zeros(n, np.int8) if self._loss is None else self._loss.fates(self._uniforms.current.random(n), starts)
+        )
+        if self._radio is not None or self._corrupt:
+            others = self._others.current.random(n)
+            if self._radio is not None:
+                errors = self._corrupt + (1 - self._corrupt) * self._radio.error_rates(starts, size)
+                fates[(others < errors) & (fates == 0)] = _NOISE
+            fates[(others < self._corrupt) & ((fates == 0) | (fates == _NOISE))] = _CORRUPT
+        for code, down in self._outages:
+            fates[down.touched(starts, ends)] = code
+        return fates
+
+    def _taken_down(self, start: float, end: float, code: int) -> int:
+        """Return the code of what takes the link down while a packet is on the air, or the one it has."""
+        for cause, down in self._outages:
+            if down.at(start) or end > down.until:
+                code = cause
+        return code
+
+    def passed(self, packets: int) -> None:
+        """Note that so many of the packets that `fates` looked at took place."""
+        if self._loss is not None:
+            self._loss.passed(packets)
+
+    def steady(self, at: float) -> Steady | None:
+        """Return the stretch of equal chances around the instant `at`; None if there is no such thing."""
+        if self._radio is not None:
+            return None
+        segment = _NEVER if self._loss is None else self._loss.segment(at)
+        if segment is None:
+            return None
+        lost, cause, until = segment
+        p = lost + (1 - lost) * self._corrupt
+        end = math.inf
+        code, share = CAUSES.index(cause), lost / p if p else 1.0
+        for cause_code, down in self._outages:
+            if down.at(at):
+                p, code, share, until = 1.0, cause_code, 1.0, min(until, down.until)
+            else:
+                end = min(end, down.until)
+        return Steady(p, code, share, until, end)
+
+    def cause(self, steady: Steady) -> int:
+        """Draw the cause of a loss in a stretch of equal chances."""
+        return steady.code if steady.share == 1 or self.random.random() < steady.share else _CORRUPT
+
+    def begin(self, number: int, corrupt: float) -> None:
+        """Begin a message: what it draws depends on its number alone, not on what others drew.
+
+        Args:
+            number: of the message on this link.
+            corrupt: probability that a packet is spoiled, and counts as lost.
+        """
+        self._corrupt = corrupt
+        self._uniforms.begin(number)
+        if self._radio is not None or self._corrupt:
+            self._others.begin(number)
+
+    def again(self) -> None:
+        """Begin the same message again."""
+        self._uniforms.again()
+        self._others.again()
+
+    def up(self, at: float) -> float:
+        """Return the first instant from `at` on at which a packet need not wait any more; math.inf if there is none."""
+        again = True
+        while again and at < math.inf:
+            again = False
+            for down in self._held:
+                if down.at(at):
+                    at, again = down.until, True
+        return at
+
+    def up_until(self, at: float) -> float:
+        """Return how long packets need not wait from the instant `at` on, at which they needn't."""
+        until = math.inf
+        for down in self._held:
+            down.at(at)
+            until = min(until, down.until)
+        return until
+
+
+_NEVER = Segment(0.0, "", math.inf)

@@ -1,0 +1,97 @@
+"""CHOCO-SGD: neighbors keep copies of each other, told by compressed differences, and mix those.
+
+Source: A. Koloskova, S. Stich, M. Jaggi, "Decentralized Stochastic Optimization and Gossip Algorithms
+with Compressed Communication", ICML 2019. Letters follow the paper, except that the public copy x hat
+is h here; this device is i. The paper's rounds are synchronous and lose nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from p2pl_async.compression import AnyCompressor, Compressor, TopK
+from p2pl_async.device import Device
+from p2pl_async.messages import Vector
+from p2pl_async.mixing import Peer, row
+from p2pl_async.protocols.base import Contract, Protocol
+from p2pl_async.protocols.compressing import Delivery, contraction
+from p2pl_async.protocols.listening import Barrier, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.protocols.pushing import PushMode
+from p2pl_async.protocols.replicas import DIFFERENCES, Replicas
+from p2pl_async.settings import OneOf
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Choco(Protocol):
+    """Mixes copies told by compressed differences: CHOCO-SGD, on two-way links (Koloskova et al. 2019)."""
+
+    kind: Literal["choco"] = "choco"
+    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
+        default=MaxNormSync(), description="How devices agree on one initial model before they train"
+    )
+    steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
+    compressor: AnyCompressor = Field(default=TopK(), description="What is sent of a difference")
+    gamma: Rate | None = Field(
+        default=None, description="Consensus step size; the share of a norm that the compressor keeps by default"
+    )
+    weights: Literal["metropolis", "uniform"] = Field(default="metropolis", description="Mixing weights")
+    delivery: Delivery = Field(
+        default="exactly_once",
+        description="What a message means: links never lose, whatever arrives counts, or later ones make up for it",
+    )
+    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+
+    @field_validator("compressor")
+    @classmethod
+    def _contracts(cls, compressor: Compressor) -> Compressor:
+        return contraction(compressor)
+
+    @property
+    def contract(self) -> Contract:
+        """Increments, or running sums, as the delivery says."""
+        contract = waiting(DIFFERENCES[self.delivery], self.mode)
+        return replace(
+            contract,
+            one_way="weights are doubly stochastic on two-way links only, so the mean of models drifts",
+            repair=contract.repair or 'use protocol "choco-sgp"',
+        )
+
+    @property
+    def models_per_message(self) -> float:
+        """What the compressor leaves; repaired, as many times more as there are messages not yet confirmed."""
+        return self.compressor.models_per_message
+
+    async def run(self, device: Device) -> None:
+        """Be device i."""
+        sync = await self.sync.run(device, device.initial_params())
+        x = sync.w
+        gamma = self.gamma or self.compressor.quality(device.layers)
+        replicas = Replicas(device, self.compressor, self.delivery, x)
+        device.state = replicas
+        while device.running:
+            x = await device.train(x, steps=self.steps)  # x_i <- x_i - eta g(x_i)
+            replicas.tell(x)  # q_i = C(x_i - h_i),  h_i <- h_i + q_i
+            heard = await replicas.listen(self.mode)
+            if self.delivery != "repaired":
+                replicas.add(heard)  # h_j <- h_j + q_j
+            x = self._mix(device, replicas, x, gamma)
+            if self.delivery == "repaired":  # what has just come the other end doesn't know to be here
+                replicas.add(heard)
+            device.finish_round(x)
+            sync.serve()
+
+    def _mix(self, device: Device, replicas: Replicas, x: Vector, gamma: float) -> Vector:
+        """Return x_i + gamma sum_j w_ij (h_j - h_i), with h_i as j has it."""
+        copies = {j: replicas.of[j] for j in device.in_neighbors if j in replicas.of}
+        peers = {j: Peer(1, copy.degree) for j, copy in copies.items()}
+        weights = row(self.weights, device.id, Peer(1, len(device.out_neighbors)), peers)
+        mixed = x.copy()
+        for j, copy in copies.items():
+            mixed += x.dtype.type(gamma * weights[j]) * (copy.x - replicas.at(j)[0])
+        mixed.flags.writeable = False  # so that training from it needs no copy
+        return mixed

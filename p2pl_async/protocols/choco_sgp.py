@@ -1,0 +1,106 @@
+"""CHOCO-SGP: CHOCO's compressed differences under push-sum, for links that lead one way.
+
+Sources: A. Koloskova, S. Stich, M. Jaggi, ICML 2019, for the copies; H. Taheri, A. Mokhtari,
+H. Hassani, R. Pedarsani, "Quantized Decentralized Stochastic Learning over Directed Graphs",
+ICML 2020, for push-sum on them, which is gamma = 1. The public copy is h, this device i; a device
+pushes p_ji = 1 / (1 + number of its out-neighbors) to each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from p2pl_async.compression import AnyCompressor, Compressor, TopK
+from p2pl_async.device import Device
+from p2pl_async.protocols.base import Contract, Protocol
+from p2pl_async.protocols.compressing import Delivery, contraction
+from p2pl_async.protocols.listening import Barrier, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.protocols.pushing import Mass, PushMode
+from p2pl_async.protocols.replicas import DIFFERENCES, Replicas
+from p2pl_async.settings import OneOf
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class ChocoSGP(Protocol):
+    """Push-sum of copies told by compressed differences, on one-way links (Koloskova 2019, Taheri 2020)."""
+
+    kind: Literal["choco-sgp"] = "choco-sgp"
+    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
+        default=MaxNormSync(), description="How devices agree on one initial model before they train"
+    )
+    steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
+    compressor: AnyCompressor = Field(default=TopK(), description="What is sent of a difference")
+    gamma: Rate | None = Field(
+        default=None, description="Consensus step size; k/d by default for top-k, 1 uncompressed or as int8"
+    )
+    delivery: Delivery = Field(
+        default="exactly_once",
+        description="What a message means: links never lose, whatever arrives counts, or later ones make up for it",
+    )
+    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+
+    @field_validator("compressor")
+    @classmethod
+    def _contracts(cls, compressor: Compressor) -> Compressor:
+        return contraction(compressor)
+
+    @property
+    def contract(self) -> Contract:
+        """Increments, or running sums, as the delivery says."""
+        return waiting(DIFFERENCES[self.delivery], self.mode)
+
+    @property
+    def models_per_message(self) -> float:
+        """What the compressor leaves; repaired, as many times more as there are messages not yet confirmed."""
+        return self.compressor.models_per_message
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Whether copies that lag behind are likely to be overshot."""
+        if self.delivery != "repaired" or self.gamma is None or self.gamma <= 0.5:
+            return ()
+        return [
+            f"protocol.gamma = {self.gamma:g} moves whole shares of copies, which lag behind where deliveries are "
+            "repaired: push weights may fall below 0, which ends the run; use 0.2"
+        ]
+
+    async def run(self, device: Device) -> None:
+        """Be device i."""
+        sync = await self.sync.run(device, device.initial_params())
+        mass = Mass(sync.w.copy(), 1.0)
+        gamma = self.gamma or self.compressor.averaging_rate(device.layers)
+        replicas = Replicas(device, self.compressor, self.delivery, mass.x)
+        device.state = mass, replicas
+        z = mass.z
+        while device.running:
+            mass.x += await device.train(z, steps=self.steps) - z  # x_i <- x_i - eta g(z_i)
+            replicas.tell(mass.x, mass.u)  # q_i = C(x_i - h_i),  h_i <- h_i + q_i
+            heard = await replicas.listen(self.mode)
+            if self.delivery != "repaired":
+                replicas.add(heard)  # h_j <- h_j + q_j
+            self._mix(device, replicas, mass, gamma)
+            if self.delivery == "repaired":  # what has just come the other end doesn't know to be here
+                replicas.add(heard)
+            device.record("push_weight", mass.u)
+            z = mass.z
+            device.finish_round(z)
+            sync.serve()
+
+    def _mix(self, device: Device, replicas: Replicas, mass: Mass, gamma: float) -> None:
+        """x_i <- x_i + gamma (sum_j p_ij h_j - sum_j p_ji h_i), with h_i as j has it; u_i likewise."""
+        number = mass.x.dtype.type
+        targets = device.out_neighbors
+        for j in targets:
+            x, u = replicas.at(j)
+            mass.x -= number(gamma / (1 + len(targets))) * x
+            mass.u -= gamma / (1 + len(targets)) * u
+        for j in device.in_neighbors:
+            if j in replicas.of:
+                copy = replicas.of[j]
+                mass.x += number(gamma / (1 + copy.degree)) * copy.x
+                mass.u += gamma / (1 + copy.degree) * copy.u
