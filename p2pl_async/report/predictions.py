@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pl_async.errors import PredictionError
-from p2pl_async.prediction.compare import Report
-from p2pl_async.prediction.measure import Measurement, Repetitions
-from p2pl_async.prediction.predict import Curves, Prediction
+from p2pl_async.prediction.comparing import Report
+from p2pl_async.prediction.measuring import Measurement, Repetitions
+from p2pl_async.prediction.predicting import Curves, Prediction
 from p2pl_async.report.drawing import LEGEND, PALETTE, percent_axis, plain_axes, save
 from p2pl_async.results import RunFolder, writing
 from p2pl_async.units import show_seconds
@@ -54,9 +55,9 @@ def write_prediction(
             report.topologies.to_parquet(folder.path / "topologies.parquet")
             report.links.to_parquet(folder.path / "link_effects.parquet")
     folder.write_summary(summary(prediction, measured, report))
-    console = Console(width=110, file=None, record=True, quiet=True)
-    console.print(text(prediction, measured, report))
-    folder.write_text("report.txt", console.export_text())
+    written = io.StringIO()
+    Console(width=110, file=written).print(text(prediction, measured, report))
+    folder.write_text("report.txt", written.getvalue())
     if plots:
         with writing(folder.path / "plots"):
             (folder.path / "plots").mkdir(exist_ok=True)
@@ -125,7 +126,7 @@ def _table(title: str, *columns: str) -> Table:
     from rich.box import SIMPLE_HEAD
 
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(columns[0])
+    table.add_column(columns[0], no_wrap=True)
     for name in columns[1:]:
         table.add_column(name, justify="right")
     return table
@@ -166,6 +167,11 @@ def _sentences(prediction: Prediction, measured: Measured | None) -> Iterator[st
         how = "stable exactly" if steps.exact else "stable at least"
         yield f"Step size {prediction.method.eta:g}; {how} below {steps.largest:.4g}."
     if prediction.lossy:
+        if prediction.method.window is None:
+            yield (
+                "Warning: who has waited for a lost message is late for others, so more is missed than is lost; "
+                'that is left out. In lock step it can\'t happen: mode = { kind = "fresh", wait = ... }.'
+            )
         yield "Messages get lost: these are the exact means over runs of outputs, and errors of those mean outputs."
         try:
             expected = prediction.expected_loss[-1].mean()
@@ -182,7 +188,7 @@ def _sentences(prediction: Prediction, measured: Measured | None) -> Iterator[st
         deviation = measured.deviation(prediction)
         if not np.isnan(deviation).all():
             most = np.nanmax(deviation)
-            yield f"Mean outputs of the runs are {most:.2f} standard errors (RMS) from the prediction at most."
+            yield f"Mean outputs of the runs are {most:.2f} standard errors from the prediction at most."
 
 
 def _topologies(report: Report) -> Table:

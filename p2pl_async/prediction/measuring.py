@@ -21,7 +21,7 @@ from p2pl_async.learner import LookaheadLearner
 from p2pl_async.link import Link
 from p2pl_async.measures import consensus_distance
 from p2pl_async.messages import Vector
-from p2pl_async.prediction.predict import Curves, Prediction, test_scores
+from p2pl_async.prediction.predicting import Curves, Prediction, test_scores
 from p2pl_async.randomness import stream
 from p2pl_async.results import Run
 from p2pl_async.scenario.schema import Baselines, Evaluate, Scenario, Stop
@@ -75,7 +75,7 @@ def measure(prediction: Prediction, *, progress: Progress | None = None) -> Meas
 
 @dataclass(frozen=True)
 class Repetitions(Curves):
-    """Means over runs of the same devices, data and links with other losses.
+    """Means over runs of the same devices, data and links, each with other losses.
 
     Attributes:
         runs: how many.
@@ -88,17 +88,14 @@ class Repetitions(Curves):
     train_loss_error: Array
 
     def deviation(self, prediction: Prediction) -> Array:
-        """Return the root mean square of (predicted - mean output) / standard error at each round, (K,).
+        """Return |predicted - mean outputs| in standard errors, over all devices and outputs together, (K,).
 
         About 1 if the prediction is the true mean; nan where no run differs from another.
         """
-        spread = self.outputs_error > 1e-9 * np.abs(self.outputs).max()
-        away = np.divide(
-            prediction.outputs - self.outputs, self.outputs_error, out=np.zeros_like(self.outputs), where=spread
-        )
-        count = spread.sum((1, 2, 3))
-        squares = (away**2).sum((1, 2, 3))
-        return np.asarray(np.sqrt(np.divide(squares, count, out=np.full(len(count), np.nan), where=count > 0)))
+        axes = (1, 2, 3)
+        away, error = ((prediction.outputs - self.outputs) ** 2).sum(axes), (self.outputs_error**2).sum(axes)
+        spread = error > 1e-18 * (self.outputs**2).sum(axes)
+        return np.asarray(np.sqrt(np.divide(away, error, out=np.full(len(away), np.nan), where=spread)))
 
 
 def repeat(prediction: Prediction, runs: int, *, progress: Callable[[int], object] | None = None) -> Repetitions:

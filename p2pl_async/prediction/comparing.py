@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from p2pl_async.dynamics import spectrum
 from p2pl_async.dynamics.failures import LossyMixing
 from p2pl_async.errors import PredictionError
-from p2pl_async.prediction.linearized import mixing
-from p2pl_async.prediction.measure import round_seconds
-from p2pl_async.prediction.predict import Prediction, graph_of, predict_linearized
+from p2pl_async.prediction.linearizing import mixing
+from p2pl_async.prediction.measuring import round_seconds
+from p2pl_async.prediction.predicting import Prediction, graph_of, predict_linearized
 from p2pl_async.topology import Complete, RandomGeometric, Ring, Star, TopologySettings
 
 if TYPE_CHECKING:

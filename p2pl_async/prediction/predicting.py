@@ -16,7 +16,7 @@ from p2pl_async.dynamics.linearized import Form, ParameterForm, compressed, cons
 from p2pl_async.dynamics.moments import Moments, second_moments
 from p2pl_async.dynamics.recursion import Time
 from p2pl_async.errors import PredictionError, Problem, ScenarioError
-from p2pl_async.prediction.linearized import (
+from p2pl_async.prediction.linearizing import (
     Linearized,
     Method,
     affine_parameters,

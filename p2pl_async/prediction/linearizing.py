@@ -13,6 +13,8 @@ from p2pl_async.dynamics.failures import LossyMixing
 from p2pl_async.dynamics.linearized import Form, KernelForm, ParameterForm, Task, product
 from p2pl_async.dynamics.recursion import Rule
 from p2pl_async.errors import PredictionError, Problem, ScenarioError
+from p2pl_async.link import LinkSettings
+from p2pl_async.link.latency import Constant
 from p2pl_async.link.loss import Bernoulli, NoLoss
 from p2pl_async.link.outage import NoOutage
 from p2pl_async.mixing import Peer, row
@@ -33,6 +35,7 @@ class Method:
     eta: float
     weights: str
     on_missing: Literal["renormalize", "self"]
+    window: float | None = None  # s, how long after sending a round's messages are heard; None: until all are there
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,11 @@ def method(scenario: Scenario) -> Method:
     rule: Rule = protocol.kind
     if protocol.kind == "p2pl":
         rule = "cta" if protocol.mix_first else "atc"
-    return Method(rule, scenario.train.learning_rate, protocol.weights, protocol.on_missing)
+    window = None
+    if protocol.mode.kind == "fresh":
+        compute = scenario.devices.compute
+        window = protocol.mode.wait + (compute.seconds(1, 0) if rule == "dgd" else 0.0)  # it computes meanwhile
+    return Method(rule, scenario.train.learning_rate, protocol.weights, protocol.on_missing, window)
 
 
 def _uncovered(scenario: Scenario) -> Iterator[Problem]:
@@ -91,8 +98,15 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
     if protocol.kind not in ("dgd", "cta", "atc", "p2pl"):
         yield Problem("protocol.kind", "has no closed form here; dgd, cta, atc and p2pl have", protocol.kind)
     else:
-        if protocol.mode.kind != "barrier":
-            yield Problem("protocol.mode.kind", 'must be "barrier": rounds in which all take part', protocol.mode.kind)
+        if protocol.mode.kind not in ("barrier", "fresh"):
+            text = 'must be "barrier", or "fresh" with devices in lock step: rounds in which all take part'
+            yield Problem("protocol.mode.kind", text, protocol.mode.kind)
+        elif protocol.mode.kind == "fresh" and not _lock_step(scenario):
+            text = (
+                "needs devices in lock step: one compute time per epoch for all, without spread, jitter, groups, "
+                "start times or drifting clocks"
+            )
+            yield Problem("protocol.mode.kind", text, "fresh")
         if protocol.on_missing == "cache":
             yield Problem("protocol.on_missing", 'must be "self" or "renormalize"', "cache")
         if protocol.kind == "p2pl" and (protocol.steps or protocol.epochs) != 1:
@@ -111,6 +125,13 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
         for key, field in type(settings).model_fields.items():
             if key not in covered and getattr(settings, key) != field.get_default(call_default_factory=True):
                 yield Problem(table + key, "must be left out: the theory has devices that stay and links of their own")
+
+
+def _lock_step(scenario: Scenario) -> bool:
+    """Whether all devices begin a round at the same instant, always."""
+    devices, compute = scenario.devices, scenario.devices.compute
+    same_pace = compute.per_epoch is not None and not compute.spread and not compute.jitter and not devices.group
+    return same_pace and not devices.start.uniform and getattr(scenario, "clocks", None) is None
 
 
 _COVERED = {
@@ -153,6 +174,9 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
                 found["loss"] = Problem("link.loss.kind", text, getattr(link.loss, "kind", None))
             if not isinstance(link.outage, NoOutage):
                 found["outage"] = Problem("link.outage", "must be left out: it makes losses depend on each other")
+            if how.window is not None and not _in_time(link, how.window):
+                text = f"must be constant, above 0 and below {how.window:g} s, the wait after sending, without a rate"
+                found["latency"] = Problem("link.latency", f'{text}: with mode "fresh" a round\'s messages come in it')
             lossy = loss[k, j] > 0
             for key in ("mtu", "queue") + (("arq",) if lossy else ()):
                 if getattr(link, key) is not None:
@@ -160,6 +184,11 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
     if found:
         raise ScenarioError(f"p2pl predict {world.scenario.name}", list(found.values()))
     return LossyMixing(weights, loss, undirected=False, on_missing=how.on_missing)
+
+
+def _in_time(link: LinkSettings, window: float) -> bool:
+    """Whether a message that isn't lost arrives in the round of its sender."""
+    return isinstance(link.latency, Constant) and 0 < link.latency.mean < window and link.rate is None
 
 
 def linearize(world: World, *, most_bytes: float) -> Linearized:
