@@ -181,6 +181,23 @@ def list_kinds(
                     print(f"  {'' if i else kind:<20} {part}")
 
 
+@app.command(name="import")
+def import_(
+    name: Annotated[str, typer.Argument(metavar="FORMAT", help="mahimahi, k7, netem, ns2 or bonnmotion.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to read.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PART", help="The part of a scenario to write, as TOML.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a measured trace, a netem line or a movement file into a part that scenarios can extend."""
+    with _errors(debug):
+        from p2pl_async.importing import import_file
+
+        for text in import_file(name, path, out, force=force):
+            print(f"warning: {text}", file=sys.stderr)
+        print(f'wrote {out}; a scenario begins with: extends = "{out.name}"')
+
+
 @app.command()
 def schema(debug: Debug = False) -> None:
     """Print the JSON Schema of scenario files, with which editors complete and check them."""
@@ -314,7 +331,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
     """Return group -> (kind, its one line) of everything that a scenario chooses by name."""
     from p2pl_async.learning.data import DataSettings
     from p2pl_async.learning.trainer import TrainSettings
-    from p2pl_async.link import LinkSettings
+    from p2pl_async.link import Latency, LinkSettings
     from p2pl_async.radio import RadioSettings
     from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
     from p2pl_async.scenario.schema import Scenario
@@ -334,7 +351,9 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "topologies": kinds(Scenario, "topology"),
         "latencies": kinds(LinkSettings, "latency"),
         "losses": kinds(LinkSettings, "loss"),
+        "rates": kinds(LinkSettings, "rate"),
         "outages": kinds(LinkSettings, "outage"),
+        "courses": kinds(Latency, "base"),
         "phys": kinds(RadioSettings, "phy"),
         "path losses": kinds(RadioSettings, "path_loss"),
         "fadings": kinds(RadioSettings, "fading"),
@@ -365,7 +384,7 @@ def _first_line(cls: type) -> str:
 def _show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
-    from p2pl_async.scenario.places import lay_out
+    from p2pl_async.scenario.places import describe_meetings, lay_out
     from p2pl_async.topology import problems
 
     scenario = loaded.scenario
@@ -376,6 +395,8 @@ def _show_topology(loaded: Loaded) -> None:
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
     if layout.neighborhood is not None:
         print(f"not all at once: {layout.neighborhood}")
+    for text in describe_meetings(scenario, layout):
+        print(text)
     links, noisy = LinkTable(scenario), layout.propagation is not None
     for text in [*problems(graph), *warnings(scenario.protocol, graph, links, noisy=noisy)]:
         print(f"warning: {text}")

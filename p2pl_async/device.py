@@ -35,6 +35,9 @@ class Learner(typing.Protocol):
     def initial_params(self, device: DeviceId) -> Vector:
         """Return the device's own random initial parameters, shape (n_params,)."""
 
+    def batches_per_epoch(self, device: DeviceId) -> int:
+        """Return how many mini-batches one pass over the device's data takes."""
+
     def learning_rate(self, device: DeviceId) -> float:
         """Return the step size of the device's next local step."""
 
@@ -215,6 +218,11 @@ class Device:
         if self.params is None:
             self.params = params
         return params
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """The number of local steps in one pass over this device's data."""
+        return self._learn().batches_per_epoch(self.id)
 
     @property
     def learning_rate(self) -> float:

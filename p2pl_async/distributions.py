@@ -185,17 +185,17 @@ class Empirical(Distribution):
     quantiles_at: tuple[tuple[Probability, Seconds], ...] | None = Field(
         default=None, description='[share, time] pairs from "0 %" to "100 %", both ascending'
     )
-    file: Path | None = Field(default=None, description="a CSV file with a header, for its samples")
+    path: Path | None = Field(default=None, description="a CSV file with a header, for its samples")
     column: str | None = Field(default=None, description="the column of the file that has them")
     unit: Literal["s", "ms", "us", "µs", "ns", "min", "h"] = Field(default="s", description="the unit of that column")
 
     @model_validator(mode="after")
     def _check(self) -> Empirical:
-        given = [name for name in ("samples", "quantiles_at", "file") if getattr(self, name) is not None]
+        given = [name for name in ("samples", "quantiles_at", "path") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise mistake('needs exactly one of samples = ["10 ms", "12 ms"], quantiles_at = [...] and file = "x.csv"')
-        if (self.file is None) != (self.column is None):
-            raise mistake('file and column go together: file = "delays.csv", column = "delay", unit = "ms"')
+            raise mistake('needs exactly one of samples = ["10 ms", "12 ms"], quantiles_at = [...] and path = "x.csv"')
+        if (self.path is None) != (self.column is None):
+            raise mistake('path and column go together: path = "delays.csv", column = "delay", unit = "ms"')
         if self.samples is not None and len(self.samples) < 2:
             raise mistake("samples must be at least 2 times; for a constant one write it as it is")
         if self.quantiles_at is not None:
@@ -216,17 +216,17 @@ class Empirical(Distribution):
         if self.quantiles_at is not None:
             table = np.array(self.quantiles_at)
             return table[:, 0], table[:, 1]
-        if self.file is None:
+        if self.path is None:
             times = np.sort(np.array(self.samples))
         else:
             assert self.column is not None
             try:
-                times = np.sort(read_columns(self.file, [self.column], gaps="skip")[self.column]) * TIME[self.unit]
+                times = np.sort(read_columns(self.path, [self.column], gaps="skip")[self.column]) * TIME[self.unit]
             except TraceError as error:
                 raise mistake(str(error)) from error
             if len(times) < 2 or times[0] < 0:
                 what = "at least 2 times" if len(times) < 2 else "no negative time"
-                raise mistake(f'column "{self.column}" of {self.file} must have {what}')
+                raise mistake(f'column "{self.column}" of {self.path} must have {what}')
         return np.linspace(0, 1, len(times)), times
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from p2pl_async.course import Course, Plan, Progress, Watch
 from p2pl_async.protocols.local import Local
 from p2pl_async.results import Run, RunFolder
-from p2pl_async.scenario.presence import clocks, downtimes, keeps_state
+from p2pl_async.scenario.presence import clocks, consumption, downtimes, keeps_state
 from p2pl_async.scenario.schema import Compute, Scenario, Stop
 from p2pl_async.scenario.world import build_world
 
@@ -61,6 +61,7 @@ def run(
         downtimes=downtimes(scenario),
         keeps_state=keeps_state(scenario),
         clocks=clocks(scenario),
+        consumption=consumption(scenario),
     )
     course = Course(plan)
     main = course.run()
@@ -115,4 +116,5 @@ def _central(plan: Plan, course: Course, n_samples: int) -> Plan:
         downtimes=None,
         keeps_state=None,
         clocks=None,
+        consumption=None,
     )

@@ -155,7 +155,7 @@ def probe_link(
         make_air=world.make_air if scenario.medium.shared else None,
         sink=records.append,
     )
-    rate = world.links.settings(src, dst).rate
+    rate = world.links.settings(src, dst).mean_rate_bps
     pause = 1e-3 if rate is None else max(1e-6, 8 * size / rate / _LOOKS)
     emulation.run(Pings(src=src, dst=dst, size=size, count=count, interval=interval, pause=pause))
     return _probed(records, src, dst)

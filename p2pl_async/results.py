@@ -4,7 +4,7 @@
         scenario.toml       the resolved scenario; running it again gives the same digest
         summary.json        what happened, in numbers; status "running" until the end
         metrics.parquet     time_s, device (-1: the whole run), metric, value
-        devices.parquet     one row per device: position, samples by class, rounds, accuracy
+        devices.parquet     one row per device: position, samples by class, rounds, accuracy, energy
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
         plots/              written by `p2pl_async.report`
@@ -38,7 +38,16 @@ TRACE_COLUMNS = {
     "size_bytes": "int64", "packets": "int64", "packets_lost": "int64", "air_bytes": "int64",
     "air_s": "float64", "acknowledged": "bool", "arrival_s": "float64", "fate": "category", "copy_s": "float64",
 }  # fmt: skip
-PLOTS = ("accuracy_time", "accuracy_bytes", "consensus_distance", "messages", "topology", "samples")
+PLOTS = (
+    "accuracy_time",
+    "accuracy_bytes",
+    "accuracy_air",
+    "accuracy_energy",
+    "consensus_distance",
+    "messages",
+    "topology",
+    "samples",
+)
 
 PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus", "relative_error")
 
@@ -372,6 +381,11 @@ def load_run(path: Path | str) -> Run:
 
 
 LINK_COLUMNS = {"src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64"}
+ENERGY_COLUMNS = (
+    "off_s", "tx_s", "sleep_s", "rx_s", "idle_s", "training_s",
+    "tx_j", "sleep_j", "rx_j", "idle_j", "training_j", "energy_j", "battery_empty_s",
+)  # fmt: skip
+"""Of devices.parquet, where a scenario has `[energy]`: times in each state, joules, when the battery was empty."""
 LINK_COLUMNS |= {"partial": "int64", "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64"}
 _DEVICE_COLUMNS = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
 _DEVICE_COLUMNS |= {"rounds": "int32", "accuracy": "float64"}  # of a run that was killed before it wrote any

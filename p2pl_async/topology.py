@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, StrictBool
 
+from p2pl_async.contacts import Contacts, read_changes
 from p2pl_async.one_peer import OnePeer, Order, hop_order, matching_order, ring_order
 from p2pl_async.randomness import stream
 from p2pl_async.settings import OneOf, Settings, kind_of, word
@@ -71,7 +72,7 @@ class TopologySettings(Settings):
         """Return a graph on 0..n-1, directed or not; `build` puts it in order."""
         raise NotImplementedError
 
-    def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer | None:
+    def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer | Contacts | None:
         """Return who can hear whom at what time, or None where that never changes.
 
         Args:
@@ -472,12 +473,38 @@ class FromFile(TopologySettings):
         return edges, graph.is_directed()
 
 
+class LinkTrace(TopologySettings):
+    """Links that come and go as a file says: CSV lines t,src,dst,change below that header.
+
+    A change is `up`, `down`, or a key of `[link]` with a value that holds from then on, such as
+    `rate=1 Mbit/s` or `loss.p=5 %`. Before its first `up` a link is down; what is sent
+    while it is down is lost.
+    """
+
+    kind: Literal["trace"] = "trace"
+    path: Path = Field(description="the file")
+    directed: StrictBool = Field(default=False, description="each line is about one direction only")
+
+    def check(self, n: int) -> list[str]:
+        try:
+            read_changes(self.path, n, self.directed)
+        except ValueError as error:
+            return [str(error)]
+        return []
+
+    def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
+        return _graph(n, self.neighborhood(n, random).links, directed=True)
+
+    def neighborhood(self, n: int, random: np.random.Generator) -> Contacts:
+        return Contacts(n, read_changes(self.path, n, self.directed))
+
+
 AnyTopology = Annotated[
     TopologySettings,
     OneOf(
         "topology", Complete, Ring, DirectedRing, PathGraph, Star, Grid, Torus, Hypercube, Exponential, RandomRegular,
         ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, InRange, OnePeerExponential, RotatingRings,
-        RandomMatchings, FromFile,
+        RandomMatchings, FromFile, LinkTrace,
     ),
 ]  # fmt: skip
 

@@ -157,9 +157,8 @@ def read_steps(
     if timestamps is None:
         table = read_columns(path, [time, column], gaps)
         times, values = table[time], table[column]
-        lines = [line for line, cells in _cells(path, (time, column), _changed(path))]
         if times.min() < 0:
-            line = lines[int(np.argmax(times < 0))] if gaps != "skip" else "?"
+            line = next(line for line, (cell,) in read_texts(path, [time]) if cell.startswith("-"))
             raise TraceError(f'{path}, line {line}: column "{time}" must not be negative; a trace begins at 0')
         falls = np.flatnonzero(np.diff(times) <= 0)
         if len(falls):
@@ -171,7 +170,9 @@ def read_steps(
         times = (times - times[0]) * time_unit
     else:
         values = read_columns(path, [column], gaps)[column]
-        times = _dates(path, time, timestamps)
+        rows = read_texts(path, [time, column])
+        dates = [(line, date) for line, (date, cell) in rows if gaps != "skip" or cell.lower() not in _EMPTY]
+        times = _dates(path, time, dates, timestamps)
         last = np.append(np.diff(times) > 0, True)
         times, values = times[last], values[last]
     period = None
@@ -182,10 +183,10 @@ def read_steps(
     return Steps(times, values, period)
 
 
-def _dates(path: Path, column: str, form: str) -> Floats:
-    """Return seconds since the first row, shape (n,)."""
+def _dates(path: Path, column: str, dates: Sequence[tuple[int, str]], form: str) -> Floats:
+    """Return the seconds since the first of some (line, date), shape (n,)."""
     found = []
-    for line, (cell,) in read_texts(path, [column]):
+    for line, cell in dates:
         try:
             found.append(datetime.strptime(cell, form))
         except ValueError:

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recursions import Linear, Quadratics, models_after
 from small_worlds import params_of, run_watched, small
 from strategies import lossy_links, strongly_connected, undirected
 from test_mixing import matrix
 
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.atc import ATC
-from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.cta import CTA
 from p2pl_async.protocols.dgd import DGD
-from p2pl_async.scenario.world import build_world
 from p2pl_async.testing import FixedLearner, emulate, ring
 
 KINDS = [DGD, CTA, ATC]
 RULES = ["metropolis", "uniform", "size", "relative-size"]
-Gradient = Callable[[np.ndarray], np.ndarray]
-
-
-def recursion(kind: type[Averaging], w: np.ndarray, x: np.ndarray, g: Gradient, eta: float, rounds: int) -> np.ndarray:
-    """Return the models after so many rounds: x (n, p), w the mixing matrix, g the gradients of all devices."""
-    for _ in range(rounds):
-        if kind is DGD:
-            x = w @ x - eta * g(x)
-        elif kind is CTA:
-            x = w @ x
-            x = x - eta * g(x)
-        else:
-            x = w @ (x - eta * g(x))
-    return x
-
-
-class Quadratics:
-    """A device's loss is 1/2 (x - c)^T H (x - c)."""
-
-    def __init__(self, n: int, size: int, seed: int) -> None:
-        random = np.random.default_rng(seed)
-        roots = random.normal(size=(n, size, size))
-        self.h = roots @ roots.transpose(0, 2, 1) / size + 0.5 * np.eye(size)
-        self.c = random.normal(size=(n, size))
-        self.x = random.normal(size=(n, size))
-
-    def of(self, k: int, x: np.ndarray) -> np.ndarray:
-        return self.h[k] @ (x - self.c[k])
-
-    def all(self, x: np.ndarray) -> np.ndarray:
-        return np.stack([self.of(k, row) for k, row in enumerate(x)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,49 +42,29 @@ def test_without_loss_or_latency_it_is_the_matrix_recursion(kind, neighbors, rul
         learner=FixedLearner(list(task.x), gradient=task.of, learning_rate=0.05, n_samples=sizes, seconds=speeds),
         rounds=7,
     )
-    expected = recursion(kind, matrix(rule, neighbors, sizes), task.x, task.all, 0.05, 7)
+    expected = models_after(kind().kind, matrix(rule, neighbors, sizes), task.x, task.all, 0.05, 7)
     np.testing.assert_allclose(params_of(emulation.devices), expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["dgd", "cta", "atc", "diging", "qgm"])
 @pytest.mark.parametrize("topology", ["ring", "star", "complete"])
 def test_linear_models_that_learn_follow_the_matrix_recursion(kind, topology) -> None:
-    """Squared error, full batches, float64: the gradient of 1/2 |X w + b - y|^2 / N is X^T (X w + b - y) / N."""
+    """Real training, gradients and messages: squared error, full batches, float64, no latency."""
     scenario = small(
         topology=topology,
         link={"latency": {"kind": "constant", "mean": "0 s"}, "loss": "0 %"},
         data={"train_samples": 95},
         model={"kind": "softmax"},
         train={"learning_rate": 0.05, "momentum": 0.0, "loss": "squared", "batch_size": "all", "precision": "float64"},
-        protocol={"kind": kind().kind, "sync": "none", "mode": "barrier"},
+        protocol={"kind": kind, "sync": "none", "mode": "barrier"},
         stop={"rounds": 20},
     )
     result, (devices,) = run_watched(scenario)
-    world = build_world(scenario)
-    labels, parts = world.dataset.y_train, world.parts
-    x, y = world.dataset.x_train.reshape(len(labels), -1).astype(float), np.eye(10)[labels]
-
-    def g(models: np.ndarray) -> np.ndarray:
-        rows = []
-        for part, model in zip(parts, models, strict=True):
-            weight, bias = model[:640].reshape(10, 64), model[640:]
-            residual = (x[part] @ weight.T + bias - y[part]) / len(part)
-            rows.append(np.concatenate([(residual.T @ x[part]).ravel(), residual.sum(axis=0)]))
-        return np.stack(rows)
-
-    start = np.stack([world_params(scenario, k) for k in range(5)])
-    w = matrix("metropolis", world.out_neighbors)
-    np.testing.assert_allclose(params_of(devices), recursion(kind, w, start, g, 0.05, 20), atol=1e-10)
+    task = Linear(scenario)
+    expected = models_after(kind, matrix("metropolis", task.out_neighbors), task.start, task.all, 0.05, 20)
+    np.testing.assert_allclose(params_of(devices), expected, atol=1e-10)
     assert params_of(devices).dtype == np.float64
-    assert result.summary["messages"]["sent"] == 20 * sum(map(len, world.out_neighbors))
-
-
-def world_params(scenario, device: int) -> np.ndarray:
-    """Return the initial model of a device, as the trainer draws it."""
-    from p2pl_async.learning.trainer import Trainer
-
-    world = build_world(scenario)
-    return Trainer(world.dataset, world.parts, scenario.model, scenario.train, scenario.seed).initial_params(device)
+    assert result.summary["messages"]["sent"] == 20 * sum(map(len, task.out_neighbors))
 
 
 @pytest.mark.parametrize("kind", KINDS)

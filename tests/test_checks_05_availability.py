@@ -252,10 +252,10 @@ def test_contacts_that_touch_are_one_also_over_the_end_of_the_period() -> None:
 
 def test_a_file_has_the_plans_of_many_links(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("start,end\n100,2000\n3000,4000\n")
-    every = {"kind": "contacts", "file": str(tmp_path / "all.csv"), "unit": "ms"}
+    every = {"kind": "contacts", "path": str(tmp_path / "all.csv"), "unit": "ms"}
     assert ups(process(every, 3, 4), 100.0) == [(0.1, 2.0), (3.0, 4.0)]
     (tmp_path / "links.csv").write_text("src,dst,start,end\n0,1,1,2\n1,0,5,6\n0,1,3,4\n")
-    each = {"kind": "contacts", "file": str(tmp_path / "links.csv")}
+    each = {"kind": "contacts", "path": str(tmp_path / "links.csv")}
     assert ups(process(each, 0, 1), 100.0) == [(1.0, 2.0), (3.0, 4.0)]
     assert ups(process(each, 1, 0), 100.0) == [(5.0, 6.0)]
     assert ups(process(each, 0, 2), 100.0) == []
@@ -272,7 +272,7 @@ def test_a_file_has_the_plans_of_many_links(tmp_path: Path) -> None:
         ({"kind": "contacts", "up": [["5 s", "5 s"]]}, "must end after it begins"),
         ({"kind": "contacts", "up": [["5 s", "8 s"], ["7 s", "9 s"]]}, "must ascend and not overlap"),
         ({"kind": "contacts", "up": [["5 s", "8 s"]], "period": "7 s"}, "split one that goes on into the next period"),
-        ({"kind": "contacts", "file": "/nowhere.csv"}, "/nowhere.csv: no such file"),
+        ({"kind": "contacts", "path": "/nowhere.csv"}, "/nowhere.csv: no such file"),
     ],
 )
 def test_impossible_outages_are_refused(table: Any, text: str) -> None:
@@ -293,4 +293,4 @@ def test_impossible_outages_are_refused(table: Any, text: str) -> None:
 def test_impossible_files_are_refused(tmp_path: Path, rows: str, text: str) -> None:
     (tmp_path / "x.csv").write_text(rows)
     with pytest.raises(ValidationError, match=text):
-        ANY.validate_python({"kind": "contacts", "file": str(tmp_path / "x.csv")})
+        ANY.validate_python({"kind": "contacts", "path": str(tmp_path / "x.csv")})

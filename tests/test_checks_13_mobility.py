@@ -19,7 +19,7 @@ from scipy import stats
 from p2pl_async.radio import AnyMobility, Mobility, Motion, Track
 from p2pl_async.radio.mobility import _reflected, mean_distance
 from p2pl_async.radio.phy import noise_power
-from p2pl_async.radio.traces import read_trace, write_csv
+from p2pl_async.radio.traces import csv_of, read_trace
 from p2pl_async.scenario.places import lay_out
 from p2pl_async.scenario.schema import Scenario
 
@@ -321,7 +321,7 @@ def test_csv_has_rows_in_any_order_and_an_optional_height(tmp_path: Path) -> Non
 )
 def test_what_is_written_as_csv_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory, found: Any) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
-    write_csv(path, found)
+    path.write_text(csv_of(found), encoding="utf-8")
     assert read_trace(path, "csv") == found
 
 

@@ -49,6 +49,9 @@ class FakeTrainer:
     def initial_params(self, device: int) -> Vector:
         return np.full(2, float(device))
 
+    def batches_per_epoch(self, device: int) -> int:
+        return 3 + device
+
     def learning_rate(self, device: int) -> float:
         return 0.5 + device
 
@@ -251,6 +254,7 @@ def test_a_device_knows_its_samples_layers_and_initial_parameters() -> None:
         assert device.n_samples == 10 + device.id
         assert device.layers == (slice(0, 1), slice(1, 2))
         assert device.learning_rate == 0.5 + device.id
+        assert device.batches_per_epoch == 3 + device.id
         assert device.initial_params().tolist() == [device.id] * 2
         assert device.params is not None
 

@@ -531,6 +531,9 @@ class Noisy:
     def error_rates(self, at: Any, size: int) -> Any:
         return (at < self.until).astype(float)
 
+    def delay(self, at: float) -> float:
+        return 0.0
+
 
 def with_more(seed: int = 1, *, more: dict[str, Any], **table: Any) -> Link:
     return Link(0, 1, LinkSettings.model_validate(table), seed, **more)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from small_worlds import merged
@@ -234,6 +235,15 @@ def test_losses_follow_the_movement_within_fixed_neighbors(speakers: dict[str, A
     assert set(trace[trace.sent_s >= 10].fate) == {"noise"}
 
 
+def test_signals_travel_at_the_speed_of_light(speakers: dict[str, Any]) -> None:
+    positions = [["0 m", "0 m"], ["30 km", "0 m"]]
+    radio = {"positions": positions, "area": None, "phy": {"kind": "threshold", "snr": "-200 dB"}}
+    for topology in ("ring", "in-range"):
+        trace = run(speakers, devices={"count": 2}, topology=topology, radio=radio).trace
+        times = trace["arrival_s"] - trace["sent_s"] - (trace["size_bytes"] + 21) * 8 / 250e3
+        assert np.allclose(times, 30e3 / 299_792_458, rtol=0, atol=1e-9)
+
+
 # What is said about it
 
 
@@ -263,6 +273,11 @@ MOVING = {"kind": "random-waypoint", "speed": ["1 m/s", "2 m/s"]}
     ("changes", "path", "says"),
     [
         ({"topology": "ring"}, "radio", 'needs positions, which topology "ring" has not'),
+        (
+            {"link": {"latency": {"kind": "constant", "distance": "3 km"}}},
+            "link.latency.distance",
+            "the places say how far it is",
+        ),
         ({"radio": {"area": None}}, "radio.area", 'makes meters of the places of topology "grid"'),
         ({"radio": {"positions": [["0 m", "0 m"]]}}, "radio.positions", "has 1 places, and there are 9 devices"),
         ({"radio": {"override": [{"devices": 9, "power": "1 dBm"}]}}, "radio.override.0.devices", "no device 9"),

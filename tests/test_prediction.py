@@ -232,7 +232,10 @@ def test_recorded_rounds_are_spread_evenly_unless_named() -> None:
     [
         ({"protocol": {"kind": "fedavg"}}, "protocol.kind"),
         ({"protocol": {"kind": "p2pl", "mode": "cache"}}, "protocol.mode.kind"),
-        ({"protocol": {"mode": "fresh"}, "devices": {"compute": {"per_epoch": "1 s", "jitter": 0.1}}}, "protocol.mode.kind"),
+        (
+            {"protocol": {"mode": "fresh"}, "devices": {"compute": {"per_epoch": "1 s", "jitter": 0.1}}},
+            "protocol.mode.kind",
+        ),
         ({"protocol": {"mode": "fresh"}, "devices": {"start": {"uniform": "1 s"}}}, "protocol.mode.kind"),
         ({"protocol": {"mode": "fresh"}}, "link.latency"),  # it must be above 0
         ({"protocol": {"mode": {"kind": "fresh", "wait": "1 s"}}, "link": {"latency": "3 s"}}, "link.latency"),

@@ -76,7 +76,7 @@ def test_a_random_graph_follows_its_seed_alone(table: Any, n: int) -> None:
 
 def test_every_kind_is_tested_here() -> None:
     kinds = set(ANY.json_schema()["anyOf"][0]["enum"])
-    assert kinds == {table["kind"] for table, _ in TABLES} | {"file", "in-range"}
+    assert kinds == {table["kind"] for table, _ in TABLES} | {"file", "in-range", "trace"}
 
 
 @pytest.mark.parametrize(

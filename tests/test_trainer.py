@@ -277,6 +277,7 @@ def test_an_epoch_visits_every_sample_once_and_the_next_one_in_another_order() -
     trainer = make([10], batch_size=4)
     job = trainer.job(0, trainer.initial_params(0), epochs=2)
     assert job.samples == 20
+    assert trainer.batches_per_epoch(0) == 3
     assert job._sizes is not None
     assert job._batches is not None
     assert job._sizes.tolist() == [4, 4, 2, 4, 4, 2]

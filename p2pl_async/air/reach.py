@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p2pl_async.messages import DeviceId
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 class Propagation(Protocol):
@@ -34,15 +35,24 @@ class Reach(Protocol):
     def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
         """Tell whether `listener` notices that `speaker` transmits at the instant `at`."""
 
+    def listeners(self, speaker: DeviceId, at: float) -> Bools:
+        """Return which devices do, shape (n,)."""
+
 
 class GraphReach:
     """A device hears those that have a link to it."""
 
     def __init__(self, out_neighbors: Sequence[Sequence[DeviceId]]) -> None:
         self._reached = [frozenset(neighbors) for neighbors in out_neighbors]
+        self._n = len(out_neighbors)
 
     def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
         return listener in self._reached[speaker]
+
+    def listeners(self, speaker: DeviceId, at: float) -> Bools:
+        found = np.zeros(self._n, np.bool_)
+        found[list(self._reached[speaker])] = True
+        return found
 
 
 class PowerReach:
@@ -54,6 +64,10 @@ class PowerReach:
 
     def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
         return bool(self._propagation.powers(speaker, at)[listener] >= self._threshold)
+
+    def listeners(self, speaker: DeviceId, at: float) -> Bools:
+        found: Bools = self._propagation.powers(speaker, at) >= self._threshold
+        return found
 
 
 def error_in_interference(

@@ -287,6 +287,10 @@ class Trainer:
         seed = int(stream(self._seed, "init", owner).integers(2**63))
         return self._parameters(self._model.module(self._shape, self._n_classes, seed), self._dtype)
 
+    def batches_per_epoch(self, device: int) -> int:
+        """Return how many batches one pass over the device's data takes."""
+        return self._supplies[device].per_epoch
+
     def learning_rate(self, device: int) -> float:
         """Return the learning rate of the device's next step."""
         supply = self._supplies[device]

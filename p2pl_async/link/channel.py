@@ -47,6 +47,9 @@ class Radio(Protocol):
     def error_rates(self, at: Floats, size: int) -> Floats:
         """Return it for frames sent at the instants `at`, shape (n,), ascending."""
 
+    def delay(self, at: float) -> float:
+        """Return how long the signal travels, in seconds."""
+
 
 class Steady(NamedTuple):
     """A stretch of time in which packets are lost independently, each with the same probability."""

@@ -176,7 +176,7 @@ class TraceLatency(Latency, Trace):
         if self.unit not in TIME:
             raise mistake(f'unit="{self.unit}" must be one of a time: {", ".join(TIME)}')
         if self._steps().values.min() < 0:
-            raise mistake(f'column "{self.column}" of {self.file} must have no negative latency')
+            raise mistake(f'column "{self.column}" of {self.path} must have no negative latency')
         return self
 
     def process(self, generator: np.random.Generator) -> Draw:

@@ -467,7 +467,7 @@ class LossTrace(LossModel):
     """As recorded: the n-th packet of a link is lost if the n-th row of a CSV file says so, over and over."""
 
     kind: Literal["trace"] = "trace"
-    file: Path = Field(description="the file, with a header line")
+    path: Path = Field(description="the file, with a header line")
     column: str = Field(default="lost", description="the column with 1 for a packet lost and 0 for one that arrived")
 
     @model_validator(mode="after")
@@ -476,7 +476,7 @@ class LossTrace(LossModel):
         wrong = np.flatnonzero((found != 0) & (found != 1))
         if len(wrong):
             raise mistake(
-                f'column "{self.column}" of {self.file} must have 1 for lost and 0 for arrived, but row {wrong[0] + 1} '
+                f'column "{self.column}" of {self.path} must have 1 for lost and 0 for arrived, but row {wrong[0] + 1} '
                 f'has {found[wrong[0]]:g}; for a share that changes in time write p = {{ kind = "trace", ... }}'
             )
         return self
@@ -494,7 +494,7 @@ class LossTrace(LossModel):
 
     def _lost(self) -> Floats:
         try:
-            return read_columns(self.file, [self.column])[self.column]
+            return read_columns(self.path, [self.column])[self.column]
         except TraceError as error:
             raise mistake(str(error)) from error
 

@@ -153,9 +153,13 @@ class DutyCycle(_Interrupted):
         parts = [self._radio(seed, device) for device in asleep]
         return parts[0] if len(parts) == 1 else Either(parts)
 
-    def _radio(self, seed: int, device: int) -> Plan:
+    def wakes(self, seed: int, device: int) -> float:
+        """Return the first instant at which a device wakes, in seconds."""
         share = float(stream(seed, "duty-cycle", device).random())
-        phase = share * self.period if self.phase is None else self.phase % self.period
+        return share * self.period if self.phase is None else self.phase % self.period
+
+    def _radio(self, seed: int, device: int) -> Plan:
+        phase = self.wakes(seed, device)
         if phase + self.awake <= self.period:
             return Plan(np.array([[phase, phase + self.awake]]), self.period)
         return Plan(np.array([[0.0, phase + self.awake - self.period], [phase, self.period]]), self.period)
@@ -172,14 +176,14 @@ class Contacts(_Interrupted):
     up: tuple[tuple[Seconds, Seconds], ...] | None = Field(
         default=None, description='[start, end] of each contact: [["0 s", "10 s"], ["60 s", "70 s"]]'
     )
-    file: Path | None = Field(default=None, description="a CSV file that has them, instead")
+    path: Path | None = Field(default=None, description="a CSV file that has them, instead")
     unit: Literal["s", "ms", "us", "µs", "ns", "min", "h"] = Field(default="s", description="unit of the file's times")
     period: PositiveSeconds | None = Field(default=None, description="after which the plan begins again")
 
     @model_validator(mode="after")
     def _check(self) -> Contacts:
-        if (self.up is None) == (self.file is None):
-            raise mistake('needs exactly one of up = [["0 s", "10 s"], ...] and file = "contacts.csv"')
+        if (self.up is None) == (self.path is None):
+            raise mistake('needs exactly one of up = [["0 s", "10 s"], ...] and path = "contacts.csv"')
         for (src, dst), intervals in self._plans.items():
             self._check_plan(intervals, f" of link {src} -> {dst}" if src >= 0 else "")
         return self
@@ -222,10 +226,10 @@ class Contacts(_Interrupted):
             if not self.up:
                 raise mistake('up must have a contact such as ["0 s", "10 s"]')
             return {(-1, -1): np.array(self.up)}
-        assert self.file is not None
+        assert self.path is not None
         try:
-            of_links = ["src", "dst"] if {"src", "dst"} & set(header_of(self.file)) else []
-            columns = read_columns(self.file, ["start", "end", *of_links])
+            of_links = ["src", "dst"] if {"src", "dst"} & set(header_of(self.path)) else []
+            columns = read_columns(self.path, ["start", "end", *of_links])
         except TraceError as error:
             raise mistake(str(error)) from error
         intervals = np.column_stack((columns["start"], columns["end"])) * TIME[self.unit]

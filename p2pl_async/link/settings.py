@@ -12,8 +12,9 @@ from p2pl_async.link.latency import AnyLatency, Constant
 from p2pl_async.link.loss import AnyLoss, NoLoss
 from p2pl_async.link.outage import AnyOutage, NoOutage
 from p2pl_async.link.queue import Queue
+from p2pl_async.link.varying_rate import Rate
 from p2pl_async.settings import Settings, mistake, word
-from p2pl_async.units import BitsPerSecond, Bytes, PositiveBytes, Probability
+from p2pl_async.units import Bytes, PositiveBytes, Probability
 
 
 class LinkSettings(Settings):
@@ -27,8 +28,9 @@ class LinkSettings(Settings):
         default=Constant(), description="how long a message travels once it has left the sender"
     )
     loss: AnyLoss = Field(default=NoLoss(), description="which packets don't arrive")
-    rate: Annotated[BitsPerSecond | None, *word("unlimited")] = Field(
-        default=None, description="bits per second; messages leave one after another"
+    rate: Rate = Field(
+        default=None,
+        description="bits per second, or how it changes in time; messages leave one after another",
     )
     queue: Annotated[Queue | None, *word("unlimited")] = Field(
         default=None, description="how much may wait for the transmitter; what doesn't fit is lost"
@@ -48,11 +50,15 @@ class LinkSettings(Settings):
         default="fifo", description='"free": a message may overtake those sent before it on this link'
     )
     duplicate: Probability = Field(default=0.0, description="probability that a message that arrives does so twice")
-
     corrupt: Probability = Field(default=0.0, description="probability that a packet that arrives is spoiled")
     deliver_corrupted: StrictBool = Field(
         default=False, description="a spoiled message is delivered, marked so; else a spoiled packet counts as lost"
     )
+
+    @property
+    def mean_rate_bps(self) -> float | None:
+        """The rate, on average if it changes in time; None: unlimited."""
+        return self.rate if self.rate is None or isinstance(self.rate, float) else self.rate.mean_bps
 
     @model_validator(mode="after")
     def _check(self) -> LinkSettings:

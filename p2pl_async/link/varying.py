@@ -1,7 +1,7 @@
 """Numbers that change while a run goes: a schedule, or a column of a measured trace.
 
     rate = { kind = "schedule", steps = [["0 s", "1 Mbit/s"], ["1 s", "500 kbit/s"]], end = "loop" }
-    p = { kind = "trace", file = "loss.csv", time = "t", column = "loss", unit = "%" }
+    p = { kind = "trace", path = "loss.csv", time = "t", column = "loss", unit = "%" }
 
 Both are step functions of virtual time. What a table of a scenario says so is taken out before
 the table is checked: the settings that a link works with are always those of one instant, and
@@ -134,7 +134,7 @@ class Trace(Course):
     """A column of a CSV file, measured at the instants in another column; its first row is at 0 s."""
 
     kind: Literal["trace"] = "trace"
-    file: Path = Field(description="the file, with a header line")
+    path: Path = Field(description="the file, with a header line")
     column: str = Field(description="the column that has the values")
     unit: str = Field(default="", description='the unit of its values, such as "kbit/s", "ms" or "%"')
     format: Literal["csv", "5g-ireland"] = Field(
@@ -161,8 +161,8 @@ class Trace(Course):
         """Return the step function in the units of the file."""
         loop = self.end == "loop"
         if self.format == "csv":
-            return read_steps(self.file, self.column, self.time or "t", TIME[self.time_unit], self.gaps, loop)
-        return read_steps(self.file, self.column, IRELAND_TIME[0], 1.0, self.gaps, loop, IRELAND_TIME[1])
+            return read_steps(self.path, self.column, self.time or "t", TIME[self.time_unit], self.gaps, loop)
+        return read_steps(self.path, self.column, IRELAND_TIME[0], 1.0, self.gaps, loop, IRELAND_TIME[1])
 
     def steps(self) -> tuple[Floats, list[Any], float | None]:
         times, values, period = self.numbers()

@@ -51,24 +51,33 @@ class StepRate:
         self._period = period
         self._first = first
         self._clockwork = Clockwork(times, period)
+        self._until = np.append(times[1:], math.inf if period is None else period)  # when each step ends
         self._bits = np.concatenate(([0.0], np.cumsum(rates[: len(widths)] * widths)))  # sent when each step begins
-        self._total = float(self._bits[-1])  # in one period, where there is one
-        self._times_list: list[float] = times.tolist()
-        self._rates_list: list[float] = rates.tolist()
+        self._keep_lists()
+
+    def _keep_lists(self) -> None:
+        self._times_list: list[float] = self._times.tolist()
+        self._until_list: list[float] = self._until.tolist()
+        self._rates_list: list[float] = self._rates.tolist()
         self._bits_list: list[float] = self._bits.tolist()
+        self._total = self._bits_list[-1]  # in one period, where there is one
+        # What rounding may add to a frame that exactly fills a step, and must not move beyond a pause after it.
+        self._slack = 1e-6 + 1e-15 * self._total
 
     def end(self, start: float, bits: float) -> float:
         """Return the instant at which a frame of so many bits ends that starts at `start`."""
         if bits <= 0:
             return start
-        wanted, before = self._sent(start) + bits, self._first
+        begin, wanted = self._place(start)
+        wanted += bits
+        slack = min(self._slack, bits / 2)
         if self._period is not None:
             # The least instant lies in the period in which the last bit is sent, not in what is silent after it.
-            periods = math.ceil(wanted / self._total) - 1
-            wanted, before = wanted - periods * self._total, before + periods * self._period
-        index = max(bisect_left(self._bits_list, wanted) - 1, 0)
-        end = before + self._times_list[index] + (wanted - self._bits_list[index]) / self._rates_list[index]
-        return end if end > start else start
+            periods = math.ceil((wanted - slack) / self._total) - 1
+            wanted, begin = wanted - periods * self._total, begin + periods * self._period
+        index = bisect_left(self._bits_list, wanted - slack) - 1
+        end = self._times_list[index] + (wanted - self._bits_list[index]) / self._rates_list[index]
+        return max(begin + min(end, self._until_list[index]), start)
 
     def ends(self, start: float, bits: Floats) -> Floats:
         """Return when frames of so many bits would end that all start at `start`.
@@ -82,13 +91,16 @@ class StepRate:
         Returns:
             Instants, shape (n,).
         """
-        wanted = self._sent(start) + bits
-        before: Floats = np.full(wanted.shape, self._first)
+        first, sent = self._place(start)
+        wanted, begin = sent + bits, np.full(bits.shape, first)
+        slack = np.minimum(self._slack, bits / 2)
         if self._period is not None:
-            periods = np.ceil(wanted / self._total) - 1
-            wanted, before = wanted - periods * self._total, before + periods * self._period
-        index = np.maximum(np.searchsorted(self._bits, wanted, side="left") - 1, 0)
-        return np.maximum(before + self._times[index] + (wanted - self._bits[index]) / self._rates[index], start)
+            periods = np.ceil((wanted - slack) / self._total) - 1
+            wanted, begin = wanted - periods * self._total, begin + periods * self._period
+        index = np.searchsorted(self._bits, wanted - slack, side="left") - 1
+        in_step = self._times[index] + (wanted - self._bits[index]) / self._rates[index]
+        ends: Floats = np.maximum(begin + np.minimum(in_step, self._until[index]), start)
+        return ends
 
     def steady(self, at: float) -> tuple[float, float]:
         """Return the seconds per bit that hold at the instant `at` (math.inf: nothing is sent), and until when."""
@@ -97,14 +109,14 @@ class StepRate:
         rate = self._rates_list[self._clockwork.index(at - self._first)]
         return 1 / rate if rate else math.inf, max(self._clockwork.until(at - self._first) + self._first, at)
 
-    def _sent(self, at: float) -> float:
-        """Return how many bits could have been sent by the instant `at`."""
-        at, periods = max(at - self._first, 0.0), 0.0
+    def _place(self, at: float) -> tuple[float, float]:
+        """Return when the period around the instant `at` began, and the bits that could be sent in it until then."""
+        since, begin = max(at - self._first, 0.0), self._first
         if self._period is not None:
-            periods, at = divmod(at, self._period)
-        index = bisect_right(self._times_list, at) - 1
-        inside = self._bits_list[index] + self._rates_list[index] * (at - self._times_list[index])
-        return periods * self._total + inside if periods else inside
+            periods, since = divmod(since, self._period)
+            begin += periods * self._period
+        index = bisect_right(self._times_list, since) - 1
+        return begin, self._bits_list[index] + self._rates_list[index] * (since - self._times_list[index])
 
 
 class Opportunities(StepRate):
@@ -122,37 +134,37 @@ class Opportunities(StepRate):
         begins = np.column_stack((instants, instants + _OPPORTUNITY_S)).ravel()
         rates = np.column_stack((counts * (OPPORTUNITY_BITS / _OPPORTUNITY_S), np.zeros(len(counts)))).ravel()
         super().__init__(np.concatenate(([0.0], begins)), np.concatenate(([0.0], rates)), period, first)
-        self._bits = np.round(self._bits)  # whole, as all that is sent
-        self._bits_list = self._bits.tolist()
-        self._total = self._bits_list[-1]
+        self._bits = np.round(self._bits)
+        self._keep_lists()
 
-    def _sent(self, at: float) -> float:
-        return round(super()._sent(at))
+    def _place(self, at: float) -> tuple[float, float]:
+        begin, sent = super()._place(at)
+        return begin, round(sent)  # what is sent are whole bits
 
 
 class Mahimahi(Settings):
     """A Mahimahi trace: 1500 bytes may leave at each line's millisecond; it repeats for ever."""
 
     kind: Literal["mahimahi"] = "mahimahi"
-    file: Path = Field(description="the trace, one whole number of milliseconds per line")
+    path: Path = Field(description="the trace, one whole number of milliseconds per line")
 
     @model_validator(mode="after")
     def _check(self) -> Mahimahi:
         try:
-            read_mahimahi(self.file)
+            read_mahimahi(self.path)
         except TraceError as error:
             raise mistake(str(error)) from error
         return self
 
     def profile(self) -> Opportunities:
         """Return the transmitter of one link."""
-        times = read_mahimahi(self.file) / 1000.0
+        times = read_mahimahi(self.path) / 1000.0
         return Opportunities(times, float(times[-1]))
 
     @property
     def mean_bps(self) -> float:
         """The rate that it allows on average."""
-        times = read_mahimahi(self.file)
+        times = read_mahimahi(self.path)
         return len(times) * OPPORTUNITY_BITS / (float(times[-1]) / 1000)
 
 
@@ -187,7 +199,7 @@ class _Stepwise(Settings):
         return self
 
 
-class RateSchedule(Schedule, _Stepwise):
+class RateSchedule(_Stepwise, Schedule):
     """Given rates, each from a given instant on."""
 
     def _rates(self) -> tuple[Floats, Floats, float | None]:
@@ -201,7 +213,7 @@ class RateSchedule(Schedule, _Stepwise):
         return times, np.array(rates), period
 
 
-class RateTrace(Trace, _Stepwise):
+class RateTrace(_Stepwise, Trace):
     """A column of a CSV file, measured at the instants in another column; its first row is at 0 s."""
 
     def _rates(self) -> tuple[Floats, Floats, float | None]:

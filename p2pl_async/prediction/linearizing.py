@@ -167,10 +167,10 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
             weights[k, j] = weight
         for j in heard:
             link = world.links.settings(j, k)
-            if isinstance(link.loss, Bernoulli):
+            if isinstance(link.loss, Bernoulli) and link.loss.course() is None:
                 loss[k, j] = link.loss.p
             elif not isinstance(link.loss, NoLoss):
-                text = 'must be "none" or "bernoulli": independent losses'
+                text = 'must be "none", or "bernoulli" with one p for all times: independent losses'
                 found["loss"] = Problem("link.loss.kind", text, getattr(link.loss, "kind", None))
             if not isinstance(link.outage, NoOutage):
                 found["outage"] = Problem("link.outage", "must be left out: it makes losses depend on each other")
@@ -188,7 +188,10 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
 
 def _in_time(link: LinkSettings, window: float) -> bool:
     """Whether a message that isn't lost arrives in the round of its sender."""
-    return isinstance(link.latency, Constant) and 0 < link.latency.mean < window and link.rate is None
+    latency = link.latency
+    if not isinstance(latency, Constant) or latency.course() is not None or link.rate is not None:
+        return False
+    return 0 < latency.mean + latency.fixed < window
 
 
 def linearize(world: World, *, most_bytes: float) -> Linearized:

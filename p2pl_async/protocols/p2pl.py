@@ -75,8 +75,7 @@ class P2PL(Protocol):
             if not self.mix_first:
                 w = await self._train(device, w)  # w_k <- w_k - eta v, epoch after epoch
             for step in range(self.consensus_steps):
-                degree = len(device.in_neighbors)
-                device.broadcast(Params(device.round, step, device.n_samples, degree, w))
+                self._tell(device, step, w)
                 heard = await self.mode.listen(ears, (device.round, step))
                 w = average(ears, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
             if self.mix_first:
@@ -86,10 +85,13 @@ class P2PL(Protocol):
             if self.max_lead is not None:
                 await self._let_others_catch_up(device, ears, self.max_lead)
 
-    async def _train(self, device: Device, w: Vector) -> Vector:
+    async def _train(self, device: Device, w: Vector, drift: Vector | None = None) -> Vector:
         if self.steps is not None:
-            return await device.train(w, steps=self.steps)
-        return await device.train(w, epochs=self.epochs)
+            return await device.train(w, steps=self.steps, drift=drift)
+        return await device.train(w, epochs=self.epochs, drift=drift)
+
+    def _tell(self, device: Device, step: int, w: Vector) -> None:
+        device.broadcast(Params(device.round, step, device.n_samples, len(device.in_neighbors), w))
 
     async def _let_others_catch_up(self, device: Device, ears: Ears, max_lead: int) -> None:
         with device.timeout(self.lead_timeout):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,11 @@ class InRange:
         """Return who hears whom, shape (n, n): row src, column dst."""
         self._advance(now)
         return self._linked
+
+    def snapshots(self, end: float) -> Iterator[tuple[float, Bools]]:
+        """Yield (instant, who hears whom from then on) of each look before `end`."""
+        for look in range(math.ceil(end / self._update)):
+            yield look * self._update, self.table(look * self._update)
 
     def _advance(self, now: float) -> None:
         """Look at every instant up to `now` that is due; what a link was before decides about the next."""

@@ -163,10 +163,10 @@ FORMATS: Mapping[str, Callable[[Sequence[str]], dict[int, Corners]]] = {
 }
 
 
-def write_csv(path: Path, found: Mapping[int, Corners]) -> None:
-    """Write corners so that `read_csv` gives them back."""
+def csv_of(found: Mapping[int, Corners]) -> str:
+    """Return corners as the text that `read_csv` reads."""
     rows = [f"{t!r},{device},{x!r},{y!r},{z!r}" for device, corners in sorted(found.items()) for t, x, y, z in corners]
-    path.write_text("\n".join([f"{_EXAMPLE},z", *rows]) + "\n", encoding="utf-8")
+    return "\n".join([f"{_EXAMPLE},z", *rows]) + "\n"
 
 
 def _number(line: int, word: str) -> float:

@@ -8,18 +8,21 @@ Links that match the same overrides share one settings object, so 10,000 links h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails
 
+from p2pl_async.contacts import Change, Contacts
 from p2pl_async.errors import Problem
 from p2pl_async.link import LinkSettings
+from p2pl_async.scenario.load import toml_value
 from p2pl_async.scenario.schema import DeviceSettings, LinkTableSettings, Scenario, unknown_key
 from p2pl_async.scenario.selector import select
 from p2pl_async.scenario.tables import Table, leaves, merge, without_none
-from p2pl_async.scenario.walk import child, fields_of
+from p2pl_async.scenario.walk import child, expand, fields_of
 from p2pl_async.settings import line, moved
 
 if TYPE_CHECKING:
@@ -50,6 +53,20 @@ class LinkTable:
             self._settings[match] = LinkSettings.model_validate(self._matches.table(match))
         return self._settings[match]
 
+    def changes(self, src: int, dst: int, changes: Sequence[Change], folder: Path) -> list[tuple[float, LinkSettings]]:
+        """Return (instant, what the link does from then on), in order of time.
+
+        Args:
+            src: the device that sends.
+            dst: the device that hears it.
+            changes: of its settings, in order of time; each comes on top of those before.
+            folder: what relative paths in them are relative to.
+
+        Raises:
+            ValueError: if one can't be; says in which line.
+        """
+        return _changed(self._matches.table(self._matches.of(src, dst)), changes, folder)
+
     def explain(self, src: int, dst: int) -> list[tuple[str, object, str]]:
         """Return (key path, value, rule) of everything that the link from `src` to `dst` has.
 
@@ -79,6 +96,39 @@ class LinkTable:
             for index in range(len(self._overrides))
             if not used >> index & 1
         ]
+
+
+def _changed(table: Table, changes: Sequence[Change], folder: Path) -> list[tuple[float, LinkSettings]]:
+    """Return (instant, settings) of a link with the settings `table`, as its changes come one after another."""
+    found: list[tuple[float, LinkSettings]] = []
+    for change in changes:
+        layer: Any = toml_value(change.value)
+        for key in reversed(change.what.split(".")):
+            layer = {key: layer}
+        table = merge(table, expand({"link": layer}, folder, set())["link"])
+        try:
+            found.append((change.at, LinkSettings.model_validate(table)))
+        except ValidationError as error:
+            detail = error.errors()[0]
+            text = "unknown key of [link]" if detail["type"] == "extra_forbidden" else detail["msg"]
+            shown = f"{change.what}={change.value}"
+            raise ValueError(f'line {change.line}: "{shown}": {text}') from error
+    return found
+
+
+def change_mistakes(
+    devices: DeviceSettings, link: LinkTableSettings, contacts: Contacts, path: Path
+) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong with the changes of settings that the topology's file at `path` asks for."""
+    matches = _Matches(devices, link)
+    wrong = set()
+    for src, dst in contacts.links:
+        try:
+            _changed(matches.table(matches.of(src, dst)), contacts.settings_changes(src, dst), path.parent)
+        except ValueError as error:
+            wrong.add(str(error))
+    for text in sorted(wrong):
+        yield line(["topology", "path"], f"{path}, {text}")
 
 
 def _origin(origins: Mapping[str, str], path: str, main: str) -> str | None:

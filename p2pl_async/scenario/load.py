@@ -148,7 +148,7 @@ def _apply(overrides: Sequence[str], raw: Table, source: str, short: set[Keys], 
         missing = unset_kind(raw, keys)
         if missing is not None:
             table = _put(table, (*missing[0], "kind"), missing[1], source, name, origins)
-        table = _put(table, keys, _value(value_text.strip()), source, name, origins)
+        table = _put(table, keys, toml_value(value_text.strip()), source, name, origins)
         short.difference_update([known for known in short if known == keys[: len(known)]])
         raw = expand(table, Path.cwd(), short)
     return raw
@@ -173,7 +173,7 @@ def _put(table: Table, keys: Keys, value: Any, source: str, name: str, origins: 
     return merged
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
     """Return a TOML value, or the text itself if it is none."""
     try:
         table = tomllib.loads(f"value = {text}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic_core import InitErrorDetails
 
+from p2pl_async.contacts import Contacts, meetings
 from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.radio import InRange, Motion, Propagation, Static, Track, Transceivers
@@ -140,6 +141,17 @@ def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> li
     ]
 
 
+_LONGEST_LOOK = 600.0  # s of virtual time that `describe_meetings` looks ahead, unless the run is shorter
+
+
+def describe_meetings(scenario: Scenario, layout: Layout) -> list[str]:
+    """Return sentences about links that come and go with time; none if links stay, or follow rounds."""
+    if not isinstance(layout.neighborhood, InRange | Contacts):
+        return []
+    end = min(scenario.stop.virtual_time or _LONGEST_LOOK, _LONGEST_LOOK)
+    return meetings(layout.neighborhood.snapshots(end), end)
+
+
 def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     """Yield what doesn't fit between `[radio]`, `[mobility]`, `[topology]` and `[devices]`."""
     radio, mobility, topology, devices = (tables.get(name) for name in ("radio", "mobility", "topology", "devices"))
@@ -151,6 +163,9 @@ def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             yield line(["topology"], 'needs [radio], which says who is in range; add [radio] with area = "100 m"')
     if radio is None:
         return
+    link = tables.get("link")
+    if link is not None and link.latency.distance != 0:
+        yield line(["link", "latency", "distance"], "must be left out: with [radio], the places say how far it is")
     if devices is not None:
         for index, override in enumerate(radio.override):
             try:

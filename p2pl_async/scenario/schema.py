@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 from p2pl_async.air import AnyMedium, Dedicated
 from p2pl_async.churn import Churn
 from p2pl_async.clocks import Clocks
+from p2pl_async.energy import Energy
 from p2pl_async.learning.data import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.trainer import TrainSettings
@@ -35,7 +36,7 @@ from p2pl_async.radio import AnyMobility, RadioSettings, Static
 from p2pl_async.randomness import stream
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
 from p2pl_async.settings import Settings, Short, line, marker, mistake, mistakes, moved, nearest, word
-from p2pl_async.topology import AnyTopology, Ring
+from p2pl_async.topology import AnyTopology, LinkTrace, Ring
 from p2pl_async.units import DecibelMilliwatts, Decibels, PositiveSeconds, Probability, Seconds, SpreadDecibels
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -132,6 +133,7 @@ class Group(Settings):
     leave: Annotated[Start, Short("at")] | None = None
     churn: Churn | None = Field(default=None, description="instead of the `[churn]` of all devices")
     clocks: Clocks | None = Field(default=None, description="instead of the `[clocks]` of all devices")
+    energy: Energy | None = Field(default=None, description="instead of the `[energy]` of all devices")
 
 
 class DeviceSettings(Settings):
@@ -356,6 +358,7 @@ class Scenario(Settings):
     link: LinkTableSettings = LinkTableSettings()
     churn: Churn | None = None
     clocks: Clocks | None = None
+    energy: Energy | None = None
     radio: RadioTableSettings | None = Field(
         default=None, description="positions, power and noise, from which losses follow; none: links say it all"
     )
@@ -390,7 +393,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         tables: the valid tables of a scenario by name; checks that need another one are left out,
             so that a file with a mistake in one table hears about the others too.
     """
-    from p2pl_async.scenario.links import override_mistakes
+    from p2pl_async.scenario.links import change_mistakes, override_mistakes
     from p2pl_async.scenario.media import medium_mistakes
     from p2pl_async.scenario.places import place_mistakes
 
@@ -399,7 +402,11 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         for text in topology.check(devices.count):
             yield line(["topology"], text)
     if devices is not None and link is not None:
-        yield from override_mistakes(devices, link)
+        mistaken = list(override_mistakes(devices, link))
+        yield from mistaken
+        if isinstance(topology, LinkTrace) and not mistaken and not topology.check(devices.count):
+            contacts = topology.neighborhood(devices.count, stream(0, "topology"))
+            yield from change_mistakes(devices, link, contacts, topology.path)
     yield from place_mistakes(tables)
     yield from medium_mistakes(tables)
     if protocol is not None and not protocol.trains:

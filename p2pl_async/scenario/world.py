@@ -14,9 +14,12 @@ from p2pl_async.air import SensedMedium, SharedMedium
 from p2pl_async.air.air import Air
 from p2pl_async.air.reach import GraphReach, PowerReach, Reach
 from p2pl_async.clock import VirtualClock
+from p2pl_async.contacts import Contacts
 from p2pl_async.device import Neighborhood
 from p2pl_async.downtime import Downtime, watches
-from p2pl_async.link import Link
+from p2pl_async.energy import Meter
+from p2pl_async.link import Link, LinkSettings
+from p2pl_async.link.timeline import Plan as UpIn
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
 from p2pl_async.randomness import stream
@@ -24,7 +27,7 @@ from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.places import lay_out
 from p2pl_async.scenario.schema import Compute, Scenario
-from p2pl_async.topology import neighbors, problems
+from p2pl_async.topology import LinkTrace, neighbors, problems
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -66,19 +69,41 @@ class World:
             dst: the device that hears it.
             downtimes: for each device of the run, when it is down.
         """
-        down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
+        down: list[tuple[str, Callable[[], Any]]] = (
+            [] if downtimes is None else [*watches(downtimes[src], downtimes[dst])]
+        )
+        changes: list[tuple[float, LinkSettings]] = []
+        contacts, topology = self.neighborhood, self.scenario.topology
+        if isinstance(contacts, Contacts) and isinstance(topology, LinkTrace):
+            changes = self.links.changes(src, dst, contacts.settings_changes(src, dst), topology.path.parent)
+            down.append(("outage", lambda: UpIn(contacts.contacts(src, dst), None)))
         radio = None if self.propagation is None else self.propagation.link(src, dst)
-        return Link(src, dst, self.links.settings(src, dst), self.scenario.seed, down=down, radio=radio)
+        settings = self.links.settings(src, dst)
+        return Link(src, dst, settings, self.scenario.seed, changes=changes, down=down, radio=radio)
 
-    def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
-        """Return the medium that the devices share; only where they share one."""
+    def make_air(
+        self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link], meter: Meter | None = None
+    ) -> Air:
+        """Return the medium that the devices share; only where they share one.
+
+        Args:
+            clock: whose calendar it uses.
+            back: finds the link from one device to another.
+            meter: takes what each radio does.
+        """
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
         waves = self.propagation
         reach: Reach = GraphReach(self.out_neighbors)
         if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
             reach = PowerReach(waves, medium.sense)
-        return Air(medium, clock, n, reach, self.scenario.seed, back=back, propagation=waves)
+        return Air(
+            medium, clock, n, reach, self.scenario.seed,
+            back=back,
+            propagation=waves,
+            on_transmit=None if meter is None else meter.transmitting,
+            on_receive=None if meter is None else meter.receiving,
+        )  # fmt: skip
 
 
 def build_world(scenario: Scenario, *, learns: bool = True) -> World:

@@ -1,0 +1,59 @@
+"""Measured links: Mahimahi's delivery opportunities, and the meshes of k7 files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from p2pl_async.importing.part import Part
+from p2pl_async.tracefiles import read_k7, read_mahimahi
+
+
+def mahimahi(path: Path) -> Part:
+    """Return links that send when a Mahimahi trace says so; ValueError if it is none."""
+    times = read_mahimahi(path)
+    seconds = float(times[-1]) / 1000
+    mean = len(times) * 12_000 / seconds / 1e6
+    return Part(
+        f"A measured link: {mean:.3f} Mbit/s on average over {seconds:g} s, then again from the start.",
+        lambda beside, elsewhere: {
+            "link": {"rate": {"kind": "mahimahi", "path": elsewhere(path)}, "mtu": "1500 B"},
+        },
+    )
+
+
+def k7(path: Path) -> Part:
+    """Return a mesh as it was measured: its links, each with the share of frames it lost; ValueError if there is none.
+
+    The share is that over all rows of a link: channels and times together.
+    """
+    found = read_k7(path)
+    ids = np.unique(np.concatenate((found.src, found.dst)))
+    links, index = np.unique(np.column_stack((found.src, found.dst)), axis=0, return_inverse=True)
+    index = index.ravel()
+    pdr = np.bincount(index, weights=found.pdr) / np.bincount(index)
+    numbers = np.searchsorted(ids, links)
+    alive = [(int(src), int(dst), float(share)) for (src, dst), share in zip(numbers, pdr, strict=True) if share > 0]
+    if not alive:
+        raise ValueError(f"{path} has no link over which anything was delivered")
+    warnings = [
+        f"{len(links) - len(alive)} of {len(links)} measured links never delivered anything, and are left out",
+        "the loss of a link is its mean over channels and times, and losses are independent; in the measurement they "
+        "came in bursts",
+    ]
+    if ids.tolist() != list(range(len(ids))):
+        warnings.append(f"devices are numbered in the order of their ids in the file: {', '.join(map(str, ids))}")
+    overrides = [
+        {"from": src, "to": dst, "loss": f"{100 * (1 - share):.6g} %"} for src, dst, share in alive if share < 1
+    ]
+    return Part(
+        f"A measured mesh: {len(ids)} devices, {len(alive)} links that deliver something, one direction each.",
+        lambda beside, elsewhere: {
+            "devices": {"count": len(ids)},
+            "topology": {"kind": "file", "path": beside(".edges.txt"), "directed": True},
+            "link": {"override": overrides},
+        },
+        beside={".edges.txt": "".join(f"{src} {dst}\n" for src, dst, _ in alive)},
+        warnings=warnings,
+    )

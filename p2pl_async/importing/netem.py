@@ -1,0 +1,276 @@
+"""Links from a line of Linux' traffic control: `tc qdisc add dev eth0 root netem delay 100ms 10ms loss 1%`.
+
+Reads what one types, and what `tc qdisc show` prints. Options whose meaning differs from ours
+make the nearest thing that we have, and a warning that says how it differs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from p2pl_async.importing.part import Part
+from p2pl_async.tracefiles import lines_of
+
+_NUMBER = re.compile(r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)(.*)")
+_TIMES = {
+    "s": 1.0, "sec": 1.0, "secs": 1.0, "ms": 1e-3, "msec": 1e-3, "msecs": 1e-3,
+    "": 1e-6, "us": 1e-6, "usec": 1e-6, "usecs": 1e-6, "ns": 1e-9, "nsec": 1e-9, "nsecs": 1e-9,
+}  # fmt: skip
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30}
+_LABELS = frozenset({"p", "r", "1-h", "1-k", "p13", "p31", "p32", "p23", "p14", "random"})  # as tc prints them
+# netem's tables of heavy tails have not quite the mean 0 and the deviation 1 that their use supposes.
+_SHAPES = {"pareto": (-0.03, 0.82), "paretonormal": (0.0, 1.0)}
+
+
+def netem(path: Path) -> Part:
+    """Return the link that the netem line of a file describes.
+
+    Raises:
+        ValueError: if there is none, or more than one, or something in it can't be understood.
+    """
+    text = "\n".join(line.partition("#")[0] for _, line in lines_of(path)).replace("\\\n", " ")
+    found = [line.strip() for line in text.splitlines() if re.search(r"\bnetem\b", line)]
+    if len(found) != 1:
+        what = "no line with netem, such as: tc qdisc add dev eth0 root netem delay 100ms loss 1%"
+        raise ValueError(f"{path} has {what if not found else f'{len(found)} lines with netem; keep one of them'}")
+    words = shlex.split(found[0])
+    reader = _Reader(words[words.index("netem") + 1 :])
+    link = reader.link()
+    return Part(f"As netem: {found[0]}", lambda beside, elsewhere: {"link": link}, warnings=reader.warnings)
+
+
+class _Reader:
+    """Goes through the words of a line, one option after the other."""
+
+    def __init__(self, words: list[str]) -> None:
+        if words and re.fullmatch(r"[0-9a-f]*:", words[0]):  # tc's own number of it, in what it prints
+            words = [word for word in words[1:] if word != "root"]
+            for name in ("dev", "parent", "refcnt"):
+                if name in words:
+                    place = words.index(name)
+                    del words[place : place + 2]
+        self._words = words
+        self.warnings: list[str] = []
+
+    def link(self) -> dict[str, Any]:
+        """Return the `[link]` table."""
+        link: dict[str, Any] = {"order": "free"}  # packets overtake each other in netem, unless there is a rate
+        jitter: tuple[float, float] | None = None
+        shape, limit = "uniform", None
+        if not self._words:
+            raise ValueError("netem has no options; it delays and loses nothing")
+        while self._words:
+            option = self._words.pop(0)
+            if option in ("delay", "latency"):
+                mean = self._time()
+                sd = self._time() if self._is_number() else 0.0
+                jitter = (mean, sd)
+                if self._is_number():
+                    self._correlated("delay", self._share(), (
+                        "its delays have another distribution, and the correlation goes with packets, not with time; "
+                        'left out here, for one in time add correlation = "500 ms" to the latency'
+                    ))  # fmt: skip
+            elif option == "jitter":
+                jitter = (jitter[0] if jitter else 0.0, self._time())
+            elif option == "distribution":
+                shape = self._words.pop(0) if self._words else ""
+            elif option in ("loss", "drop"):
+                link["loss"] = self._loss()
+            elif option == "duplicate":
+                link["duplicate"] = _percent(self._share())
+                self._warn(
+                    "duplicate: netem repeats packets before it delays them; here a message that arrives does so twice"
+                )
+                self._skip_correlation("duplicate")
+            elif option == "corrupt":
+                link["corrupt"] = _percent(self._share())
+                self._warn(
+                    "corrupt: netem flips a bit of a packet, which a checksum then finds; here the packet is lost"
+                )
+                self._skip_correlation("corrupt")
+            elif option == "reorder":
+                self._share()
+                self._warn(
+                    "reorder: netem sends some packets at once and delays the others; here all are delayed, and "
+                    'overtake each other by their latencies (order = "free")'
+                )
+                self._skip_correlation("reorder")
+            elif option == "gap":
+                self._whole("gap")
+            elif option == "rate":
+                self._rate(link)
+            elif option == "limit":
+                limit = self._whole("limit")
+            elif option == "slot":
+                while self._words and (self._is_number() or self._words[0] in ("distribution", "packets", "bytes")):
+                    if self._words.pop(0) == "distribution":
+                        self._words = self._words[1:]
+                self._warn('slot: left out; for a link that opens at times write outage = { kind = "duty-cycle", ... }')
+            elif option == "ecn":
+                self._warn("ecn: left out, as no message here is marked")
+            elif option == "seed":
+                self._words = self._words[1:]
+                self._warn("seed: left out; the scenario's own seed is used")
+            else:
+                raise ValueError(
+                    f'netem has no option "{option}"; known: delay, distribution, loss, duplicate, corrupt, reorder, '
+                    "gap, rate, limit, slot, ecn, seed"
+                )
+        if jitter is not None:
+            link["latency"] = self._latency(*jitter, shape)
+        if "rate" in link:
+            link["order"] = "fifo"
+        self._limit(link, limit)
+        return link
+
+    def _latency(self, mean: float, sd: float, shape: str) -> Any:
+        if sd == 0:
+            return _seconds(mean)
+        if shape == "uniform":
+            if mean < sd:
+                self._warn(
+                    "delay: netem sends at once what would be delayed by less than 0 s; here the shortest is 0 s"
+                )
+            return {"kind": "uniform", "low": _seconds(max(mean - sd, 0.0)), "high": _seconds(mean + sd)}
+        if shape == "normal":
+            if mean < 4 * sd:
+                self._warn(
+                    "delay: netem sends at once what a normal delay below 0 s would mean; here the distribution is "
+                    "cut off at 0 s, which moves its mean up"
+                )
+            return {"kind": "normal", "mean": _seconds(mean), "sd": _seconds(sd)}
+        if shape not in _SHAPES:
+            raise ValueError(
+                f'distribution "{shape}" is a table of your own; measure some delays and write latency = '
+                '{ kind = "empirical", path = "delays.csv", column = "delay", unit = "ms" }'
+            )
+        offset, scale = _SHAPES[shape]
+        if mean + offset * sd <= 0:
+            raise ValueError(f"distribution {shape} needs a delay well above 0; netem would send most packets at once")
+        self._warn(
+            f"delay: netem's {shape} table is cut at 4 deviations; here the delay is lognormal with the mean and the "
+            f"deviation of that table ({offset:g} and {scale:g} times the jitter)"
+        )
+        return {"kind": "lognormal", "mean": _seconds(mean + offset * sd), "sd": _seconds(scale * sd)}
+
+    def _loss(self) -> Any:
+        if self._words[:1] == ["state"]:
+            self._words.pop(0)
+            p13 = self._share()
+            chain = [p13, 1 - p13, 0.0, 1.0, 0.0]
+            for i in range(1, 5):
+                if not self._is_number():
+                    break
+                chain[i] = self._share()
+            names = ("p13", "p31", "p32", "p23", "p14")
+            return {"kind": "four-state", **{name: _percent(p) for name, p in zip(names, chain, strict=True)}}
+        if self._words[:1] == ["gemodel"]:
+            self._words.pop(0)
+            p = self._share()
+            r = self._share() if self._is_number() else 1 - p
+            bad = self._share() if self._is_number() else 1.0
+            good = self._share() if self._is_number() else 0.0
+            rest = {"p": p, "r": r, "h": 1 - bad, "k": 1 - good}
+            return {"kind": "gilbert-packets", **{name: _percent(share) for name, share in rest.items()}}
+        p = self._share()
+        if self._is_number():
+            self._correlated("loss", self._share(), (
+                f"it doesn't lose {_percent(p)} then (10 % with a correlation of 25 % loses 1.75 %); left out here, "
+                'for bursts write loss = { kind = "gilbert-packets", loss = "10 %", burst = 3 }'
+            ))  # fmt: skip
+        return {"kind": "bernoulli", "p": _percent(p)}
+
+    def _rate(self, link: dict[str, Any]) -> None:
+        word = self._words.pop(0) if self._words else ""
+        match = _NUMBER.fullmatch(word)
+        unit = match[2].lower() if match else ""
+        kind = re.fullmatch(r"([kmgt]i?)?(bit|bps)?", unit)
+        if match is None or kind is None:
+            raise ValueError(f'rate "{word}" must be like 1mbit (bits per second) or 1mbps (bytes per second)')
+        bits = float(match[1]) * _PREFIXES[kind[1] or ""] * (8 if kind[2] == "bps" else 1)
+        if bits <= 0:
+            raise ValueError(f"rate {word} must be above 0")
+        link["rate"] = f"{bits:.15g} bit/s"
+        if self._words[:1] == ["packetoverhead"]:
+            self._words.pop(0)
+        if self._is_number():
+            overhead = self._whole("packet overhead")
+            if overhead > 0:
+                link["header"] = f"{overhead} B"
+            elif overhead < 0:
+                self._warn("rate: a negative packet overhead is left out, as headers are never negative")
+        for name in ("cellsize", "celloverhead"):
+            if self._words[:1] == [name]:
+                self._words.pop(0)
+            if self._is_number() and self._whole(name):
+                self._warn(f"rate: {name} is left out, as packets are not cut into cells here")
+
+    def _limit(self, link: dict[str, Any], limit: int | None) -> None:
+        if limit is None:
+            return
+        if "rate" not in link:
+            self._warn(
+                "limit: left out, as without a rate nothing waits here; netem counts packets that it delays, too"
+            )
+        else:
+            link["queue"] = {"messages": limit}
+            self._warn(
+                f"limit: netem drops when it holds {limit} packets, those that it delays included; here the queue "
+                f"holds {limit} messages that wait for the transmitter, whatever their number of packets"
+            )
+
+    # --- Words
+
+    def _is_number(self) -> bool:
+        if self._words and self._words[0] in _LABELS and len(self._words) > 1:
+            return _NUMBER.match(self._words[1]) is not None
+        return bool(self._words) and _NUMBER.match(self._words[0]) is not None
+
+    def _number(self, what: str) -> tuple[float, str]:
+        while self._words and self._words[0] in _LABELS:
+            self._words.pop(0)
+        word = self._words.pop(0) if self._words else ""
+        match = _NUMBER.fullmatch(word)
+        if match is None:
+            raise ValueError(f'"{word}" must be {what}' if word else f"the line ends where there must be {what}")
+        return float(match[1]), match[2].lower()
+
+    def _time(self) -> float:
+        number, unit = self._number("a time such as 100ms")
+        if unit not in _TIMES or number < 0:
+            raise ValueError(f'"{number:g}{unit}" must be a time such as 100ms; units: s, ms, us, ns')
+        return number * _TIMES[unit]
+
+    def _share(self) -> float:
+        number, unit = self._number("a share such as 5%")
+        if unit not in ("", "%") or not 0 <= number <= 100:
+            raise ValueError(f'"{number:g}{unit}" must be a share from 0% to 100%')
+        return number / 100
+
+    def _whole(self, what: str) -> int:
+        number, unit = self._number("a whole number")
+        if unit or not number.is_integer():
+            raise ValueError(f'{what} "{number:g}{unit}" must be a whole number')
+        return int(number)
+
+    def _correlated(self, option: str, share: float, text: str) -> None:
+        if share:
+            self._warn(f"{option}: with a correlation of {_percent(share)} netem mixes uniform values, so {text}")
+
+    def _skip_correlation(self, option: str) -> None:
+        if self._is_number() and self._share():
+            self._warn(f"{option}: its correlation is left out; here each message is on its own")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.12g} %"
+
+
+def _seconds(value: float) -> str:
+    return f"{1000 * value:.12g} ms"

@@ -1,0 +1,422 @@
+"""Draw every link model against its closed form, and write scenarios/VALIDATION.md.
+
+    python tools/validate.py                 # a few minutes
+    python tools/validate.py loss air        # only these parts
+
+Points come from links and radios as a run uses them, lines from formulas; where ns-3 3.37 was run on
+the same setting, its numbers are drawn too. Error bars are 3 standard errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from p2pl_async.air.reach import PowerReach
+from p2pl_async.link import Link, LinkSettings
+from p2pl_async.radio.phy import AnyPhy
+from p2pl_async.testing import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "scenarios" / "VALIDATION.md"
+PICTURES = ROOT / "scenarios" / "pictures" / "validation"
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#E69F00", "#009E73", "#6b6b6b"
+CURVE: dict[str, Any] = {"color": GRAY, "linewidth": 1.2}
+POINTS: dict[str, Any] = {"fmt": "o", "markersize": 4, "capsize": 2, "linewidth": 1}
+
+# 802.15.4 unslotted CSMA/CA, 500 frames of 80 bytes per sender, Poisson; mean of two runs of ns-3 3.37:
+# offered load -> delivery ratio, mean delay in ms. "hidden": two halves that don't hear each other.
+NS3_CLIQUE = {0.0248: (0.9981, 4.67), 0.1242: (0.9904, 5.16), 0.2483: (0.9776, 6.05), 0.4966: (0.9166, 8.33)}
+NS3_HIDDEN = {0.0248: (0.9845, 4.60), 0.1242: (0.9326, 4.83), 0.2483: (0.8708, 5.16), 0.4966: (0.7581, 6.09)}
+# Error rate of 127 bytes over the SNR in dB, of ns-3's 802.15.4; and 1458 bytes at HT20 MCS 0, 3 and 7 (table model).
+NS3_154 = {-1.0: 0.689011, 0.0: 0.151364, 1.0: 0.0130329, 2.0: 0.000521214}
+
+Part = Callable[["list[Axes]"], str]
+PARTS: dict[str, tuple[str, int, Part]] = {}
+
+
+def part(name: str, title: str, plots: int) -> Callable[[Part], Part]:
+    """Have a function draw `plots` plots and return what to say about them."""
+
+    def add(draw: Part) -> Part:
+        PARTS[name] = (title, plots, draw)
+        return draw
+
+    return add
+
+
+def link(seed: int = 1, **table: Any) -> Link:
+    """Return a link with these settings."""
+    return Link(0, 1, LinkSettings.model_validate(table), seed)
+
+
+def latencies(count: int, every: float = 1.0, **table: Any) -> Floats:
+    """Return the delays of so many small messages."""
+    one = link(latency=table, order="free")
+    return np.array([one.judge(10, k * every).arrival - k * every for k in range(count)])
+
+
+def fates(count: int, every: float = 1.0, seed: int = 1, **table: Any) -> NDArray[np.bool_]:
+    """Return which of so many packets are lost."""
+    one = link(seed, loss=table)
+    return np.array([bool(one.judge(10, k * every).cause) for k in range(count)])
+
+
+@part("delay", "Delay (link-level latency)", 2)
+def delay(axes: list[Axes]) -> str:
+    """Distribution functions of latencies; correlation in time."""
+    from scipy import stats
+
+    a, b = axes
+    variance = math.log(1.25)
+    laws: list[tuple[str, dict[str, Any], Any]] = [
+        ("lognormal", {"kind": "lognormal", "mean": "20 ms", "sd": "10 ms"},
+         stats.lognorm(math.sqrt(variance), scale=20 * math.exp(-variance / 2))),
+        ("gamma", {"kind": "gamma", "mean": "20 ms", "sd": "20 ms"}, stats.gamma(1, scale=20)),
+        ("normal, cut at 0", {"kind": "normal", "mean": "20 ms", "sd": "15 ms"}, stats.truncnorm(-4 / 3, 99, 20, 15)),
+    ]  # fmt: skip
+    worst = 0.0
+    for (name, table, law), color in zip(laws, (BLUE, ORANGE, GREEN), strict=True):
+        found = np.sort(1e3 * latencies(4000, **table))
+        at = np.linspace(0, 70, 200)
+        a.plot(at, law.cdf(at), **CURVE)
+        shares = np.arange(0.025, 1, 0.05)
+        a.plot(np.quantile(found, shares), shares, "o", color=color, markersize=4, label=name)
+        worst = max(worst, float(stats.kstest(found, law.cdf).statistic) * math.sqrt(4000))
+    a.set(xlabel="delay (ms)", ylabel="share of messages below", title="distribution", xlim=(0, 70))
+    a.legend(frameon=False, fontsize=8)
+    tau, gaps = 0.5, np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+    table = {"kind": "lognormal", "mean": "20 ms", "sd": "10 ms", "correlation": "500 ms"}
+    found_r = []
+    for gap in gaps:
+        z = np.log(latencies(6000, float(gap), **table))
+        found_r.append(np.corrcoef(z[:-1], z[1:])[0, 1])
+    at = np.linspace(0.01, 1.7, 100)
+    b.plot(at, np.exp(-at / tau), **CURVE)
+    b.errorbar(gaps, found_r, 3 / math.sqrt(6000), color=BLUE, **POINTS)
+    b.set(xlabel="time between two messages (s)", ylabel="correlation of the normal score", title="correlation 500 ms")
+    return f"Largest Kolmogorov distance times sqrt(n): {worst:.2f} (1 % limit: 1.63)."
+
+
+@part("loss", "Loss: Gilbert-Elliott", 2)
+def loss(axes: list[Axes]) -> str:
+    """Length of bursts; loss and correlation of bursts in time."""
+    a, b = axes
+    p, r, count = 0.02, 0.25, 40_000
+    lost = fates(count, kind="gilbert-packets", p=p, r=r)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], lost.astype(int), [0]])))
+    runs = edges[1::2] - edges[::2]
+    lengths = np.arange(1, 16)
+    a.semilogy(lengths, r * (1 - r) ** (lengths - 1), **CURVE)
+    shares = np.array([(runs == n).mean() for n in lengths])
+    a.errorbar(lengths, shares, 3 * np.sqrt(shares * (1 - shares) / len(runs)), color=BLUE, **POINTS)
+    a.set(xlabel="packets lost in a row", ylabel="share of bursts", title="per packet: p = 2 %, r = 25 %")
+    good, bad = 1.0, 0.25
+    gaps = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+    found, rates = [], []
+    for gap in gaps:
+        state = fates(30_000, float(gap), kind="gilbert-elliott", good="1 s", bad="250 ms").astype(float)
+        found.append(np.corrcoef(state[:-1], state[1:])[0, 1])
+        rates.append(state.mean())
+    at = np.linspace(0.01, 1.7, 100)
+    b.plot(at, np.exp(-at * (1 / good + 1 / bad)), **CURVE)
+    b.plot(gaps, found, "o", color=BLUE, markersize=4, label="correlation of two packets")
+    b.axhline(bad / (good + bad), **CURVE)
+    b.plot(gaps, rates, "s", color=ORANGE, markersize=4, label="loss: the same at every rate")
+    b.legend(frameon=False, fontsize=8)
+    b.set(xlabel="time between two packets (s)", title="in time: good 1 s, bad 250 ms", ylim=(-0.05, 1))
+    theory = p / (p + r)
+    return f"Loss per packet {lost.mean():.4f} (closed form {theory:.4f}), mean burst {runs.mean():.2f} ({1 / r:.2f})."
+
+
+@part("radio", "Radio: error rate over signal and noise", 2)
+def radio(axes: list[Axes]) -> str:
+    """Error rates of frames on links with a fixed SNR, against formulas and ns-3."""
+    a, b = axes
+    oqpsk = phy("802.15.4")
+    snrs = np.linspace(-3, 3, 100)
+    for size, color in ((20, ORANGE), (127, BLUE)):
+        a.semilogy(snrs, oqpsk.error(snrs, size), **CURVE)
+        at = np.arange(-2.5, 2.0, 0.5)
+        rates = np.array([observed(oqpsk, float(snr), size, 6000) for snr in at])
+        errors = 3 * np.sqrt(np.maximum(rates, 1e-4) * (1 - rates) / 6000)
+        a.errorbar(at, rates, errors, color=color, label=f"{size} B", **POINTS)
+    a.semilogy(list(NS3_154), list(NS3_154.values()), "kx", label="ns-3, 127 B")
+    a.set(xlabel="SNR (dB)", ylabel="frame error rate", title="802.15.4", ylim=(2e-4, 1.3))
+    a.legend(frameon=False, fontsize=8)
+    for mcs, color in ((0, BLUE), (3, ORANGE), (7, GREEN)):
+        wifi = phy("wifi", mcs=mcs)
+        middle = {0: 0.31, 3: 8.93, 7: 18.8}[mcs]
+        snrs = middle + np.linspace(-2, 2, 80)
+        b.plot(snrs, 1 / (1 + np.exp(-(middle - snrs) / {0: 0.26, 3: 0.325, 7: 0.363}[mcs])), **CURVE)
+        at = middle + np.linspace(-1.2, 1.2, 9)
+        rates = np.array([observed(wifi, float(snr), 1458, 1500) for snr in at])
+        b.errorbar(at, rates, 3 * np.sqrt(rates * (1 - rates) / 1500), color=color, label=f"MCS {mcs}", **POINTS)
+    b.set(xlabel="SNR (dB)", ylabel="frame error rate", title="802.11n, 20 MHz, 1458 B")
+    b.legend(frameon=False, fontsize=8)
+    gap = max(abs(float(oqpsk.error(snr, 127)) - rate) for snr, rate in NS3_154.items())
+    return f"802.15.4 against ns-3: largest difference {gap:.1e} (its numbers are printed to 6 digits)."
+
+
+def phy(kind: str, **more: Any) -> Any:
+    """Return a modulation."""
+    return TypeAdapter(AnyPhy).validate_python({"kind": kind, **more})
+
+
+def observed(modulation: Any, snr: float, size: int, count: int) -> float:
+    """Return the share of frames that a link with this SNR loses."""
+
+    class Fixed:
+        def error_rate(self, at: float, size: int) -> float:
+            return float(modulation.error(snr, size))
+
+        def error_rates(self, at: Floats, size: int) -> Floats:
+            return np.full(at.shape, self.error_rate(0.0, size))
+
+        def delay(self, at: float) -> float:
+            return 0.0
+
+    one = Link(0, 1, LinkSettings(), 1, radio=Fixed())
+    return float(np.mean([bool(one.judge(size, float(k)).cause) for k in range(count)]))
+
+
+@part("queue", "Queue: M/D/1 and tail drop", 2)
+def queue(axes: list[Axes]) -> str:
+    """Mean wait over load, against the formula; drops of a full queue."""
+    a, b = axes
+    random, airtime = np.random.default_rng(3), 8e-3
+    loads = np.array([0.2, 0.4, 0.6, 0.8, 0.9])
+    waits = []
+    for load in loads:
+        one = link(rate="1 Mbit/s")
+        instants = np.cumsum(random.exponential(airtime / load, 60_000)).tolist()
+        waits.append(np.mean([one.judge(1000, at).arrival - at for at in instants]) - airtime)
+    at = np.linspace(0.01, 0.93, 100)
+    a.plot(at, at * 1e3 * airtime / (2 * (1 - at)), **CURVE)
+    a.plot(loads, 1e3 * np.array(waits), "o", color=BLUE, markersize=4)
+    a.set(xlabel="offered load", ylabel="mean wait (ms)", title="M/D/1, frames of 8 ms")
+    loads = np.array([1.1, 1.25, 1.5, 2.0, 3.0])
+    drops = []
+    for load in loads:
+        one = link(rate="1 Mbit/s", queue={"messages": 20})
+        instants = np.cumsum(random.exponential(airtime / load, 40_000)).tolist()
+        drops.append(np.mean([one.judge(1000, at).cause == "queue" for at in instants]))
+    at = np.linspace(1.01, 3.1, 100)
+    b.plot(at, 1 - 1 / at, **CURVE)
+    b.plot(loads, drops, "o", color=BLUE, markersize=4)
+    b.set(xlabel="offered load", ylabel="share dropped", title="saturated, room for 20: 1 - 1/load")
+    expected = 0.9 * airtime / 0.2
+    return f"Mean wait at a load of 0.9: {1e3 * waits[-1]:.2f} ms (closed form {1e3 * expected:.2f} ms)."
+
+
+class Waves:
+    """Everybody at -60 dBm, but for pairs that don't hear each other; 802.15.4."""
+
+    def __init__(self, n: int, hidden: bool) -> None:
+        self._table = np.full((n, n), -60.0)
+        if hidden:
+            ids = np.arange(n)
+            self._table[(ids[:, None] % 2 != ids % 2) & (ids[:, None] > 0) & (ids > 0)] = -200.0
+        self._phy = phy("802.15.4")
+
+    def powers(self, src: int, at: float) -> Floats:
+        """Return dBm at each device."""
+        row: Floats = self._table[src]
+        return row
+
+    def noise(self, dst: int) -> float:
+        """Return dBm."""
+        return -101.0
+
+    def error(self, src: int, dst: int, size: int, sinr: float) -> float:
+        """Return the frame error rate."""
+        return float(self._phy.error(sinr, size))
+
+
+@part("csma", "Shared air: 802.15.4 CSMA/CA against ns-3", 2)
+def csma(axes: list[Axes]) -> str:
+    """Delivery ratio and delay over the offered load, everybody in range and with hidden halves."""
+    a, b = axes
+    frame = {"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"}
+    worst, slowest = 0.0, 0.0
+    for hidden, golden, color, name in (
+        (False, NS3_CLIQUE, BLUE, "all in range"),
+        (True, NS3_HIDDEN, ORANGE, "hidden"),
+    ):
+        ratios, delays = [], []
+        for load in golden:
+            waves = Waves(9, hidden)
+            medium = {"kind": "csma-ca", "collision": "sinr"}
+            cell = Cell(medium, 9, link=frame, reach=PowerReach(waves, -85.0), propagation=waves, seed=7)
+            for sender in range(1, 9):
+                cell.poisson(load / 8 / 3.104e-3, sender, [0], 80, 1500)
+            cell.run()
+            ratios.append(cell.share())
+            delays.append(1e3 * cell.delays().mean())
+        theirs = np.array(list(golden.values()))
+        worst = max(worst, float(np.abs(theirs[:, 0] - ratios).max()))
+        slowest = max(slowest, float(np.abs(theirs[:, 1] - delays).max()))
+        for ax, ours, column in ((a, ratios, 0), (b, delays, 1)):
+            ax.plot(list(golden), theirs[:, column], "x-", color=color, linewidth=0.8, label=f"ns-3, {name}")
+            ax.plot(list(golden), ours, "o", color=color, markersize=5, markerfacecolor="none", label=f"here, {name}")
+    a.set(xlabel="offered load", ylabel="delivery ratio", title="8 senders, one sink")
+    b.set(xlabel="offered load", ylabel="mean delay (ms)", title="from sending to arrival")
+    a.legend(frameon=False, fontsize=8)
+    return f"Largest differences: {worst:.3f} in the delivery ratio, {slowest:.2f} ms in the mean delay."
+
+
+@part("air", "Shared air: ALOHA and DCF", 2)
+def air(axes: list[Axes]) -> str:
+    """Throughput of ALOHA over the load; collisions of saturated DCF over the number of stations."""
+    a, b = axes
+    airtime = 8e-3
+    for slot, color, name, power in ((None, BLUE, "pure", 2.0), ("8 ms", ORANGE, "slotted", 1.0)):
+        loads = np.array([0.1, 0.25, 0.5, 0.75, 1.0, 1.5])
+        medium = {"kind": "aloha", "slot": slot} if slot else {"kind": "aloha"}
+        found = []
+        for load in loads:
+            cell = Cell(medium, 201, link={"rate": "1 Mbit/s"}, seed=4)
+            for sender in range(1, 201):
+                cell.poisson(load / airtime / 200, sender, [0], 1000, 60)
+            found.append(load * cell.run(0.8 * 60 * 200 * airtime / load).share())
+        at = np.linspace(0, 1.6, 100)
+        a.plot(at, at * np.exp(-power * at), **CURVE)
+        a.plot(loads, found, "o", color=color, markersize=4, label=name)
+    a.set(xlabel="offered load G", ylabel="throughput", title="ALOHA: G exp(-2G), slotted G exp(-G)")
+    a.legend(frameon=False, fontsize=8)
+    stations, shares = [2, 3, 5, 7, 10, 15, 20], []
+    ack = {"size": "14 B", "airtime": "44 us", "delay": "16 us"}
+    for n in stations:
+        cell = Cell({"kind": "dcf", "ack": ack}, n + 1, link={"rate": "6 Mbit/s", "arq": {"retries": 100}}, seed=2)
+        for sender in range(1, n + 1):
+            for _ in range(9000 // n):
+                cell.offer(0.0, sender, [0], 1000)
+        cell.run(8.0)
+        starts = np.array([start for start, _, device in cell.on_air if device])
+        _, counts = np.unique(np.round(starts, 8), return_counts=True)
+        shares.append(counts[counts > 1].sum() / len(starts))
+    theory = [bianchi(n) for n in stations]
+    b.plot(stations, theory, **CURVE)
+    b.plot(stations, shares, "o", color=BLUE, markersize=4)
+    b.set(xlabel="saturated stations", ylabel="share of frames that collide", title="DCF against Bianchi")
+    worst = max(abs(ours - his) for ours, his in zip(shares, theory, strict=True))
+    return (
+        f"DCF against Bianchi's model: largest difference {worst:.3f}. After a busy period the standard leaves the "
+        "first slot to who has just sent; the model does not, and collides a little more."
+    )
+
+
+def bianchi(n: int) -> float:
+    """Return the probability that a frame of one of n saturated stations collides (Bianchi, 2000)."""
+    from scipy.optimize import brentq
+
+    def gap(p: float) -> float:
+        tau = 2 * (1 - 2 * p) / ((1 - 2 * p) * 17 + p * 16 * (1 - (2 * p) ** 6))
+        return float(p - 1 + (1 - tau) ** (n - 1))
+
+    return float(brentq(gap, 1e-6, 0.49))
+
+
+@part("broadcast", "Broadcast and fragments", 2)
+def broadcast(axes: list[Axes]) -> str:
+    """Broadcasts until all have it; whether a fragmented message arrives."""
+    a, b = axes
+    ks, p = [1, 2, 4, 6, 8, 10], 0.3
+    found = []
+    for k in ks:
+        cell = Cell({"kind": "half-duplex"}, k + 1, link={"rate": "1 Mbit/s", "loss": p})
+        for number in range(3000):
+            cell.offer(10.0 * number, 0, list(range(1, k + 1)), 1000)
+        heard = np.array([not one.verdict.cause for one in cell.run().outcomes]).reshape(-1, k)
+        rounds, missing, waited = [], np.ones(k, bool), 0
+        for row in heard:
+            waited += 1
+            missing &= ~row
+            if not missing.any():
+                rounds.append(waited)
+                missing, waited = np.ones(k, bool), 0
+        found.append(np.mean(rounds))
+    theory = [sum((-1) ** (j + 1) * math.comb(k, j) / (1 - p**j) for j in range(1, k + 1)) for k in ks]
+    a.plot(ks, theory, **CURVE)
+    a.plot(ks, found, "o", color=BLUE, markersize=4)
+    a.set(xlabel="receivers", ylabel="broadcasts until all have it", title="loss 30 %")
+    for retries, color in ((0, BLUE), (3, ORANGE)):
+        fragments = np.array([1, 10, 100, 1000, 9804])
+        losses, count = {0: 0.001, 3: 0.1}[retries], 400
+        rates = []
+        for n in fragments:
+            arq: dict[str, Any] = {"arq": {"retries": retries}} if retries else {}
+            one = link(1, loss=losses, mtu="133 B", header="31 B", **arq)
+            rates.append(np.mean([not one.judge(int(102 * n), float(k)).cause for k in range(count)]))
+        residual = losses ** (retries + 1)
+        at = np.logspace(0, 4, 100)
+        b.semilogx(at, (1 - residual) ** at, **CURVE)
+        r = np.array(rates)
+        b.errorbar(fragments, r, 3 * np.sqrt(np.maximum(r * (1 - r), 1e-4) / count), color=color,
+                   label=f"{100 * losses:g} %, {retries} retries", **POINTS)  # fmt: skip
+    b.set(xlabel="fragments of the message", ylabel="share that arrives", title="all fragments must")
+    b.legend(frameon=False, fontsize=8)
+    worst = max(abs(ours / law - 1) for ours, law in zip(found, theory, strict=True))
+    return f"Broadcasts until all have it: largest difference {100 * worst:.1f} %."
+
+
+def main() -> None:
+    """Draw the parts asked for, all by default, and write the page."""
+    from matplotlib.figure import Figure
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    said = _read()
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for name, (title, plots, draw) in PARTS.items():
+        if arguments.parts and name not in arguments.parts:
+            continue
+        figure = Figure(figsize=(4.6 * plots, 3.4), layout="constrained")
+        axes = list(np.atleast_1d(figure.subplots(1, plots)))
+        for ax in axes:
+            ax.grid(color="0.9", linewidth=0.8)
+            ax.set_axisbelow(True)
+            for side in ("top", "right"):
+                ax.spines[side].set_visible(False)
+        said[name] = draw(axes)
+        figure.savefig(PICTURES / f"{name}.png", dpi=90)
+        print(f"{title}: {said[name]}")
+    lines = ["# Validation", "", "Link models against closed forms (gray lines) and ns-3 3.37, made by", "",
+             "    python tools/validate.py", ""]  # fmt: skip
+    for name, (title, _, _) in PARTS.items():
+        if name in said:
+            lines += [f"## {title}", "", f"![{title}](pictures/validation/{name}.png)", "", said[name], ""]
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _read() -> dict[str, str]:
+    """Return what the page says of each part so far."""
+    if not PAGE.exists():
+        return {}
+    titles = {title: name for name, (title, _, _) in PARTS.items()}
+    said = {}
+    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
+        title, *rest = section.strip().split("\n")
+        if title in titles:
+            said[titles[title]] = rest[-1]
+    return said
+
+
+if __name__ == "__main__":
+    main()
