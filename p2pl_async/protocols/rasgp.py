@@ -58,8 +58,8 @@ class RASGP(Protocol):
         device.state = account, intake
         z = account.z
         while device.running:
-            step = await device.train(z, steps=self.steps) - z  # - eta g(z_k)
-            account.x += step * step.dtype.type(account.u if self.grad_scale == "u" else 1.0)
+            w = await device.train(z, steps=self.steps)
+            account.learn(w, z, account.u if self.grad_scale == "u" else 1.0)  # w - z_k = - eta g(z_k)
             account.push(device, self.u_min)
             account.take(device, await intake.listen(self.mode))
             z = account.z

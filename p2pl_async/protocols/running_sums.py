@@ -19,7 +19,7 @@ weight below which a device repeats its sums instead of splitting again, are our
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import is_finite
 from p2pl_async.protocols.pushing import model_of
+
+_BLOCK = 1 << 14  # entries; blocks of all that is added up stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,16 @@ class Account:
         self.credited: dict[DeviceId, Sums] = {}
         self._dtype: DTypeLike = w.dtype
         self._nothing = Promised(0.0, np.zeros_like(self.x))
+        self._credit = np.zeros_like(self.x)  # sum of all credited
 
     @property
     def z(self) -> Vector:
         """The model x / u, new and read-only, in the dtype of the initial one."""
         return model_of(self.x, self.u, self._dtype)
+
+    def learn(self, new: Vector, old: Vector, scale: float) -> None:
+        """Add what local training has changed: x <- x + scale (new - old)."""
+        self._add(new, old, scale)
 
     def fits(self, sums: Sums) -> bool:
         """Tell whether sums can be added, as far as shape, dtype and weight go."""
@@ -88,13 +95,12 @@ class Account:
         targets = device.out_neighbors
         splits = self.u >= least
         if splits:
-            self.x /= 1 + len(targets)
+            self.x *= 1 / (1 + len(targets))
             self.u /= 1 + len(targets)
         # Links that have always had the same shares have one sum: it is added up, and encoded, once.
         for sums, group in self._groups(targets):
             if splits:
-                sums = Promised(sums.u + self.u, sums.x + self.x)
-                self.promised.update(dict.fromkeys(group, sums))
+                sums = self._promise(sums, group)
             device.send(group, Sums(device.round, sums.u, sums.x))
 
     def take(self, device: Device, heard: Sequence[Sums]) -> None:
@@ -104,26 +110,58 @@ class Account:
             known = newest.get(sums.sender) or self.credited.get(sums.sender)
             if known is None or (sums.round > known.round and sums.u >= known.u):
                 newest[sums.sender] = sums
-        total = self._plus(newest)
-        if not is_finite(total):  # one look at the sum instead of one at each term
+        credit = self._credit_with(newest)
+        if not is_finite(credit):  # one look at the sum instead of one at each term
             for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
                 del newest[j]
                 device.record("refused", 1)
-            total = self._plus(newest)
-        self.x = total
+            credit = self._credit_with(newest)
+        self._add(credit, self._credit, 1.0)
+        self._credit = credit
         for j, sums in sorted(newest.items()):
             self.u += sums.u - (self.credited[j].u if j in self.credited else 0.0)
             self.credited[j] = sums
         device.record("push_weight", self.u)
         device.record_mix(newest)
 
-    def _plus(self, newest: dict[DeviceId, Sums]) -> NDArray[np.float64]:
-        total = self.x.copy()
-        for j in sorted(newest):
-            total += newest[j].x
-            if j in self.credited:
-                total -= self.credited[j].x
-        return total
+    def _credit_with(self, newest: dict[DeviceId, Sums]) -> NDArray[np.float64]:
+        """Return the sum of all credits, with these sums in the place of the senders' former ones."""
+        # Most often everybody has sent: then the former sums, long out of the cache, need not be read.
+        everybody = bool(newest) and self.credited.keys() <= newest.keys()
+        new = [newest[j].x for j in sorted(newest)]
+        old = [] if everybody else [self.credited[j].x for j in sorted(newest.keys() & self.credited.keys())]
+        base, *new = new if everybody else [self._credit, *new]
+        credit = np.empty_like(self.x)
+        for block in _blocks(credit.size):
+            part = credit[block]
+            part[:] = base[block]
+            for sums in new:
+                part += sums[block]
+            for sums in old:
+                part -= sums[block]
+        return credit
+
+    def _add(self, new: Vector, old: Vector, scale: float) -> None:
+        """Add `scale (new - old)` to the numerator, difference and scale in their dtype."""
+        change = np.empty(min(_BLOCK, self.x.size), new.dtype)
+        for block in _blocks(self.x.size):
+            x = self.x[block]
+            part = change[: x.size]
+            np.subtract(new[block], old[block], out=part)
+            if scale != 1.0:
+                part *= part.dtype.type(scale)
+            x += part
+
+    def _promise(self, sums: Promised, group: Sequence[DeviceId]) -> Promised:
+        """Return the sums of these links with another share each, the size of what this device keeps."""
+        others = [self._nothing, *(self.promised[j] for j in self.promised.keys() - set(group))]
+        if any(other.x is sums.x for other in others):
+            sums = Promised(sums.u + self.u, sums.x + self.x)
+        else:  # nobody else's, and what was sent of it is encoded: an array less to make
+            np.add(sums.x, self.x, out=sums.x)
+            sums = Promised(sums.u + self.u, sums.x)
+        self.promised.update(dict.fromkeys(group, sums))
+        return sums
 
     def _groups(self, targets: Sequence[DeviceId]) -> list[tuple[Promised, list[DeviceId]]]:
         """Return the targets by the sums that they share, in order of the first of each."""
@@ -136,3 +174,7 @@ class Account:
             else:
                 group.append(j)
         return groups
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, size, _BLOCK))

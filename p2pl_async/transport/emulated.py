@@ -147,7 +147,8 @@ class EmulatedTransport:
             found = [paths.get(target) or self._path(source, target) for target in targets]
             if found:
                 self.trace.undecided += len(found)
-                self.air.send(source, [path.link for path in found], size, self._decided, (frame, number, kind, found))
+                links = [path.link for path in found]
+                self.air.send(source, links, size, self._decided, (frame, number, kind, found), needed)
             return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
