@@ -92,7 +92,9 @@ def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Deb
     """Say everything that is wrong with a scenario, at once; runs nothing."""
     with _errors(debug):
         found = _load(scenario, changes, seed).scenario
-        for text in _contract_warnings(found):
+        from p2pl_async.scenario.places import radio_warnings
+
+        for text in [*_contract_warnings(found), *radio_warnings(found)]:
             print(f"warning: {text}")
         print(
             f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
@@ -313,7 +315,7 @@ def _first_line(cls: type) -> str:
 def _show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
-    from p2pl_async.scenario.places import describe_meetings, lay_out
+    from p2pl_async.scenario.places import describe_meetings, lay_out, radio_warnings
     from p2pl_async.topology import problems
 
     scenario = loaded.scenario
@@ -327,7 +329,8 @@ def _show_topology(loaded: Loaded) -> None:
     for text in describe_meetings(scenario, layout):
         print(text)
     links, noisy = LinkTable(scenario), layout.propagation is not None
-    for text in [*problems(graph), *warnings(scenario.protocol, graph, links, noisy=noisy)]:
+    told = warnings(scenario.protocol, graph, links, noisy=noisy)
+    for text in [*problems(graph), *told, *radio_warnings(scenario)]:
         print(f"warning: {text}")
     for problem in links.problems(graph):
         print(f"warning: {problem.path} {problem.text}")
