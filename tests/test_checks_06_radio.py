@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -314,6 +315,7 @@ def walkers(n: int = 5) -> Motion:
     return Motion([tracks[k] for k in range(n)])
 
 
+@hypothesis.settings(max_examples=15)
 @given(
     st.lists(st.tuples(st.floats(0, 300), st.sampled_from(["row", "pair", "table", "link"])), min_size=1, max_size=8)
 )
