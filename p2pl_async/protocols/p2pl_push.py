@@ -66,7 +66,7 @@ class P2PLPush(Protocol):
         """Be device k."""
         sync = await self.sync.run(device, device.initial_params())
         n = float(device.n_samples)
-        account = Account(sync.w, n)
+        account = Account(sync.w, n, device.round)
         intake = Intake(device, Sums, account.fits)
         device.state = account, intake
         z = account.z

@@ -53,7 +53,7 @@ class RASGP(Protocol):
     async def run(self, device: Device) -> None:
         """Be device k."""
         sync = await self.sync.run(device, device.initial_params())
-        account = Account(sync.w)
+        account = Account(sync.w, since=device.round)
         intake = Intake(device, Sums, account.fits)
         device.state = account, intake
         z = account.z

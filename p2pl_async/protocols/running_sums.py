@@ -11,6 +11,10 @@ one has nothing new:
 so that  sum_k x_k + sum over links (sx - rx)  never changes: the second term is in flight, or lost and
 still owed. Sums are float64, since they grow with time.
 
+A device that crashes loses its account. It begins another one, counted from zero, and says since which
+round, so that nobody takes its new sums for repetitions; and the first sums that it hears it only notes,
+since most of what is in them went to its former life. What it held, and what it is owed, is gone.
+
 Source: C. N. Hadjicostis, N. H. Vaidya, A. D. Dominguez-Garcia, "Robust Distributed Average Consensus
 via Exchange of Running Sums", IEEE TAC 2016. Sums per link, for neighbors that change, and the least
 weight below which a device repeats its sums instead of splitting again, are ours.
@@ -36,9 +40,10 @@ _BLOCK = 1 << 14  # entries; blocks of all that is added up stay in the cache
 
 @dataclass(frozen=True, slots=True)
 class Sums(Message, tag="sums"):
-    """All that the sender has ever pushed over this link, added up."""
+    """All that the sender has pushed over this link, added up."""
 
     round: int
+    since: int  # the round in which the sender's account began: 0, or that of a restart
     u: float
     x: NDArray[np.float64]  # (n_params,)
 
@@ -56,6 +61,7 @@ class Account:
     Args:
         w: the initial model, shape (n_params,).
         weight: the push weight that the device starts with; its numerator is `weight * w`.
+        since: the device's round; above 0 it has restarted.
 
     Attributes:
         x: numerator, (n_params,), float64.
@@ -64,11 +70,13 @@ class Account:
         credited: by in-neighbor, the newest message; its sums are what was added so far.
     """
 
-    def __init__(self, w: Vector, weight: float = 1.0) -> None:
+    def __init__(self, w: Vector, weight: float = 1.0, since: int = 0) -> None:
         self.x: NDArray[np.float64] = np.multiply(w, weight, dtype=np.float64)
         self.u = weight
         self.promised: dict[DeviceId, Promised] = {}
         self.credited: dict[DeviceId, Sums] = {}
+        self._since = since
+        self._met: set[DeviceId] = set()  # those whose sums were heard
         self._dtype: DTypeLike = w.dtype
         self._nothing = Promised(0.0, np.zeros_like(self.x))
         self._credit = np.zeros_like(self.x)  # sum of all credited
@@ -101,15 +109,17 @@ class Account:
         for sums, group in self._groups(targets):
             if splits:
                 sums = self._promise(sums, group)
-            device.send(group, Sums(device.round, sums.u, sums.x))
+            device.send(group, Sums(device.round, self._since, sums.u, sums.x))
 
     def take(self, device: Device, heard: Sequence[Sums]) -> None:
         """Add what is new in the sums that neighbors sent; record how many, and how old they were."""
         newest: dict[DeviceId, Sums] = {}
         for sums in heard:
             known = newest.get(sums.sender) or self.credited.get(sums.sender)
-            if known is None or (sums.round > known.round and sums.u >= known.u):
+            if known is None or _follows(sums, known):
                 newest[sums.sender] = sums
+        for j in sorted(newest):
+            self._meet(j, newest[j])
         credit = self._credit_with(newest)
         if not is_finite(credit):  # one look at the sum instead of one at each term
             for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
@@ -123,6 +133,15 @@ class Account:
             self.credited[j] = sums
         device.record("push_weight", self.u)
         device.record_mix(newest)
+
+    def _meet(self, j: DeviceId, sums: Sums) -> None:
+        """See to it that sums can be compared with what is credited, though one of the two has restarted."""
+        if j in self.credited and sums.since > self.credited[j].since:
+            self._credit -= self.credited.pop(j).x  # the other counts from zero again
+        if self._since > 0 and j not in self._met and is_finite(sums.x):
+            self._credit += sums.x
+            self.credited[j] = sums
+        self._met.add(j)
 
     def _credit_with(self, newest: dict[DeviceId, Sums]) -> NDArray[np.float64]:
         """Return the sum of all credits, with these sums in the place of the senders' former ones."""
@@ -178,3 +197,10 @@ class Account:
 
 def _blocks(size: int) -> Iterator[slice]:
     return (slice(start, start + _BLOCK) for start in range(0, size, _BLOCK))
+
+
+def _follows(sums: Sums, known: Sums) -> bool:
+    """Tell whether sums are newer than those known; shares have a weight, so newer ones are no smaller."""
+    if sums.since != known.since:
+        return sums.since > known.since
+    return sums.round > known.round and sums.u >= known.u
