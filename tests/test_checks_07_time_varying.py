@@ -43,6 +43,16 @@ def test_a_frame_ends_when_the_rate_has_sent_all_its_bits() -> None:
     assert (fragments.packets, fragments.arrival) == (125, pytest.approx(2.0, abs=1e-12))
 
 
+@pytest.mark.parametrize("table", [{}, {"mtu": "1500 B"}, {"mtu": "1500 B", "arq": {"retries": 3}}])
+def test_a_frame_goes_on_at_the_rate_of_changed_settings(table: dict[str, Any]) -> None:
+    """As above, the change being one of the link's settings: the rate changes even while a frame is on the air."""
+    fast, slow = (LinkSettings.model_validate({"rate": rate, **table}) for rate in ("1 Mbit/s", "500 kbit/s"))
+    made = Link(0, 1, fast, 1, changes=[(1.0, slow), (5.0, fast)])
+    assert made.judge(187_500, 0.0).arrival == pytest.approx(2.0, abs=1e-9)
+    assert made.judge(187_500, 3.5).arrival == pytest.approx(5.75, abs=1e-9)
+    assert made.judge(125_000, 9.0).arrival == pytest.approx(10.0, abs=1e-9)
+
+
 def test_messages_queue_behind_each_other_over_changes_of_the_rate() -> None:
     made = link(rate=HALVED)
     assert [made.judge(62_500, 0.0).arrival for _ in range(4)] == pytest.approx([0.5, 1.0, 2.0, 3.0], abs=1e-12)
