@@ -106,7 +106,7 @@ STUDIES: list[Study] = [
     Study(
         id="R4",
         question="what do neighbors add?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 25 rounds of one epoch, 4-regular.",
+        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 20 rounds of one epoch, 4-regular.",
         expected="alone, devices stall near 87 % (84 to 90); P2PL is more than 4 points above.",
         scenario="r4-consensus.toml",
         variants={"alone": ["protocol=local"], "P2PL": []},
@@ -136,8 +136,8 @@ STUDIES: list[Study] = [
         id="R6",
         question="do mixing weights by sample count pay?",
         setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 4-regular, 10 rounds of one "
-        "epoch; weights by sample count, or by degree (Metropolis-Hastings); unequal: half of the devices hold 2 % of the "
-        "data.",
+        "epoch; weights by sample count, or by degree (Metropolis-Hastings); unequal: half of the devices hold 2 % of "
+        "the data.",
         expected="yes where amounts are unequal; where they are equal, on a regular graph, the rules are one.",
         scenario="r6-size-weights.toml",
         variants={
@@ -155,7 +155,7 @@ STUDIES: list[Study] = [
     Study(
         id="R7",
         question="what does label skew cost?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 25 rounds of one epoch; P2PL "
+        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 12 rounds of one epoch; P2PL "
         "4-regular, FedAvg a star.",
         expected="P2PL gets where federated averaging gets, after more rounds: it is behind at this point.",
         scenario="r7-label-skew.toml",
@@ -177,7 +177,7 @@ STUDIES: list[Study] = [
     Study(
         id="R8",
         question="does Affinity damp the fall of accuracy while devices train?",
-        setting="MNIST 2NN, two devices with 1,000 samples of five digits each, 12 rounds of ten epochs; "
+        setting="MNIST 2NN, two devices with 500 samples of five digits each, 10 rounds of ten epochs; "
         "Affinity as we read it.",
         expected="a smaller sawtooth, the same bytes, no lower final accuracy.",
         scenario="r8-affinity.toml",
