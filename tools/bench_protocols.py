@@ -31,6 +31,7 @@ LAYERS = tuple(slice(start, end) for start, end in itertools.pairwise(ENDS))
 FIRST, ROUNDS = 3, 8  # rounds left out, rounds measured
 BARRIER = {"mode": "barrier"}
 SETTINGS = {"p2pl": BARRIER, "p2pl-affinity": BARRIER, "p2pl-push": BARRIER, "rasgp": BARRIER}
+EXCHANGED = {"ad-psgd": 2}  # a question and an answer, a model each
 
 
 class Given(FixedLearner):
@@ -89,7 +90,7 @@ def main() -> None:
         protocol = cls.model_validate(plain | SETTINGS.get(kind, {}))
         spent = per_round(protocol, chosen.repeat)
         base = spent if base is None else base
-        size = protocol.models_per_message or 0
+        size = EXCHANGED.get(kind, protocol.models_per_message or 0)
         limit = {True: "1.5", False: "3"}[size <= 1] if size >= 1 else "-"
         told = "" if limit == "-" or spent <= float(limit) * base else "  over the limit"
         print(f"{kind:<20} {1e3 * spent:9.1f} {spent / base:7.2f} {limit:>6}{told}", flush=True)

@@ -119,7 +119,7 @@ STUDIES: list[Study] = [
     Study(
         id="R5",
         question="does agreeing on one initial model matter?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 4-regular, 10 rounds of one epoch.",
+        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 4-regular, 6 rounds of one epoch.",
         expected="from independent inits without max-norm synchronization devices start slowly.",
         scenario="r5-max-norm.toml",
         variants={
@@ -135,7 +135,7 @@ STUDIES: list[Study] = [
     Study(
         id="R6",
         question="do mixing weights by sample count pay?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 4-regular, 10 rounds of one "
+        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 4-regular, 6 rounds of one "
         "epoch; weights by sample count, or by degree (Metropolis-Hastings); unequal: half of the devices hold 2 % of "
         "the data.",
         expected="yes where amounts are unequal; where they are equal, on a regular graph, the rules are one.",
@@ -155,7 +155,7 @@ STUDIES: list[Study] = [
     Study(
         id="R7",
         question="what does label skew cost?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 12 rounds of one epoch; P2PL "
+        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 8 rounds of one epoch; P2PL "
         "4-regular, FedAvg a star.",
         expected="P2PL gets where federated averaging gets, after more rounds: it is behind at this point.",
         scenario="r7-label-skew.toml",
