@@ -25,15 +25,26 @@ from numpy.typing import NDArray
 from p2pl_async.clock import VirtualClock
 from p2pl_async.clocks import LocalClock
 from p2pl_async.device import Device, Neighborhood
-from p2pl_async.downtime import Downtime
+from p2pl_async.downtime import BATTERY, Downtime
 from p2pl_async.emulation import Emulation
+from p2pl_async.energy import STATES, Energy, Meter
 from p2pl_async.errors import P2plError
 from p2pl_async.learner import LookaheadLearner
 from p2pl_async.measures import Scores, Total, consensus_distance, params_digest, spread, value_range
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.results import LINK_COLUMNS, METRIC_COLUMNS, TRACE_COLUMNS, Run, RunFolder, Snapshot, Table
+from p2pl_async.results import (
+    ENERGY_COLUMNS,
+    LINK_COLUMNS,
+    METRIC_COLUMNS,
+    TRACE_COLUMNS,
+    Run,
+    RunFolder,
+    Snapshot,
+    Table,
+)
 from p2pl_async.scenario.load import dump
+from p2pl_async.scenario.presence import sleeping
 from p2pl_async.scenario.schema import Compute, Stop
 from p2pl_async.scenario.world import ComputeTimes, World
 from p2pl_async.trace import Record
@@ -46,6 +57,7 @@ _MOST_EVALUATIONS = 200  # of `evaluate.every = "auto"`, when the end of the run
 _SUMMARY_SECONDS = 5.0  # of wall time between two summaries of a run that goes on
 
 Progress = Callable[[Snapshot], object]
+Watch = Callable[[Device, float], object]
 
 
 @dataclass(frozen=True)
@@ -65,9 +77,11 @@ class Plan:
         downtimes: for each device, when it is down; None if none ever is.
         keeps_state: for each device, whether its parameters survive a crash.
         clocks: each device's own clock; None if all are ideal.
+        consumption: what each device draws; None if nobody asks.
         folder: where results go; None for nowhere.
         keep_trace: whether every message on every link is kept.
         progress: called often with how far the run is.
+        watch: called with each device after each of its rounds, and the virtual time.
     """
 
     label: str
@@ -82,9 +96,11 @@ class Plan:
     folder: RunFolder | None
     keep_trace: bool
     progress: Progress | None
+    watch: Watch | None = None
     downtimes: Sequence[Downtime] | None = None
     keeps_state: Sequence[bool] | None = None
     clocks: Sequence[LocalClock] | None = None
+    consumption: Sequence[Energy | None] | None = None
 
 
 class Course:
@@ -100,6 +116,10 @@ class Course:
         self.stopped_by = "protocol"
         self.target_reached: dict[str, float] | None = None
         self.totals: dict[str, Total] = defaultdict(Total)
+        self.meter: Meter | None = None
+        if plan.consumption is not None:
+            asleep = sleeping(plan.world.scenario, plan.world.graph, plan.world.links)
+            self.meter = Meter(plan.consumption, self.clock, plan.downtimes, asleep)
         self.trainer: Any = None
         self.learner: LookaheadLearner | None = None
         if plan.world.dataset is not None:
@@ -107,17 +127,19 @@ class Course:
         path = None if plan.folder is None else plan.folder.path
         self.metrics = Table(path and path / "metrics", METRIC_COLUMNS)
         self.trace_table = Table(path and path / "trace", TRACE_COLUMNS) if plan.keep_trace else None
+        make_air = functools.partial(plan.world.make_air, meter=self.meter)
         self.emulation = Emulation(
             plan.out_neighbors,
             functools.partial(plan.world.make_link, downtimes=plan.downtimes),
             plan.world.scenario.seed,
             clock=self.clock,
-            make_air=plan.world.make_air if plan.world.scenario.medium.shared else None,
+            make_air=make_air if plan.world.scenario.medium.shared else None,
             neighborhood=plan.neighborhood,
             learner=self.learner,
             rounds=plan.stop.rounds,
             starts=plan.starts,
             downtimes=plan.downtimes,
+            meter=self.meter,
             keeps_state=plan.keeps_state,
             clocks=plan.clocks,
             on_crash=self._on_crash,
@@ -142,7 +164,8 @@ class Course:
             dataset, parts, scenario.model, scenario.train, scenario.seed, subset=scenario.evaluate.samples
         )
         self.times = ComputeTimes(self.plan.computes, scenario.seed, [len(part) for part in parts])
-        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, self._show)
+        on_job = None if self.meter is None else self.meter.training
+        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, self._show, on_job)
 
     def run(self) -> Run:
         """Run it, once; whatever ends it, what was recorded so far is left readable."""
@@ -157,7 +180,6 @@ class Course:
             self.emulation.run(self.plan.protocol, until=self.stop.virtual_time)
             if self.stop.virtual_time is not None and self.clock.now >= self.stop.virtual_time:
                 self.stopped_by = "virtual time"
-            self._check_conservation()
             status = "complete"
         except KeyboardInterrupt:
             status, error = "interrupted", "interrupted by the user"
@@ -178,6 +200,8 @@ class Course:
 
     def _on_round(self, device: Device) -> None:
         self.record(device.id, "round", device.round)
+        if self.plan.watch is not None:
+            self.plan.watch(device, self.clock.now)
         if self.stop.rounds is not None and device.round == self.stop.rounds:
             self._done()
         if self.trainer is None:
@@ -185,6 +209,8 @@ class Course:
 
     def _on_crash(self, device: Device) -> None:
         self.record(device.id, "crash", device.round)
+        if self.meter is not None:
+            self.meter.crash(device.id)
         if self.trainer is not None:
             self.trainer.forget(device.id)
 
@@ -210,7 +236,8 @@ class Course:
     def _write(self, record: Record, in_flight: bool) -> None:
         assert self.trace_table is not None
         *told, arrival, cause, copy = record
-        fate = "in flight" if in_flight else cause or "delivered"
+        cut = (record.src, record.dst, record.number) in self.emulation.transport.cut
+        fate = "in flight" if in_flight else BATTERY if cut else cause or "delivered"
         self.trace_table.add(
             *told, math.nan if arrival == math.inf else arrival, fate, math.nan if copy == math.inf else copy
         )
@@ -255,6 +282,9 @@ class Course:
             self.record(WHOLE_RUN, "messages_partial", self.emulation.trace.partial)
         self.record(WHOLE_RUN, "bytes_on_air", counts.air_bytes)
         self.record(WHOLE_RUN, "seconds_on_air", counts.air_seconds)
+        if self.meter is not None:
+            self.meter.settle()
+            self.record(WHOLE_RUN, "energy_j", self.meter.joules())
 
     def _measure_models(self) -> None:
         mixed = {device.id: device.params for device in self.present if device.params is not None}
@@ -296,7 +326,10 @@ class Course:
         self.target_reached = {
             "virtual_seconds": self.clock.now,
             "bytes_on_air": self.emulation.trace.counts.air_bytes,
+            "seconds_on_air": self.emulation.trace.counts.air_seconds,
         }
+        if self.meter is not None:
+            self.target_reached["energy_j"] = self.meter.joules()
         self.stopped_by = "accuracy"
         self.clock.stop()
 
@@ -327,13 +360,10 @@ class Course:
 
     # When it is over
 
-    def _check_conservation(self) -> None:
-        trace, in_flight = self.emulation.trace, len(self.emulation.transport.in_flight())
-        sent, accounted = trace.counts.sent, trace.delivered + trace.partial + trace.counts.n_lost + in_flight
-        assert sent == accounted, f"{sent} messages sent, {accounted} accounted for"
-
     def _finish(self, status: str, error: str) -> Run:
         digest = self.emulation.trace.digest()
+        if self.meter is not None:
+            self.meter.settle()
         under_way = self.emulation.transport.in_flight()
         for record in self._undecided:
             self._write(record, in_flight=(record.src, record.dst, record.number) in under_way)
@@ -424,6 +454,7 @@ class Course:
             "staleness": self._staleness(),
             "sync": self._sync(),
             "compression": self._compression(),
+            "energy": self._energy(),
             "consensus_distance": consensus_distance(params) if params and status == "complete" else None,
             "training": self._training(),
             "warnings": self.world.warnings,
@@ -441,6 +472,8 @@ class Course:
             "reached": self.target_reached is not None,
             "virtual_seconds": reached.get("virtual_seconds"),
             "bytes_on_air": reached.get("bytes_on_air"),
+            "seconds_on_air": reached.get("seconds_on_air"),
+            "energy_j": reached.get("energy_j"),
         }
 
     def _staleness(self) -> dict[str, float] | None:
@@ -481,6 +514,18 @@ class Course:
             "on_air_ratio": dense.sum / air_bytes,
         }
 
+    def _energy(self) -> dict[str, Any] | None:
+        """Return the joules of all devices, by state, their range, and how many batteries are empty."""
+        if self.meter is None:
+            return None
+        drawn = [account.joules() for account in self.meter.accounts.values()]
+        return {
+            "joules": self.meter.joules(),
+            "by_state": {state: sum(one[state] for one in drawn) for state in drawn[0]},
+            "per_device": value_range([sum(one.values()) for one in drawn]),
+            "batteries_empty": len(self.meter.died),
+        }
+
     def _training(self) -> dict[str, Any] | None:
         if self.trainer is None:
             return None
@@ -498,13 +543,33 @@ class Course:
         columns = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
         columns |= {f"class_{c}": "int64" for c in range(counts.shape[1])}
         columns |= {"rounds": "int32", "accuracy": "float64"}
+        if self.meter is not None:
+            columns |= dict.fromkeys(ENERGY_COLUMNS, "float64")
         table = Table(None if self.folder is None else self.folder.path / "devices", columns)
         for device in self.devices:
             x, y = world.graph.nodes[device.id].get("pos", (math.nan, math.nan))
             accuracy = math.nan if scores is None or device.params is None else scores.accuracy(device.params)
             held = counts[device.id].tolist()
-            table.add(device.id, float(x), float(y), sum(held), *held, device.round, accuracy)
+            table.add(
+                device.id, float(x), float(y), sum(held), *held, device.round, accuracy, *self._energy_of(device.id)
+            )
         return table
+
+    def _energy_of(self, device: DeviceId) -> list[float]:
+        """Return what goes into a device's energy columns, if there are any."""
+        if self.meter is None:
+            return []
+        account = self.meter.accounts.get(device)
+        if account is None:
+            return [math.nan] * len(ENERGY_COLUMNS)
+        drawn = account.joules()
+        return [
+            *(account.seconds[state] for state in STATES),
+            account.cpu_seconds,
+            *drawn.values(),
+            sum(drawn.values()),
+            self.meter.died.get(device, math.nan),
+        ]
 
     def _link_table(self) -> Table:
         table = Table(None if self.folder is None else self.folder.path / "links", LINK_COLUMNS)

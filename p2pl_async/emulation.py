@@ -26,6 +26,7 @@ from p2pl_async.clock import Idle, VirtualClock
 from p2pl_async.clocks import LocalClock
 from p2pl_async.device import Device, Learner, Neighborhood
 from p2pl_async.downtime import Downtime
+from p2pl_async.energy import Meter
 from p2pl_async.errors import Deadlock, DeviceFailed
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
@@ -55,6 +56,7 @@ class Emulation:
         rounds: how many rounds each device does; None for no end.
         starts: for each device, the virtual second at which it begins; 0 by default.
         downtimes: for each device, when it is down; never by default. The links know it by themselves.
+        meter: of the devices' energy; it needs downtimes for devices with a battery.
         keeps_state: for each device, whether its parameters survive a crash; False by default.
         on_crash: called when a device has crashed.
         on_gone: called when a device is down for good, before its protocol has ended.
@@ -77,6 +79,7 @@ class Emulation:
         rounds: int | None = None,
         starts: Sequence[float] | None = None,
         downtimes: Sequence[Downtime] | None = None,
+        meter: Meter | None = None,
         keeps_state: Sequence[bool] | None = None,
         on_crash: Callable[[Device], object] | None = None,
         on_gone: Callable[[Device], object] | None = None,
@@ -92,7 +95,7 @@ class Emulation:
         self.clock = VirtualClock() if clock is None else clock
         self.trace = Trace(sink)
         air = None if make_air is None else functools.partial(make_air, self.clock)
-        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air, downtimes)
+        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air, downtimes, meter)
         self.devices = [
             Device(
                 k,
@@ -111,6 +114,8 @@ class Emulation:
         ]
         self._starts = [0.0] * n if starts is None else starts
         self._downtimes = downtimes
+        if meter is not None:
+            meter.watch(self.end)
         self._keeps_state = [False] * n if keeps_state is None else keeps_state
         self._on_crash = on_crash
         self._on_gone = on_gone
@@ -147,6 +152,7 @@ class Emulation:
             gc.set_threshold(*thresholds)
             self.transport.finish()
             self.trace.flush()
+        self.transport.check()
 
     async def _main(self, protocol: Protocol) -> None:
         failure: Exception | None = None

@@ -76,6 +76,7 @@ class LookaheadLearner:
         trainer: computes jobs.
         duration: (device, samples to go through) -> virtual seconds that it takes.
         on_batch: called after each computed batch.
+        on_job: called with (device, start, end) of each job that is begun, in virtual seconds.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class LookaheadLearner:
         trainer: Trainer,
         duration: Callable[[DeviceId, int], float],
         on_batch: Callable[[], object] | None = None,
+        on_job: Callable[[DeviceId, float, float], object] | None = None,
     ) -> None:
         self._clock = clock
         self._trainer = trainer
         self._duration = duration
         self._on_batch = on_batch
+        self._on_job = on_job
         self.samples = 0  # gone through by all devices so far, repetitions counted
         self._count = 0
         self._registered: dict[tuple[DeviceId, int], Job] = {}
@@ -132,6 +135,8 @@ class LookaheadLearner:
         self._registered[key] = job
         alarm = _Alarm(job, trio.lowlevel.current_task())
         end = self._clock.now + self._duration(device, job.samples)
+        if self._on_job is not None:
+            self._on_job(device, self._clock.now, end)
         # Source -1: no message comes from there, so the event's place in its instant is its own.
         self._clock.schedule(end, device, -1, self._count, self._ring, alarm)
 

@@ -4,7 +4,7 @@
         scenario.toml       the resolved scenario; running it again gives the same digest
         summary.json        what happened, in numbers; status "running" until the end
         metrics.parquet     time_s, device (-1: the whole run), metric, value
-        devices.parquet     one row per device: position, samples by class, rounds, accuracy
+        devices.parquet     one row per device: position, samples by class, rounds, accuracy, energy
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
         plots/              written by `p2pl_async.report`
@@ -38,9 +38,20 @@ TRACE_COLUMNS = {
     "size_bytes": "int64", "packets": "int64", "packets_lost": "int64", "air_bytes": "int64",
     "air_s": "float64", "acknowledged": "bool", "arrival_s": "float64", "fate": "category", "copy_s": "float64",
 }  # fmt: skip
-PLOTS = ("accuracy_time", "accuracy_bytes", "consensus_distance", "messages", "topology", "samples")
+PLOTS = (
+    "accuracy_time",
+    "accuracy_bytes",
+    "accuracy_air",
+    "accuracy_energy",
+    "consensus_distance",
+    "messages",
+    "topology",
+    "samples",
+)
 
-_TABLES = ("metrics", "devices", "links", "trace")
+PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus", "relative_error")
+
+_TABLES = ("metrics", "devices", "links", "trace", "predicted", "measured", "topologies", "link_effects")
 _BATCH = 4096  # rows in memory before they become a batch
 _ROW_GROUP = 1 << 20  # rows of one Parquet row group, and most that closing a table holds in memory
 
@@ -370,6 +381,11 @@ def load_run(path: Path | str) -> Run:
 
 
 LINK_COLUMNS = {"src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64"}
+ENERGY_COLUMNS = (
+    "off_s", "tx_s", "sleep_s", "rx_s", "idle_s", "training_s",
+    "tx_j", "sleep_j", "rx_j", "idle_j", "training_j", "energy_j", "battery_empty_s",
+)  # fmt: skip
+"""Of devices.parquet, where a scenario has `[energy]`: times in each state, joules, when the battery was empty."""
 LINK_COLUMNS |= {"partial": "int64", "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64"}
 _DEVICE_COLUMNS = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
 _DEVICE_COLUMNS |= {"rounds": "int32", "accuracy": "float64"}  # of a run that was killed before it wrote any
@@ -440,9 +456,9 @@ def _check_free(path: Path, *, force: bool) -> None:
 
 def _remove_result(path: Path) -> None:
     """Remove the files that a run writes, and nothing else."""
-    names = ["scenario.toml", "summary.json", "scenario.toml.part", "summary.json.part"]
+    names = ["scenario.toml", "summary.json", "scenario.toml.part", "summary.json.part", "report.txt"]
     names += [f"{table}.{suffix}" for table in _TABLES for suffix in ("parquet", "arrows", "parquet.part")]
-    names += [f"plots/{plot}.{suffix}" for plot in PLOTS for suffix in ("png", "svg")]
+    names += [f"plots/{plot}.{suffix}" for plot in (*PLOTS, *PREDICTED_PLOTS) for suffix in ("png", "svg")]
     for name in names:
         (path / name).unlink(missing_ok=True)
     for baseline in (path / "baselines").glob("*/"):

@@ -179,6 +179,11 @@ def show_rate(value: float) -> str:
     return _short(value, [(1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s"), (1, "bit/s")]) if value else "0 bit/s"
 
 
+def show_joules(value: float) -> str:
+    """Return an energy for people: `"12.3 mJ"`, `"4.2 kJ"`."""
+    return _short(value, [(1e6, "MJ"), (1e3, "kJ"), (1, "J"), (1e-3, "mJ"), (1e-6, "µJ")]) if value else "0 J"
+
+
 def show_bytes(value: float) -> str:
     """Return a size for people: `"797 kB"`, `"1.2 GB"`."""
     return _short(value, [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")]) if value else "0 B"

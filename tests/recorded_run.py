@@ -62,6 +62,8 @@ def recorded_run(
         for cause, count in causes.items():
             metrics.add(now, -1, f"lost_{cause}", round(share**1.3 * count))
         metrics.add(now, -1, "bytes_on_air", share * total_bytes)
+        metrics.add(now, -1, "seconds_on_air", share * total_bytes * 8 / 2e6)
+        metrics.add(now, -1, "energy_j", share * (total_bytes * 8 / 2e6 * 0.4 + n * 0.2 * seconds))
         if learning:
             metrics.add(now, -1, "consensus_distance", 12 * np.exp(-now / 15) + 0.4 * (1 + 0.1 * random.random()))
             for k in range(n):

@@ -150,6 +150,7 @@ def test_a_preset_brings_its_medium_and_each_value_can_be_overridden(tmp_path, m
     assert ("collision" in lost or "access" in lost) == collisions
 
 
+SHARED = '[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\n'
 LEAST = """
 [devices]
 count = 4
@@ -167,6 +168,10 @@ rounds = 1
     ('[medium]\nkind = "aloha"\ncollision = "sinr"\n[link]\nrate = "1 Mbit/s"', "medium.collision", "[radio]"),
     ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nqueue = { messages = 4 }', "link.queue", "[medium] queue"),
     ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nduplicate = 0.1', "link.duplicate", "dedicated"),
+    (SHARED + 'arq = { retries = 3, kind = "go-back-n", window = 4 }', "link.arq", "[medium] ack"),
+    (SHARED + "arq = { retries = 3, ack_loss = 0.1 }", "link.arq", "[medium] ack"),
+    (SHARED + 'outage = { kind = "on-off", up = "1 s", down = "1 s", when_off = "hold" }', "link.outage", "drop"),
+    (SHARED + "corrupt = 0.1\ndeliver_corrupted = true", "link.deliver_corrupted", "false"),
     ('[medium]\nkind = "ideal"', "link", "1 Mbit/s"),
     ('[medium]\nkind = "csma-ca"\nmin_exponent = 6', "medium", "max_exponent"),
     ('[medium]\nkind = "dcf"\nmin_window = 2000', "medium", "max_window"),

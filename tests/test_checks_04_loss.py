@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from p2pl_async.link import Link, LinkSettings
 from p2pl_async.link.loss import CAUSES, AnyLoss, LossModel, LossProcess
 from p2pl_async.randomness import stream
 
@@ -189,6 +190,33 @@ def test_a_burst_that_begins_within_another_takes_its_place() -> None:
     found = lost({"kind": "burst-error", "rate": "20 %", "least": 3, "most": 3})
     assert found.mean() == pytest.approx(1 - 0.8**3, abs=5 * math.sqrt(3 * 0.25 / N))
     assert runs(found)[1:-1].min() == 3
+
+
+# --- Against ns-3 3.37: a ring of 8 devices, 2000 broadcasts each of 1000 bytes, 1 Mbit/s, 10 ms
+
+
+@pytest.mark.parametrize(
+    ("table", "received", "k"),
+    [
+        ({"kind": "bernoulli", "p": 0.1}, 28842, 1.0),
+        ({"kind": "burst-error", "rate": 0.05}, 28316, 2.5),
+        ({"kind": "gilbert-packets", "p": 0.05, "r": 0.4}, 28425, law(0.05, 0.4)[2]),
+        ({"kind": "gilbert-packets", "p": 0.05, "r": 0.4, "h": 0.2, "k": 0.99}, 28859, law(0.05, 0.4, 0.2, 0.99)[2]),
+    ],
+)
+def test_a_ring_loses_what_it_loses_in_ns3(table: Any, received: int, k: float) -> None:
+    """Both are samples of 32,000 packets, so their difference has twice the variance of one."""
+    settings = LinkSettings.model_validate({"loss": table, "rate": "1 Mbit/s", "latency": "10 ms"})
+    verdicts = []
+    for src in range(8):
+        for dst in ((src - 1) % 8, (src + 1) % 8):
+            made = Link(src, dst, settings, 1)
+            verdicts += [made.judge(1000, 0.1 * i) for i in range(2000)]
+    arrived = [i for i, verdict in enumerate(verdicts) if not verdict.cause]
+    loss = 1 - received / 32_000
+    assert 1 - len(arrived) / 32_000 == near(loss, 32_000, 2 * k)
+    delays = [verdicts[i].arrival - 0.1 * (i % 2000) for i in arrived]
+    assert delays == pytest.approx([0.018] * len(delays))
 
 
 # --- What every loss must keep to

@@ -19,7 +19,7 @@ from scipy import stats
 from p2pl_async.radio import AnyMobility, Mobility, Motion, Track
 from p2pl_async.radio.mobility import _reflected, mean_distance
 from p2pl_async.radio.phy import noise_power
-from p2pl_async.radio.traces import read_trace, write_csv
+from p2pl_async.radio.traces import csv_of, read_trace
 from p2pl_async.scenario.places import lay_out
 from p2pl_async.scenario.schema import Scenario
 
@@ -162,6 +162,13 @@ def test_speed_and_heading_forget_by_the_power_of_the_memory(memory: float) -> N
         for lag in (1, 2, 5):
             found = np.corrcoef(values[lag:], values[:-lag])[0, 1]
             assert found == pytest.approx(memory**lag, abs=5 / math.sqrt(effective))
+
+
+def test_a_drifting_device_changes_once_in_a_step() -> None:
+    (track,) = tracks({**DRIFT, "step": "4 s"}, 1, (1e6, 1e6))
+    times = [corner[0] for corner in track.corners_until(401.0)][1:-1]
+    assert np.diff(times) == pytest.approx(4.0)
+    assert times[0] <= 4.0
 
 
 def test_walls_turn_the_mean_heading_too() -> None:
@@ -321,7 +328,7 @@ def test_csv_has_rows_in_any_order_and_an_optional_height(tmp_path: Path) -> Non
 )
 def test_what_is_written_as_csv_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory, found: Any) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
-    write_csv(path, found)
+    path.write_text(csv_of(found), encoding="utf-8")
     assert read_trace(path, "csv") == found
 
 

@@ -100,14 +100,14 @@ def test_explain_tells_presets_files_and_set_apart(tmp_path: Path) -> None:
     )
     path = tmp_path / "s.toml"
     path.write_text(
-        'extends = "base.toml"\n[link]\npreset = "lossy_mesh"\nduplicate = 0.1\n'
+        'extends = "base.toml"\n[link]\npreset = "lossy_mesh"\ncorrupt = 0.1\n'
         '[[link.override]]\nfrom = 0\npreset = "zigbee_154"\nrate = "1 bit/s"\n'
     )
     loaded = read_scenario(path, ["link.header=1 B"])
     rules = {key: rule for key, _, rule in LinkTable(loaded.scenario, loaded.origins).explain(1, 0)}
     assert rules["order"] == "base.toml"
     assert rules["header"] == "--set link.header"
-    assert rules["duplicate"] == "link"
+    assert rules["corrupt"] == "link"
     assert rules["outage.up.mean"] == "preset lossy_mesh"
     assert rules["outage.of"] == "default"
     rules = {key: rule for key, _, rule in LinkTable(loaded.scenario, loaded.origins).explain(0, 1)}

@@ -223,11 +223,11 @@ def test_an_unknown_preset_is_one_problem(folder: Path) -> None:
 def test_origins_tell_who_set_each_value(folder: Path) -> None:
     (folder / "base.toml").write_text(LEAST + '[link]\nloss = "5 %"\nrate = "1 Mbit/s"\n')
     path = folder / "s.toml"
-    path.write_text('extends = "base.toml"\n[link]\npreset = "zigbee_154"\nduplicate = 0.1\n')
+    path.write_text('extends = "base.toml"\n[link]\npreset = "zigbee_154"\ncorrupt = 0.1\n')
     origins = read_scenario(path, ["link.loss.p=0.2"]).origins
     assert origins["link.rate"] == "base.toml"
     assert origins["link.loss.p"] == "--set link.loss.p"
-    assert origins["link.duplicate"] == ""
+    assert origins["link.corrupt"] == ""
     assert origins["link.header"] == "preset zigbee_154"
     assert "link.preset" not in origins
 

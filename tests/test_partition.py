@@ -19,6 +19,7 @@ from p2pl_async.learning.partition import (
     Partition,
     QuantityDirichlet,
     Shards,
+    Skew,
     TwoGroups,
     count_matrix,
 )
@@ -38,6 +39,7 @@ def counts(partition: Partition, n_devices: int = 20, seed: int = 1) -> Any:
 partitions = st.one_of(
     st.just(Iid()),
     st.builds(Shards, per_device=st.integers(1, 5)),
+    st.builds(Skew, skew=st.floats(0, 1)),
     st.builds(Dirichlet, alpha=st.floats(0.05, 100), min_size=st.integers(1, 3)),
     st.builds(ClassesPerDevice, classes=st.integers(1, 10)),
     st.builds(QuantityDirichlet, beta=st.floats(0.01, 100), min_size=st.integers(1, 3)),
@@ -73,6 +75,7 @@ def test_parts_are_disjoint_complete_and_deterministic_or_there_is_an_error(
 ALL = [
     Iid(),
     Shards(),
+    Skew(skew=0.8),
     Dirichlet(alpha=0.5),
     ClassesPerDevice(classes=2),
     QuantityDirichlet(beta=0.5),
@@ -97,6 +100,18 @@ def test_iid_parts_are_equal_within_one() -> None:
     sizes = [len(part) for part in split(Iid(), 30)]
     assert max(sizes) - min(sizes) == 1
     assert (counts(Iid(), 5) > 0).all()
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.8, 1.0])
+def test_skew_sorts_its_share_of_each_class(skew: float) -> None:
+    """Of ten classes over ten devices each device has its sorted share of one class, and a tenth of the rest of all."""
+    labels = np.repeat(np.arange(10), 200)
+    matrix = count_matrix(labels, split(Skew(skew=skew), 10, labels), 10)
+    assert (matrix.sum(axis=1) == 200).all()
+    own = np.diag(matrix)
+    assert (own >= 200 * skew).all()
+    assert own.mean() == pytest.approx(200 * skew + 20 * (1 - skew), abs=3)
+    assert (matrix[~np.eye(10, dtype=bool)].max() < 40) if skew < 1 else (own == 200).all()
 
 
 @pytest.mark.parametrize("per_device", [1, 2, 4])

@@ -357,8 +357,8 @@ def broadcast(axes: list[Axes]) -> str:
         losses, count = {0: 0.001, 3: 0.1}[retries], 400
         rates = []
         for n in fragments:
-            arq = {"arq": {"retries": retries}} if retries else {}
-            one = link(loss=losses, mtu="133 B", header="31 B", **arq)
+            arq: dict[str, Any] = {"arq": {"retries": retries}} if retries else {}
+            one = link(1, loss=losses, mtu="133 B", header="31 B", **arq)
             rates.append(np.mean([not one.judge(int(102 * n), float(k)).cause for k in range(count)]))
         residual = losses ** (retries + 1)
         at = np.logspace(0, 4, 100)

@@ -7,6 +7,7 @@ can't be met are errors with numbers, never parts that are quietly different.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -87,6 +88,25 @@ class Shards(Partition):
         shards = np.array_split(shuffled[np.argsort(labels[shuffled], kind="stable")], count)
         dealt = random.permutation(count).reshape(n_devices, self.per_device)
         return [np.concatenate([shards[shard] for shard in own]) for own in dealt]
+
+
+class Skew(Partition):
+    """Equal parts, of which a share goes out sorted by label and the rest at random: 0 is iid, 1 fully split.
+
+    Source: S. A. Aketi, A. Singh, J. Rabaey, arXiv:2102.05715, and the first author's code.
+    """
+
+    kind: Literal["skew"] = "skew"
+    skew: Probability = Field(description="share of each class that goes out sorted by label")
+
+    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        rows = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+        cuts = [math.floor(self.skew * len(own) + 1e-9) for own in rows]
+        pool = np.concatenate([own[:cut] for own, cut in zip(rows, cuts, strict=True)])
+        rest = random.permutation(np.concatenate([own[cut:] for own, cut in zip(rows, cuts, strict=True)]))
+        # Both cut from opposite ends, so that sizes differ by one at most in each and don't add up.
+        ends = [part[::-1] for part in np.array_split(rest[::-1], n_devices)][::-1]
+        return [np.concatenate(own) for own in zip(np.array_split(pool, n_devices), ends, strict=True)]
 
 
 class Dirichlet(Partition):
@@ -185,7 +205,7 @@ class TwoGroups(Partition):
 
 
 AnyPartition = Annotated[
-    Partition, OneOf("partition", Iid, Shards, Dirichlet, ClassesPerDevice, QuantityDirichlet, TwoGroups)
+    Partition, OneOf("partition", Iid, Shards, Skew, Dirichlet, ClassesPerDevice, QuantityDirichlet, TwoGroups)
 ]
 
 

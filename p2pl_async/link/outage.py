@@ -153,9 +153,13 @@ class DutyCycle(_Interrupted):
         parts = [self._radio(seed, device) for device in asleep]
         return parts[0] if len(parts) == 1 else Either(parts)
 
-    def _radio(self, seed: int, device: int) -> Plan:
+    def wakes(self, seed: int, device: int) -> float:
+        """Return the first instant at which a device wakes, in seconds."""
         share = float(stream(seed, "duty-cycle", device).random())
-        phase = share * self.period if self.phase is None else self.phase % self.period
+        return share * self.period if self.phase is None else self.phase % self.period
+
+    def _radio(self, seed: int, device: int) -> Plan:
+        phase = self.wakes(seed, device)
         if phase + self.awake <= self.period:
             return Plan(np.array([[phase, phase + self.awake]]), self.period)
         return Plan(np.array([[0.0, phase + self.awake - self.period], [phase, self.period]]), self.period)

@@ -99,7 +99,7 @@ def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
             'on lossy links use protocol "rasgp", or delivery = "repaired" where a protocol has it'
         )
     z: Vector = np.empty(x.shape, dtype)
-    np.divide(x, u, out=z, casting="same_kind")
+    np.multiply(x, 1 / u, out=z, casting="same_kind")  # a division for each entry takes twice as long
     z.flags.writeable = False  # so that training from it needs no copy
     return z
 

@@ -119,6 +119,7 @@ class Motion:
         self.tracks = tuple(tracks)
         self.n = len(self.tracks)
         self.moves = any(track.moves for track in self.tracks)
+        self._legs: list[tuple[float, ...]] = [(math.inf, -math.inf)] * self.n  # as `place` needs them
         self._begin = np.full(self.n, math.inf)
         self._end = np.full(self.n, -math.inf)
         self._from = np.zeros((self.n, 3))
@@ -145,6 +146,17 @@ class Motion:
         self._at = at
         self._now = self._from + since[:, None] * self._velocity, self._gone + since * self._speed
         return self._now
+
+    def place(self, device: int, at: float) -> tuple[tuple[float, float, float], float]:
+        """Return where one device is, and how far it has gone; as `at`, a tenth of the time."""
+        leg = self._legs[device]
+        if not leg[0] <= at < leg[1]:
+            begin, end, start, velocity, gone = self.tracks[device].leg(at)
+            leg = begin, end, *start.tolist(), *velocity.tolist(), gone, float(np.linalg.norm(velocity))
+            self._legs[device] = leg
+        begin, _, x, y, z, vx, vy, vz, gone, speed = leg
+        since = at - begin if speed else 0.0
+        return (x + since * vx, y + since * vy, z + since * vz), gone + since * speed
 
     def displaced(self, moves: Iterable[tuple[float, int, Sequence[float]]]) -> Motion:
         """Return a motion in which devices are put somewhere at given instants, and rest there from then on.

@@ -14,6 +14,7 @@ the powers, noise figures and hardware of the two radios.
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,11 +166,23 @@ class Propagation:
 
     def snr(self, src: int, dst: int, at: float) -> float:
         """Return power over noise in dB."""
-        return float(self.pair_snrs(src, dst, np.array([at]))[0])
+        return self.mean_snr(src, dst, at) + self.fade(src, dst, at)
 
     def mean_snr(self, src: int, dst: int, at: float) -> float:
         """Return mean power over noise in dB: without fading."""
-        return float(self._mean_snrs(src, dst, np.array([at]))[0])
+        here, gone = self.motion.place(src, at)
+        there, gone_there = self.motion.place(dst, at)
+        loss = float(self.settings.path_loss.loss(math.dist(here, there), self._frequency))
+        if self.settings.shadowing is not None:
+            loss += self._sd * self._pair_shadow(src, dst, gone + gone_there)
+        return float(self._tx[src] + self._rx[dst] - self._noise[dst]) - loss
+
+    def fade(self, src: int, dst: int, at: float) -> float:
+        """Return the gain of fading in dB; 0 without."""
+        if self._block is None:
+            return 0.0
+        block = _block_number(at, self._block)
+        return 10 * math.log10(-math.log(uniform_at(self._seed, "fading", min(src, dst), max(src, dst), block)))
 
     def pair_snrs(self, src: int, dst: int, times: Floats, mean: float = math.nan) -> Floats:
         """Return power over noise in dB at many instants.
@@ -188,8 +201,7 @@ class Propagation:
 
     def distance(self, src: int, dst: int, at: float) -> float:
         """Return how far apart two devices are, in meters."""
-        points, _ = self.motion.at(at)
-        return math.dist(points[src], points[dst])
+        return math.dist(self.motion.place(src, at)[0], self.motion.place(dst, at)[0])
 
     def delay(self, src: int, dst: int, at: float) -> float:
         """Return how long the signal travels, in seconds."""
@@ -221,9 +233,6 @@ class Propagation:
         """Return gains at instants in dB, shape (k,)."""
         assert self._block is not None
         low, high = min(src, dst), max(src, dst)
-        if len(times) == 1:
-            block = _block_number(float(times[0]), self._block)
-            return _decibels(np.array([uniform_at(self._seed, "fading", low, high, block)]))
         return _decibels(uniforms_at(self._seed, "fading", low, high, _block_numbers(times, self._block)))
 
     def _mean_snrs(self, src: int, dst: int, times: Floats) -> Floats:
@@ -237,6 +246,17 @@ class Propagation:
             loss = loss + self._sd * shadow[1][which]
             self._pair_shadows[low, high] = shadow[0][-1:], shadow[1][-1:]
         return np.asarray(self._tx[src] + self._rx[dst] - self._noise[dst] - loss, dtype=np.float64)
+
+    def _pair_shadow(self, src: int, dst: int, gone: float) -> float:
+        """Return the shadowing of one pair that has gone so far in all, of standard deviation 1."""
+        assert self.settings.shadowing is not None
+        low, high = min(src, dst), max(src, dst)
+        known = self._pair_shadows.get((low, high))
+        if known is None or known[0][0] != math.floor(gone * (_STEPS / self.settings.shadowing.decorrelation)):
+            known = self._shadow(np.array([low]), np.array([high]), np.array([gone]), known)
+            assert known is not None
+            self._pair_shadows[low, high] = known
+        return float(known[1][0])
 
     def _shadow(self, low: Ids, high: Ids, gone: Floats, known: tuple[Ids, Floats] | None) -> tuple[Ids, Floats] | None:
         """Return the shadowing of pairs, given how far the two have gone in all.
@@ -321,7 +341,9 @@ class RadioLink:
         known = self._known.get(size)
         if known is not None:
             return known
-        rate = float(self.error_rates(np.array([at]), size)[0])
+        waves, src, dst = self._propagation, self.src, self.dst
+        mean = waves.mean_snr(src, dst, at) if math.isnan(self._mean) else self._mean
+        rate = float(waves.phy.error(mean + waves.fade(src, dst, at), size))
         if self._propagation.steady:
             self._known[size] = rate
         return rate
@@ -338,12 +360,14 @@ class RadioLink:
 
 def _block_number(at: float, length: float) -> int:
     """Return which stretch of steady fading an instant lies in; stretches of 0 s are the instants themselves."""
-    return int(_block_numbers(np.array([at]), length)[0])
+    if length == 0:
+        return int(struct.unpack("<Q", struct.pack("<d", at + 0.0))[0])  # + 0.0: -0.0 is the same instant
+    return math.floor(at / length)
 
 
 def _block_numbers(times: Floats, length: float) -> NDArray[np.uint64]:
     if length == 0:
-        return np.asarray(times + 0.0).view(np.uint64)  # + 0.0: -0.0 is the same instant
+        return np.asarray(times + 0.0).view(np.uint64)
     return np.floor(times / length).astype(np.uint64)
 
 

@@ -68,6 +68,12 @@ def time_unit(longest: float) -> tuple[str, float]:
     return next(((name, unit) for name, unit in (("h", 3600.0), ("min", 60.0)) if longest >= 3 * unit), ("s", 1.0))
 
 
+def joules_unit(most: float) -> tuple[str, float]:
+    """Return the unit to show energies up to `most` joules in, and its joules."""
+    units = (("MJ", 1e6), ("kJ", 1e3), ("J", 1.0))
+    return next(((name, unit) for name, unit in units if most >= 2 * unit), ("mJ", 1e-3))
+
+
 def bytes_unit(most: float) -> tuple[str, float]:
     """Return the unit to show sizes up to `most` bytes in, and its bytes."""
     units = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))

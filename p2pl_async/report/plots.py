@@ -11,7 +11,17 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pl_async.report.drawing import GRAY, LEGEND, PALETTE, axes, bytes_unit, percent_axis, save, time_unit
+from p2pl_async.report.drawing import (
+    GRAY,
+    LEGEND,
+    PALETTE,
+    axes,
+    bytes_unit,
+    joules_unit,
+    percent_axis,
+    save,
+    time_unit,
+)
 from p2pl_async.report.pictures import samples, topology
 from p2pl_async.results import PLOTS, Run, writing
 
@@ -79,22 +89,36 @@ def accuracy_time(run: Run) -> Figure | None:
 
 def accuracy_bytes(run: Run) -> Figure | None:
     """Draw the accuracy of the devices against the bytes that all of them have put on air."""
-    curve = _accuracy(run, "accuracy")
-    air = _whole_run(run, "bytes_on_air")
-    if curve is None or air is None or not air.max():
+    return _accuracy_for(run, "bytes_on_air", "bytes on air", bytes_unit)
+
+
+def accuracy_air(run: Run) -> Figure | None:
+    """Draw the accuracy of the devices against the time that all of them have been on air."""
+    return _accuracy_for(run, "seconds_on_air", "time on air", time_unit)
+
+
+def accuracy_energy(run: Run) -> Figure | None:
+    """Draw the accuracy of the devices against the energy that all of them have drawn."""
+    return _accuracy_for(run, "energy_j", "energy", joules_unit)
+
+
+def _accuracy_for(run: Run, metric: str, what: str, unit_of: Callable[[float], tuple[str, float]]) -> Figure | None:
+    """Draw the accuracy of the devices against a cost of the whole run; None if it cost nothing."""
+    curve, spent = _accuracy(run, "accuracy"), _whole_run(run, metric)
+    if curve is None or spent is None or not spent.max():
         return None
-    curve = curve[curve.index.isin(air.index)]
-    figure, ax = axes(run, "accuracy for bytes on air")
-    unit, byte = bytes_unit(float(air.max()))
-    _draw_accuracy(ax, run, curve, air.loc[curve.index] / byte)
+    curve = curve[curve.index.isin(spent.index)]
+    figure, ax = axes(run, f"accuracy for {what}")
+    unit, one = unit_of(float(spent.max()))
+    _draw_accuracy(ax, run, curve, spent.loc[curve.index] / one)
     for color, (name, baseline) in zip(cycle(PALETTE[1:]), run.baselines.items(), strict=False):
-        other, cost = _accuracy(baseline, "accuracy"), _whole_run(baseline, "bytes_on_air")
+        other, cost = _accuracy(baseline, "accuracy"), _whole_run(baseline, metric)
         if other is not None and cost is not None and cost.max():
             other = other[other.index.isin(cost.index)]
-            ax.plot(cost.loc[other.index] / byte, other["mean"] * 100, color=color, label=f"{name}, mean")
+            ax.plot(cost.loc[other.index] / one, other["mean"] * 100, color=color, label=f"{name}, mean")
         else:
             _draw_level(ax, baseline, name, color)
-    ax.set_xlabel(f"bytes on air, all devices ({unit})")
+    ax.set_xlabel(f"{what}, all devices ({unit})")
     ax.set_xlim(0)
     ax.legend(loc="lower right", **LEGEND)
     return figure
@@ -162,6 +186,8 @@ def messages(run: Run) -> Figure | None:
 _DRAWN: dict[str, Callable[[Run], Figure | None]] = {
     "accuracy_time": accuracy_time,
     "accuracy_bytes": accuracy_bytes,
+    "accuracy_air": accuracy_air,
+    "accuracy_energy": accuracy_energy,
     "consensus_distance": consensus_distance,
     "messages": messages,
     "topology": topology,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pl_async.results import Run
-from p2pl_async.units import show_bytes, show_seconds
+from p2pl_async.units import show_bytes, show_joules, show_seconds
 
 _NONE = "-"
 _ACCURACY = {"min": "worst device", "mean": "mean accuracy", "max": "best device"}
@@ -115,6 +115,7 @@ def _target(summary: Mapping[str, Any]) -> str:
     if not target.get("reached"):
         return f"{goal}: not reached"
     cost = f", {show_bytes(target['bytes_on_air'])} on air" if target.get("bytes_on_air") is not None else ""
+    cost += f", {show_joules(target['energy_j'])}" if target.get("energy_j") is not None else ""
     return f"{goal}: reached after {show_seconds(target['virtual_seconds'])}{cost}"
 
 
@@ -178,6 +179,20 @@ def _compression(summary: Mapping[str, Any]) -> str:
     return f"fewer bytes than whole models: {shown}"
 
 
+def _energy(summary: Mapping[str, Any]) -> str:
+    energy = summary.get("energy")
+    if not energy:
+        return ""
+    total, each, empty = energy["joules"], energy["per_device"], energy.get("batteries_empty")
+    text = f"{show_joules(total)}, {show_joules(each['min'])} to {show_joules(each['max'])} per device"
+    shares = [f"{_STATES[state]} {_share(part, total)}" for state, part in energy["by_state"].items() if part]
+    text += f": {', '.join(shares)}" if shares else ""
+    return text + (f"\n{empty:,} batteries empty" if empty else "")
+
+
+_STATES = {"tx": "transmitting", "rx": "receiving", "idle": "listening", "sleep": "asleep", "cpu": "training"}
+
+
 def _rounds(summary: Mapping[str, Any]) -> str:
     rounds = summary.get("rounds")
     if not rounds or not rounds.get("max"):
@@ -205,6 +220,7 @@ _FACTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "staleness": _staleness,
     "sync": _sync,
     "compression": _compression,
+    "energy": _energy,
     "consensus": lambda summary: _shown(summary.get("consensus_distance"), "distance {:.3g}".format, none=""),
     "wall time": _wall,
     "digest": lambda summary: (summary.get("trace_digest") or "")[:16],

@@ -1,16 +1,27 @@
-"""From a scenario to the devices' times: when each is down, what survives a crash, how wrong its clock is."""
+"""From a scenario to the devices' times: when each is down or asleep, what survives a crash, how wrong its clock is."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from p2pl_async.churn import Churn, Times, read_trace
 from p2pl_async.clocks import LocalClock
 from p2pl_async.downtime import ABSENT, CRASHED, Downtime
+from p2pl_async.energy import Between, Energy
 from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.link.outage import DutyCycle
+from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.schema import Scenario
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def downtimes(scenario: Scenario) -> list[Downtime] | None:
@@ -23,6 +34,7 @@ def downtimes(scenario: Scenario) -> list[Downtime] | None:
     churns = devices.of_each("churn", scenario.churn)
     stays = devices.stays(seed)
     traced = _traces(churns, devices.count)
+    energies = [energy for _, energy in devices.of_each("energy", scenario.energy)]
     result = []
     for device, ((group, churn), (join, leave)) in enumerate(zip(churns, stays, strict=True)):
         sources: dict[str, Times] = {}
@@ -31,7 +43,8 @@ def downtimes(scenario: Scenario) -> list[Downtime] | None:
         absent = [(start, end) for start, end in ((0.0, join), (leave, math.inf)) if start < end]
         if absent:
             sources[ABSENT] = absent
-        result.append(Downtime(sources))
+        mortal = energies[device] is not None and energies[device].battery is not None
+        result.append(Downtime(sources, mortal=mortal))
     return result if any(downtime.causes for downtime in result) else None
 
 
@@ -39,6 +52,41 @@ def keeps_state(scenario: Scenario) -> list[bool]:
     """Return for each device whether its parameters survive a crash."""
     churns = scenario.devices.of_each("churn", scenario.churn)
     return [churn is not None and churn.on_crash == "keep_state" for _, churn in churns]
+
+
+def consumption(scenario: Scenario) -> list[Energy | None] | None:
+    """Return what each device draws; None if nobody asks."""
+    found = [energy for _, energy in scenario.devices.of_each("energy", scenario.energy)]
+    return found if any(found) else None
+
+
+def sleeping(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[Between | None]:
+    """Return for each device when its radio sleeps: while none of the links to it would be heard.
+
+    That is what outages of kind duty-cycle say; a device with a link that has none never sleeps.
+    """
+    result: list[Between | None] = []
+    for device in range(scenario.devices.count):
+        outages = {links.settings(src, device).outage for src in graph.predecessors(device)}
+        plans = [outage for outage in outages if isinstance(outage, DutyCycle) and outage.of != "sender"]
+        if outages and len(plans) == len(outages):
+            rhythms = [(plan.wakes(scenario.seed, device), plan.awake, plan.period) for plan in plans]
+            result.append(functools.partial(_asleep, sorted(rhythms)))
+        else:
+            result.append(None)
+    return result
+
+
+def _asleep(rhythms: Sequence[tuple[float, float, float]], start: float, end: float) -> NDArray[np.float64]:
+    """Return when a radio is in no waking part of any rhythm (first waking, awake, period), shape (n, 2)."""
+    wakes = [
+        first + period * np.arange((start - first) // period, (end - first) // period + 1)
+        for first, _, period in rhythms
+    ]
+    awake = np.concatenate([np.column_stack((w, w + r[1])) for w, r in zip(wakes, rhythms, strict=True)])
+    awake = np.clip(awake[np.argsort(awake[:, 0], kind="stable")], start, end)
+    gaps = np.column_stack(([start, *np.maximum.accumulate(awake[:, 1])], [*awake[:, 0], end]))
+    return gaps[gaps[:, 1] > gaps[:, 0]]
 
 
 def clocks(scenario: Scenario) -> list[LocalClock] | None:

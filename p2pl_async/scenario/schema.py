@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 from p2pl_async.air import AnyMedium, Dedicated
 from p2pl_async.churn import Churn
 from p2pl_async.clocks import Clocks
+from p2pl_async.energy import Energy
 from p2pl_async.learning.data import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.trainer import TrainSettings
@@ -132,6 +133,7 @@ class Group(Settings):
     leave: Annotated[Start, Short("at")] | None = None
     churn: Churn | None = Field(default=None, description="instead of the `[churn]` of all devices")
     clocks: Clocks | None = Field(default=None, description="instead of the `[clocks]` of all devices")
+    energy: Energy | None = Field(default=None, description="instead of the `[energy]` of all devices")
 
 
 class DeviceSettings(Settings):
@@ -356,6 +358,7 @@ class Scenario(Settings):
     link: LinkTableSettings = LinkTableSettings()
     churn: Churn | None = None
     clocks: Clocks | None = None
+    energy: Energy | None = None
     radio: RadioTableSettings | None = Field(
         default=None, description="positions, power and noise, from which losses follow; none: links say it all"
     )

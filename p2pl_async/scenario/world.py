@@ -17,6 +17,7 @@ from p2pl_async.clock import VirtualClock
 from p2pl_async.contacts import Contacts
 from p2pl_async.device import Neighborhood
 from p2pl_async.downtime import Downtime, watches
+from p2pl_async.energy import Meter
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.link.timeline import Plan as UpIn
 from p2pl_async.messages import DeviceId
@@ -24,7 +25,7 @@ from p2pl_async.radio import Propagation
 from p2pl_async.randomness import stream
 from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
-from p2pl_async.scenario.places import lay_out
+from p2pl_async.scenario.places import lay_out, radio_warnings
 from p2pl_async.scenario.schema import Compute, Scenario
 from p2pl_async.topology import LinkTrace, neighbors, problems
 
@@ -80,15 +81,29 @@ class World:
         settings = self.links.settings(src, dst)
         return Link(src, dst, settings, self.scenario.seed, changes=changes, down=down, radio=radio)
 
-    def make_air(self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
-        """Return the medium that the devices share; only where they share one."""
+    def make_air(
+        self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link], meter: Meter | None = None
+    ) -> Air:
+        """Return the medium that the devices share; only where they share one.
+
+        Args:
+            clock: whose calendar it uses.
+            back: finds the link from one device to another.
+            meter: takes what each radio does.
+        """
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
         waves = self.propagation
         reach: Reach = GraphReach(self.out_neighbors)
         if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
             reach = PowerReach(waves, medium.sense)
-        return Air(medium, clock, n, reach, self.scenario.seed, back=back, propagation=waves)
+        return Air(
+            medium, clock, n, reach, self.scenario.seed,
+            back=back,
+            propagation=waves,
+            on_transmit=None if meter is None else meter.transmitting,
+            on_receive=None if meter is None else meter.receiving,
+        )  # fmt: skip
 
 
 def build_world(scenario: Scenario, *, learns: bool = True) -> World:
@@ -105,7 +120,11 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
     noisy = layout.propagation is not None
-    warnings = [*problems(layout.graph), *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy)]
+    warnings = [
+        *problems(layout.graph),
+        *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy),
+        *radio_warnings(scenario),
+    ]
     return World(
         scenario,
         layout.graph,

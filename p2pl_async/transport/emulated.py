@@ -10,11 +10,13 @@ read-only message; a model of 800 kB to 99 neighbors is copied once.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from p2pl_async.air.air import Air
 from p2pl_async.clock import VirtualClock
-from p2pl_async.downtime import BATTERY, Downtime
+from p2pl_async.downtime import ABSENT, BATTERY, CRASHED, Downtime
+from p2pl_async.energy import Meter
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId, Message
@@ -22,15 +24,18 @@ from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.wire import decode, encode, head_size
 
+_DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes with which a receiver heard nothing
+
 
 class Frame:
     """The bytes of one broadcast, and the message in them once somebody has read it."""
 
-    __slots__ = ("data", "message", "needed", "sent")
+    __slots__ = ("data", "message", "needed", "number", "sent")
 
-    def __init__(self, data: bytes, sent: float, needed: int | None = None) -> None:
+    def __init__(self, data: bytes, sent: float, number: int, needed: int | None = None) -> None:
         self.data = data
         self.sent = sent
+        self.number = number  # the sender's count of its messages
         self.needed = needed  # bytes at its start without which a part of it is of no use; None: all of it
         self.message: Message | None = None
 
@@ -73,6 +78,7 @@ class EmulatedTransport:
         make_air: returns the medium that devices share, given what finds the link from one device to
             another; None if every link is dedicated.
         downtimes: for each device, when it is down; never by default. What arrives then is lost.
+        meter: takes what each radio does, where links are dedicated.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class EmulatedTransport:
         trace: Trace,
         make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], Air] | None = None,
         downtimes: Sequence[Downtime] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.trace = trace
         self._clock = clock
@@ -90,9 +97,11 @@ class EmulatedTransport:
         self._out_sets = [frozenset(neighbors) for neighbors in out_neighbors]
         self._make_link = make_link
         self._downtimes = downtimes
+        self._meter = meter
         self._inboxes = [Inbox() for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
         self._numbers = [0] * len(out_neighbors)
+        self.cut: set[tuple[DeviceId, DeviceId, int]] = set()  # messages lost after all, for a battery was empty
         self._unfinished: set[tuple[DeviceId, DeviceId, int]] = set()
         self._backs: dict[tuple[DeviceId, DeviceId], Link] = {}
         self.air = None if make_air is None else make_air(self._link)
@@ -133,13 +142,14 @@ class EmulatedTransport:
             needed: if a part of the message is of use, how many bytes at its start must arrive.
         """
         now, size = self._clock.now, len(data)
-        frame = Frame(data, now, needed)
+        frame = Frame(data, now, number, needed)
         paths = self._paths[source]
         if self.air is not None:
             found = [paths.get(target) or self._path(source, target) for target in targets]
             if found:
                 self.trace.undecided += len(found)
-                self.air.send(source, [path.link for path in found], size, self._decided, (frame, number, kind, found))
+                links = [path.link for path in found]
+                self.air.send(source, links, size, self._decided, (frame, number, kind, found), needed)
             return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
@@ -155,9 +165,13 @@ class EmulatedTransport:
         """Record the fate of a message on one link, and have it arrive."""
         arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _, _ = verdict
         clock, source, target = self._clock, path.src, path.dst
-        if arrival != math.inf and self._downtimes is not None:
-            arrival, cause, acknowledged, copy = self._received(target, arrival, cause, acknowledged, copy)
         left = path.link.sending_until
+        if arrival != math.inf and self._downtimes is not None:
+            arrival, cause, acknowledged, copy = self._received(path, left, arrival, cause, acknowledged, copy)
+        if self._meter is not None and air_seconds and self.air is None:
+            self._meter.transmitting(source, left - air_seconds, left)
+            if cause not in _DEAF:
+                self._meter.receiving(target, left - air_seconds, left)
         path.sent += 1
         path.acknowledged += acknowledged
         path.air_seconds += air_seconds
@@ -181,6 +195,31 @@ class EmulatedTransport:
         """Record what is still on its way into or through the air when a run ends."""
         if self.air is not None:
             self.air.abandon(Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf))
+
+    def check(self) -> None:
+        """Make sure that every message has one fate, and that no radio was on the air for longer than the run.
+
+        Raises:
+            InvariantError: naming the first offender.
+        """
+        trace, in_flight = self.trace, self.in_flight()
+        accounted = trace.delivered + trace.partial + trace.counts.n_lost + len(in_flight)
+        if trace.sent != accounted:
+            per_link: Counter[tuple[DeviceId, DeviceId]] = Counter((src, dst) for src, dst, _ in in_flight)
+            for path in self.paths():
+                fates = path.delivered + path.partial + path.lost + per_link[path.src, path.dst]
+                if path.sent != fates:
+                    raise InvariantError(
+                        f"link {path.src} -> {path.dst}: {path.sent} messages sent, {fates} have a fate"
+                    )
+            raise InvariantError(f"{trace.sent} messages sent, {accounted} have a fate")
+        if self.air is not None:
+            for radio in self.air.radios:
+                busy = radio.seconds - max(0.0, radio.until - self._clock.now)
+                if busy > self._clock.now * (1 + 1e-9):
+                    raise InvariantError(
+                        f"device {radio.device} was on the air for {busy} s of a run of {self._clock.now} s"
+                    )
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether the source's radio is still busy with messages for the target."""
@@ -221,14 +260,20 @@ class EmulatedTransport:
         return path
 
     def _received(
-        self, target: DeviceId, arrival: float, cause: str, acknowledged: bool, copy: float
+        self, path: Path, left: float, arrival: float, cause: str, acknowledged: bool, copy: float
     ) -> tuple[float, str, bool, float]:
-        """Return what becomes of a message, and of its second copy, at a receiver that may be down by then."""
+        """Return what becomes of a message that its link carries, and of a second copy, between devices that crash.
+
+        What waits at a sender that crashes before the instant `left` is lost with its memory, and
+        what arrives at a receiver that is down finds nobody.
+        """
         assert self._downtimes is not None
-        downtime = self._downtimes[target]
-        if copy != math.inf and downtime.stay(copy):
+        sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
+        if copy != math.inf and receiver.stay(copy):
             copy = math.inf
-        stay = downtime.stay(arrival)
+        stay = sender.next(self._clock.now) if left > self._clock.now else None
+        if stay is None or stay.start >= left:
+            stay = receiver.stay(arrival)
         return (arrival, cause, acknowledged, copy) if stay is None else (math.inf, stay.cause, False, math.inf)
 
     def _is_cut(self, path: Path, left: float) -> bool:
@@ -236,13 +281,14 @@ class EmulatedTransport:
         if self._downtimes is None:
             return False
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
-        return sender.cause(left) == BATTERY or receiver.cause(self._clock.now) == BATTERY
+        return BATTERY in (sender.cause(left), receiver.cause(self._clock.now))
 
     def _arrive(self, arrival: _Arrival) -> None:
         path, frame, left, verdict = arrival
         if self._is_cut(path, left):
             path.lost += 1
             self.trace.counts.lost[BATTERY] += 1
+            self.cut.add((path.src, path.dst, frame.number))
             return
         if verdict.missing:
             path.partial += 1
