@@ -177,7 +177,9 @@ class _Number(OneOf):
         return handler(source)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        _, *courses = OneOf.__get_pydantic_json_schema__(self, schema, handler)["anyOf"]
+        courses = [cls.model_json_schema() for cls in self.classes.values()]  # `handler` only knows numbers
+        for course in courses:
+            course["required"] = ["kind", *course.get("required", [])]
         return {"anyOf": [handler(schema), *courses]}
 
 
