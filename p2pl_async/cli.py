@@ -293,6 +293,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "partitions": kinds(DataSettings, "partition"),
         "models": kinds(Scenario, "model"),
         "schedules": kinds(TrainSettings, "schedule"),
+        "events": kinds(Scenario, "event"),
     }
 
 
@@ -339,6 +340,7 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
 
     from p2pl_async.scenario.links import LinkTable
     from p2pl_async.scenario.places import explain_radio, lay_out
+    from p2pl_async.scenario.timetable import Timetable
 
     count = loaded.scenario.devices.count
     if src == dst or not (0 <= src < count and 0 <= dst < count):
@@ -348,6 +350,9 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     links = LinkTable(loaded.scenario, loaded.origins)
     for key, value, rule in links.explain(src, dst):
         table.add_row(key, str(value), rule)
+    timetable = Timetable(loaded.scenario.devices, loaded.scenario.link, loaded.scenario.event)
+    for event, what in timetable.touching(src, dst):
+        table.add_row(event.rpartition(" at ")[2], what, event.partition(" ")[0])
     layout = lay_out(loaded.scenario)
     if layout.propagation is not None:
         settings = links.settings(src, dst)
