@@ -88,11 +88,71 @@ def run(
 
 
 @app.command()
+def predict(
+    scenario: File,
+    emulate: Annotated[bool, typer.Option("--run", help="Also emulate it, and compare.")] = False,
+    runs: Annotated[
+        int, typer.Option(min=1, help="With lost messages: emulate so many times, and compare their mean.")
+    ] = 1,
+    flow: Annotated[bool, typer.Option("--flow", help="The gradient flow instead of steps.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="ACCURACY", help="What every device is to reach, such as 90%.", show_default=False),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Compare topologies and links.")] = True,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Most memory to use.")] = "4 GiB",
+    changes: Changes = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where results go.  [default: runs/<name>-prediction/<seed>]", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --out overwrite an existing result.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Predict DGD, CTA or ATC with squared loss in closed form, before running it."""
+    with _errors(debug):
+        most = _value("--memory", memory, "PositiveBytes")
+        goal = None if target is None else _value("--target", target, "Probability")
+        loaded = _load(scenario, changes, seed)
+        from p2pl_async import prediction
+        from p2pl_async.report import predictions
+        from p2pl_async.results import RunFolder
+
+        folder = RunFolder(out, f"{loaded.scenario.name}-prediction", loaded.scenario.seed, force=force)
+        found = prediction.predict(loaded.scenario, time="flow" if flow else "recursion", most_bytes=most)
+        measured: prediction.Measurement | prediction.Repetitions | None = None
+        with ExitStack() as stack:
+            if runs > 1:
+                measured = prediction.repeat(found, runs)
+            elif emulate:
+                progress = None
+                if not quiet:
+                    from p2pl_async.report.live import Live
+
+                    progress = stack.enter_context(Live())
+                measured = prediction.measure(found, progress=progress)
+        report = prediction.compare(found, target=goal) if compare else None
+        predictions.write_prediction(folder, found, measured, report, plots=not no_plots)
+        if not quiet:
+            from rich.console import Console
+
+            Console().print(predictions.text(found, measured, report))
+            print(f"results in {folder.path}")
+
+
+@app.command()
 def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Debug = False) -> None:
     """Say everything that is wrong with a scenario, at once; runs nothing."""
     with _errors(debug):
         found = _load(scenario, changes, seed).scenario
-        for text in _contract_warnings(found):
+        from p2pl_async.scenario.places import radio_warnings
+
+        for text in [*_contract_warnings(found), *radio_warnings(found)]:
             print(f"warning: {text}")
         print(
             f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
@@ -215,6 +275,19 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
     return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario), noisy=noisy)
 
 
+def _value(option: str, text: str, kind: str) -> float:
+    """Return the value of an option that is a quantity: the name of one in `units`, such as "Probability"."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from p2pl_async import units
+
+    try:
+        value: float = TypeAdapter(getattr(units, kind)).validate_python(text)
+    except ValidationError as error:
+        raise ScenarioError("p2pl predict", [Problem(option, error.errors()[0]["msg"], text)]) from error
+    return value
+
+
 def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
     from p2pl_async.scenario.load import read_scenario
 
@@ -258,6 +331,7 @@ def _repeat(path: Path, changes: list[str] | None, seed: int) -> str:
 
 def _groups() -> dict[str, list[tuple[str, str]]]:
     """Return group -> (kind, its one line) of everything that a scenario chooses by name."""
+    from p2pl_async.air import SharedMedium
     from p2pl_async.learning.data import DataSettings
     from p2pl_async.learning.trainer import TrainSettings
     from p2pl_async.link import Latency, LinkSettings
@@ -282,6 +356,8 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "losses": kinds(LinkSettings, "loss"),
         "rates": kinds(LinkSettings, "rate"),
         "outages": kinds(LinkSettings, "outage"),
+        "media": kinds(Scenario, "medium"),
+        "air times": kinds(SharedMedium, "airtime"),
         "courses": kinds(Latency, "base"),
         "phys": kinds(RadioSettings, "phy"),
         "path losses": kinds(RadioSettings, "path_loss"),
@@ -299,7 +375,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
 
 def _protocols(classes: Mapping[str, type[Any]]) -> Iterator[tuple[str, str]]:
     """Yield each protocol's line, and one for its delivery contract and what it sends, with default settings."""
-    for kind, cls in classes.items():
+    for kind, cls in sorted(classes.items()):
         yield kind, _first_line(cls)
         protocol = cls()
         if protocol.contract is not None:
@@ -314,7 +390,7 @@ def _first_line(cls: type) -> str:
 def _show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.contracts import warnings
     from p2pl_async.scenario.links import LinkTable
-    from p2pl_async.scenario.places import describe_meetings, lay_out
+    from p2pl_async.scenario.places import describe_meetings, lay_out, radio_warnings
     from p2pl_async.topology import problems
 
     scenario = loaded.scenario
@@ -328,7 +404,8 @@ def _show_topology(loaded: Loaded) -> None:
     for text in describe_meetings(scenario, layout):
         print(text)
     links, noisy = LinkTable(scenario), layout.propagation is not None
-    for text in [*problems(graph), *warnings(scenario.protocol, graph, links, noisy=noisy)]:
+    told = warnings(scenario.protocol, graph, links, noisy=noisy)
+    for text in [*problems(graph), *told, *radio_warnings(scenario)]:
         print(f"warning: {text}")
     for problem in links.problems(graph):
         print(f"warning: {problem.path} {problem.text}")
@@ -339,6 +416,7 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.table import Table
 
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.media import explain_medium
     from p2pl_async.scenario.places import explain_radio, lay_out
     from p2pl_async.scenario.timetable import Timetable
 
@@ -353,6 +431,8 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     timetable = Timetable(loaded.scenario.devices, loaded.scenario.link, loaded.scenario.event)
     for event, what in timetable.touching(src, dst):
         table.add_row(event.rpartition(" at ")[2], what, event.partition(" ")[0])
+    for key, value, rule in explain_medium(loaded.scenario, loaded.origins):
+        table.add_row(key, str(value), rule)
     layout = lay_out(loaded.scenario)
     if layout.propagation is not None:
         settings = links.settings(src, dst)

@@ -258,10 +258,10 @@ class Cell:
             self._links[src, dst] = Link(src, dst, self._link, self._seed)
         return self._links[src, dst]
 
-    def offer(self, at: float, src: int, targets: Sequence[int], size: int) -> None:
-        """Have a device send a message at an instant."""
+    def offer(self, at: float, src: int, targets: Sequence[int], size: int, needed: int | None = None) -> None:
+        """Have a device send a message at an instant; a part of it is of use from `needed` bytes on."""
         self._offers += 1
-        self.clock.schedule(at, src, -5, self._offers, self._send, (src, targets, size))
+        self.clock.schedule(at, src, -5, self._offers, self._send, (src, targets, size, needed))
 
     def poisson(self, rate: float, src: int, targets: Sequence[int], size: int, count: int) -> None:
         """Have a device send messages at random instants, so many in a second on average."""
@@ -282,11 +282,10 @@ class Cell:
         """Return how long the messages that arrived took, in seconds."""
         return np.array([o.verdict.arrival - o.sent for o in self.outcomes if not o.verdict.cause])
 
-    def _send(self, message: tuple[int, Sequence[int], int]) -> None:
-        src, targets, size = message
-        self.air.send(
-            src, [self.link(src, dst) for dst in targets], size, self._decided, (self.clock.now, src, targets)
-        )
+    def _send(self, message: tuple[int, Sequence[int], int, int | None]) -> None:
+        src, targets, size, needed = message
+        links = [self.link(src, dst) for dst in targets]
+        self.air.send(src, links, size, self._decided, (self.clock.now, src, targets), needed)
 
     def _decided(self, token: tuple[float, int, Sequence[int]], k: int, verdict: Verdict) -> None:
         sent, src, targets = token

@@ -13,8 +13,8 @@ M = TypeVar("M", bound=Message)
 
 def afloat(emulation: Emulation, kind: type[M]) -> list[M]:
     """Return every message of a type that is on its way or unread, once per receiver."""
-    frames = [thing for *_, call, thing in emulation.clock.calendar if "arrive" in call.__name__]
-    messages: list[Message] = [decode(frame.data, frame.sent) for _, frame in frames]
+    frames = [what[1] for *_, call, what in emulation.clock.calendar if "arrive" in call.__name__]
+    messages: list[Message] = [decode(frame.data, frame.sent) for frame in frames]
     for device in emulation.devices:
         inbox = emulation.transport.inbox(device.id)
         while (message := inbox.take_nowait()) is not None:

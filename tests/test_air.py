@@ -150,6 +150,7 @@ def test_a_preset_brings_its_medium_and_each_value_can_be_overridden(tmp_path, m
     assert ("collision" in lost or "access" in lost) == collisions
 
 
+SHARED = '[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\n'
 LEAST = """
 [devices]
 count = 4
@@ -167,6 +168,10 @@ rounds = 1
     ('[medium]\nkind = "aloha"\ncollision = "sinr"\n[link]\nrate = "1 Mbit/s"', "medium.collision", "[radio]"),
     ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nqueue = { messages = 4 }', "link.queue", "[medium] queue"),
     ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nduplicate = 0.1', "link.duplicate", "dedicated"),
+    (SHARED + 'arq = { retries = 3, kind = "go-back-n", window = 4 }', "link.arq", "[medium] ack"),
+    (SHARED + "arq = { retries = 3, ack_loss = 0.1 }", "link.arq", "[medium] ack"),
+    (SHARED + 'outage = { kind = "on-off", up = "1 s", down = "1 s", when_off = "hold" }', "link.outage", "drop"),
+    (SHARED + "corrupt = 0.1\ndeliver_corrupted = true", "link.deliver_corrupted", "false"),
     ('[medium]\nkind = "ideal"', "link", "1 Mbit/s"),
     ('[medium]\nkind = "csma-ca"\nmin_exponent = 6', "medium", "max_exponent"),
     ('[medium]\nkind = "dcf"\nmin_window = 2000', "medium", "max_window"),
@@ -255,3 +260,27 @@ def test_the_rule_of_collisions_is_the_scenarios(tmp_path) -> None:
         emulation.run(Both())
         lost[rule] = emulation.trace.counts.lost["collision"]
     assert lost == {"overlap": 2, "capture": 1}
+
+
+def test_explain_tells_who_set_the_medium(tmp_path) -> None:
+    from typer.testing import CliRunner
+
+    from p2pl_async.cli import app
+
+    path = tmp_path / "s.toml"
+    path.write_text(LEAST + '[link]\npreset = "zigbee_154"\n[medium]\nmax_backoffs = 7\n')
+    result = CliRunner().invoke(app, ["probe", str(path), "--explain", "0", "1"])
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines() if line.startswith(" medium.")}
+    assert rows["medium.max_backoffs"] == ["7", "medium"]
+    assert rows["medium.ack.airtime"][-2:] == ["preset", "zigbee_154"]
+    assert rows["medium.min_exponent"] == ["3", "default"]
+
+
+def test_list_names_media(tmp_path) -> None:
+    from typer.testing import CliRunner
+
+    from p2pl_async.cli import app
+
+    output = CliRunner().invoke(app, ["list", "media"]).output
+    assert all(kind in output for kind in ("dedicated", "half-duplex", "ideal", "csma-ca", "dcf", "aloha"))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from p2pl_async.link import AnyOutage, Outage
+from p2pl_async.link import AnyOutage, Link, LinkSettings, Outage
 
 ANY: TypeAdapter[Outage] = TypeAdapter(AnyOutage)
 
@@ -259,6 +259,47 @@ def test_a_file_has_the_plans_of_many_links(tmp_path: Path) -> None:
     assert ups(process(each, 0, 1), 100.0) == [(1.0, 2.0), (3.0, 4.0)]
     assert ups(process(each, 1, 0), 100.0) == [(5.0, 6.0)]
     assert ups(process(each, 0, 2), 100.0) == []
+
+
+# --- Drop or hold
+
+PASSES = {"kind": "contacts", "up": [["10 s", "20 s"], ["60 s", "70 s"]]}
+
+
+def link(when_off: str, **table: Any) -> Link:
+    return Link(0, 1, LinkSettings.model_validate({"outage": {**PASSES, "when_off": when_off}, **table}), 1)
+
+
+def test_what_is_sent_while_the_link_is_down_is_dropped_or_waits() -> None:
+    dropping, holding = (link(when_off, rate="8 kbit/s", latency="100 ms") for when_off in ("drop", "hold"))
+    sends = [(0.0, 1000), (1.0, 1000), (12.5, 1000), (30.0, 500), (65.0, 500), (80.0, 500)]
+    assert [dropping.judge(size, at).cause for at, size in sends] == ["outage", "outage", "", "outage", "", "outage"]
+    verdicts = [holding.judge(size, at) for at, size in sends]
+    assert [verdict.cause for verdict in verdicts] == ["", "", "", "", "", "outage"]  # the last pass is over
+    assert [verdict.arrival for verdict in verdicts[:5]] == pytest.approx([11.1, 12.1, 13.6, 60.6, 65.6])
+
+
+def test_what_is_on_the_air_when_the_link_goes_down_is_lost_all_the_same() -> None:
+    for when_off in ("drop", "hold"):
+        made = link(when_off, rate="8 kbit/s")
+        assert made.judge(2000, 19.0).cause == "outage"
+        assert made.judge(999, 19.0).cause == ("" if when_off == "hold" else "outage")
+
+
+def test_fragments_wait_for_the_next_pass_each_on_its_own() -> None:
+    """15 fragments of 1 s: those from 10 s to 20 s, then those from 60 s on; with retries nothing is lost."""
+    made = link("hold", rate="8 kbit/s", mtu="1000 B", arq={"retries": 1})
+    verdict = made.judge(15_000, 10.0)
+    assert (verdict.cause, verdict.packets, verdict.arrival) == ("", 15, pytest.approx(65.0))
+    late = link("hold", rate="8 kbit/s", mtu="1000 B", arq={"retries": 1}).judge(4_000, 17.5)
+    # The third is cut off at 20 s and sent again at 60 s.
+    assert (late.cause, late.packets, late.packets_lost, late.arrival) == ("", 5, 1, pytest.approx(62.0))
+
+
+def test_what_waits_fills_the_queue() -> None:
+    made = link("hold", rate="8 kbit/s", queue={"messages": 2})
+    assert [made.judge(100, at).cause for at in (0.0, 1.0, 2.0, 3.0)] == ["", "", "queue", "queue"]
+    assert made.judge(100, 10.15).cause == ""
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 
-from p2pl_async.radio import Motion, Propagation, RadioSettings, Track, Transceivers
+from p2pl_async.radio import AnyMobility, Mobility, Motion, Propagation, RadioSettings, Track, Transceivers
 from p2pl_async.radio.phy import AnyPhy, Ble, Lora, Oqpsk, Phy, Wifi, noise_power
 from p2pl_async.radio.settings import LogDistance, free_space_loss
 
@@ -266,7 +267,7 @@ def test_a_threshold_is_sharp() -> None:
 
 def test_shadowing_is_normal_in_decibels() -> None:
     """With a margin of 10 dB and 6 dB of shadowing, Q(10/6) = 0.0478 of the links are too weak."""
-    n = 20_000
+    n = 10_000
     found = world(around(n, 50), shadowing="6 dB")
     values = found.powers(0, 0.0)[1:] - world(around(n, 50)).powers(0, 0.0)[1:]
     assert stats.kstest(values / 6, "norm").statistic < 1.63 / math.sqrt(n)
@@ -308,12 +309,61 @@ def test_shadowing_is_frozen_while_nobody_moves() -> None:
     assert len({found.power(0, 2, t) for t in (10.0, 500.0, 1000.0)}) == 1
 
 
+def walkers(n: int = 5) -> Motion:
+    made = TypeAdapter[Mobility](AnyMobility).validate_python({"kind": "random-walk", "speed": ["1 m/s", "30 m/s"]})
+    tracks = made.tracks(n, (200.0, 200.0), 1)
+    return Motion([tracks[k] for k in range(n)])
+
+
+@hypothesis.settings(max_examples=15)
+@given(
+    st.lists(st.tuples(st.floats(0, 300), st.sampled_from(["row", "pair", "table", "link"])), min_size=1, max_size=8)
+)
+def test_shadowing_of_devices_that_move_is_the_same_whoever_asked_before(questions: list[tuple[float, str]]) -> None:
+    table = RadioSettings.model_validate({**PLAIN, "shadowing": {"sd": "6 dB", "decorrelation": "5 m"}})
+    asked = Propagation(table, walkers(), 1)
+    for at, how in questions:
+        fresh = Propagation(table, walkers(), 1)
+        if how == "row":
+            assert asked.mean_snrs(1, at).tolist() == fresh.mean_snrs(1, at).tolist()
+        elif how == "pair":
+            assert asked.mean_snr(1, 3, at) == fresh.mean_snr(1, 3, at)
+        elif how == "table":
+            assert asked.mean_snr_table(at).tolist() == fresh.mean_snr_table(at).tolist()
+        else:
+            times = np.array([at, at + 0.5, at + 7.0])
+            assert asked.pair_snrs(1, 3, times).tolist() == fresh.pair_snrs(1, 3, times).tolist()
+        row = fresh.mean_snrs(1, at)
+        assert row == pytest.approx(fresh.mean_snr_table(at)[1], abs=1e-9)
+        assert row[3] == pytest.approx(fresh.mean_snr(1, 3, at), abs=1e-9)
+        assert row[3] == pytest.approx(fresh.pair_snrs(1, 3, np.array([at]))[0], abs=1e-9)
+        assert row[3] == pytest.approx(fresh.mean_snr(3, 1, at), abs=1e-9)
+
+
+def test_shadowing_stays_normal_over_a_long_way() -> None:
+    """Where the recursion begins anew, every 64 steps, nothing shows: neither in the spread nor in the correlation."""
+    n = 1500
+    pace = Track([(float(k), 2.5 * (k % 2), 0.0, 0.0) for k in range(400)])  # a step of shadowing each second
+    settings = RadioSettings.model_validate({**PLAIN, "shadowing": {"sd": "1 dB", "decorrelation": "20 m"}})
+    places = [(1000.0, 3.0 * k) for k in range(n)]
+    found = Propagation(settings, Motion([pace, *map(Track.still, places)]), 1)
+    plain = {0: world([(0, 0), *places]).powers(0, 0.0)[1:], 1: world([(2.5, 0), *places]).powers(0, 0.0)[1:]}
+    values = {t: found.powers(0, float(t))[1:] - plain[t % 2] for t in (62, 63, 64, 65, 70, 128, 140)}
+    for before, after in [(62, 63), (63, 64), (64, 65), (62, 70), (63, 65), (128, 140)]:
+        rho = math.exp(-2.5 * (after - before) / 20)
+        assert np.corrcoef(values[before], values[after])[0, 1] == pytest.approx(
+            rho, abs=5 * (1 - rho**2) / math.sqrt(n)
+        )
+    for drawn in values.values():
+        assert stats.kstest(drawn, "norm").statistic < 1.63 / math.sqrt(n)
+
+
 # Fading
 
 
 def test_rayleigh_fading_makes_power_exponential() -> None:
     """With a margin of 10 dB, 1 - exp(-1/10) = 0.0952 of the frames are too weak."""
-    n = 20_000
+    n = 10_000
     found = world(around(n, 50), fading="rayleigh")
     gains = found.powers(0, 3.0)[1:] - found.mean_powers(0, 3.0)[1:]
     assert stats.kstest(10 ** (gains / 10), "expon").statistic < 1.63 / math.sqrt(n)

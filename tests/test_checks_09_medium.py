@@ -10,7 +10,6 @@ import pytest
 from powers import FixedPowers
 
 from p2pl_async.air.reach import PowerReach
-from p2pl_async.errors import InvariantError
 from p2pl_async.testing import Cell
 
 ZIGBEE = {"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"}  # 80 B of content are 97 B, 3.104 ms on the air
@@ -233,31 +232,6 @@ def test_sinr_is_averaged_over_the_parts_of_a_frame(overlap) -> None:
     assert late == ({"collision"} if overlap else {""})  # the receiver was busy with the first
 
 
-def test_a_device_does_not_start_two_transmissions_at_once() -> None:
-    cell = Cell({"kind": "csma-ca"}, 2, link=ZIGBEE)
-    cell.offer(0.0, 0, [1], 80)
-    cell.run()
-    radio = cell.air.radios[0]
-    radio.jobs.append(cell.air.radios[0].jobs[0] if radio.jobs else _job(cell))
-    cell.air.transmit(radio)
-    cell.clock.now -= 1e-3
-    radio.until = math.inf
-    with pytest.raises(InvariantError, match="device 0"):
-        cell.air._begin(radio, _transmission())
-
-
-def _job(cell):
-    from p2pl_async.air.air import Job
-
-    return Job([cell.link(0, 1)], 80, lambda *_: None, None, 0.0)
-
-
-def _transmission():
-    from p2pl_async.air.air import Transmission
-
-    return Transmission(0, 0.0, 1.0, None, 0, 1)
-
-
 @pytest.mark.parametrize("medium", [
     {"kind": "half-duplex"}, {"kind": "ideal"}, {"kind": "csma-ca"}, {"kind": "dcf"}, {"kind": "aloha"}
 ])  # fmt: skip
@@ -335,3 +309,59 @@ def test_the_duty_cycle_holds_in_every_window(mode) -> None:
         assert inside.clip(0).sum() <= 1.0 + 1e-6
     span = stretches[-1, 1] - stretches[0, 0]
     assert (stretches[:, 1] - stretches[:, 0]).sum() / span == pytest.approx(0.1, rel=0.05)  # and all of it is used
+
+
+# Fragments over a shared medium
+
+
+@pytest.mark.parametrize(("medium", "frames"), [("half-duplex", 1), ("csma-ca", 10)])
+def test_parity_makes_up_for_lost_packets(medium, frames) -> None:
+    """Any 8 of 10: P(Bin(10, 1 - p) >= 8)."""
+    p, count = 0.15, 3000
+    link = {"rate": "1 Mbit/s", "mtu": "100 B", "loss": p, "fec": {"data": 8, "parity": 2}}
+    cell = Cell({"kind": medium}, 2, link=link, seed=11)
+    for k in range(count):
+        cell.offer(1.0 * k, 0, [1], 750)
+    cell.run()
+    expected = sum(math.comb(10, k) * (1 - p) ** k * p ** (10 - k) for k in (8, 9, 10))
+    assert cell.share() == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / count))
+    verdicts = [outcome.verdict for outcome in cell.outcomes]
+    assert {verdict.packets for verdict in verdicts} == {10}
+    assert {verdict.air_bytes for verdict in verdicts} == {950}  # nine full ones and the last, 50 B
+    assert len(cell.on_air) == count * frames
+
+
+@pytest.mark.parametrize("medium", ["half-duplex", "csma-ca"])
+@pytest.mark.parametrize("retries", [None, 0])
+def test_a_part_of_a_message_may_arrive(medium, retries) -> None:
+    link = {"rate": "1 Mbit/s", "mtu": "100 B", "loss": 0.3}
+    if retries is not None:
+        link["arq"] = {"retries": retries}
+    cell = Cell({"kind": medium}, 2, link=link, seed=12)
+    for k in range(500):
+        cell.offer(1.0 * k, 0, [1], 1000, needed=150)
+    cell.run()
+    parts = [outcome.verdict for outcome in cell.outcomes if outcome.verdict.cause == "partial"]
+    lost = [outcome.verdict for outcome in cell.outcomes if outcome.verdict.cause not in ("", "partial")]
+    whole = 0.7**10
+    first_two = 0.7**2  # with the 150 bytes that are needed
+    assert len(parts) / 500 == pytest.approx(first_two - whole, abs=5 * math.sqrt(0.25 / 500))
+    assert all(verdict.arrival < math.inf and not verdict.acknowledged for verdict in parts)
+    assert all(verdict.missing[0][0] >= 200 and verdict.missing[-1][1] <= 1000 for verdict in parts)
+    missing = np.mean([sum(end - start for start, end in verdict.missing) for verdict in parts])
+    assert missing == pytest.approx(0.3 * 800 / (1 - 0.7**8), rel=0.1)
+    assert all(verdict.arrival == math.inf and not verdict.missing for verdict in lost)
+
+
+@pytest.mark.parametrize(("queue", "fates"), [
+    ({"messages": 2}, ["", "", "queue", "queue"]),
+    ({"packets": 25}, ["", "", "queue", "queue"]),
+    ({"size": "3.5 kB"}, ["", "", "", "queue"]),
+    ({"lifetime": "1.5 s"}, ["", "", "expired", "expired"]),
+])  # fmt: skip
+def test_the_queue_of_a_device_has_limits(queue, fates) -> None:
+    cell = Cell({"kind": "half-duplex", "queue": queue}, 2, link={"rate": "8 kbit/s", "mtu": "100 B"})
+    for _ in range(4):
+        cell.offer(0.0, 0, [1], 1000)  # ten frames, 1 s
+    cell.run()
+    assert sorted(outcome.verdict.cause for outcome in cell.outcomes) == sorted(fates)

@@ -164,6 +164,13 @@ def test_speed_and_heading_forget_by_the_power_of_the_memory(memory: float) -> N
             assert found == pytest.approx(memory**lag, abs=5 / math.sqrt(effective))
 
 
+def test_a_drifting_device_changes_once_in_a_step() -> None:
+    (track,) = tracks({**DRIFT, "step": "4 s"}, 1, (1e6, 1e6))
+    times = [corner[0] for corner in track.corners_until(401.0)][1:-1]
+    assert np.diff(times) == pytest.approx(4.0)
+    assert times[0] <= 4.0
+
+
 def test_walls_turn_the_mean_heading_too() -> None:
     straight = {"kind": "gauss-markov", "speed": "3 m/s", "speed_sd": "0 m/s", "heading_sd": "0 deg"}
     (track,) = tracks(straight, 1, (100.0, 100.0))

@@ -64,12 +64,12 @@ def learner(x0, eta: float = 0.1, speeds=1.0) -> FixedLearner:
 
 
 @settings(max_examples=20)
-@given(undirected(), st.integers(0, 99), st.data())
-def test_choco_is_the_papers_recursion(neighbors, seed, data) -> None:
+@given(undirected(), st.integers(0, 99), st.data(), st.sampled_from(["exactly_once", "raw", "absolute"]))
+def test_choco_is_the_papers_recursion(neighbors, seed, data, delivery) -> None:
     n, gamma = len(neighbors), 0.4
     x0 = start(n, seed=seed)
     speeds = data.draw(st.lists(st.floats(0.1, 3), min_size=n, max_size=n))
-    protocol = Choco(sync="none", compressor=HALF, gamma=gamma)
+    protocol = Choco(sync="none", compressor=HALF, gamma=gamma, delivery=delivery)
     emulation = emulate(protocol, neighbors, learner=learner(x0, speeds=speeds), rounds=8)
     w, x, h, ids = metropolis(neighbors), np.stack(x0), np.zeros((n, 8)), np.arange(n)[:, None]
     for _ in range(8):
@@ -218,6 +218,7 @@ def test_lost_increments_leave_replicas_wrong_for_good_and_repair_keeps_the_mean
     (raw_off, raw_drift), (off, drift) = outcome("raw"), outcome("repaired")
     assert raw_off > 0.05
     assert off < 1e-4
+    assert outcome("absolute")[0] < 0.01
     assert drift < 0.1 * raw_drift
     assert drift < 0.1 * np.linalg.norm(mean)
 
@@ -228,6 +229,47 @@ def test_repaired_over_lossless_two_way_links_keeps_the_mean_exactly() -> None:
     protocol = Choco(sync="none", compressor=HALF, gamma=0.2, delivery="repaired")
     emulation = emulate(protocol, ring(5), link={"latency": "50 ms"}, learner=FixedLearner(x0), rounds=200)
     np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (5, 1)), atol=1e-6)
+
+
+def test_absolute_values_of_a_lost_message_come_again_with_everything() -> None:
+    """The first dozen messages hold each entry once, and half of them are lost."""
+
+    def off(resync: int) -> float:
+        x0 = start(2, size=64)
+        protocol = Choco(
+            sync="none", compressor=TopK(sparsity=0.9), gamma=1e-9, delivery="absolute", resync=resync, mode="fresh"
+        )
+        emulation = emulate(protocol, [[1], [0]], link={"loss": "50 %"}, learner=FixedLearner(x0), rounds=100)
+        ours, theirs = emulation.devices[0].state.own.x, emulation.devices[1].state.of[0].x
+        return float(np.linalg.norm(ours - theirs) / np.linalg.norm(ours))
+
+    assert off(1000) > 0.01
+    assert off(10) < 1e-6
+
+
+def test_an_older_message_never_overwrites_a_newer_one() -> None:
+    """Values come late and out of order, and the last messages arrive well before the run ends."""
+    link = {"latency": {"kind": "uniform", "low": "10 ms", "high": "3 s"}, "order": "free", "duplicate": 0.3}
+    protocol = Choco(
+        sync="none",
+        compressor=HALF,
+        gamma=0.2,
+        delivery="absolute",
+        resync=10,
+        mode={"kind": "fresh", "wait": "200 ms"},
+    )
+    emulation = drained(protocol, link)
+    for device in emulation.devices:
+        for j in ring(5)[device.id]:
+            np.testing.assert_allclose(device.state.of[j].x, emulation.devices[j].state.own.x, atol=0.01)
+
+
+def test_settings_of_absolute_deliveries_say_what_is_wrong() -> None:
+    with pytest.raises(ValidationError, match='"int8" changes every entry'):
+        Choco(delivery="absolute", compressor=Int8())
+    with pytest.raises(ValidationError, match=r'resync=5 is for delivery = "absolute" alone'):
+        ChocoSGP(resync=5)
+    assert Choco(delivery="absolute", resync=5).models_per_message == 1
 
 
 @pytest.mark.parametrize("cls", [Choco, ChocoSGP, QuantizedPushSum, DeepSqueeze])

@@ -163,6 +163,46 @@ def test_probe_says_how_a_topology_changes(file: Path) -> None:
     assert "not all at once" not in p2pl("probe", file).stdout
 
 
+RADIO = '[topology]\nkind = "in-range"\n[radio]\narea = "200 m"\n[mobility]\nkind = "random-walk"\n'
+RADIO += 'speed = ["2 m/s", "9 m/s"]\n[link]\nheader = "20 B"\n'
+
+
+def test_probe_shows_the_link_budget_and_how_often_devices_meet(file: Path) -> None:
+    file.write_text(LEAST + RADIO)
+    lines = p2pl("probe", file, "--explain", 3, 1).stdout.splitlines()
+    there = {line.split("  ")[0].strip(): line for line in lines}
+    assert {"distance", "received power", "noise", "mean SNR", "loss of 120 B"} <= there.keys()
+    assert there["noise"].split() == ["noise", "-101.0", "dBm", "radio"]
+    text = p2pl("probe", file).stdout
+    assert "not all at once: whoever is in range, looked at every 1 s; at the beginning" in text
+    assert "links are up at some time" in text
+    assert "such a link is up" in text
+
+
+def test_a_radio_without_packets_is_warned_of(file: Path) -> None:
+    for link, warned in (("", True), ('mtu = "127 B"\n', False)):
+        file.write_text(LEAST + RADIO + link)
+        for command in ("check", "probe"):
+            assert ("each message is one packet, however long" in p2pl(command, file).stdout) == warned
+    file.write_text(LEAST + RADIO + '[radio.phy]\nkind = "lora"\n')
+    assert "each message is one packet" not in p2pl("check", file).stdout
+
+
+@pytest.mark.parametrize(
+    ("group", "kinds"),
+    [
+        ("phys", ["802.15.4", "ble", "lora", "wifi", "threshold"]),
+        ("path losses", ["log-distance", "free-space"]),
+        ("fadings", ["none", "rayleigh"]),
+        ("mobilities", ["static", "random-waypoint", "random-walk", "gauss-markov", "trace"]),
+    ],
+)
+def test_list_knows_radios_and_movements(group: str, kinds: list[str]) -> None:
+    lines = [line for line in p2pl("list", group).stdout.splitlines() if line[:3].strip()]
+    assert [line.split()[0] for line in lines[1:]] == kinds
+    assert all(len(line.split(maxsplit=1)[1]) > 10 for line in lines[1:])
+
+
 # run
 
 

@@ -193,6 +193,30 @@ def test_the_loss_asked_for_is_the_mean_loss_at_the_border(speakers: dict[str, A
         assert propagation.mean_error(snr, 80) == pytest.approx(most, abs=1e-6)
 
 
+def test_more_loss_or_shorter_packets_reach_farther(speakers: dict[str, Any]) -> None:
+    def links(**topology: Any) -> int:
+        radio = {"area": "400 m"}
+        return lay_out(
+            scenario(speakers, topology={"kind": "in-range", **topology}, radio=radio)
+        ).graph.number_of_edges()
+
+    assert links(loss="0.0001 %") < links(loss="10 %") < links(loss="99.99 %")
+    assert links(size="1 MB") < links(size="10 B")
+    assert links() == links(loss="10 %", size="100 B")
+
+
+def test_who_is_in_range_is_looked_at_once_in_an_update(speakers: dict[str, Any]) -> None:
+    for update, times in (("1 s", range(60)), ("20 s", (0, 20, 40))):
+        mobility = {"kind": "random-waypoint", "speed": ["5 m/s", "15 m/s"], "update": update}
+        near = lay_out(scenario(speakers, topology="in-range", radio={"area": "500 m"}, mobility=mobility)).neighborhood
+        assert isinstance(near, InRange)
+        seen = [near.table(0.5 * k).tolist() for k in range(120)]
+        changed = {0.5 * k for k in range(1, 120) if seen[k] != seen[k - 1]}
+        assert changed <= set(map(float, times))
+        assert len(changed) > 1
+        assert [t for t, _ in near.snapshots(60.0)] == list(map(float, times))
+
+
 def test_links_come_and_go_with_hysteresis(speakers: dict[str, Any], tmp_path: Path) -> None:
     """One device walks away and comes back; the link ends 3 dB later than it begins."""
     (tmp_path / "walk.csv").write_text("t,node,x,y\n0,1,10,0\n100,1,410,0\n200,1,10,0\n")

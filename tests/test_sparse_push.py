@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from strategies import lossy_links, strongly_connected
 
 from p2pl_async.compression import Identity, Int8, Qsgd, RandomK, Sign, TopK, decode
+from p2pl_async.emulation import Emulation
+from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols.compressing import MassPush
 from p2pl_async.protocols.sgp import SGP
 from p2pl_async.protocols.sparse_push import SparsePush
+from p2pl_async.randomness import stream
 from p2pl_async.testing import FixedLearner, emulate
+from p2pl_async.topology import AnyTopology
 from p2pl_async.wire import decode as decode_frame
 
 DIRECTED_RING = [[(k + 1) % 8] for k in range(8)]
@@ -63,6 +67,36 @@ def test_without_loss_or_latency_the_barrier_is_the_papers_recursion(neighbors, 
         x, u = x + rate * (p @ q - q), u + rate * (p @ u - u)
     np.testing.assert_allclose(values(emulation), x / u, atol=1e-11)
     np.testing.assert_allclose(np.stack([device.state[2].e for device in emulation.devices]), e, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["rotating-rings", "one-peer-exponential", "random-matchings"])
+@pytest.mark.parametrize("delivery", ["exactly_once", "raw", "repaired"])
+def test_on_a_graph_that_changes_each_round_it_is_the_recursion_with_that_rounds_matrix(kind, delivery) -> None:
+    n, eta, rate, rounds = 8, 0.1, 0.3, 12
+    topology = TypeAdapter(AnyTopology).validate_python(kind)
+    graph = topology.build(n, stream(5, "topology"))
+    neighborhood = topology.neighborhood(n, stream(5, "topology"))
+    x0 = start(n)
+    emulation = Emulation(
+        [sorted(graph.succ[k]) for k in range(n)],
+        lambda src, dst: Link(src, dst, LinkSettings(), 0),
+        0,
+        learner=FixedLearner(x0, step=lambda k, w: w - eta * (w - k)),
+        rounds=rounds,
+        neighborhood=neighborhood,
+    )
+    emulation.run(SparsePush(sync="none", compressor=TopK(sparsity=0.5), averaging_rate=rate, delivery=delivery))
+    x, u, e, ids = np.stack(x0), np.ones((n, 1)), np.zeros((n, 8)), np.arange(n)[:, None]
+    for round in range(rounds):
+        p = np.eye(n)
+        for j in range(n):
+            p[list(neighborhood.outgoing(j, 0.0, round)), j] = 1
+        p /= p.sum(axis=0)
+        x = x - eta * (x / u - ids)
+        q = np.stack([top_half(v) for v in x + e])
+        e = x + e - q
+        x, u = x + rate * (p @ q - q), u + rate * (p @ u - u)
+    np.testing.assert_allclose(values(emulation), x / u, atol=1e-10)
 
 
 @settings(max_examples=15)

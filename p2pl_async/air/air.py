@@ -13,7 +13,6 @@ contend for the channel between two frames, the whole message is one.
 from __future__ import annotations
 
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from p2pl_async.air.access import Access, Distributed, InTurn, Unasked, Unslotted
 from p2pl_async.air.duty_cycle import DutyCycle
+from p2pl_async.air.job import Decided, Job
 from p2pl_async.air.reach import Propagation, Reach, error_in_interference
 from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium
 from p2pl_async.clock import VirtualClock
@@ -31,42 +31,6 @@ from p2pl_async.messages import DeviceId
 
 _TOUCH = 1e-9  # s; transmissions that overlap by less only touch: slots are sums of rounded numbers
 
-Decided = Callable[[Any, int, Verdict], object]
-
-
-class Job:
-    """A message that a device has accepted: for one device, or for several at once."""
-
-    def __init__(
-        self, links: Sequence[Link], size: int, decided: Decided, token: Any, now: float, first: int = 0
-    ) -> None:
-        self.links = links
-        self.first = first  # place of the first of them among the receivers of the message
-        self.decided = decided
-        self.token = token
-        self.sent = now
-        settings = [link.settings_at(now) for link in links]
-        payloads = [one.mtu - one.header for one in settings if one.mtu is not None]
-        self.header = max(one.header for one in settings)
-        self.payload = min(payloads, default=size) or 1
-        self.fragments = max(1, math.ceil(size / self.payload))
-        self.last = size - (self.fragments - 1) * self.payload + self.header  # bytes of the last frame
-        self.bytes = size + self.fragments * self.header
-        rates = [one.rate for one in settings if isinstance(one.rate, float)]
-        self.rate = min(rates, default=None)
-        self.arq = settings[0].arq if len(links) == 1 else None
-        self.done = 0  # fragments that are over
-        self.heard = False  # the current fragment has arrived, acknowledged or not
-        self.packets = 0
-        self.air_bytes = 0
-        self.air_seconds = 0.0
-        self.lost = [0] * len(links)  # transmissions that a receiver didn't hear
-        self.causes = [""] * len(links)  # why a fragment is missing; "" while none is
-
-    def frame(self, index: int) -> int:
-        """Return the bytes of one frame, header included."""
-        return self.payload + self.header if index < self.fragments - 1 else self.last
-
 
 class Radio:
     """One device's radio: what waits for it, and what it is doing."""
@@ -75,6 +39,7 @@ class Radio:
         self.device = device
         self.jobs: deque[Job] = deque()
         self.held = 0  # bytes of them
+        self.held_frames = 0
         self.failures = 0  # of the current frame
         self.idle = True  # no access is under way
         self.until = 0.0  # end of its latest transmission, ACKs included
@@ -146,31 +111,41 @@ class Air:
         self._access = _access(settings, self, seed)
         self._follows = isinstance(self._access, Distributed)  # looks at every beginning and end
         self._kicked: set[DeviceId] = set()
+        self._lifetime = None if settings.queue is None else settings.queue.lifetime
         limit = settings.duty_cycle
         self._duty = None if limit is None else [DutyCycle(limit.share, limit.mode, limit.window) for _ in range(n)]
 
     # Sending
 
-    def send(self, source: DeviceId, links: Sequence[Link], size: int, decided: Decided, token: Any) -> None:
+    def send(
+        self,
+        source: DeviceId,
+        links: Sequence[Link],
+        size: int,
+        decided: Decided,
+        token: Any,
+        needed: int | None = None,
+    ) -> None:
         """Take a message for the devices at the ends of `links`.
 
-        `decided(token, k, verdict)` is called once for each link k, now or later.
+        `decided(token, k, verdict)` is called once for each link k, now or later. `needed`: bytes at
+        its start that make a part of it useful.
         """
         if self.settings.broadcast == "once":
-            self._accept(source, Job(links, size, decided, token, self.clock.now))
+            self._accept(source, Job(links, size, decided, token, self.clock.now, 0, needed))
         else:
             for k, link in enumerate(links):
-                self._accept(source, Job([link], size, decided, token, self.clock.now, k))
+                self._accept(source, Job([link], size, decided, token, self.clock.now, k, needed))
 
     def _accept(self, source: DeviceId, job: Job) -> None:
         radio = self.radios[source]
         self.undecided += len(job.links)
         if not self._has_room(radio, job):
-            for k in range(len(job.links)):
-                self._decide(job, k, "queue", math.inf)
+            self._decide(job, "queue")
             return
         radio.jobs.append(job)
         radio.held += job.bytes
+        radio.held_frames += job.frames
         if radio.idle:
             radio.idle = False
             # Tasks that run at one instant do so in random order; the calendar puts their devices in order.
@@ -186,7 +161,7 @@ class Air:
             for job in radio.jobs:
                 for k in range(len(job.links)):
                     self.undecided -= 1
-                    job.decided(job.token, job.first + k, verdict)
+                    job.tell(k, verdict)
             radio.jobs.clear()
 
     def schedule(self, at: float, radio: Radio | None, call: Callable[[Any], object], argument: Any) -> None:
@@ -198,18 +173,23 @@ class Air:
         queue = self.settings.queue
         if queue is None:
             return True
-        messages = math.inf if queue.messages is None else queue.messages
-        size = math.inf if queue.size is None else queue.size
-        return len(radio.jobs) < messages and radio.held + job.bytes <= size
+        return (
+            (queue.messages is None or len(radio.jobs) < queue.messages)
+            and (queue.packets is None or radio.held_frames + job.frames <= queue.packets)
+            and (queue.size is None or radio.held + job.bytes <= queue.size)
+        )
 
     def _next(self, radio: Radio) -> None:
         """Ask for the channel for the radio's next frame."""
         if not radio.jobs:
             radio.idle = True
             return
+        job = radio.jobs[0]
+        if self._lifetime is not None and not job.done and self.clock.now - job.sent > self._lifetime:
+            self._finish(radio, "expired", acknowledged=False)
+            return
         at = max(self.clock.now, radio.ready)
         if self._duty is not None:
-            job = radio.jobs[0]
             at = self._duty[radio.device].earliest(at, self._duration(job, job.done, self._count(job)))
         if at > self.clock.now:
             self.schedule(at, radio, self._access.request, radio)
@@ -218,16 +198,16 @@ class Air:
 
     def _count(self, job: Job) -> int:
         """Return how many fragments go out in one transmission: one wherever somebody could cut in, or must answer."""
-        return 1 if self._collision is not None or job.arq is not None else job.fragments
+        return 1 if self._collision is not None or job.arq is not None else job.frames
 
     def _duration(self, job: Job, first: int, count: int) -> float:
         airtime = self.settings.airtime
         rate = job.rate
         if len(job.links) > 1 and self.settings.broadcast_rate is not None:
             rate = self.settings.broadcast_rate
-        last = first + count - 1
-        full = (count - 1) * airtime.seconds(job.payload + job.header, rate) if count > 1 else 0.0
-        return full + airtime.seconds(job.frame(last), rate)
+        if first <= job.short < first + count:
+            return (count - 1) * airtime.seconds(job.full, rate) + airtime.seconds(job.frame(job.short), rate)
+        return count * airtime.seconds(job.full, rate)
 
     # On the air
 
@@ -251,9 +231,9 @@ class Air:
         if job.arq is not None:
             self._finish(radio, cause, acknowledged=False)
             return
-        for k, known in enumerate(job.causes):
-            job.causes[k] = known or cause
-        self._fragment_over(radio, job, 1)
+        for k in range(len(job.links)):
+            job.missed(k, job.done, cause)
+        self._frames_over(radio, job, 1)
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device notices another's transmission now."""
@@ -314,18 +294,17 @@ class Air:
         self._listen(transmission)
         job.air_seconds += transmission.end - transmission.start
         job.packets += transmission.count
-        last = transmission.first + transmission.count - 1
-        job.air_bytes += (transmission.count - 1) * (job.payload + job.header) + job.frame(last)
+        job.air_bytes += job.full if transmission.count == 1 else job.bytes
+        if transmission.count == 1 and transmission.first == job.short:
+            job.air_bytes += job.frame(job.short) - job.full
+        lost = 0
         for k, link in enumerate(job.links):
-            lost, cause = self._received(transmission, job, link)
-            job.lost[k] += lost
-            if job.arq is None:
-                job.causes[k] = job.causes[k] or cause
+            lost = self._receive(transmission, job, k, link)
         self._access.ended(transmission)
         if job.arq is None:
-            self._fragment_over(radio, job, transmission.count)
+            self._frames_over(radio, job, transmission.count)
         else:
-            self._await_ack(radio, job, heard=not cause)
+            self._await_ack(radio, job, heard=not lost)
 
     def _listen(self, transmission: Transmission) -> None:
         if self._on_receive is None:
@@ -334,12 +313,12 @@ class Air:
             if radio.device != transmission.src and self.hears(radio.device, transmission.src):
                 self._on_receive(radio.device, transmission.start, transmission.end)
 
-    def _fragment_over(self, radio: Radio, job: Job, count: int) -> None:
+    def _frames_over(self, radio: Radio, job: Job, count: int) -> None:
         radio.ready = self.clock.now + self.settings.spacing
         job.done += count
         job.heard = False
         radio.failures = 0
-        if job.done == job.fragments:
+        if job.done == job.frames:
             self._finish(radio, "", acknowledged=False)
         else:
             self._next(radio)
@@ -348,43 +327,44 @@ class Air:
         """Be done with a message, and turn to the next."""
         job = radio.jobs.popleft()
         radio.held -= job.bytes
+        radio.held_frames -= job.frames
         radio.failures = 0
-        for k, link in enumerate(job.links):
-            why = cause or job.causes[k]
-            self._decide(job, k, why, math.inf if why else link.travel(self.clock.now), acknowledged)
+        self._decide(job, cause, acknowledged)
         self._next(radio)
 
-    def _decide(self, job: Job, k: int, cause: str, arrival: float, acknowledged: bool = False) -> None:
-        self.undecided -= 1
-        # One transmission is charged once, whoever hears it: to the first of its links.
-        packets, air_bytes, air_seconds = (job.packets, job.air_bytes, job.air_seconds) if k == 0 else (0, 0, 0.0)
-        lost = job.lost[k] if k == 0 else 0
-        job.decided(
-            job.token,
-            job.first + k,
-            Verdict(arrival, cause, packets, lost, air_bytes, air_seconds, acknowledged, math.inf),
-        )
+    def _decide(self, job: Job, cause: str, acknowledged: bool = False) -> None:
+        for k in range(len(job.links)):
+            self.undecided -= 1
+            job.decide(k, cause, self.clock.now, acknowledged)
 
     # Receiving
 
-    def _received(self, transmission: Transmission, job: Job, link: Link) -> tuple[int, str]:
-        """Return how many fragments of a transmission a receiver misses, and why the first of them."""
+    def _receive(self, transmission: Transmission, job: Job, k: int, link: Link) -> int:
+        """Note what a receiver misses of a transmission, and return how many frames that is."""
         if transmission.count == 1:
             cause = self._fate(transmission, link, job.frame(transmission.first))
-            return (1, cause) if cause else (0, "")
-        full = job.payload + job.header
-        duration = self._duration(job, 0, 1)
-        deaf = [(other.start, other.end) for other in transmission.overlaps if other.src == link.dst]
-        missing, first, start = 0, "", transmission.start
-        for index in range(job.fragments):
-            end = transmission.end if index == job.fragments - 1 else start + duration
-            cause = link.hear(full if index < job.fragments - 1 else job.last, start, end)
-            if any(a < end and b > start for a, b in deaf):
-                cause = "half-duplex"
-            missing += bool(cause)
-            first = first or cause
-            start = end
-        return missing, first
+            lost = {transmission.first: cause} if cause else {}
+        else:
+            lost = self._fates(transmission, job, link)
+        job.unheard(k, len(lost))
+        if job.arq is None:
+            for frame, cause in sorted(lost.items()):
+                job.missed(k, frame, cause)
+        return len(lost)
+
+    def _fates(self, transmission: Transmission, job: Job, link: Link) -> dict[int, str]:
+        """Return why a receiver misses frames of a message that went out in one: frame -> cause."""
+        steps = np.full(job.frames, self._duration(job, 0, 1) if job.short else 0.0)
+        steps[job.short] = 0.0
+        steps[job.short] = transmission.end - transmission.start - steps.sum()
+        ends = transmission.start + np.cumsum(steps)
+        starts = ends - steps
+        lost = link.hear_all(job.full, starts, ends)
+        for other in transmission.overlaps:
+            if other.src == link.dst:
+                for frame in np.flatnonzero((starts < other.end) & (ends > other.start)).tolist():
+                    lost[frame] = "half-duplex"
+        return lost
 
     def _fate(self, transmission: Transmission, link: Link, size: int) -> str:
         """Return why a device didn't receive a frame that has just ended, or ""."""
@@ -456,17 +436,25 @@ class Air:
             job.done += 1
             job.heard = False
             radio.failures = 0
-            if job.done == job.fragments:
-                self._finish(radio, "", acknowledged=True)
+            if job.done == job.frames:
+                self._finish(radio, "", acknowledged=job.known)
                 return
         else:
             radio.failures += 1
             if radio.failures >= job.arq.most_tries:
-                # The sender gives up; the receiver may have everything all the same.
-                complete = job.heard and job.done == job.fragments - 1
-                self._finish(radio, "" if complete else "retries", acknowledged=False)
+                self._give_up_frame(radio, job)
                 return
         self._next(radio)
+
+    def _give_up_frame(self, radio: Radio, job: Job) -> None:
+        """Stop repeating a frame; the receiver may have it all the same."""
+        if not job.heard:
+            job.missed(0, job.done, "retries")
+        job.known = False
+        if job.useful_in_part or (job.heard and job.done == job.frames - 1):
+            self._frames_over(radio, job, 1)
+        else:
+            self._finish(radio, "retries", acknowledged=False)
 
 
 def _access(settings: SharedMedium, air: Air, seed: int) -> Access:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from p2pl_async.importing.part import Part
@@ -21,8 +22,6 @@ _TIMES = {
 }  # fmt: skip
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30}
 _LABELS = frozenset({"p", "r", "1-h", "1-k", "p13", "p31", "p32", "p23", "p14", "random"})  # as tc prints them
-# netem's tables of heavy tails have not quite the mean 0 and the deviation 1 that their use supposes.
-_SHAPES = {"pareto": (-0.03, 0.82), "paretonormal": (0.0, 1.0)}
 
 
 def netem(path: Path) -> Part:
@@ -39,7 +38,14 @@ def netem(path: Path) -> Part:
     words = shlex.split(found[0])
     reader = _Reader(words[words.index("netem") + 1 :])
     link = reader.link()
-    return Part(f"As netem: {found[0]}", lambda beside, elsewhere: {"link": link}, warnings=reader.warnings)
+    part = Part(f"As netem: {found[0]}", lambda beside, elsewhere: {"link": link}, warnings=reader.warnings)
+    if reader.delays is not None:
+        part.beside[".delays.csv"] = "delay\n" + "".join(f"{1000 * delay:.6g}\n" for delay in reader.delays)
+        table = {"kind": "empirical", "column": "delay", "unit": "ms"}
+        part.make = lambda beside, elsewhere: {
+            "link": {**link, "latency": {**table, "path": beside(".delays.csv")}},
+        }
+    return part
 
 
 class _Reader:
@@ -54,6 +60,7 @@ class _Reader:
                     del words[place : place + 2]
         self._words = words
         self.warnings: list[str] = []
+        self.delays: list[float] | None = None  # in seconds, of a distribution that is a table
 
     def link(self) -> dict[str, Any]:
         """Return the `[link]` table."""
@@ -147,14 +154,9 @@ class _Reader:
                 f'distribution "{shape}" is a table of your own; measure some delays and write latency = '
                 '{ kind = "empirical", path = "delays.csv", column = "delay", unit = "ms" }'
             )
-        offset, scale = _SHAPES[shape]
-        if mean + offset * sd <= 0:
-            raise ValueError(f"distribution {shape} needs a delay well above 0; netem would send most packets at once")
-        self._warn(
-            f"delay: netem's {shape} table is cut at 4 deviations; here the delay is lognormal with the mean and the "
-            f"deviation of that table ({offset:g} and {scale:g} times the jitter)"
-        )
-        return {"kind": "lognormal", "mean": _seconds(mean + offset * sd), "sd": _seconds(scale * sd)}
+        # The table's values below 0 s are delays that have passed already: sent at once, as in netem.
+        self.delays = [max(mean + sd * value, 0.0) for value in _SHAPES[shape]()]
+        return None
 
     def _loss(self) -> Any:
         if self._words[:1] == ["state"]:
@@ -266,6 +268,25 @@ class _Reader:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
+
+
+def _pareto() -> list[float]:
+    """Return the 4096 values of netem's pareto table: shape 3, shifted and scaled by its law, cut at 4.
+
+    Their mean is -0.03 and their deviation 0.82, not the 0 and 1 that the law has without the cut.
+    """
+    return [min(4 / 3 * ((k / 4096) ** (-1 / 3) - 1.5), _HIGHEST) for k in range(4096, 0, -1)]
+
+
+def _paretonormal() -> list[float]:
+    """Return the 4096 values of netem's paretonormal table: a quarter normal and three quarters Pareto."""
+    normal = NormalDist()
+    bells = [normal.inv_cdf((k + 0.125) / 4096) for k in range(4096)]
+    return [min((bell + 3 * tail) / 4, _HIGHEST) for bell, tail in zip(bells, _pareto(), strict=True)]
+
+
+_HIGHEST = 32767 / 8192  # what a table's entry, 16 bits with 8192 for one deviation, can hold
+_SHAPES = {"pareto": _pareto, "paretonormal": _paretonormal}
 
 
 def _percent(share: float) -> str:

@@ -11,7 +11,7 @@ from p2pl_async.link.arq import Arq
 from p2pl_async.link.channel import Down, Radio
 from p2pl_async.link.fec import Fec
 from p2pl_async.link.latency import AnyLatency, Latency
-from p2pl_async.link.link import Link, Ranges, Verdict
+from p2pl_async.link.link import Link, Ranges, Verdict, missing_ranges
 from p2pl_async.link.loss import AnyLoss, LossModel
 from p2pl_async.link.outage import AnyOutage, Outage
 from p2pl_async.link.queue import Queue
@@ -19,5 +19,5 @@ from p2pl_async.link.settings import LinkSettings
 
 __all__ = [
     "AnyLatency", "AnyLoss", "AnyOutage", "Arq", "Down", "Fec", "Latency", "Link", "LinkSettings", "LossModel",
-    "Outage", "Queue", "Radio", "Ranges", "Verdict",
+    "Outage", "Queue", "Radio", "Ranges", "Verdict", "missing_ranges",
 ]  # fmt: skip

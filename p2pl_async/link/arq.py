@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 UNLIMITED = 1_000_000  # retries; a link that loses everything for ever would never give up
+_REMEMBERED = 16  # paces
 _NEGLIGIBLE = 1e-18  # chance of a number of tries that no draw would ever show
 
 
@@ -140,6 +141,25 @@ class Pace:
         return lengths
 
 
+class Paces:
+    """The paces of one `Arq`, each made once: most packets take the same time."""
+
+    __slots__ = ("_known", "arq")
+
+    def __init__(self, arq: Arq) -> None:
+        self.arq = arq
+        self._known: dict[float, Pace] = {}
+
+    def of(self, seconds: float) -> Pace:
+        """Return the pace of packets that take so long."""
+        pace = self._known.get(seconds)
+        if pace is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            pace = self._known[seconds] = Pace(self.arq, seconds)
+        return pace
+
+
 class Run(NamedTuple):
     """What came of some transmissions in a row."""
 
@@ -162,7 +182,9 @@ def stop_and_wait(lost: Bools, packets: int, tries: int, used_up: int = 0) -> Ru
         used_up: tries that the first packet has behind it, fewer than `tries`.
     """
     hits = np.flatnonzero(~lost)[:packets]
-    runs = np.diff(hits, prepend=-1 - used_up)  # tries that each packet took
+    runs = hits.copy()  # tries that each packet took; numpy's diff is five times as slow
+    runs[1:] -= hits[:-1]
+    runs[:1] += 1 + used_up
     too_long = np.flatnonzero(runs > tries)
     if len(too_long):
         done = int(too_long[0])

@@ -21,7 +21,9 @@ from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from p2pl_async.link.arq import Paces
 from p2pl_async.link.channel import Channel, Down, Radio
 from p2pl_async.link.latency import Draw
 from p2pl_async.link.loss import CAUSES, LossProcess
@@ -33,6 +35,8 @@ from p2pl_async.link.transmitter import Cut, Sent, Transmitter
 from p2pl_async.link.turns import During, LossesInTurn
 from p2pl_async.randomness import Substreams, draws, stream
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 Ranges = tuple[tuple[int, int], ...]
 """Parts of a message, as [start, end) in bytes, ascending."""
 
@@ -176,7 +180,10 @@ class Link:
     def _rate(self, settings: Sequence[LinkSettings]) -> RateProfile:
         """Return how fast the transmitter is."""
         profiles: list[RateProfile] = [
-            SteadyRate(each.rate) if isinstance(each.rate, float | None) else each.rate.profile() for each in settings
+            SteadyRate(each.rate)
+            if isinstance(each.rate, float | None)
+            else each.rate.profile(self._seed, self.src, self.dst)
+            for each in settings
         ]
         return RatesInTurn(self._instants, profiles) if self._changes else profiles[0]
 
@@ -230,7 +237,8 @@ class Link:
         heard, cause = sent.heard, ""
         missing: Ranges = ()
         if heard == math.inf:
-            missing = self._missing(stage, cut, size, sent, needed)
+            if sent.missing is not None:
+                missing = missing_ranges(sent.missing, cut.packets, stage.payload, size, needed)
             if not missing:
                 cause = "retries" if sent.gave_up else self._causes[sent.code]
                 return Verdict(math.inf, cause, *told, False, math.inf)
@@ -263,6 +271,25 @@ class Link:
         drops = self._stage_at(start).drops
         code = self._channel.heard(size, start, end, error, drops, next(self._uniforms), next(self._noises))
         return self._causes[code]
+
+    def hear_all(self, size: int, starts: Floats, ends: Floats) -> dict[int, str]:
+        """Tell why frames that follow each other on the air are lost to this receiver.
+
+        Args:
+            size: bytes on the air of each.
+            starts: their first instants, ascending, none before those of earlier calls, shape (n,).
+            ends: their last instants, shape (n,).
+
+        Returns:
+            Place of a frame among them -> cause, for those that are lost.
+        """
+        if not self._opened:
+            self._open()
+        self._trains += 1
+        self._transmitter.begin(2 * self._trains, self._stage_at(float(starts[0])).drops)
+        codes = self._channel.fates(starts, ends, size)
+        self._channel.passed(len(starts))
+        return {place: self._causes[codes[place]] for place in np.flatnonzero(codes).tolist()}
 
     def travel(self, end: float) -> float:
         """Return when a message whose last frame ended at the instant `end` reaches the receiver."""
@@ -307,11 +334,11 @@ class Link:
         transmitter = self._transmitter
         if stage.fec is not None:
             return transmitter.protected(cut, stage.fec.data, stage.fec.parity, start)
-        if stage.arq is None:
+        if stage.paces is None:
             return transmitter.once(cut, start, keep, uniform)
-        if stage.arq.kind == "selective-repeat":
-            return transmitter.in_turns(cut, stage.arq, start, keep)
-        return transmitter.repeated(cut, stage.arq, start, keep, uniform)
+        if stage.paces.arq.kind == "selective-repeat":
+            return transmitter.in_turns(cut, stage.paces, start, keep)
+        return transmitter.repeated(cut, stage.paces, start, keep, uniform)
 
     def _stage_at(self, at: float) -> _Stage:
         """Return what the link does at an instant, ready for use."""
@@ -322,16 +349,6 @@ class Link:
         if not stage.opened:
             stage.open(self._seed, (self.src, self.dst), self._singles + self._trains, self._stages[index - 1])
         return stage
-
-    def _missing(self, stage: _Stage, cut: Cut, size: int, sent: Sent, needed: int | None) -> Ranges:
-        """Return what a message of which a part is of use lacks; () if the part that arrived is of none."""
-        lost = sent.missing
-        if needed is None or lost is None or not 0 < len(lost) < cut.packets or lost[0] * stage.payload < needed:
-            return ()
-        first = np.flatnonzero(np.diff(lost, prepend=-2) > 1)  # of those that follow each other
-        last = np.append(first[1:], len(lost)) - 1
-        starts, ends = lost[first] * stage.payload, np.minimum((lost[last] + 1) * stage.payload, size)
-        return tuple(zip(starts.astype(int).tolist(), ends.astype(int).tolist(), strict=True))
 
     def _in_order(self, arrival: float, fifo: bool) -> float:
         """Return when a message arrives that would arrive at this instant if none were ahead of it."""
@@ -347,11 +364,32 @@ class Link:
         return latency if next(self._copies) < stage.duplicate else math.inf
 
 
+def missing_ranges(lost: Ints, fragments: int, payload: float, size: int, needed: int | None) -> Ranges:
+    """Return what a message of which a part is of use lacks; () if the part that arrived is of none.
+
+    Args:
+        lost: the fragments that didn't arrive, ascending, shape (m,).
+        fragments: how many there were.
+        payload: bytes of the message in each but the last.
+        size: bytes of the message.
+        needed: bytes at its start without which no part is of use; None if only all of it is.
+
+    Returns:
+        [start, end) of what is missing, in bytes of the message.
+    """
+    if needed is None or not 0 < len(lost) < fragments or lost[0] * payload < needed:
+        return ()
+    first = np.flatnonzero(np.diff(lost, prepend=-2) > 1)  # of those that follow each other
+    last = np.append(first[1:], len(lost)) - 1
+    starts, ends = lost[first] * payload, np.minimum((lost[last] + 1) * payload, size)
+    return tuple(zip(starts.astype(int).tolist(), ends.astype(int).tolist(), strict=True))
+
+
 class _Stage:
     """What a link does to messages from one change of its settings to the next, ready for use."""
 
     __slots__ = (
-        "_full", "arq", "copy_latency", "drops", "duplicate", "fec", "fifo", "header", "latency", "loss", "opened",
+        "_full", "copy_latency", "drops", "duplicate", "fec", "fifo", "header", "latency", "loss", "opened", "paces",
         "payload", "seconds_per_byte", "settings", "simple", "spoils",
     )  # fmt: skip
 
@@ -366,7 +404,7 @@ class _Stage:
         self.payload = math.inf if settings.mtu is None else settings.mtu - settings.header
         self._full = 0 if settings.mtu is None else settings.mtu
         self.seconds_per_byte = 8 / rate if isinstance(rate, float) else 0.0
-        self.arq = settings.arq
+        self.paces = None if settings.arq is None else Paces(settings.arq)
         self.fec = settings.fec
         self.duplicate = settings.duplicate
         self.drops = 0.0 if settings.deliver_corrupted else settings.corrupt

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.link.arq import Arq, Pace, draw_tries, selective_repeat, stop_and_wait, tries_shares
-from p2pl_async.link.channel import Channel, Steady
+from p2pl_async.link.arq import Pace, Paces, draw_tries, selective_repeat, stop_and_wait, tries_shares
+from p2pl_async.link.channel import Channel, Codes, Steady
 from p2pl_async.link.loss import CAUSES
 from p2pl_async.link.rate import RateProfile
 from p2pl_async.randomness import Substreams
@@ -33,6 +33,7 @@ Ints = NDArray[np.intp]
 AGGREGATE = 64  # packets of equal chances from which on their number is drawn; fewer cost less one by one
 _CHUNK = 64  # packets looked at together at first
 _MARGIN = 6.0  # standard deviations between a block of packets and the end of its stretch
+_USUAL = 0.999  # share of packets that it takes into account
 _LARGEST_CHUNK = 8192
 _MOST_SLOTS = 1 << 22  # of selective repeat, before a link that loses everything is given up
 _OUTAGE = CAUSES.index("outage")
@@ -163,7 +164,7 @@ class Transmitter:
         A group is whole once as many of its packets have arrived as it has of data; a parity
         packet is as long as the longest of its group. Packets that carry data are sent as they are.
         """
-        channel, sent = self._channel, Sent()
+        sent = Sent()
         groups = -(-cut.packets // data)
         total = cut.packets + groups * parity
         place = np.arange(total)
@@ -176,11 +177,9 @@ class Transmitter:
         bits[total - parity - 1] = 8.0 * cut.last
         if size[-1] == 1:
             bits[total - parity :] = 8.0 * cut.last
-        starts, ends = self._lay_all(start, bits)
-        if len(starts) < total:
+        starts, ends, codes = self._send_all(start, bits, cut.full or cut.last)
+        if not len(starts):
             return self._dead(sent)
-        codes = channel.fates(starts, ends, cut.full)
-        channel.passed(total)
         lost = codes != 0
         arrived = np.cumsum(~lost)
         before = np.concatenate(([0], arrived))[np.arange(groups) * (data + parity)]
@@ -201,7 +200,7 @@ class Transmitter:
 
     # With ARQ
 
-    def repeated(self, cut: Cut, arq: Arq, start: float, keep: bool, uniform: float | None) -> Sent:
+    def repeated(self, cut: Cut, paces: Paces, start: float, keep: bool, uniform: float | None) -> Sent:
         """Send every packet until it is acknowledged, one after another (stop-and-wait, go-back-n).
 
         A message of which a part is of use (`keep`) goes on behind a packet that was given up.
@@ -218,11 +217,11 @@ class Transmitter:
                 return self._dead(sent)
             seconds_per_bit, until = self._rate.steady(now)
             seconds = bits * seconds_per_bit if until > now else self._rate.end(now, bits) - now
-            pace = Pace(arq, seconds)
+            pace = paces.of(seconds)
             # The last packets of a go-back-n message are followed by fewer than a window: one by one.
             room = equal - done - pace.following
             if not keep and not used_up and room >= AGGREGATE:
-                block = self._block(cut, pace, seconds, now, until, room, arq.ack_loss, sent)
+                block = self._block(cut, pace, seconds, now, until, room, paces.arq.ack_loss, sent)
                 if block is not None:
                     through, used_up, now, failed = block
                     if failed:
@@ -230,16 +229,20 @@ class Transmitter:
                     done += through
                     chunk = _CHUNK
                     continue
-            starts, ends = self._lay(now, bits, pace.gap, min(2 * (equal - done) + pace.tries, chunk))
+            # A packet under way is finished first, so that a block can follow.
+            alone = used_up and not pace.even and room >= AGGREGATE
+            looked = 1 if alone else min(2 * (equal - done) + pace.tries, chunk)
+            starts, ends = self._lay(now, bits, pace.gap, looked)
             chunk = min(2 * chunk, _LARGEST_CHUNK)
             if ends[-1] == math.inf:
                 return self._dead(sent)
             codes = channel.fates(starts, ends, cut.full)
             lost = codes != 0
-            if arq.ack_loss and self._acks is not None:
-                lost |= self._acks.current.random(len(lost)) < arq.ack_loss
-            if not pace.even:
-                lost = lost[: int(np.argmax(lost)) + 1] if lost.any() else lost  # what follows starts otherwise
+            if paces.arq.ack_loss and self._acks is not None:
+                lost |= self._acks.current.random(len(lost)) < paces.arq.ack_loss
+            if not pace.even and lost.any():
+                lost = lost[: int(np.argmax(lost)) + 1]  # what follows a loss starts at another instant
+                chunk = _CHUNK
             used, through, tries, failed = stop_and_wait(lost, equal - done, pace.tries, used_up)
             channel.passed(used)
             codes = codes[:used]
@@ -266,7 +269,7 @@ class Transmitter:
                 used_up = 0
             if not used_up:
                 arrived = False
-        self._last(cut, arq, now, sent, uniform)
+        self._last(cut, paces, now, sent, uniform)
         if keep:
             if sent.heard == math.inf:
                 missing.append(equal)
@@ -297,13 +300,23 @@ class Transmitter:
             through, used_up = 0, min(pace.tries, 1 + pace.failures_within(limit - now - seconds))
             failures, failed = used_up, used_up == pace.tries
             now += pace.spent(used_up)
+        elif p == 0:
+            step = seconds + pace.gap
+            through = room if room * step - pace.gap <= limit - now else int((limit - now + pace.gap) / step)
+            if through < AGGREGATE:
+                return None
+            failures = used_up = 0
+            now += through * step
         else:
             shares = tries_shares(p, pace.tries)
             lengths = pace.durations(len(shares), seconds)
             mean = float(shares @ lengths)
             if limit < math.inf and mean > 0:
-                # As many as almost surely fit in: the root of mean n + margin sd sqrt(n) = limit - now.
-                spread = _MARGIN * math.sqrt(max(float(shares @ lengths**2) - mean**2, 0.0)) / (2 * mean)
+                # As many as almost surely fit in: the root of mean n + margin sd sqrt(n) = limit - now. Waits that
+                # grow have no useful standard deviation, so the rarest are left out.
+                usual = int(np.searchsorted(np.cumsum(shares), _USUAL)) + 1
+                variance = float(shares[:usual] @ (lengths[:usual] - mean) ** 2)
+                spread = _MARGIN * math.sqrt(variance) / (2 * mean)
                 room = min(room, int((math.sqrt(spread**2 + (limit - now) / mean) - spread) ** 2))
                 if room < AGGREGATE:
                     return None
@@ -331,11 +344,11 @@ class Transmitter:
         self._in_vain(cut, failures * pace.following, seconds, sent)
         return through, used_up, now, failed
 
-    def in_turns(self, cut: Cut, arq: Arq, start: float, keep: bool) -> Sent:
+    def in_turns(self, cut: Cut, paces: Paces, start: float, keep: bool) -> Sent:
         """Send every packet until it is acknowledged, each in its turn (selective repeat)."""
         channel, sent = self._channel, Sent()
-        bits, window = 8 * cut.full, arq.window or 1
-        pace = Pace(arq, self._rate.end(start, bits) - start)
+        bits, window = 8 * cut.full, paces.arq.window or 1
+        pace = paces.of(self._rate.end(start, bits) - start)
         tries = min(pace.tries, _MOST_SLOTS // window)
         looked = cut.packets + cut.packets // 4 + 4 * window
         while True:
@@ -347,8 +360,8 @@ class Transmitter:
                 return self._dead(sent)
             codes = channel.fates(starts, ends, cut.full)
             lost = codes != 0
-            if arq.ack_loss and self._acks is not None:
-                lost |= self._acks.current.random(len(lost)) < arq.ack_loss
+            if paces.arq.ack_loss and self._acks is not None:
+                lost |= self._acks.current.random(len(lost)) < paces.arq.ack_loss
             turns = selective_repeat(lost, cut.packets, tries, window)
             if turns is not None:
                 break
@@ -375,7 +388,7 @@ class Transmitter:
 
     # Parts of these
 
-    def _last(self, cut: Cut, arq: Arq, start: float, sent: Sent, uniform: float | None) -> None:
+    def _last(self, cut: Cut, paces: Paces, start: float, sent: Sent, uniform: float | None) -> None:
         """Send the last packet, or the only one, until it is acknowledged."""
         channel, rate, bits = self._channel, self._rate, 8 * cut.last
         now, used, seconds = start, 0, 0.0
@@ -389,7 +402,7 @@ class Transmitter:
                 return
             if pace is None:
                 seconds = end - now
-                pace = Pace(arq, seconds)
+                pace = paces.of(seconds)
             code = channel.fate(now, end, cut.last, uniform)
             uniform = None
             used += 1
@@ -399,7 +412,7 @@ class Transmitter:
             sent.air_seconds += end - now
             if not code and sent.heard == math.inf:
                 sent.heard = end
-            acknowledged = self._acks is None or self._acks.current.random() >= arq.ack_loss
+            acknowledged = self._acks is None or self._acks.current.random() >= paces.arq.ack_loss
             if acknowledged and not code:
                 break
             if used >= pace.tries:
@@ -494,23 +507,33 @@ class Transmitter:
             starts, ends = starts[:held], ends[:held]
         return starts, ends
 
-    def _lay_all(self, now: float, bits: Floats) -> tuple[Floats, Floats]:
-        """Return starts and ends of packets of so many bits that follow each other; fewer if they wait for ever."""
+    def _send_all(self, now: float, bits: Floats, size: int) -> tuple[Floats, Floats, Codes]:
+        """Send packets of so many bits that follow each other, each once.
+
+        Returns:
+            Starts, ends and fates of all of them; or of none, if they wait for ever.
+        """
+        channel = self._channel
         starts, ends = np.empty(len(bits)), np.empty(len(bits))
+        codes = np.zeros(len(bits), np.int8)
         done = 0
         while done < len(bits):
-            if self._channel.holds:
-                now = self._channel.up(now)
+            if channel.holds:
+                now = channel.up(now)
             if now == math.inf:
-                return starts[:done], ends[:done]
-            until = self._channel.up_until(now) if self._channel.holds else math.inf
+                break
             end = self._rate.ends(now, np.cumsum(bits[done:]))
             begin = np.concatenate(([now], end[:-1]))
-            count = max(int(np.searchsorted(begin, until)), 1)
-            starts[done : done + count], ends[done : done + count] = begin[:count], end[:count]
+            count = max(int(np.searchsorted(begin, channel.up_until(now))), 1) if channel.holds else len(begin)
+            here = slice(done, done + count)
+            starts[here], ends[here] = begin[:count], end[:count]
+            now = float(ends[done + count - 1])
+            if now == math.inf:
+                break
+            codes[here] = channel.fates(starts[here], ends[here], size)
+            channel.passed(count)
             done += count
-            now = float(ends[done - 1])
-        return (starts, ends) if now < math.inf else (starts[:0], ends[:0])
+        return (starts, ends, codes) if done == len(bits) else (starts[:0], ends[:0], codes[:0])
 
 
 def _longer(seconds: float, first: float) -> float:

@@ -8,70 +8,42 @@ is h here; this device is i. The paper's rounds are synchronous and lose nothing
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field
 
-from p2pl_async.compression import AnyCompressor, Compressor, TopK
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.mixing import Peer, row
-from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.compressing import Delivery, contraction
-from p2pl_async.protocols.listening import Barrier, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import PushMode
-from p2pl_async.protocols.replicas import DIFFERENCES, Replicas
-from p2pl_async.settings import OneOf
-
-Rate = Annotated[float, Field(gt=0, le=1)]
+from p2pl_async.protocols.base import Contract
+from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 
-class Choco(Protocol):
+class Choco(CopyProtocol):
     """Mixes copies told by compressed differences: CHOCO-SGD, on two-way links (Koloskova et al. 2019)."""
 
     kind: Literal["choco"] = "choco"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
-    steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
-    compressor: AnyCompressor = Field(default=TopK(), description="What is sent of a difference")
     gamma: Rate | None = Field(
         default=None, description="Consensus step size; the share of a norm that the compressor keeps by default"
     )
     weights: Literal["metropolis", "uniform"] = Field(default="metropolis", description="Mixing weights")
-    delivery: Delivery = Field(
-        default="exactly_once",
-        description="What a message means: links never lose, whatever arrives counts, or later ones make up for it",
-    )
-    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
-
-    @field_validator("compressor")
-    @classmethod
-    def _contracts(cls, compressor: Compressor) -> Compressor:
-        return contraction(compressor)
 
     @property
     def contract(self) -> Contract:
         """Increments, or running sums, as the delivery says."""
-        contract = waiting(DIFFERENCES[self.delivery], self.mode)
+        contract = super().contract
         return replace(
             contract,
             one_way="weights are doubly stochastic on two-way links only, so the mean of models drifts",
             repair=contract.repair or 'use protocol "choco-sgp"',
         )
 
-    @property
-    def models_per_message(self) -> float:
-        """What the compressor leaves; repaired, as many times more as there are messages not yet confirmed."""
-        return self.compressor.models_per_message
-
     async def run(self, device: Device) -> None:
         """Be device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
         gamma = self.gamma or self.compressor.quality(device.layers)
-        replicas = Replicas(device, self.compressor, self.delivery, x)
+        replicas = Replicas(device, self, x)
         device.state = replicas
         while device.running:
             x = await device.train(x, steps=self.steps)  # x_i <- x_i - eta g(x_i)

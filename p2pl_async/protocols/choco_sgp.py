@@ -9,55 +9,22 @@ pushes p_ji = 1 / (1 + number of its out-neighbors) to each of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field
 
-from p2pl_async.compression import AnyCompressor, Compressor, TopK
 from p2pl_async.device import Device
-from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.compressing import Delivery, contraction
-from p2pl_async.protocols.listening import Barrier, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import Mass, PushMode
-from p2pl_async.protocols.replicas import DIFFERENCES, Replicas
-from p2pl_async.settings import OneOf
-
-Rate = Annotated[float, Field(gt=0, le=1)]
+from p2pl_async.protocols.pushing import Mass
+from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 
-class ChocoSGP(Protocol):
+class ChocoSGP(CopyProtocol):
     """Push-sum of copies told by compressed differences, on one-way links (Koloskova 2019, Taheri 2020)."""
 
     kind: Literal["choco-sgp"] = "choco-sgp"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
-    steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
-    compressor: AnyCompressor = Field(default=TopK(), description="What is sent of a difference")
     gamma: Rate | None = Field(
         default=None, description="Consensus step size; k/d by default for top-k, 1 uncompressed or as int8"
     )
-    delivery: Delivery = Field(
-        default="exactly_once",
-        description="What a message means: links never lose, whatever arrives counts, or later ones make up for it",
-    )
-    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
-
-    @field_validator("compressor")
-    @classmethod
-    def _contracts(cls, compressor: Compressor) -> Compressor:
-        return contraction(compressor)
-
-    @property
-    def contract(self) -> Contract:
-        """Increments, or running sums, as the delivery says."""
-        return waiting(DIFFERENCES[self.delivery], self.mode)
-
-    @property
-    def models_per_message(self) -> float:
-        """What the compressor leaves; repaired, as many times more as there are messages not yet confirmed."""
-        return self.compressor.models_per_message
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -74,7 +41,7 @@ class ChocoSGP(Protocol):
         sync = await self.sync.run(device, device.initial_params())
         mass = Mass(sync.w.copy(), 1.0)
         gamma = self.gamma or self.compressor.averaging_rate(device.layers)
-        replicas = Replicas(device, self.compressor, self.delivery, mass.x)
+        replicas = Replicas(device, self, mass.x)
         device.state = mass, replicas
         z = mass.z
         while device.running:

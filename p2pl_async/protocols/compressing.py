@@ -73,12 +73,14 @@ class MassLinks:
 
     Args:
         device: whose links.
-        delivery: what a push means.
+        delivery: what a push means; `absolute` is for copies, see `replicas`.
         like: a vector of the shape and dtype that is pushed.
         signed: whether push weights may fall, too.
     """
 
-    def __init__(self, device: Device, delivery: Delivery, like: Vector, *, signed: bool = False) -> None:
+    def __init__(
+        self, device: Device, delivery: Delivery | Literal["absolute"], like: Vector, *, signed: bool = False
+    ) -> None:
         self.device = device
         self.delivery = delivery
         self.owed: dict[DeviceId, Owed] = {}
@@ -86,6 +88,7 @@ class MassLinks:
         self.intake = Intake(device, MassPush, self._usable)
         self._confirmed = Confirmed(device.id, frozenset(device.all_out_neighbors))
         self._seen: dict[DeviceId, set[int]] = {}  # exactly_once: numbers of the messages that counted
+        self._newest: dict[DeviceId, int] = {}  # absolute: number of the newest message
         self._least_u = -math.inf if signed else 0.0
         self._size, self._dtype = like.size, like.dtype
         self._layers = device.layers
@@ -98,6 +101,7 @@ class MassLinks:
             self.device.send(targets, MassPush(round, 0, share.u, degree, data))
             record_bytes(self.device, share.q, data, len(targets))
             return
+        self.intake.drain()  # for confirmations: what is known to have come need not be sent again
         for target in (*targets, *later):
             self.owed.setdefault(target, Owed()).push(share)
         for target in targets:
@@ -131,6 +135,10 @@ class MassLinks:
             if message.number in seen:
                 return None
             seen.add(message.number)
+        elif self.delivery == "absolute":
+            if message.number <= self._newest.get(sender, -1):
+                return None
+            self._newest[sender] = message.number
         share = Share(decode(message.q, self._size, self._layers, self._dtype), message.u)
         if self.delivery != "repaired":
             return share

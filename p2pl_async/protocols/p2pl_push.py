@@ -66,13 +66,13 @@ class P2PLPush(Protocol):
         """Be device k."""
         sync = await self.sync.run(device, device.initial_params())
         n = float(device.n_samples)
-        account = Account(sync.w, n)
+        account = Account(sync.w, n, device.round)
         intake = Intake(device, Sums, account.fits)
         device.state = account, intake
         z = account.z
         while device.running:
-            step = await self._train(device, z) - z
-            account.x += step * step.dtype.type(n if self.grad_scale == "size" else account.u)
+            w = await self._train(device, z)  # epoch after epoch
+            account.learn(w, z, n if self.grad_scale == "size" else account.u)
             account.push(device, self.u_min * n)
             account.take(device, await intake.listen(self.mode))
             z = account.z

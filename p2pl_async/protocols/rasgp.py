@@ -53,13 +53,13 @@ class RASGP(Protocol):
     async def run(self, device: Device) -> None:
         """Be device k."""
         sync = await self.sync.run(device, device.initial_params())
-        account = Account(sync.w)
+        account = Account(sync.w, since=device.round)
         intake = Intake(device, Sums, account.fits)
         device.state = account, intake
         z = account.z
         while device.running:
-            step = await device.train(z, steps=self.steps) - z  # - eta g(z_k)
-            account.x += step * step.dtype.type(account.u if self.grad_scale == "u" else 1.0)
+            w = await device.train(z, steps=self.steps)
+            account.learn(w, z, account.u if self.grad_scale == "u" else 1.0)  # w - z_k = - eta g(z_k)
             account.push(device, self.u_min)
             account.take(device, await intake.listen(self.mode))
             z = account.z

@@ -1,31 +1,95 @@
 """Public copies that are told by compressed differences: the ground of the CHOCO family.
 
 Device i has a public copy h_i of its parameters, which its neighbors keep replicas of. It tells them
-q_i = C(x_i - h_i), and everybody adds that: h_i <- h_i + q_i. Where a difference is lost the replicas
-drift apart for good, unless deliveries are `repaired`: then each link has a copy of its own, which
-advances when the receiver has confirmed (see `repairing`), and both ends of a link mix with what
-they know the other to have.
+q_i = C(x_i - h_i), and everybody adds that: h_i <- h_i + q_i. A difference that is lost leaves the
+replica wrong for good, so there are two repairs:
+
+    absolute   instead of q_i, the values that h_i now has where q_i changed it, newest message wins; and
+               all of h_i now and then. Nothing is confirmed, and a broadcast serves all. While replicas are
+               wrong, the mean of all models drifts.
+    repaired   each link has a copy of its own, which advances when the receiver has confirmed (see
+               `repairing`); both ends of a link mix with what they know the other to have.
+
+A. Koloskova, S. Stich, M. Jaggi, ICML 2019, from whom the copies are, assume that nothing is lost; the
+repairs are ours.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated, Literal, Self
 
 import numpy as np
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from p2pl_async.compression import Compressor
+from p2pl_async.compression import AnyCompressor, Compressor, Dense, Payload, RandomK, Sparse, TopK
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Vector
-from p2pl_async.protocols.compressing import CONTRACTS, Delivery, Heard, MassLinks
-from p2pl_async.protocols.listening import Barrier, Fresh
+from p2pl_async.protocols.base import STATE, Contract, Protocol
+from p2pl_async.protocols.compressing import CONTRACTS, Delivery, Heard, MassLinks, contraction
+from p2pl_async.protocols.listening import Barrier, Fresh, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.protocols.pushing import PushMode
 from p2pl_async.protocols.repairing import Share
+from p2pl_async.settings import OneOf
+
+_RESYNC = 100  # messages
+
+Telling = Delivery | Literal["absolute"]
+Rate = Annotated[float, Field(gt=0, le=1)]
 
 DIFFERENCES = {
     delivery: dataclasses.replace(contract, loss=contract.loss and "copies that missed a difference are wrong for good")
     for delivery, contract in CONTRACTS.items()
-}
+} | {"absolute": STATE}
 """What each delivery needs of the links, where differences are told."""
+
+
+class CopyProtocol(Protocol):
+    """Settings of protocols whose devices keep copies of each other."""
+
+    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
+        default=MaxNormSync(), description="How devices agree on one initial model before they train"
+    )
+    steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
+    compressor: AnyCompressor = Field(default=TopK(), description="What is sent of a difference")
+    delivery: Telling = Field(
+        default="exactly_once",
+        description="What a message means: links never lose, whatever arrives counts, values instead of differences, "
+        "or later messages make up for lost ones",
+    )
+    resync: PositiveInt | None = Field(
+        default=None, description="Absolute: messages from one that holds everything to the next; 100 by default"
+    )
+    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+
+    @field_validator("compressor")
+    @classmethod
+    def _contracts(cls, compressor: Compressor) -> Compressor:
+        return contraction(compressor)
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        absolute = self.delivery == "absolute"
+        if absolute and not isinstance(self.compressor, TopK | RandomK):
+            raise ValueError(
+                f'delivery="absolute" sends what a difference changed, and "{self.compressor.kind}" changes every '
+                'entry; use compressor "top-k" or "random-k", or delivery = "repaired"'
+            )
+        if not absolute and self.resync is not None:
+            raise ValueError(f'resync={self.resync} is for delivery = "absolute" alone; leave it out')
+        return self
+
+    @property
+    def contract(self) -> Contract:
+        """Increments, running sums, or state, as the delivery says."""
+        return waiting(DIFFERENCES[self.delivery], self.mode)
+
+    @property
+    def models_per_message(self) -> float:
+        """What the compressor leaves; repaired, as many times more as there are messages not yet confirmed."""
+        return 1.0 if self.delivery == "absolute" else self.compressor.models_per_message
 
 
 class Copy:
@@ -49,14 +113,21 @@ class Copy:
         share.q.add_to(self.x)
         self.u += share.u
 
+    def take_over(self, share: Share) -> None:
+        """Put values into the places of those there were."""
+        if isinstance(share.q, Sparse):
+            self.x[share.q.indices] = share.q.values
+        else:
+            self.x = share.q.dense()
+        self.u = share.u
+
 
 class Replicas:
     """A device's public copy, and its replicas of its neighbors' copies.
 
     Args:
         device: whose.
-        compressor: C, a contraction.
-        delivery: what a difference means.
+        settings: the compressor, the delivery and how often all is sent.
         like: a vector of the shape and dtype of the parameters.
 
     Attributes:
@@ -64,13 +135,14 @@ class Replicas:
         of: neighbor j -> replica of its h_j; those never heard of are missing.
     """
 
-    def __init__(self, device: Device, compressor: Compressor, delivery: Delivery, like: Vector) -> None:
+    def __init__(self, device: Device, settings: CopyProtocol, like: Vector) -> None:
         self.own = Copy(like)
         self.of: dict[DeviceId, Copy] = {}
-        self.links = MassLinks(device, delivery, like, signed=True)
+        self.links = MassLinks(device, settings.delivery, like, signed=True)
         self._device = device
-        self._compressor = compressor
+        self._settings = settings
         self._layers = device.layers
+        self._told = 0  # messages
 
     def tell(self, x: Vector, u: float = 0.0) -> None:
         """Send q_i = C(x_i - h_i), and h_i <- h_i + q_i.
@@ -80,27 +152,39 @@ class Replicas:
         """
         targets = self._device.out_neighbors
         absent = [j for j in self._device.all_out_neighbors if j not in targets]
-        if absent and self.links.delivery != "repaired":
+        if absent and self._settings.delivery in ("exactly_once", "raw"):
             raise ProtocolError(
                 f"device {absent[0]} is out of reach just now and would miss a difference for good; on a topology "
                 'that changes set delivery = "repaired"'
             )
-        q = self._compressor.compress(x - self.own.x, self._layers, self._device.random)
+        q = self._settings.compressor.compress(x - self.own.x, self._layers, self._device.random)
         share = Share(q, u - self.own.u)
-        self.links.push(share, targets, absent)
         self.own.add(share)
+        self._told += 1
+        if self._settings.delivery == "absolute":
+            share = Share(self._values(q), u)
+        self.links.push(share, targets, absent)
+
+    def _values(self, q: Payload) -> Payload:
+        """Return h_i where q has just changed it, or all of it if it is time."""
+        if isinstance(q, Sparse) and self._told % (self._settings.resync or _RESYNC):
+            return Sparse(q.size, q.indices, self.own.x[q.indices])
+        return Dense(self.own.x.copy())
 
     async def listen(self, mode: Barrier | Fresh) -> list[Heard]:
-        """Return differences that have come; `add` adds them."""
+        """Return what has come; `add` adds it."""
         return await self.links.listen(mode)
 
     def add(self, heard: list[Heard]) -> None:
-        """Add differences to replicas: h_j <- h_j + q_j."""
+        """Bring replicas up to date: h_j <- h_j + q_j."""
         for sender, degree, share in heard:
             replica = self.of.get(sender)
             if replica is None:
                 replica = self.of[sender] = Copy(self.own.x)
-            replica.add(share)
+            if self._settings.delivery == "absolute":
+                replica.take_over(share)
+            else:
+                replica.add(share)
             replica.degree = degree
 
     def at(self, j: DeviceId) -> tuple[Vector, float]:

@@ -11,6 +11,10 @@ one has nothing new:
 so that  sum_k x_k + sum over links (sx - rx)  never changes: the second term is in flight, or lost and
 still owed. Sums are float64, since they grow with time.
 
+A device that crashes loses its account. It begins another one, counted from zero, and says since which
+round, so that nobody takes its new sums for repetitions; and the first sums that it hears it only notes,
+since most of what is in them went to its former life. What it held, and what it is owed, is gone.
+
 Source: C. N. Hadjicostis, N. H. Vaidya, A. D. Dominguez-Garcia, "Robust Distributed Average Consensus
 via Exchange of Running Sums", IEEE TAC 2016. Sums per link, for neighbors that change, and the least
 weight below which a device repeats its sums instead of splitting again, are ours.
@@ -19,7 +23,7 @@ weight below which a device repeats its sums instead of splitting again, are our
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,12 +35,15 @@ from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import is_finite
 from p2pl_async.protocols.pushing import model_of
 
+_BLOCK = 1 << 14  # entries; blocks of all that is added up stay in the cache
+
 
 @dataclass(frozen=True, slots=True)
 class Sums(Message, tag="sums"):
-    """All that the sender has ever pushed over this link, added up."""
+    """All that the sender has pushed over this link, added up."""
 
     round: int
+    since: int  # the round in which the sender's account began: 0, or that of a restart
     u: float
     x: NDArray[np.float64]  # (n_params,)
 
@@ -54,6 +61,7 @@ class Account:
     Args:
         w: the initial model, shape (n_params,).
         weight: the push weight that the device starts with; its numerator is `weight * w`.
+        since: the device's round; above 0 it has restarted.
 
     Attributes:
         x: numerator, (n_params,), float64.
@@ -62,18 +70,25 @@ class Account:
         credited: by in-neighbor, the newest message; its sums are what was added so far.
     """
 
-    def __init__(self, w: Vector, weight: float = 1.0) -> None:
+    def __init__(self, w: Vector, weight: float = 1.0, since: int = 0) -> None:
         self.x: NDArray[np.float64] = np.multiply(w, weight, dtype=np.float64)
         self.u = weight
         self.promised: dict[DeviceId, Promised] = {}
         self.credited: dict[DeviceId, Sums] = {}
+        self._since = since
+        self._met: set[DeviceId] = set()  # those whose sums were heard
         self._dtype: DTypeLike = w.dtype
         self._nothing = Promised(0.0, np.zeros_like(self.x))
+        self._credit = np.zeros_like(self.x)  # sum of all credited
 
     @property
     def z(self) -> Vector:
         """The model x / u, new and read-only, in the dtype of the initial one."""
         return model_of(self.x, self.u, self._dtype)
+
+    def learn(self, new: Vector, old: Vector, scale: float) -> None:
+        """Add what local training has changed: x <- x + scale (new - old)."""
+        self._add(new, old, scale)
 
     def fits(self, sums: Sums) -> bool:
         """Tell whether sums can be added, as far as shape, dtype and weight go."""
@@ -88,42 +103,84 @@ class Account:
         targets = device.out_neighbors
         splits = self.u >= least
         if splits:
-            self.x /= 1 + len(targets)
+            self.x *= 1 / (1 + len(targets))
             self.u /= 1 + len(targets)
         # Links that have always had the same shares have one sum: it is added up, and encoded, once.
         for sums, group in self._groups(targets):
             if splits:
-                sums = Promised(sums.u + self.u, sums.x + self.x)
-                self.promised.update(dict.fromkeys(group, sums))
-            device.send(group, Sums(device.round, sums.u, sums.x))
+                sums = self._promise(sums, group)
+            device.send(group, Sums(device.round, self._since, sums.u, sums.x))
 
     def take(self, device: Device, heard: Sequence[Sums]) -> None:
         """Add what is new in the sums that neighbors sent; record how many, and how old they were."""
         newest: dict[DeviceId, Sums] = {}
         for sums in heard:
             known = newest.get(sums.sender) or self.credited.get(sums.sender)
-            if known is None or (sums.round > known.round and sums.u >= known.u):
+            if known is None or _follows(sums, known):
                 newest[sums.sender] = sums
-        total = self._plus(newest)
-        if not is_finite(total):  # one look at the sum instead of one at each term
+        for j in sorted(newest):
+            self._meet(j, newest[j])
+        credit = self._credit_with(newest)
+        if not is_finite(credit):  # one look at the sum instead of one at each term
             for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
                 del newest[j]
                 device.record("refused", 1)
-            total = self._plus(newest)
-        self.x = total
+            credit = self._credit_with(newest)
+        self._add(credit, self._credit, 1.0)
+        self._credit = credit
         for j, sums in sorted(newest.items()):
             self.u += sums.u - (self.credited[j].u if j in self.credited else 0.0)
             self.credited[j] = sums
         device.record("push_weight", self.u)
         device.record_mix(newest)
 
-    def _plus(self, newest: dict[DeviceId, Sums]) -> NDArray[np.float64]:
-        total = self.x.copy()
-        for j in sorted(newest):
-            total += newest[j].x
-            if j in self.credited:
-                total -= self.credited[j].x
-        return total
+    def _meet(self, j: DeviceId, sums: Sums) -> None:
+        """See to it that sums can be compared with what is credited, though one of the two has restarted."""
+        if j in self.credited and sums.since > self.credited[j].since:
+            self._credit -= self.credited.pop(j).x  # the other counts from zero again
+        if self._since > 0 and j not in self._met and is_finite(sums.x):
+            self._credit += sums.x
+            self.credited[j] = sums
+        self._met.add(j)
+
+    def _credit_with(self, newest: dict[DeviceId, Sums]) -> NDArray[np.float64]:
+        """Return the sum of all credits, with these sums in the place of the senders' former ones."""
+        # Most often everybody has sent: then the former sums, long out of the cache, need not be read.
+        everybody = bool(newest) and self.credited.keys() <= newest.keys()
+        new = [newest[j].x for j in sorted(newest)]
+        old = [] if everybody else [self.credited[j].x for j in sorted(newest.keys() & self.credited.keys())]
+        base, *new = new if everybody else [self._credit, *new]
+        credit = np.empty_like(self.x)
+        for block in _blocks(credit.size):
+            part = credit[block]
+            part[:] = base[block]
+            for sums in new:
+                part += sums[block]
+            for sums in old:
+                part -= sums[block]
+        return credit
+
+    def _add(self, new: Vector, old: Vector, scale: float) -> None:
+        """Add `scale (new - old)` to the numerator, difference and scale in their dtype."""
+        change = np.empty(min(_BLOCK, self.x.size), new.dtype)
+        for block in _blocks(self.x.size):
+            x = self.x[block]
+            part = change[: x.size]
+            np.subtract(new[block], old[block], out=part)
+            if scale != 1.0:
+                part *= part.dtype.type(scale)
+            x += part
+
+    def _promise(self, sums: Promised, group: Sequence[DeviceId]) -> Promised:
+        """Return the sums of these links with another share each, the size of what this device keeps."""
+        others = [self._nothing, *(self.promised[j] for j in self.promised.keys() - set(group))]
+        if any(other.x is sums.x for other in others):
+            sums = Promised(sums.u + self.u, sums.x + self.x)
+        else:  # nobody else's, and what was sent of it is encoded: an array less to make
+            np.add(sums.x, self.x, out=sums.x)
+            sums = Promised(sums.u + self.u, sums.x)
+        self.promised.update(dict.fromkeys(group, sums))
+        return sums
 
     def _groups(self, targets: Sequence[DeviceId]) -> list[tuple[Promised, list[DeviceId]]]:
         """Return the targets by the sums that they share, in order of the first of each."""
@@ -136,3 +193,14 @@ class Account:
             else:
                 group.append(j)
         return groups
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, size, _BLOCK))
+
+
+def _follows(sums: Sums, known: Sums) -> bool:
+    """Tell whether sums are newer than those known; shares have a weight, so newer ones are no smaller."""
+    if sums.since != known.since:
+        return sums.since > known.since
+    return sums.round > known.round and sums.u >= known.u

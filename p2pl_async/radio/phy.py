@@ -38,6 +38,7 @@ class Phy(Settings):
 
     typical_frequency: ClassVar[float]  # Hz
     typical_noise_figure: ClassVar[float]  # dB
+    by_length: ClassVar[bool] = True  # longer frames are lost more often
 
     @property
     def typical_bandwidth(self) -> float:
@@ -147,6 +148,7 @@ class Lora(Phy):
 
     typical_frequency = 868e6
     typical_noise_figure = 6.0
+    by_length = False
 
     @field_validator("bandwidth")
     @classmethod
@@ -218,6 +220,7 @@ class Threshold(Phy):
 
     typical_frequency = 2.44e9
     typical_noise_figure = 10.0
+    by_length = False
 
     @property
     def typical_bandwidth(self) -> float:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import InitErrorDetails
 
 from p2pl_async.air import Contended, LoRa, Medium, SensedMedium, Serial, SharedMedium
-from p2pl_async.settings import Settings, line
+from p2pl_async.link import LinkSettings
+from p2pl_async.scenario.links import origin_of
+from p2pl_async.scenario.tables import leaves, without_none
+from p2pl_async.settings import line
+
+if TYPE_CHECKING:
+    from p2pl_async.scenario.schema import Scenario
 
 
 def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
@@ -25,23 +31,50 @@ def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     link = tables.get("link")
     if link is None:
         return
-    if link.queue is not None:
-        yield line(
-            ["link", "queue"],
-            f'on a medium of kind "{medium.kind}" a device has one queue for all its links; write [medium] queue = ...',
-        )
-    if link.duplicate:
-        yield line(
-            ["link", "duplicate"],
-            f'is for dedicated links; on a medium of kind "{medium.kind}" leave it out (lost ACKs make repetitions)',
-            link.duplicate,
-        )
-    text = f'changes in time, as only dedicated links do; on a medium of kind "{medium.kind}" write "250 kbit/s"'
-    if isinstance(link.rate, Settings):
-        yield line(["link", "rate"], text)
+    yield from _only_dedicated(medium, link, ["link"])
     for index, override in enumerate(link.override):
+        for key in ("queue", "duplicate", "deliver_corrupted"):
+            if override.table.get(key):
+                yield line(["link", "override", index, key], _text(medium, key), override.table[key])
         if isinstance(override.table.get("rate"), Mapping):
-            yield line(["link", "override", index, "rate"], text)
+            yield line(["link", "override", index, "rate"], _text(medium, "rate"))
     silent = isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0
     if link.rate is None and silent and not isinstance(medium.airtime, LoRa):
         yield line(["link", "rate"], 'is needed to share the air, for without one frames take no time; add "1 Mbit/s"')
+
+
+def explain_medium(scenario: Scenario, origins: Mapping[str, str]) -> list[tuple[str, object, str]]:
+    """Return (key path, value, who set it) of the medium that the links of a scenario share; nothing if none."""
+    if not scenario.medium.shared:
+        return []
+    table = without_none(scenario.medium.model_dump(mode="json"))
+    return [(path, value, origin_of(origins, path, "medium") or "default") for path, value in leaves(table, "medium")]
+
+
+def _only_dedicated(medium: Medium, link: LinkSettings, path: list[str]) -> Iterator[InitErrorDetails]:
+    """Yield what links say that only those with a transmitter of their own can do."""
+    if link.queue is not None:
+        yield line([*path, "queue"], _text(medium, "queue"))
+    if link.duplicate:
+        yield line([*path, "duplicate"], _text(medium, "duplicate"), link.duplicate)
+    if link.deliver_corrupted:
+        yield line([*path, "deliver_corrupted"], _text(medium, "deliver_corrupted"), True)
+    if link.rate is not None and not isinstance(link.rate, float):
+        yield line([*path, "rate"], _text(medium, "rate"))
+    if link.outage.holds:
+        yield line([*path, "outage", "when_off"], f'must be "drop" on a medium of kind "{medium.kind}"', "hold")
+    if link.arq is not None:
+        for key in ("window", "ack_loss", "backoff", "timeout"):
+            if getattr(link.arq, key):
+                yield line([*path, "arq", key], _text(medium, "arq"))
+
+
+def _text(medium: Medium, key: str) -> str:
+    where = f'on a medium of kind "{medium.kind}"'
+    return {
+        "queue": f"{where} a device has one queue for all its links; write [medium] queue = ...",
+        "duplicate": f"is for dedicated links; {where} leave it out, for lost ACKs make repetitions",
+        "deliver_corrupted": f"must be false {where}",
+        "rate": f'changes in time, as only dedicated links do; {where} write "250 kbit/s"',
+        "arq": f"is for dedicated links; {where} each packet waits for its ACK, a frame: write [medium] ack = ...",
+    }[key]

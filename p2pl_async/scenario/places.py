@@ -155,6 +155,16 @@ def describe_meetings(scenario: Scenario, layout: Layout) -> list[str]:
     return meetings(layout.neighborhood.snapshots(end), end)
 
 
+def radio_warnings(scenario: Scenario) -> list[str]:
+    """Return what the author of a scenario with radios should know before trusting it."""
+    if scenario.radio is None or scenario.link.mtu is not None or not scenario.radio.phy.by_length:
+        return []
+    return [
+        "without [link] mtu each message is one packet, however long, and noise spoils long packets first; "
+        'give mtu = "127 B", or that of your radio'
+    ]
+
+
 def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     """Yield what doesn't fit between `[radio]`, `[mobility]`, `[topology]` and `[devices]`."""
     radio, mobility, topology, devices = (tables.get(name) for name in ("radio", "mobility", "topology", "devices"))

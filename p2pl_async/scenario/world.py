@@ -25,7 +25,7 @@ from p2pl_async.radio import Propagation
 from p2pl_async.randomness import stream
 from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
-from p2pl_async.scenario.places import lay_out
+from p2pl_async.scenario.places import lay_out, radio_warnings
 from p2pl_async.scenario.schema import Compute, Scenario
 from p2pl_async.scenario.timetable import Timetable, late
 from p2pl_async.topology import LinkTrace, neighbors, problems
@@ -128,6 +128,7 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         *late(scenario.event, scenario.stop.virtual_time),
         *problems(layout.graph),
         *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy),
+        *radio_warnings(scenario),
     ]
     return World(
         scenario,
