@@ -6,6 +6,7 @@ protocols/   one algorithm per file         results     a run's folder and table
 device       all that a protocol can see    testing     small worlds for testing a protocol
 emulation    devices as trio tasks          learning/   data, partitions, models, batched training
 transport/   messages between devices       link/       what happens to a message on a link
+prediction   runs in closed form            dynamics/   the linear systems behind them
 topology     who can hear whom              mixing      mixing weights and the weighted mean
 wire         message <-> bytes              clock       virtual time: the event calendar
 trace        what happened, and its digest  randomness  one stream per purpose and owner
@@ -20,6 +21,7 @@ from p2pl_async.errors import (
     Deadlock,
     DeviceFailed,
     P2plError,
+    PredictionError,
     Problem,
     ProtocolError,
     RemoteError,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from p2pl_async.learning.data import Dataset as Dataset
     from p2pl_async.learning.data import DataSource as DataSource
     from p2pl_async.learning.models import Model as Model
+    from p2pl_async.prediction import predict as predict
     from p2pl_async.results import Run as Run
     from p2pl_async.results import load_run as load_run
     from p2pl_async.scenario.load import load_scenario as load_scenario
@@ -51,6 +54,7 @@ _LATER = {
     "Scenario": "p2pl_async.scenario.schema",
     "load_run": "p2pl_async.results",
     "load_scenario": "p2pl_async.scenario.load",
+    "predict": "p2pl_async.prediction",
     "run": "p2pl_async.experiment",
 }
 
@@ -68,6 +72,7 @@ __all__ = [
     "OneOf",
     "P2plError",
     "PositiveSeconds",
+    "PredictionError",
     "Probability",
     "Problem",
     "Protocol",
@@ -81,6 +86,7 @@ __all__ = [
     "Vector",
     "load_run",
     "load_scenario",
+    "predict",
     "run",
 ]
 

@@ -88,6 +88,64 @@ def run(
 
 
 @app.command()
+def predict(
+    scenario: File,
+    emulate: Annotated[bool, typer.Option("--run", help="Also emulate it, and compare.")] = False,
+    runs: Annotated[
+        int, typer.Option(min=1, help="With lost messages: emulate so many times, and compare their mean.")
+    ] = 1,
+    flow: Annotated[bool, typer.Option("--flow", help="The gradient flow instead of steps.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="ACCURACY", help="What every device is to reach, such as 90%.", show_default=False),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Compare topologies and links.")] = True,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Most memory to use.")] = "4 GiB",
+    changes: Changes = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where results go.  [default: runs/<name>-prediction/<seed>]", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --out overwrite an existing result.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Predict DGD, CTA or ATC with squared loss in closed form, before running it."""
+    with _errors(debug):
+        most = _value("--memory", memory, "PositiveBytes")
+        goal = None if target is None else _value("--target", target, "Probability")
+        loaded = _load(scenario, changes, seed)
+        from p2pl_async import prediction
+        from p2pl_async.report import predictions
+        from p2pl_async.results import RunFolder
+
+        folder = RunFolder(out, f"{loaded.scenario.name}-prediction", loaded.scenario.seed, force=force)
+        found = prediction.predict(loaded.scenario, time="flow" if flow else "recursion", most_bytes=most)
+        measured: prediction.Measurement | prediction.Repetitions | None = None
+        with ExitStack() as stack:
+            if runs > 1:
+                measured = prediction.repeat(found, runs)
+            elif emulate:
+                progress = None
+                if not quiet:
+                    from p2pl_async.report.live import Live
+
+                    progress = stack.enter_context(Live())
+                measured = prediction.measure(found, progress=progress)
+        report = prediction.compare(found, target=goal) if compare else None
+        predictions.write_prediction(folder, found, measured, report, plots=not no_plots)
+        if not quiet:
+            from rich.console import Console
+
+            Console().print(predictions.text(found, measured, report))
+            print(f"results in {folder.path}")
+
+
+@app.command()
 def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Debug = False) -> None:
     """Say everything that is wrong with a scenario, at once; runs nothing."""
     with _errors(debug):
@@ -215,6 +273,19 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
 
     noisy = scenario.radio is not None
     return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario), noisy=noisy)
+
+
+def _value(option: str, text: str, kind: str) -> float:
+    """Return the value of an option that is a quantity: the name of one in `units`, such as "Probability"."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from p2pl_async import units
+
+    try:
+        value: float = TypeAdapter(getattr(units, kind)).validate_python(text)
+    except ValidationError as error:
+        raise ScenarioError("p2pl predict", [Problem(option, error.errors()[0]["msg"], text)]) from error
+    return value
 
 
 def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:

@@ -59,6 +59,10 @@ class Deadlock(P2plError):
     """Every device waits and nothing is left to happen."""
 
 
+class PredictionError(P2plError):
+    """A run can't be predicted: not that kind of run, an unstable step size, or too much memory."""
+
+
 class InvariantError(P2plError):
     """The emulation broke one of its own laws; a bug of this package, named by its first offender."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from p2pl_async.course import Course, Plan, Progress
+from p2pl_async.course import Course, Plan, Progress, Watch
 from p2pl_async.protocols.local import Local
 from p2pl_async.results import Run, RunFolder
 from p2pl_async.scenario.presence import clocks, consumption, downtimes, keeps_state
@@ -22,6 +22,7 @@ def run(
     out: RunFolder | Path | str | None = None,
     trace: bool = False,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Emulate a scenario and its baselines.
 
@@ -31,6 +32,7 @@ def run(
             written and the results are only returned.
         trace: keep every message on every link, not only its digest.
         progress: called often with how far the run is.
+        watch: called with each device after each of its rounds, and the virtual time; looks and changes nothing.
 
     Returns:
         The results: summary, metrics, devices, links and baselines.
@@ -55,6 +57,7 @@ def run(
         folder=folder,
         keep_trace=trace,
         progress=progress,
+        watch=watch,
         downtimes=downtimes(scenario),
         keeps_state=keeps_state(scenario),
         clocks=clocks(scenario),
@@ -87,6 +90,7 @@ def _local(plan: Plan, course: Course) -> Plan:
         label="local",
         protocol=Local(**how),
         out_neighbors=[[] for _ in plan.parts],
+        watch=None,
         neighborhood=None,
         stop=Stop.model_construct(virtual_time=until, rounds=plan.stop.rounds, accuracy=None),
         folder=plan.folder and plan.folder.beside("local"),
@@ -102,6 +106,7 @@ def _central(plan: Plan, course: Course, n_samples: int) -> Plan:
         label="central",
         protocol=Local(),
         parts=[np.arange(n_samples)],
+        watch=None,
         out_neighbors=[[]],
         neighborhood=None,
         computes=[Compute.model_construct(per_epoch=1.0, per_sample=None, spread=0.0, jitter=0.0)],

@@ -49,7 +49,9 @@ PLOTS = (
     "samples",
 )
 
-_TABLES = ("metrics", "devices", "links", "trace")
+PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus", "relative_error")
+
+_TABLES = ("metrics", "devices", "links", "trace", "predicted", "measured", "topologies", "link_effects")
 _BATCH = 4096  # rows in memory before they become a batch
 _ROW_GROUP = 1 << 20  # rows of one Parquet row group, and most that closing a table holds in memory
 
@@ -454,9 +456,9 @@ def _check_free(path: Path, *, force: bool) -> None:
 
 def _remove_result(path: Path) -> None:
     """Remove the files that a run writes, and nothing else."""
-    names = ["scenario.toml", "summary.json", "scenario.toml.part", "summary.json.part"]
+    names = ["scenario.toml", "summary.json", "scenario.toml.part", "summary.json.part", "report.txt"]
     names += [f"{table}.{suffix}" for table in _TABLES for suffix in ("parquet", "arrows", "parquet.part")]
-    names += [f"plots/{plot}.{suffix}" for plot in PLOTS for suffix in ("png", "svg")]
+    names += [f"plots/{plot}.{suffix}" for plot in (*PLOTS, *PREDICTED_PLOTS) for suffix in ("png", "svg")]
     for name in names:
         (path / name).unlink(missing_ok=True)
     for baseline in (path / "baselines").glob("*/"):

@@ -20,7 +20,7 @@ LAYERS = [
     ["units", "settings", "randomness", "clock", "trace"],
     ["plugins", "tracefiles", "one_peer", "downtime", "clocks"],
     ["distributions", "contacts"],
-    ["messages", "link", "topology", "learning", "radio", "churn", "energy"],
+    ["messages", "link", "topology", "learning", "dynamics", "radio", "churn", "energy"],
     ["air", "wire", "mixing", "measures", "compression"],
     ["transport"],
     ["device"],
@@ -30,6 +30,7 @@ LAYERS = [
     ["results"],
     ["course"],
     ["experiment", "testing"],
+    ["prediction"],
     ["report", "importing"],
     ["probing"],
     ["cli"],
@@ -46,7 +47,8 @@ SEES_ONLY = {
     "radio": {"randomness", "settings", "units", "errors"},
     "importing": {"radio", "tracefiles", "settings", "errors"},
     "results": {"errors"},
-    "report": {"results", "units", "errors"},
+    "dynamics": {"errors"},
+    "report": {"prediction", "results", "scenario", "units", "errors"},
 }
 
 
@@ -137,11 +139,11 @@ def test_no_module_needs_itself() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
 
 
-def test_only_learning_knows_torch() -> None:
+def test_only_learning_and_dynamics_know_torch() -> None:
     knowing = {
         module for module, tree in MODULES.items() if any(name.split(".")[0] == "torch" for name in imports_of(tree))
     }
-    assert {part_of(module) for module in knowing} == {"learning"}
+    assert {part_of(module) for module in knowing} == {"learning", "dynamics"}
 
 
 @pytest.mark.parametrize(

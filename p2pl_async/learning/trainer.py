@@ -260,7 +260,7 @@ class Trainer:
         n_test = len(dataset.y_test)
         self._subset: Rows | None = None
         if 0 < subset < n_test:
-            self._subset = np.sort(stream(seed, "subset").choice(n_test, subset, replace=False))
+            self._subset = subset_rows(seed, n_test, subset)
         self.jobs = 0
         self.batches = 0
         self.training_seconds = 0.0
@@ -450,6 +450,13 @@ class Trainer:
             if of == "mean" and (total + len(order) - seen) / len(order) < target:
                 return False
         return of == "every_device" or total / len(order) >= target
+
+
+def subset_rows(seed: int, n_test: int, size: int) -> Rows:
+    """Return the rows of the fixed test subset, ascending; all of them if `size` is 0 or at least their number."""
+    if not 0 < size < n_test:
+        return np.arange(n_test)
+    return np.sort(stream(seed, "subset").choice(n_test, size, replace=False))
 
 
 def _frozen(w: Vector, dtype: np.dtype[Any]) -> Vector:

@@ -1,0 +1,250 @@
+"""Mixing when messages get lost: mean and covariance of the random mixing matrix, exactly.
+
+If losses are independent of the parameters and of each other from round to round, the mean of all devices
+follows the lossless recursion with the mean matrix: E[s(k + 1)] = E[A] E[s(k)] + E[c]. That is exact for DGD, CTA
+and ATC, which mix once a round; it says nothing of a single run (`moments` does).
+
+A device that doesn't hear a neighbor either keeps that weight to itself ("self": the mean is W with
+(1 - p) of each weight), or scales up what is left ("renormalize"). The latter needs means of ratios
+w_j B_j / (w_0 + sum_l w_l B_l) of independent Bernoulli B; with 1 / S = integral of exp(-s S) they are one
+integral over a product, done by Gauss and Legendre's rule to rounding error.
+
+Valid for: losses independent over links (or over undirected edges), rounds and parameters; no bursts, no
+retries that delay, every message of a round heard in that round or never.
+
+Source: S. Boyd et al., IEEE Trans. Inf. Theory 2006 (mean and second moment of random mixing); the ratios are
+derived as said and tested against all patterns of losses.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.dynamics.linearized import Form
+from p2pl_async.dynamics.recursion import Rule, combine, step
+
+Array = NDArray[np.floating[Any]]
+OnMissing = Literal["renormalize", "self"]
+
+_POWER = 8  # of the integration variable: what makes the integrand smooth at 0
+_NODES = 240
+
+
+@dataclass(frozen=True)
+class LossyMixing:
+    """A mixing matrix whose messages get lost.
+
+    Attributes:
+        weights: W without losses, (Q, Q), rows sum to 1.
+        loss: [i, j] the probability that i doesn't hear j in a round, (Q, Q).
+        undirected: losses are of edges, both directions at once; else of each direction alone.
+        on_missing: where the weight of a lost message goes.
+    """
+
+    weights: Array
+    loss: Array
+    undirected: bool = False
+    on_missing: OnMissing = "renormalize"
+
+    def __post_init__(self) -> None:
+        links = self.links
+        if not ((self.loss[links] >= 0) & (self.loss[links] <= 1)).all():
+            raise ValueError("loss must be probabilities between 0 and 1")
+        if self.undirected and not np.array_equal(self.loss[links], self.loss.T[links]):
+            raise ValueError("losses of undirected edges must be the same in both directions")
+        if self.on_missing == "renormalize" and not (np.diag(self.weights) > 0).all():
+            raise ValueError("renormalizing needs a positive weight of every device for itself")
+
+    @property
+    def links(self) -> NDArray[np.bool_]:
+        """Which [i, j] are links: i puts weight on j, another device."""
+        return np.asarray((self.weights != 0) & ~np.eye(len(self.weights), dtype=bool))
+
+    @functools.cached_property
+    def mean(self) -> Array:
+        """E[W], (Q, Q)."""
+        return np.stack([self._row_mean(i) for i in range(len(self.weights))])
+
+    @functools.cached_property
+    def covariance(self) -> Array:
+        """Cov(W_ia, W_jb), (Q, Q, Q, Q) with indices i, a, j, b."""
+        n = len(self.weights)
+        result = np.zeros((n, n, n, n))
+        for i in range(n):
+            result[i, :, i, :] = self._row_covariance(i)
+        if self.undirected:  # rows of two devices share their edge and nothing else
+            for i, j in zip(*np.nonzero(np.triu(self.links & self.links.T)), strict=True):
+                p = self.loss[i, j]
+                first = self._row_mean(i, {j: 0.0}) - self._row_mean(i, {j: 1.0})
+                second = self._row_mean(j, {i: 0.0}) - self._row_mean(j, {i: 1.0})
+                result[i, :, j, :] = p * (1 - p) * np.outer(first, second)
+                result[j, :, i, :] = result[i, :, j, :].T
+        return result
+
+    def slopes(self, i: int, j: int) -> Array:
+        """Return d E[W] / d loss of one link (of the edge, if undirected), (Q, Q). E[W] is linear in each loss."""
+        result = np.zeros_like(self.weights)
+        result[i] = self._row_mean(i, {j: 1.0}) - self._row_mean(i, {j: 0.0})
+        if self.undirected:
+            result[j] = self._row_mean(j, {i: 1.0}) - self._row_mean(j, {i: 0.0})
+        return result
+
+    def draw(self, random: np.random.Generator) -> Array:
+        """Return the matrix of one round, (Q, Q)."""
+        uniform = random.random(self.weights.shape)
+        if self.undirected:
+            uniform = np.triu(uniform) + np.triu(uniform, 1).T
+        heard = np.where(self.links & (uniform < self.loss), 0.0, self.weights)
+        if self.on_missing == "renormalize":
+            return np.asarray(heard / heard.sum(1, keepdims=True))
+        return heard + np.diag(1 - heard.sum(1))
+
+    def _row(self, i: int, instead: dict[int, float] | None = None) -> tuple[NDArray[np.int64], Array, Array]:
+        """Return a device's neighbors, their weights and the chances to hear them; `instead`: other losses."""
+        neighbors = np.flatnonzero(self.links[i])
+        loss = self.loss[i, neighbors].copy()
+        for j, p in (instead or {}).items():
+            loss[neighbors == j] = p
+        return neighbors, self.weights[i, neighbors], 1 - loss
+
+    def _row_mean(self, i: int, instead: dict[int, float] | None = None) -> Array:
+        neighbors, w, heard = self._row(i, instead)
+        result = np.zeros(len(self.weights))
+        if self.on_missing == "self":
+            result[neighbors] = w * heard
+        else:
+            own = self.weights[i, i]
+            nodes, measure = _quadrature(own)
+            factors = (1 - heard) + heard * np.exp(-np.outer(nodes, w))  # (nodes, neighbors)
+            rest = _without_one(factors)
+            result[neighbors] = (
+                w * heard * ((measure * np.exp(-nodes * own))[:, None] * np.exp(-np.outer(nodes, w)) * rest).sum(0)
+            )
+        result[i] = 1 - result.sum()
+        return result
+
+    def _row_covariance(self, i: int) -> Array:
+        neighbors, w, heard = self._row(i)
+        n, d = len(self.weights), len(neighbors)
+        second = np.zeros((d, d))  # E[r_j r_k] of the neighbors' weights
+        mean = self._row_mean(i)[neighbors]
+        if self.on_missing == "self":
+            covariance = np.diag(w**2 * heard * (1 - heard))
+        else:
+            own = self.weights[i, i]
+            nodes, measure = _quadrature(own)
+            decay = np.exp(-np.outer(nodes, w))
+            factors = (1 - heard) + heard * decay
+            base = measure * nodes * np.exp(-nodes * own)
+            for j in range(d):
+                without = _without_one(np.delete(factors, j, axis=1))
+                alone = np.delete(factors, j, axis=1).prod(1)
+                second[j, j] = w[j] ** 2 * heard[j] * (base * decay[:, j] * alone).sum()
+                others = np.delete(np.arange(d), j)
+                pair = (base * decay[:, j])[:, None] * decay[:, others] * without
+                second[j, others] = w[j] * w[others] * heard[j] * heard[others] * pair.sum(0)
+            covariance = second - np.outer(mean, mean)
+        # The own weight is 1 less the others.
+        spread = np.zeros((n, d))
+        spread[neighbors, np.arange(d)] = 1
+        spread[i] = -1
+        return np.asarray(spread @ covariance @ spread.T)
+
+
+def _quadrature(own: float) -> tuple[Array, Array]:
+    """Return nodes s and weights of an integral from 0 to infinity of what falls at least as exp(-own s)."""
+    v, weights = np.polynomial.legendre.leggauss(_NODES)
+    v, weights = (v + 1) / 2, weights / 2
+    rate = own / _POWER  # v = exp(-rate s)
+    return -np.log(v) / rate, weights / (rate * v)
+
+
+def _without_one(factors: Array) -> Array:
+    """Return for each column the product of all others, (nodes, d)."""
+    d = factors.shape[1]
+    before, after = np.ones_like(factors), np.ones_like(factors)
+    for j in range(1, d):
+        before[:, j] = before[:, j - 1] * factors[:, j - 1]
+        after[:, d - 1 - j] = after[:, d - j] * factors[:, d - j]
+    return before * after
+
+
+# Sleeping devices and old copies
+
+
+def step_with_sleepers(form: Form, rule: Rule, mixing: Array, eta: float, state: Array, awake: Array) -> Array:
+    """Return the mean after one round in which each device is awake by chance, (Q, D, m).
+
+    A sleeping device keeps its parameters, and its neighbors know them. Exact for the mean if who is awake
+    is independent over devices, rounds and parameters.
+
+    Args:
+        form, rule, mixing, eta, state: as in `recursion.step`; `state` is the mean.
+        awake: probability of each device, (Q,).
+    """
+    chance = np.asarray(awake, state.dtype)[:, None, None]
+    if rule != "atc":  # a device's round depends on nobody else's being awake
+        return np.asarray(state + chance * (step(form, rule, mixing, eta, state) - state))
+    change = eta * form.gradient(state)
+    own = np.diag(mixing).astype(state.dtype)[:, None, None]
+    adapted = combine(mixing, state - chance * change) - own * (1 - chance) * change  # who mixes has adapted
+    return np.asarray(state + chance * (adapted - state))
+
+
+def trajectory_with_sleepers(
+    form: Form, rule: Rule, mixing: Array, eta: float, at: NDArray[np.int64], awake: Array
+) -> Array:
+    """Return the mean state after some rounds, (len(at), Q, D, m); see `step_with_sleepers`."""
+    return _recorded(form, at, lambda state: step_with_sleepers(form, rule, mixing, eta, state, awake))
+
+
+def trajectory_with_delay(
+    form: Form, rule: Rule, mixing: Array, eta: float, at: NDArray[np.int64], ages: Array
+) -> Array:
+    """Return the mean state after some rounds when neighbors' copies are old, (len(at), Q, D, m).
+
+    In a round, what a device mixes of a neighbor is `t` rounds old with probability `ages[t]`; its own
+    part is new. The weight of a copy from before the run, which doesn't exist, is kept by the device.
+    Exact for the mean if ages are drawn anew for each link and round, and for single runs if one age is certain.
+
+    Args:
+        form, rule, mixing, eta, at: as in `recursion.trajectory`.
+        ages: probabilities of the ages 0, 1, ..., (T + 1,); they sum to 1.
+    """
+    ages = np.asarray(ages, np.float64)
+    if abs(ages.sum() - 1) > 1e-9 or (ages < 0).any():
+        raise ValueError("ages must be probabilities that sum to 1")
+    own = np.diag(np.diag(mixing))
+    others = mixing - own
+    said: list[Array] = []  # newest first: the stacked copies
+
+    def after(state: Array) -> Array:
+        now = state - eta * form.gradient(state) if rule == "atc" else state
+        said.insert(0, now)
+        del said[len(ages) :]
+        missing = float(ages[len(said) :].sum())
+        mixed = combine(own + np.diag(others.sum(1)) * missing, now)
+        for share, copy in zip(ages, said, strict=False):
+            if share:
+                mixed += combine(share * others, copy)
+        if rule == "atc":
+            return mixed
+        return mixed - eta * form.gradient(state if rule == "dgd" else mixed)
+
+    return _recorded(form, at, after)
+
+
+def _recorded(form: Form, at: NDArray[np.int64], after: Any) -> Array:
+    wanted = {int(k): i for i, k in enumerate(at)}
+    state = form.zeros()
+    result = np.zeros((len(at), *state.shape), state.dtype)
+    for k in range(int(max(at)) + 1):
+        if k in wanted:
+            result[wanted[k]] = state
+        state = after(state)
+    return result

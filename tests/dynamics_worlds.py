@@ -1,0 +1,32 @@
+"""Small linear devices for the tests of the learning dynamics."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from p2pl_async.dynamics.linearized import ParameterForm, Task
+from p2pl_async.mixing import Peer, row
+
+
+def mixing_matrix(neighbors: list[list[int]], rule: str, sizes: list[int]) -> np.ndarray:
+    """Return the mixing matrix of out-neighbors `neighbors` (undirected), (Q, Q)."""
+    peers = [Peer(size, len(near)) for size, near in zip(sizes, neighbors, strict=True)]
+    matrix = np.zeros((len(sizes), len(sizes)))
+    for k, near in enumerate(neighbors):
+        for j, weight in row(rule, k, peers[k], {j: peers[j] for j in near}).items():
+            matrix[k, j] = weight
+    return matrix
+
+
+def linear_devices(sizes: list[int], *, features: int = 4, columns: int = 2, seed: int = 0) -> ParameterForm:
+    """Return devices with random data, so many samples each, whose loss has curvature near 1."""
+    random = np.random.default_rng(seed)
+    rows = sum(sizes)
+    task = Task(np.repeat(np.arange(len(sizes)), sizes), np.array(sizes), random.standard_normal((rows, columns)))
+    return ParameterForm(task, random.standard_normal((rows, features)) / np.sqrt(features))
+
+
+def sizes_of(n: int) -> st.SearchStrategy[list[int]]:
+    """Draw the numbers of samples of n devices."""
+    return st.lists(st.integers(1, 6), min_size=n, max_size=n)
