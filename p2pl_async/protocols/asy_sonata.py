@@ -23,7 +23,7 @@ from pydantic import Field
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, Cache, Ears, Fresh, Params, waiting
+from p2pl_async.protocols.listening import Cache, Ears, Fresh, Params
 from p2pl_async.protocols.max_norm import MaxNormSync
 from p2pl_async.protocols.pushing import Intake
 from p2pl_async.protocols.running_sums import Account, Sums
@@ -35,16 +35,12 @@ class AsySonata(Protocol):
 
     kind: Literal["asy-sonata"] = "asy-sonata"
     sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
-    mode: Annotated[Barrier | Cache, OneOf("mode", Barrier, Cache)] = Field(
-        default=Cache(), description="Whom an average of models waits for; trackers never wait"
+    mode: Annotated[Cache, OneOf("mode", Cache)] = Field(
+        default=Cache(), description="Which copies of neighbors' models are averaged; nobody is waited for"
     )
 
+    contract: ClassVar[Contract] = CUMULATIVE
     models_per_message: ClassVar[float] = 2
-
-    @property
-    def contract(self) -> Contract:
-        """Old models do, and running sums bring what was lost of trackers."""
-        return waiting(CUMULATIVE, self.mode)
 
     async def run(self, device: Device) -> None:
         """Be device i."""
