@@ -18,6 +18,7 @@ from p2pl_async.link.loss import CAUSES
 from p2pl_async.link.varying import Clockwork
 from p2pl_async.link.varying_rate import Opportunities, StepRate
 from p2pl_async.randomness import stream
+from p2pl_async.scenario.jsonschema import scenario_schema
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.load import dump, load_scenario, read_scenario
 
@@ -435,3 +436,21 @@ def test_on_shared_air_a_rate_can_not_change(tmp_path: Path) -> None:
         load_scenario(path)
     assert [problem.path for problem in error.value.problems] == ["link.rate", "link.override[0].rate"]
     assert "as only dedicated links do" in error.value.problems[0].text
+
+
+def test_the_json_schema_offers_courses_wherever_they_are_taken() -> None:
+    keys = scenario_schema()["$defs"]["LinkTableSettings"]["properties"]
+
+    def kinds(schema: Any) -> set[str]:
+        return {option["properties"]["kind"]["const"] for option in schema["anyOf"] if "properties" in option}
+
+    assert kinds(keys["rate"]) == {"schedule", "trace", "mahimahi"}
+    assert any("Mbit/s" in option.get("pattern", "") for option in keys["rate"]["anyOf"])
+    tables = {
+        option["properties"]["kind"]["const"]: option["properties"]
+        for name in ("latency", "loss")
+        for option in keys[name]["anyOf"]
+        if "properties" in option
+    }
+    for kind, key in (("bernoulli", "p"), ("gilbert-elliott", "bad"), ("lognormal", "mean"), ("constant", "base")):
+        assert kinds(tables[kind][key]) == {"schedule", "trace"}

@@ -1,6 +1,7 @@
 """Parts of scenarios from other people's files."""
 
 import gzip
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from p2pl_async.errors import ScenarioError
 from p2pl_async.importing import FORMATS, import_file
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.randomness import stream
+from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.load import load_scenario
 from p2pl_async.scenario.schema import Scenario
 
@@ -235,6 +237,21 @@ def test_movement_becomes_a_mobility_table_and_a_csv(tmp_path: Path, name: str, 
         "1.0,0,1.0,2.0,0.0",
         "3.0,0,11.0,2.0,0.0",
     ]
+
+
+def test_a_real_mesh_becomes_a_scenario(tmp_path: Path) -> None:
+    path = Path(os.environ.get("P2PL_DATA", "nowhere"), "traces", "802154-grenoble", "grenoble_44nodes.k7.gz")
+    if not path.is_file():
+        pytest.skip("needs real traces in $P2PL_DATA/traces")
+    import_file("k7", path, tmp_path / "mesh.toml")
+    (tmp_path / "s.toml").write_text(f'extends = "mesh.toml"\n{REST}')
+    found = load_scenario(tmp_path / "s.toml")
+    graph = found.topology.build(44, stream(1, "topology"))
+    assert (found.devices.count, graph.number_of_edges()) == (44, 356)
+    table = LinkTable(found)
+    arriving = [1 - getattr(table.settings(*link).loss, "p", 0.0) for link in graph.edges]
+    assert sum(share > 0.9 for share in arriving) == 155
+    assert sum(share < 0.1 for share in arriving) == 46
 
 
 # --- The command

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -276,7 +276,7 @@ class _Rate(OneOf):
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         options = OneOf.__get_pydantic_json_schema__(self, schema, handler)["anyOf"]
-        return {"anyOf": [{"const": "unlimited"}, handler(schema["schema"]), *options[1:]]}
+        return {"anyOf": [{"const": "unlimited"}, TypeAdapter(BitsPerSecond).json_schema(), *options[1:]]}
 
 
 Rate = Annotated[float | AnyRate | None, _Rate("rate", RateSchedule, RateTrace, Mahimahi)]
