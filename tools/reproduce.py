@@ -274,7 +274,7 @@ STUDIES: list[Study] = [
     Study(
         id="R4",
         question="what do neighbors add?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 25 rounds of one epoch, 4-regular.",
+        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 20 rounds of one epoch, 4-regular.",
         expected="alone, devices stall near 87 % (84 to 90); P2PL is more than 4 points above.",
         scenario="r4-consensus.toml",
         variants={"alone": ["protocol=local"], "P2PL": []},
@@ -287,7 +287,7 @@ STUDIES: list[Study] = [
     Study(
         id="R5",
         question="does agreeing on one initial model matter?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 4-regular, 10 rounds of one epoch.",
+        setting="MNIST 2NN, 20 devices (paper: 100) with 600 samples each, 4-regular, 6 rounds of one epoch.",
         expected="from independent inits without max-norm synchronization devices start slowly.",
         scenario="r5-max-norm.toml",
         variants={
@@ -303,9 +303,9 @@ STUDIES: list[Study] = [
     Study(
         id="R6",
         question="do mixing weights by sample count pay?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 4-regular, 10 rounds of one "
-        "epoch; weights by sample count, or by degree (Metropolis-Hastings); unequal: half of the devices hold 2 % of the "
-        "data.",
+        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 4-regular, 6 rounds of one "
+        "epoch; weights by sample count, or by degree (Metropolis-Hastings); unequal: half of the devices hold 2 % of "
+        "the data.",
         expected="yes where amounts are unequal; where they are equal, on a regular graph, the rules are one.",
         scenario="r6-size-weights.toml",
         variants={
@@ -323,7 +323,7 @@ STUDIES: list[Study] = [
     Study(
         id="R7",
         question="what does label skew cost?",
-        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 25 rounds of one epoch; P2PL "
+        setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 8 rounds of one epoch; P2PL "
         "4-regular, FedAvg a star.",
         expected="P2PL gets where federated averaging gets, after more rounds: it is behind at this point.",
         scenario="r7-label-skew.toml",
@@ -345,7 +345,7 @@ STUDIES: list[Study] = [
     Study(
         id="R8",
         question="does Affinity damp the fall of accuracy while devices train?",
-        setting="MNIST 2NN, two devices with 1,000 samples of five digits each, 12 rounds of ten epochs; "
+        setting="MNIST 2NN, two devices with 500 samples of five digits each, 10 rounds of ten epochs; "
         "Affinity as we read it.",
         expected="a smaller sawtooth, the same bytes, no lower final accuracy.",
         scenario="r8-affinity.toml",

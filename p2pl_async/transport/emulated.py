@@ -4,7 +4,7 @@
                   (on shared air: judged when its transmission ends)
 
 All receivers of a broadcast share its bytes and, from the first arrival on, one decoded
-read-only message; a model of 800 kB to 99 neighbors is copied once.
+read-only message; a model of 800 kB to 99 neighbors is copied once, or not at all if it is constant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
-from p2pl_async.wire import decode, encode, head_size
+from p2pl_async.wire import SharedFrame, decode, encode_shared, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes with which a receiver heard nothing
 
@@ -32,7 +32,7 @@ class Frame:
 
     __slots__ = ("data", "message", "needed", "number", "sent")
 
-    def __init__(self, data: bytes, sent: float, number: int, needed: int | None = None) -> None:
+    def __init__(self, data: bytes | SharedFrame, sent: float, number: int, needed: int | None = None) -> None:
         self.data = data
         self.sent = sent
         self.number = number  # the sender's count of its messages
@@ -118,7 +118,7 @@ class EmulatedTransport:
         """
         number = self._numbers[source]
         self._numbers[source] = number + 1
-        data = encode(message, source, number)
+        data = encode_shared(message, source, number)
         needed = head_size(data) if message.partial else None
         self.send_bytes(source, targets, data, number, message.tag, needed)
 
@@ -126,7 +126,7 @@ class EmulatedTransport:
         self,
         source: DeviceId,
         targets: Sequence[DeviceId],
-        data: bytes,
+        data: bytes | SharedFrame,
         number: int,
         kind: str,
         needed: int | None = None,
