@@ -119,10 +119,9 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
-    noisy = layout.propagation is not None
     warnings = [
         *problems(layout.graph),
-        *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy),
+        *contracts.warnings(scenario, layout.graph, links),
         *radio_warnings(scenario),
     ]
     return World(
