@@ -331,6 +331,7 @@ def _repeat(path: Path, changes: list[str] | None, seed: int) -> str:
 
 def _groups() -> dict[str, list[tuple[str, str]]]:
     """Return group -> (kind, its one line) of everything that a scenario chooses by name."""
+    from p2pl_async.air import SharedMedium
     from p2pl_async.learning.data import DataSettings
     from p2pl_async.learning.trainer import TrainSettings
     from p2pl_async.link import Latency, LinkSettings
@@ -355,6 +356,8 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "losses": kinds(LinkSettings, "loss"),
         "rates": kinds(LinkSettings, "rate"),
         "outages": kinds(LinkSettings, "outage"),
+        "media": kinds(Scenario, "medium"),
+        "air times": kinds(SharedMedium, "airtime"),
         "courses": kinds(Latency, "base"),
         "phys": kinds(RadioSettings, "phy"),
         "path losses": kinds(RadioSettings, "path_loss"),
@@ -371,7 +374,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
 
 def _protocols(classes: Mapping[str, type[Any]]) -> Iterator[tuple[str, str]]:
     """Yield each protocol's line, and one for its delivery contract and what it sends, with default settings."""
-    for kind, cls in classes.items():
+    for kind, cls in sorted(classes.items()):
         yield kind, _first_line(cls)
         protocol = cls()
         if protocol.contract is not None:
@@ -412,6 +415,7 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.table import Table
 
     from p2pl_async.scenario.links import LinkTable
+    from p2pl_async.scenario.media import explain_medium
     from p2pl_async.scenario.places import explain_radio, lay_out
 
     count = loaded.scenario.devices.count
@@ -421,6 +425,8 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     table = Table("key", "value", "set by", title=f"link {src} -> {dst}", title_justify="left", box=None)
     links = LinkTable(loaded.scenario, loaded.origins)
     for key, value, rule in links.explain(src, dst):
+        table.add_row(key, str(value), rule)
+    for key, value, rule in explain_medium(loaded.scenario, loaded.origins):
         table.add_row(key, str(value), rule)
     layout = lay_out(loaded.scenario)
     if layout.propagation is not None:

@@ -64,8 +64,12 @@ class VirtualClock(trio.abc.Clock):
         """Do nothing: virtual time begins at 0 and stands still while tasks run."""
 
     def current_time(self) -> float:
-        """Return the virtual time in seconds."""
-        return self.now
+        """Return the virtual time in seconds; once the run is over, of the moment just before the last instant.
+
+        trio wakes whose deadline has come whatever it is told about sleeping. Who was to wake at the
+        instant at which a run is stopped would run or not as trio happens to order tasks.
+        """
+        return self.now if self._failure is None else math.nextafter(self.now, -math.inf)
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Move to the next instant and run what is due there; nobody sleeps in real time."""

@@ -152,6 +152,7 @@ class Emulation:
             gc.set_threshold(*thresholds)
             self.transport.finish()
             self.trace.flush()
+        self.transport.check()
 
     async def _main(self, protocol: Protocol) -> None:
         failure: Exception | None = None

@@ -39,6 +39,16 @@ def encode(message: Message, sender: DeviceId, number: int) -> bytes:
     Raises:
         ProtocolError: if a field's value doesn't fit its annotation.
     """
+    frame = encode_shared(message, sender, number)
+    return frame if type(frame) is bytes else bytes(frame)
+
+
+def encode_shared(message: Message, sender: DeviceId, number: int) -> bytes | SharedFrame:
+    """Return the frame of a message, without copying its arrays if none of them can ever change.
+
+    Raises:
+        ProtocolError: if a field's value doesn't fit its annotation.
+    """
     codec = _codec(type(message))
     values = codec.values(message)
     if not codec.fits(values):
@@ -51,19 +61,64 @@ def encode(message: Message, sender: DeviceId, number: int) -> bytes:
             data: bytes = _packer.pack((message.tag, sender, number, *values))
             return data
         arrays = [_little(value) for value in values if isinstance(value, np.ndarray)]
-        parts: list[Any] = [_packer.pack((message.tag, sender, number, *map(_described, values)))]
-        size = len(parts[0])
-        for array in arrays:
-            padding = -(size + _BIN32.size) % 8
-            parts += (_BIN32.pack(0xC6, padding + array.nbytes), bytes(padding), array.data)
-            size += _BIN32.size + padding + array.nbytes
-        return b"".join(parts)  # the one copy of the data
+        frame = SharedFrame(_packer.pack((message.tag, sender, number, *map(_described, values))), arrays)
+        return frame if all(map(_is_constant, arrays)) and arrays else bytes(frame)
     except (ValueError, OverflowError, TypeError) as error:
         raise ProtocolError(f"{type(message).__name__} can't be encoded: {error}") from error
 
 
-def head_size(data: bytes) -> int:
+class SharedFrame:
+    """A frame in parts: its fields as bytes, and its arrays where they are; nobody may change these.
+
+    `len` and `bytes` give what they give for the frame as one piece.
+
+    Args:
+        head: the fields.
+        arrays: contiguous and little-endian, in the order in which the fields describe them.
+    """
+
+    __slots__ = ("_size", "arrays", "head")
+
+    def __init__(self, head: bytes, arrays: list[np.ndarray[Any, Any]]) -> None:
+        self.head = head
+        self.arrays = arrays
+        size = len(head)
+        for array in arrays:
+            size += _BIN32.size + _padding(size) + array.nbytes
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        parts: list[Any] = [self.head]
+        size = len(self.head)
+        for array in self.arrays:
+            padding = _padding(size)
+            parts += (_BIN32.pack(0xC6, padding + array.nbytes), bytes(padding), array.data)
+            size += _BIN32.size + padding + array.nbytes
+        return b"".join(parts)  # the one copy of the data
+
+
+def _padding(size: int) -> int:
+    """Return how many zeros make the data of an array begin at a multiple of 8 bytes, `size` bytes into the frame."""
+    return -(size + _BIN32.size) % 8
+
+
+def _is_constant(array: np.ndarray[Any, Any]) -> bool:
+    """Tell whether nothing can write to an array any more, through whatever view."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    return base is None or type(base) is bytes
+
+
+def head_size(data: bytes | SharedFrame) -> int:
     """Return how many bytes at the start of an encoded message have all of it but the data of its arrays."""
+    if isinstance(data, SharedFrame):
+        return len(data.head)
     unpacker = msgpack.Unpacker(use_list=False, ext_hook=_Described, strict_map_key=False)
     unpacker.feed(data[:_SMALL])
     try:
@@ -75,7 +130,11 @@ def head_size(data: bytes) -> int:
 
 
 def decode(
-    data: bytes, sent: float = math.nan, *, missing: Sequence[tuple[int, int]] = (), corrupted: bool = False
+    data: bytes | SharedFrame,
+    sent: float = math.nan,
+    *,
+    missing: Sequence[tuple[int, int]] = (),
+    corrupted: bool = False,
 ) -> Message:
     """Return the message in a frame; its arrays are read-only views of the frame.
 
@@ -92,9 +151,13 @@ def decode(
     if len(data) > MAX_BYTES:
         raise RemoteError(f"a frame of {len(data)} bytes is longer than {MAX_BYTES}")
     try:
-        if missing:
-            data = _patched(data, missing)
-        frame, arrays = _take_apart(data)
+        if missing or corrupted:
+            data = _patched(bytes(data), missing)
+        arrays: list[tuple[int, int]] = []
+        if isinstance(data, SharedFrame):
+            frame = msgpack.unpackb(data.head, use_list=False, ext_hook=_Described, strict_map_key=False)
+        else:
+            frame, arrays = _take_apart(data)
     except RemoteError:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as error:
@@ -102,7 +165,10 @@ def decode(
     if type(frame) is not tuple or len(frame) < 3:
         raise RemoteError("not a frame: no header")
     tag, sender, number, *values = frame
-    if arrays:
+    if isinstance(data, SharedFrame):
+        views = (array.view() for array in data.arrays)
+        values = [next(views) if type(value) is _Described else value for value in values]
+    elif arrays:
         _fill_in(values, arrays, data)
     message_type = type_of(tag)
     if message_type is None:
@@ -196,6 +262,8 @@ def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
 
 def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
     """Return a frame with zeros for what is missing, and the headers of its arrays as they must have been."""
+    if not missing:
+        return data
     patched = bytearray(data)
     for start, end in missing:
         patched[start:end] = bytes(end - start)
@@ -204,7 +272,7 @@ def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
     described = [value for value in unpacker.unpack() if type(value) is _Described]
     at = int(unpacker.tell())
     for array in described:
-        size = -(at + _BIN32.size) % 8 + math.prod(array.shape) * array.dtype.itemsize
+        size = _padding(at) + math.prod(array.shape) * array.dtype.itemsize
         patched[at : at + _BIN32.size] = _BIN32.pack(0xC6, size)
         at += _BIN32.size + size
     return bytes(patched)

@@ -260,3 +260,27 @@ def test_the_rule_of_collisions_is_the_scenarios(tmp_path) -> None:
         emulation.run(Both())
         lost[rule] = emulation.trace.counts.lost["collision"]
     assert lost == {"overlap": 2, "capture": 1}
+
+
+def test_explain_tells_who_set_the_medium(tmp_path) -> None:
+    from typer.testing import CliRunner
+
+    from p2pl_async.cli import app
+
+    path = tmp_path / "s.toml"
+    path.write_text(LEAST + '[link]\npreset = "zigbee_154"\n[medium]\nmax_backoffs = 7\n')
+    result = CliRunner().invoke(app, ["probe", str(path), "--explain", "0", "1"])
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines() if line.startswith(" medium.")}
+    assert rows["medium.max_backoffs"] == ["7", "medium"]
+    assert rows["medium.ack.airtime"][-2:] == ["preset", "zigbee_154"]
+    assert rows["medium.min_exponent"] == ["3", "default"]
+
+
+def test_list_names_media(tmp_path) -> None:
+    from typer.testing import CliRunner
+
+    from p2pl_async.cli import app
+
+    output = CliRunner().invoke(app, ["list", "media"]).output
+    assert all(kind in output for kind in ("dedicated", "half-duplex", "ideal", "csma-ca", "dcf", "aloha"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from p2pl_async.link.loss import CAUSES
 from p2pl_async.link.varying import Clockwork
 from p2pl_async.link.varying_rate import Opportunities, StepRate
 from p2pl_async.randomness import stream
+from p2pl_async.scenario.jsonschema import scenario_schema
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.load import dump, load_scenario, read_scenario
 
@@ -39,6 +41,16 @@ def test_a_frame_ends_when_the_rate_has_sent_all_its_bits() -> None:
     assert link(rate=HALVED).judge(187_500, 0.0).arrival == pytest.approx(2.0, abs=1e-12)
     fragments = link(rate=HALVED, mtu="1500 B").judge(187_500, 0.0)
     assert (fragments.packets, fragments.arrival) == (125, pytest.approx(2.0, abs=1e-12))
+
+
+@pytest.mark.parametrize("table", [{}, {"mtu": "1500 B"}, {"mtu": "1500 B", "arq": {"retries": 3}}])
+def test_a_frame_goes_on_at_the_rate_of_changed_settings(table: dict[str, Any]) -> None:
+    """As above, the change being one of the link's settings: the rate changes even while a frame is on the air."""
+    fast, slow = (LinkSettings.model_validate({"rate": rate, **table}) for rate in ("1 Mbit/s", "500 kbit/s"))
+    made = Link(0, 1, fast, 1, changes=[(1.0, slow), (5.0, fast)])
+    assert made.judge(187_500, 0.0).arrival == pytest.approx(2.0, abs=1e-9)
+    assert made.judge(187_500, 3.5).arrival == pytest.approx(5.75, abs=1e-9)
+    assert made.judge(125_000, 9.0).arrival == pytest.approx(10.0, abs=1e-9)
 
 
 def test_messages_queue_behind_each_other_over_changes_of_the_rate() -> None:
@@ -123,6 +135,27 @@ def test_rates_come_from_a_column_of_a_trace(tmp_path: Path) -> None:
     assert link(rate=back).judge(10_000, 0.0).arrival == pytest.approx(1.0, abs=1e-12)
 
 
+def test_a_rate_can_begin_anywhere_and_each_link_at_a_place_of_its_own(tmp_path: Path) -> None:
+    later = link(rate={**HALVED, "start": "500 ms"})
+    assert later.judge(93_750, 0.0).arrival == pytest.approx(
+        1.0, abs=1e-12
+    )  # 0.5 Mbit, then 0.25 Mbit at half the rate
+    loop = {"kind": "schedule", "steps": [["0 s", "1 Mbit/s"], ["1 s", "0 bit/s"]], "end": "loop", "start": "random"}
+    settings = LinkSettings.model_validate({"rate": loop})
+
+    def first(seed: int, src: int, dst: int) -> float:
+        return Link(src, dst, settings, seed).judge(1, 0.0).arrival
+
+    waits = np.array([first(1, 0, dst) for dst in range(1, 2001)])
+    # Awake half of the time: whoever sends at any moment waits (1 s)^2 / (2 x 2 s).
+    assert waits.mean() == pytest.approx(0.25, abs=5 * waits.std() / math.sqrt(2000))
+    assert (waits < 1e-4).mean() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(2000))
+    assert first(1, 0, 5) == waits[4]
+    assert len({first(2, 3, 4), first(1, 4, 3), *waits[:9].tolist()}) > 4
+    shifted = link(rate={**mahimahi(tmp_path, 5, 20), "start": "12 ms"})
+    assert shifted.judge(1, 0.0).arrival == pytest.approx(0.008, abs=2e-5)
+
+
 @pytest.mark.parametrize(
     ("rate", "text"),
     [
@@ -138,6 +171,7 @@ def test_rates_come_from_a_column_of_a_trace(tmp_path: Path) -> None:
         ({"kind": "schedule", "steps": [["0 s", "1 bit/s"], ["1 s", "0 bit/s"]]}, "the last rate holds for ever"),
         ({"kind": "schedule", "steps": [["0 s", "1 bit/s"]], "end": "loop"}, 'end="loop" needs at least two steps'),
         ({"kind": "shedule"}, 'unknown rate; did you mean "schedule"'),
+        ({**HALVED, "start": "random"}, 'start="random" needs a rate that begins again; add end = "loop"'),
         ({"kind": "mahimahi", "path": "/nowhere"}, "/nowhere: no such file"),
         ("fast", "must be a number and a unit"),
     ],
@@ -216,12 +250,30 @@ def test_opportunities_against_a_plain_list_of_them(gaps_and_sizes: list[tuple[i
         assert 0 < end * 1e3 - expected < 0.0101
 
 
-def test_a_real_trace_has_its_mean_rate() -> None:
-    path = Path(os.environ.get("P2PL_DATA", "nowhere"), "traces", "mahimahi-cellular", "ATT-LTE-driving-2016.down")
-    if not path.is_file():
-        pytest.skip("needs real traces in $P2PL_DATA/traces")
-    made = link(rate={"kind": "mahimahi", "path": str(path)})
+DATA = Path(os.environ.get("P2PL_DATA", "nowhere"), "traces")
+real = pytest.mark.skipif(not DATA.is_dir(), reason="needs real traces in $P2PL_DATA/traces")
+
+
+@real
+def test_a_real_mahimahi_trace_has_its_mean_rate() -> None:
+    made = link(rate={"kind": "mahimahi", "path": str(DATA / "mahimahi-cellular" / "ATT-LTE-driving-2016.down")})
     assert made.judge(45604 * 1500 * 3, 0.0).arrival == pytest.approx(3 * 120.002, abs=2e-5)
+
+
+@real
+def test_a_real_5g_trace_is_a_rate() -> None:
+    path = DATA / "5g-ireland" / "Driving_B_2020.02.14_09.38.22.csv"
+    table = {"kind": "trace", "path": str(path), "format": "5g-ireland", "column": "DL_bitrate", "unit": "kbit/s"}
+    settings = LinkSettings.model_validate({"rate": {**table, "end": "loop"}})
+    rows = pd.read_csv(path, usecols=["Timestamp", "DL_bitrate"]).drop_duplicates("Timestamp", keep="last")
+    at = pd.to_datetime(rows["Timestamp"], format="%Y.%m.%d_%H.%M.%S")
+    widths = at.diff().shift(-1).dt.total_seconds()
+    widths.iloc[-1] = widths.iloc[-2]
+    bits, period = float((rows["DL_bitrate"] * 1000 * widths).sum()), float(widths.sum())
+    assert settings.mean_rate_bps == pytest.approx(bits / period)
+    made = Link(0, 1, settings, 1)
+    assert made.judge(int(3 * bits / 8) - 1, 0.0).arrival <= 3 * period
+    assert made.judge(10, 0.0).arrival > 3 * period
 
 
 # --- Losses and latencies
@@ -384,3 +436,21 @@ def test_on_shared_air_a_rate_can_not_change(tmp_path: Path) -> None:
         load_scenario(path)
     assert [problem.path for problem in error.value.problems] == ["link.rate", "link.override[0].rate"]
     assert "as only dedicated links do" in error.value.problems[0].text
+
+
+def test_the_json_schema_offers_courses_wherever_they_are_taken() -> None:
+    keys = scenario_schema()["$defs"]["LinkTableSettings"]["properties"]
+
+    def kinds(schema: Any) -> set[str]:
+        return {option["properties"]["kind"]["const"] for option in schema["anyOf"] if "properties" in option}
+
+    assert kinds(keys["rate"]) == {"schedule", "trace", "mahimahi"}
+    assert any("Mbit/s" in option.get("pattern", "") for option in keys["rate"]["anyOf"])
+    tables = {
+        option["properties"]["kind"]["const"]: option["properties"]
+        for name in ("latency", "loss")
+        for option in keys[name]["anyOf"]
+        if "properties" in option
+    }
+    for kind, key in (("bernoulli", "p"), ("gilbert-elliott", "bad"), ("lognormal", "mean"), ("constant", "base")):
+        assert kinds(tables[kind][key]) == {"schedule", "trace"}

@@ -10,7 +10,6 @@ import pytest
 from powers import FixedPowers
 
 from p2pl_async.air.reach import PowerReach
-from p2pl_async.errors import InvariantError
 from p2pl_async.testing import Cell
 
 ZIGBEE = {"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"}  # 80 B of content are 97 B, 3.104 ms on the air
@@ -231,31 +230,6 @@ def test_sinr_is_averaged_over_the_parts_of_a_frame(overlap) -> None:
     assert lost == pytest.approx(expected, abs=5 * math.sqrt(max(expected, 1e-9) * (1 - expected) / frames))
     late = {outcome.verdict.cause for outcome in cell.outcomes if outcome.src == 2}
     assert late == ({"collision"} if overlap else {""})  # the receiver was busy with the first
-
-
-def test_a_device_does_not_start_two_transmissions_at_once() -> None:
-    cell = Cell({"kind": "csma-ca"}, 2, link=ZIGBEE)
-    cell.offer(0.0, 0, [1], 80)
-    cell.run()
-    radio = cell.air.radios[0]
-    radio.jobs.append(cell.air.radios[0].jobs[0] if radio.jobs else _job(cell))
-    cell.air.transmit(radio)
-    cell.clock.now -= 1e-3
-    radio.until = math.inf
-    with pytest.raises(InvariantError, match="device 0"):
-        cell.air._begin(radio, _transmission())
-
-
-def _job(cell):
-    from p2pl_async.air.job import Job
-
-    return Job([cell.link(0, 1)], 80, lambda *_: None, None, 0.0)
-
-
-def _transmission():
-    from p2pl_async.air.air import Transmission
-
-    return Transmission(0, 0.0, 1.0, None, 0, 1)
 
 
 @pytest.mark.parametrize("medium", [

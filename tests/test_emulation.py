@@ -103,6 +103,20 @@ def test_in_flight_counts_what_the_end_cuts_off() -> None:
     assert emulation.trace.delivered == 0
 
 
+def test_nobody_wakes_at_the_very_instant_at_which_a_run_is_cut_off() -> None:
+    """trio orders tasks of one instant at random: in each of 20 runs, or the end would be another one."""
+
+    async def run(device) -> None:
+        while True:
+            await trio.sleep(1)
+            device.broadcast(Note("on the second"))
+
+    for _ in range(20):
+        emulation = emulate(protocol(run), complete(4), until=3)
+        assert emulation.trace.counts.sent == 2 * 12
+        assert emulation.clock.now == 3
+
+
 def test_receive_by_type_leaves_the_others_and_keeps_their_order() -> None:
     seen = []
 

@@ -1,6 +1,7 @@
 """Parts of scenarios from other people's files."""
 
 import gzip
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from p2pl_async.errors import ScenarioError
 from p2pl_async.importing import FORMATS, import_file
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.randomness import stream
+from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.load import load_scenario
 from p2pl_async.scenario.schema import Scenario
 
@@ -105,6 +107,7 @@ def test_what_netem_means_as_we_do_comes_over_without_a_warning(
         ("loss 10% 25%", {"loss": "10 %"}, "doesn't lose 10 % then .* burst = 3"),
         ("duplicate 1%", {"duplicate": 0.01}, "repeats packets before it delays them"),
         ("duplicate 1% 50%", {"duplicate": 0.01}, "its correlation is left out"),
+        ("corrupt 2% 10%", {"corrupt": 0.02}, "flips a bit of a packet, .* here the packet is lost"),
         ("delay 10ms reorder 25% 50% gap 5", {}, "reorder: netem sends some packets at once"),
         ("delay 10ms limit 50", {}, "limit: left out, as without a rate nothing waits"),
         ("rate 1mbit limit 50", {"queue": {"messages": 50}}, "limit: netem drops when it holds 50 packets"),
@@ -171,7 +174,7 @@ def test_a_line_may_go_on_and_have_comments(tmp_path: Path) -> None:
         ("tc qdisc add dev eth0 root fq\n", "has no line with netem, such as"),
         ("netem delay 1ms\nnetem loss 1%\n", "has 2 lines with netem; keep one"),
         ("netem\n", "netem has no options"),
-        ("netem delya 1ms\n", 'no option "delya"; known: delay'),
+        ("netem delya 1ms\n", 'no option "delya"; known: limit, delay'),
         ("netem delay 1week\n", '"1week" must be a time such as 100ms'),
         ("netem delay\n", "the line ends where there must be a time"),
         ("netem loss 120%\n", "must be a share from 0% to 100%"),
@@ -235,6 +238,21 @@ def test_movement_becomes_a_mobility_table_and_a_csv(tmp_path: Path, name: str, 
         "1.0,0,1.0,2.0,0.0",
         "3.0,0,11.0,2.0,0.0",
     ]
+
+
+def test_a_real_mesh_becomes_a_scenario(tmp_path: Path) -> None:
+    path = Path(os.environ.get("P2PL_DATA", "nowhere"), "traces", "802154-grenoble", "grenoble_44nodes.k7.gz")
+    if not path.is_file():
+        pytest.skip("needs real traces in $P2PL_DATA/traces")
+    import_file("k7", path, tmp_path / "mesh.toml")
+    (tmp_path / "s.toml").write_text(f'extends = "mesh.toml"\n{REST}')
+    found = load_scenario(tmp_path / "s.toml")
+    graph = found.topology.build(44, stream(1, "topology"))
+    assert (found.devices.count, graph.number_of_edges()) == (44, 356)
+    table = LinkTable(found)
+    arriving = [1 - getattr(table.settings(*link).loss, "p", 0.0) for link in graph.edges]
+    assert sum(share > 0.9 for share in arriving) == 155
+    assert sum(share < 0.1 for share in arriving) == 46
 
 
 # --- The command

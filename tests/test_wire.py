@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.messages import Message, Vector
-from p2pl_async.wire import MAX_BYTES, decode, encode
+from p2pl_async.wire import MAX_BYTES, SharedFrame, decode, encode, encode_shared, head_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +219,62 @@ def test_two_message_types_cannot_share_a_tag() -> None:
 
         class Other(Message, tag="test-everything"):
             pass
+
+
+# --- Arrays that can't change are not copied
+
+
+@dataclass(frozen=True, slots=True)
+class Two(Message, tag="wire-two"):
+    n: int
+    w: Vector
+    v: Vector
+
+
+def constant(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+@given(st.integers(0, 40), st.integers(0, 9))
+def test_a_shared_frame_is_the_same_frame(n: int, m: int) -> None:
+    message = Two(7, constant(np.arange(n, dtype=np.float32)), constant(np.arange(float(m))))
+    shared = encode_shared(message, 3, 4)
+    assert isinstance(shared, SharedFrame)
+    assert bytes(shared) == encode(message, 3, 4)
+    assert len(shared) == len(bytes(shared))
+    assert head_size(shared) == head_size(bytes(shared))
+    for heard, plain in ((decode(shared), decode(bytes(shared))), (decode(shared, corrupted=True), None)):
+        assert isinstance(heard, Two)
+        assert (heard.n, heard.w.tolist(), heard.v.tolist()) == (7, message.w.tolist(), message.v.tolist())
+        assert (heard.sender, heard.number) == (3, 4)
+        assert plain is None or (heard.w.dtype, heard.w.shape) == (plain.w.dtype, plain.w.shape)
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            heard.w.flags.writeable = True
+
+
+def test_a_shared_frame_keeps_its_arrays_where_they_are() -> None:
+    w = constant(np.zeros(1000, np.float32))
+    heard = decode(encode_shared(Two(1, w, constant(np.zeros(1))), 0, 0))
+    assert isinstance(heard, Two)
+    assert np.shares_memory(heard.w, w)
+    again = encode_shared(Two(1, heard.w, heard.v), 0, 0)  # passed on
+    assert isinstance(again, SharedFrame)
+    assert np.shares_memory(again.arrays[0], w)
+
+
+def test_what_somebody_could_still_write_to_is_copied() -> None:
+    fine = constant(np.zeros(4))
+    writable = np.zeros(4)
+    view = constant(writable[:])  # read-only, but what it shows isn't
+    other = constant(np.frombuffer(bytearray(32)))
+    for w in (writable, view, other):
+        assert type(encode_shared(Two(1, w, fine), 0, 0)) is bytes
+        assert type(encode_shared(Two(1, fine, w), 0, 0)) is bytes
+
+
+def test_arrays_of_another_layout_are_sent_as_copies_that_nobody_has() -> None:
+    wide = constant(np.arange(8.0).reshape(4, 2))[:, 0]
+    heard = decode(encode_shared(Two(1, wide, constant(np.arange(3, dtype=">f8"))), 0, 0))
+    assert isinstance(heard, Two)
+    assert (heard.w.tolist(), heard.v.tolist()) == ([0.0, 2.0, 4.0, 6.0], [0.0, 1.0, 2.0])

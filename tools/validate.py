@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from p2pl_async.air.reach import PowerReach
 from p2pl_async.link import Link, LinkSettings
+from p2pl_async.radio import AnyMobility, Motion, Propagation, RadioSettings, Track
 from p2pl_async.radio.phy import AnyPhy
 from p2pl_async.testing import Cell
 
@@ -190,6 +191,76 @@ def observed(modulation: Any, snr: float, size: int, count: int) -> float:
 
     one = Link(0, 1, LinkSettings(), 1, radio=Fixed())
     return float(np.mean([bool(one.judge(size, float(k)).cause) for k in range(count)]))
+
+
+@part("waves", "Radio: shadowing and fading", 2)
+def waves(axes: list[Axes]) -> str:
+    """Share of links below a margin; correlation of shadowing over the way that devices have gone."""
+    from scipy import stats
+
+    a, b = axes
+    n = 20_000
+    others = [Track.still((50.0, 0.001 * k)) for k in range(n)]
+    motion = Motion([Track.still((0.0, 0.0)), *others])
+    plain, faded, shadowed = (
+        Propagation(RadioSettings.model_validate(table), motion, 1).powers(0, 1.0)[1:]
+        for table in ({"shadowing": "none"}, {"shadowing": "none", "fading": "rayleigh"}, {"shadowing": "6 dB"})
+    )
+    margins, at = np.arange(0.0, 21.0, 2.5), np.linspace(0, 20, 100)
+    a.semilogy(at, -np.expm1(-(10 ** (-at / 10))), **CURVE)
+    a.semilogy(at, stats.norm.sf(at / 6), **CURVE)
+    for name, powers, color in (("Rayleigh fading", faded, BLUE), ("shadowing 6 dB", shadowed, ORANGE)):
+        shares = np.array([np.mean(powers - plain < -margin) for margin in margins])
+        a.errorbar(margins, shares, 3 * np.sqrt(shares * (1 - shares) / n), color=color, label=name, **POINTS)
+    a.set(xlabel="margin (dB)", ylabel="share of links too weak", title="outage", ylim=(2e-4, 1))
+    a.legend(frameon=False, fontsize=8)
+    n, length = 4000, 20.0
+    pace = Track([(0.5 * k, 2.5 * (k % 2), 0.0, 0.0) for k in range(120)])  # there and back, 5 m a second
+    far = [Track.still((1000.0, 3.0 * k)) for k in range(n)]
+    made = Propagation(RadioSettings.model_validate({"shadowing": "4 dB"}), Motion([pace, *far]), 1)
+    values = np.array([made.powers(0, float(t))[1:] for t in range(14)])
+    values -= Propagation(RadioSettings.model_validate({"shadowing": "none"}), made.motion, 1).powers(0, 0.0)[1:]
+    ways = 5.0 * np.arange(1, 14)
+    found = np.array([np.corrcoef(values[0], row)[0, 1] for row in values[1:]])
+    at = np.linspace(0, 66, 100)
+    b.plot(at, np.exp(-at / length), **CURVE)
+    b.errorbar(ways, found, 3 * (1 - found**2) / math.sqrt(n), color=BLUE, **POINTS)
+    b.set(xlabel="way gone by both (m)", ylabel="correlation of shadowing", title="decorrelation 20 m")
+    return f"Largest difference of the correlation: {np.max(np.abs(found - np.exp(-ways / length))):.3f}."
+
+
+@part("movement", "Movement", 2)
+def movement(axes: list[Axes]) -> str:
+    """Speed of random waypoint devices from the start on; what a Gauss-Markov step keeps."""
+    a, b = axes
+    n = 1500
+    table = {"kind": "random-waypoint", "speed": ["0.5 m/s", "2 m/s"]}
+    tracks = TypeAdapter(AnyMobility).validate_python(table).tracks(n, (100.0, 100.0), 1)
+    times = np.array([0.0, 5, 10, 20, 40, 80, 160, 320])
+    speeds = np.array([[track.along(np.array([t, t + 1e-3]))[1] for track in tracks.values()] for t in times])
+    speeds = np.diff(speeds, axis=2)[:, :, 0] / 1e-3
+    expected = 1.5 / math.log(4)
+    a.axhline(expected, **CURVE)
+    a.axhline(1.25, linestyle=":", **CURVE)
+    means = speeds.mean(axis=1)
+    a.errorbar(times, means, 3 * speeds.std(axis=1) / math.sqrt(n), color=BLUE, **POINTS)
+    a.set(xlabel="time (s)", ylabel="mean speed (m/s)", title="random waypoint, 0.5 to 2 m/s", ylim=(1.0, 1.3))
+    a.text(20, 1.255, "of a start that is not stationary", fontsize=8, color=GRAY)
+    steps = 40_000
+    for memory, color in ((0.5, ORANGE), (0.9, BLUE)):
+        drift: dict[str, Any] = {"kind": "gauss-markov", "speed": "100 m/s", "speed_sd": "5 m/s", "memory": memory}
+        (track,) = TypeAdapter(AnyMobility).validate_python(drift).tracks(1, (1e9, 1e9), 1).values()
+        corners = np.array(track.corners_until(steps))[1:-1, 1:3]
+        speed = np.linalg.norm(np.diff(corners, axis=0), axis=1)
+        lags = np.arange(1, 21, 2)
+        found = np.array([np.corrcoef(speed[lag:], speed[:-lag])[0, 1] for lag in lags])
+        at = np.linspace(1, 20, 100)
+        b.plot(at, memory**at, **CURVE)
+        error = 3 * math.sqrt((1 + memory) / (1 - memory) / steps)
+        b.errorbar(lags, found, error, color=color, label=f"a = {memory}", **POINTS)
+    b.set(xlabel="steps between", ylabel="correlation of the speed", title="Gauss-Markov")
+    b.legend(frameon=False, fontsize=8)
+    return f"Time-averaged speed (v1 - v0) / ln(v1 / v0) = {expected:.3f} m/s; found at 0 s: {means[0]:.3f} m/s."
 
 
 @part("queue", "Queue: M/D/1 and tail drop", 2)

@@ -77,7 +77,10 @@ class _Sampler:
     """Latencies that depend on the instant: by their settings, or by the message before."""
 
     def __init__(
-        self, generator: np.random.Generator, settings: _Drawn, course: tuple[Clockwork, tuple[_Drawn, ...]] | None
+        self,
+        generator: np.random.Generator,
+        settings: _Drawn,
+        course: tuple[Clockwork, tuple[int, ...], tuple[_Drawn, ...]] | None,
     ) -> None:
         self._course = course
         self._settings = settings
@@ -90,8 +93,8 @@ class _Sampler:
     def __call__(self, at: float) -> float:
         settings = self._settings
         if self._course is not None:
-            clockwork, versions = self._course
-            settings = versions[clockwork.index(at)]
+            clockwork, numbers, versions = self._course
+            settings = versions[numbers[clockwork.index(at)]]
         share = self._next()
         if self._correlation:
             kept = math.exp(min(self._last - at, 0.0) / self._correlation)
@@ -123,8 +126,8 @@ class Constant(Latency):
         if course is None:
             always = self.mean + self.fixed
             return lambda at: always
-        clockwork, versions = course
-        values = [version.mean + version.fixed for version in versions]
+        clockwork, numbers, versions = course
+        values = [versions[number].mean + versions[number].fixed for number in numbers]
         return lambda at: values[clockwork.index(at)]
 
 

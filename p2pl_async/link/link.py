@@ -180,7 +180,10 @@ class Link:
     def _rate(self, settings: Sequence[LinkSettings]) -> RateProfile:
         """Return how fast the transmitter is."""
         profiles: list[RateProfile] = [
-            SteadyRate(each.rate) if isinstance(each.rate, float | None) else each.rate.profile() for each in settings
+            SteadyRate(each.rate)
+            if isinstance(each.rate, float | None)
+            else each.rate.profile(self._seed, self.src, self.dst)
+            for each in settings
         ]
         return RatesInTurn(self._instants, profiles) if self._changes else profiles[0]
 

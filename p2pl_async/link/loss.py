@@ -88,36 +88,49 @@ class LossModel(Varying):
 class _Changing:
     """A loss whose settings change in time; equal settings share a process, and each process has the link's streams."""
 
-    __slots__ = ("_clockwork", "_looked", "_processes", "_steps")
+    __slots__ = ("_clockwork", "_looked", "_numbers", "_owner", "_processes", "_versions")
 
-    def __init__(self, clockwork: Clockwork, versions: Sequence[LossModel], owner: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        clockwork: Clockwork,
+        numbers: Sequence[int],
+        versions: Sequence[LossModel],
+        owner: tuple[int, int, int],
+    ) -> None:
         self._clockwork = clockwork
-        distinct = list(dict.fromkeys(versions))
-        self._steps = np.array([distinct.index(version) for version in versions])  # step -> its process
-        self._processes = [version.steady(*owner) for version in distinct]
-        self._looked: States = np.empty(0, np.intp)  # processes of the packets that `fates` looked at
+        self._numbers = np.array(numbers)
+        self._versions = versions
+        self._owner = owner
+        self._processes: dict[int, LossProcess | None] = {}  # made when first needed, for a trace may have thousands
+        self._looked: States = np.empty(0, np.intp)  # versions of the packets that `fates` looked at
 
     def fate(self, uniform: float, at: float) -> str:
-        process = self._processes[self._steps[self._clockwork.index(at)]]
+        process = self._process(self._numbers[self._clockwork.index(at)])
         return "" if process is None else process.fate(uniform, at)
 
     def fates(self, uniforms: Floats, at: Floats) -> Codes:
-        self._looked = self._steps[self._clockwork.indices(at)]
+        self._looked = self._numbers[self._clockwork.indices(at)]
         fates = np.zeros(at.shape, np.int8)
-        for index in np.unique(self._looked):
-            process, own = self._processes[index], self._looked == index
+        for number in np.unique(self._looked):
+            process, own = self._process(number), self._looked == number
             if process is not None:
                 fates[own] = process.fates(uniforms[own], at[own])
         return fates
 
     def passed(self, packets: int) -> None:
-        for index, count in zip(*np.unique(self._looked[:packets], return_counts=True), strict=True):
-            process = self._processes[index]
+        for number, count in zip(*np.unique(self._looked[:packets], return_counts=True), strict=True):
+            process = self._process(number)
             if process is not None:
                 process.passed(int(count))
 
+    def _process(self, number: int) -> LossProcess | None:
+        """Return the process of a version."""
+        if number not in self._processes:
+            self._processes[number] = self._versions[number].steady(*self._owner)
+        return self._processes[number]
+
     def segment(self, at: float) -> Segment | None:
-        process = self._processes[self._steps[self._clockwork.index(at)]]
+        process = self._process(self._numbers[self._clockwork.index(at)])
         inner = Segment(0.0, "loss", math.inf) if process is None else process.segment(at)
         return inner and inner._replace(until=min(inner.until, self._clockwork.until(at)))
 

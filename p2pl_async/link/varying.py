@@ -177,7 +177,9 @@ class _Number(OneOf):
         return handler(source)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        _, *courses = OneOf.__get_pydantic_json_schema__(self, schema, handler)["anyOf"]
+        courses = [cls.model_json_schema() for cls in self.classes.values()]  # `handler` only knows numbers
+        for course in courses:
+            course["required"] = ["kind", *course.get("required", [])]
         return {"anyOf": [handler(schema), *courses]}
 
 
@@ -189,8 +191,9 @@ class Varying(Settings):
     """A table whose numbers can change in time; its fields are those of the first instant."""
 
     _courses: dict[str, Course] = PrivateAttr(default_factory=dict)  # key -> what the scenario says of it
-    _versions: tuple[Any, ...] = PrivateAttr(default=())  # the settings of each step
     _clockwork: Clockwork | None = PrivateAttr(default=None)
+    _versions: tuple[Any, ...] = PrivateAttr(default=())  # the settings that it ever has, each once
+    _numbers: tuple[int, ...] = PrivateAttr(default=())  # for each step, which of them
 
     @model_validator(mode="wrap")
     @classmethod
@@ -221,7 +224,9 @@ class Varying(Settings):
                     found.append(line(list(where), f"{given}{detail['msg']}", detail["input"]))
                 raise mistakes(cls.__name__, found) from error
         made = handler(tables[0][1])
-        made._courses, made._versions, made._clockwork = courses, tuple(versions), clockwork
+        distinct: dict[Any, int] = {}
+        made._numbers = tuple(distinct.setdefault(version, len(distinct)) for version in versions)
+        made._courses, made._clockwork, made._versions = courses, clockwork, tuple(distinct)
         return made
 
     @model_serializer(mode="wrap")
@@ -230,9 +235,9 @@ class Varying(Settings):
         courses = {key: course.model_dump(mode="json", by_alias=True) for key, course in self._courses.items()}
         return {**table, **{key: courses[key] for key in table if key in courses}}
 
-    def course(self) -> tuple[Clockwork, tuple[Self, ...]] | None:
-        """Return when each step holds, and the settings of each; None if nothing changes."""
-        return None if self._clockwork is None else (self._clockwork, self._versions)
+    def course(self) -> tuple[Clockwork, tuple[int, ...], tuple[Self, ...]] | None:
+        """Return when each step holds, the number of its settings, and all settings; None if nothing changes."""
+        return None if self._clockwork is None else (self._clockwork, self._numbers, self._versions)
 
 
 def _versions_of(
@@ -245,7 +250,7 @@ def _versions_of(
             steps[key] = course.steps()
         except TraceError as error:
             raise mistakes(cls.__name__, [line([key], str(error))]) from error
-    periods = {period for _, _, period in steps.values()}
+    periods = list(dict.fromkeys(period for _, _, period in steps.values()))
     if len(periods) > 1:
         shown = ", ".join("none" if period is None else show_seconds(period) for period in periods)
         raise mistakes(cls.__name__, [line([next(iter(steps))], f"courses of one table need one period, not {shown}")])
@@ -254,4 +259,4 @@ def _versions_of(
     for key, (times, values, _) in steps.items():
         for (_, version), index in zip(tables, np.searchsorted(times, instants, side="right") - 1, strict=True):
             version[key] = values[index]
-    return Clockwork(instants, periods.pop()), tables
+    return Clockwork(instants, periods[0]), tables

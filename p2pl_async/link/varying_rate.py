@@ -19,14 +19,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from p2pl_async.link.varying import Clockwork, Schedule, Trace
-from p2pl_async.settings import OneOf, Settings, line, mistake, mistakes
+from p2pl_async.randomness import stream
+from p2pl_async.settings import OneOf, Settings, line, mistake, mistakes, word
 from p2pl_async.tracefiles import TraceError, read_mahimahi
-from p2pl_async.units import RATE, BitsPerSecond, parse
+from p2pl_async.units import RATE, BitsPerSecond, Seconds, parse
 
 Floats = NDArray[np.float64]
 
@@ -125,15 +126,16 @@ class Opportunities(StepRate):
     Args:
         times: instants in seconds, ascending, several may be equal; shape (n,).
         period: after which they come again.
+        first: the instant from which they are counted.
     """
 
-    def __init__(self, times: Floats, period: float) -> None:
-        # Counted from just after one, so that none lies across the end of a period.
-        first = 2 * _OPPORTUNITY_S
-        instants, counts = np.unique(np.mod(times - first, period), return_counts=True)
+    def __init__(self, times: Floats, period: float, first: float = 0.0) -> None:
+        # Periods begin just after an opportunity, so that none lies across the end of one.
+        past = 2 * _OPPORTUNITY_S
+        instants, counts = np.unique(np.mod(times - past, period), return_counts=True)
         begins = np.column_stack((instants, instants + _OPPORTUNITY_S)).ravel()
         rates = np.column_stack((counts * (OPPORTUNITY_BITS / _OPPORTUNITY_S), np.zeros(len(counts)))).ravel()
-        super().__init__(np.concatenate(([0.0], begins)), np.concatenate(([0.0], rates)), period, first)
+        super().__init__(np.concatenate(([0.0], begins)), np.concatenate(([0.0], rates)), period, first + past)
         self._bits = np.round(self._bits)
         self._keep_lists()
 
@@ -142,7 +144,28 @@ class Opportunities(StepRate):
         return begin, round(sent)  # what is sent are whole bits
 
 
-class Mahimahi(Settings):
+class _Started(Settings):
+    """Base of rates that need not begin at their beginning."""
+
+    start: Annotated[Seconds | None, *word("random")] = Field(
+        default=0.0, description='where in it the run begins; "random": each link at a place of its own'
+    )
+
+    def first(self, period: float | None, owner: tuple[int, int, int]) -> float:
+        """Return the instant at which it began, 0 or before.
+
+        Args:
+            period: after which it begins again.
+            owner: seed, source and destination of the link.
+        """
+        if self.start is not None:
+            return -self.start
+        assert period is not None
+        seed, src, dst = owner
+        return -period * float(stream(seed, "rate", src, dst).random())
+
+
+class Mahimahi(_Started):
     """A Mahimahi trace: 1500 bytes may leave at each line's millisecond; it repeats for ever."""
 
     kind: Literal["mahimahi"] = "mahimahi"
@@ -156,10 +179,11 @@ class Mahimahi(Settings):
             raise mistake(str(error)) from error
         return self
 
-    def profile(self) -> Opportunities:
+    def profile(self, seed: int, src: int, dst: int) -> Opportunities:
         """Return the transmitter of one link."""
         times = read_mahimahi(self.path) / 1000.0
-        return Opportunities(times, float(times[-1]))
+        period = float(times[-1])
+        return Opportunities(times, period, self.first(period, (seed, src, dst)))
 
     @property
     def mean_bps(self) -> float:
@@ -168,12 +192,13 @@ class Mahimahi(Settings):
         return len(times) * OPPORTUNITY_BITS / (float(times[-1]) / 1000)
 
 
-class _Stepwise(Settings):
+class _Stepwise(_Started):
     """What a schedule and a trace of rates have in common."""
 
-    def profile(self) -> StepRate:
+    def profile(self, seed: int, src: int, dst: int) -> StepRate:
         """Return the transmitter of one link."""
-        return StepRate(*self._rates())
+        times, rates, period = self._rates()
+        return StepRate(times, rates, period, self.first(period, (seed, src, dst)))
 
     @property
     def mean_bps(self) -> float:
@@ -196,6 +221,8 @@ class _Stepwise(Settings):
             raise mistake(f"the rate must not be negative, but somewhere is {rates.min():g} bit/s")
         if rates.max() == 0 or (period is None and rates[-1] == 0):
             raise mistake('the last rate holds for ever and must be above 0; end = "loop" begins again instead')
+        if period is None and self.start is None:
+            raise mistake('start="random" needs a rate that begins again; add end = "loop"')
         return self
 
 
@@ -249,7 +276,7 @@ class _Rate(OneOf):
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         options = OneOf.__get_pydantic_json_schema__(self, schema, handler)["anyOf"]
-        return {"anyOf": [{"const": "unlimited"}, handler(schema["schema"]), *options[1:]]}
+        return {"anyOf": [{"const": "unlimited"}, TypeAdapter(BitsPerSecond).json_schema(), *options[1:]]}
 
 
 Rate = Annotated[float | AnyRate | None, _Rate("rate", RateSchedule, RateTrace, Mahimahi)]

@@ -121,8 +121,7 @@ class Pairs:
 
     def move(self, by: Vector) -> None:
         """Add to the model."""
-        self.x = self.x + by
-        self.x.flags.writeable = False  # so that training from it and sending it need no copy
+        self._become(self.x + by)
 
     def ask(self, j: DeviceId) -> None:
         """Open a transaction with a neighbor, or repeat the question of the one that is open."""
@@ -140,7 +139,7 @@ class Pairs:
                 return  # to an earlier question, repeated
             del self.open[message.sender]
             if self._fits(message.delta) and is_finite(message.delta):
-                self.move(-message.delta)
+                self._become(self.x - message.delta)
             else:
                 self._device.record("refused", 1)
 
@@ -175,7 +174,8 @@ class Pairs:
             if not self._fits(question.x):
                 self._device.record("refused", 1)
                 return
-            delta: Vector = (question.x - self.x) * self.x.dtype.type(0.5)
+            delta: Vector = question.x - self.x
+            delta *= 0.5
             if not is_finite(delta):
                 self._device.record("refused", 1)
                 return
@@ -184,6 +184,10 @@ class Pairs:
             self._device.record_mix({question.sender: question})
         if question.id == known.id:
             self._device.send(question.sender, known)
+
+    def _become(self, x: Vector) -> None:
+        self.x = x
+        self.x.flags.writeable = False  # so that training from it and sending it need no copy
 
     def _fits(self, x: Vector) -> bool:
         return x.shape == self.x.shape and x.dtype == self.x.dtype

@@ -17,17 +17,14 @@ A term of the consensus phase, which the paper has too, is left out: nothing say
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.mixing import Peer, mix, row, without_missing
-from p2pl_async.protocols.averaging import average
-from p2pl_async.protocols.listening import Ears, Params
+from p2pl_async.protocols.averaging import averaged
+from p2pl_async.protocols.listening import Ears
 from p2pl_async.protocols.p2pl import P2PL
 
 
@@ -51,8 +48,9 @@ class Affinity(P2PL):
             for step in range(self.consensus_steps):
                 self._tell(device, step, w)
                 heard = await self.mode.listen(ears, (device.round, step))
-                w = average(ears, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
-            drift = self._drift(device, ears, w, heard)
+                told = w
+                w, own = averaged(ears, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
+            drift = self._drift(device, told, w, own)
             if self.mix_first:
                 w = await self._train(device, w, drift)
             device.finish_round(w)
@@ -60,17 +58,21 @@ class Affinity(P2PL):
             if self.max_lead is not None:
                 await self._let_others_catch_up(device, ears, self.max_lead)
 
-    def _drift(self, device: Device, ears: Ears, w: Vector, heard: Mapping[int, Params]) -> Vector | None:
-        """Return eta_d / T (sum_j b_kj w_j - w_k) over the neighbors heard; None if there is nothing to add."""
-        near = {j: message for j, message in heard.items() if np.isfinite(message.w).all()}
-        if not near or self.eta_d == 0:
+    def _drift(self, device: Device, told: Vector, w: Vector, own: float) -> Vector | None:
+        """Return eta_d / T (sum_j b_kj w_j - w_k); None if there is nothing to add.
+
+        The mean of the neighbors alone needs no second mix: with own weight a, the mix is
+        a told + (1 - a) mean, so that mean - mix = a / (1 - a) (mix - told).
+
+        Args:
+            device: k.
+            told: its model before the mix, which the neighbors heard.
+            w: its model after it.
+            own: the weight of `told` in the mix.
+        """
+        if own == 1 or self.eta_d == 0:
             return None
-        first = min(near)
-        peers = ears.peers(near)
-        full = row(self.weights, device.id, Peer(device.n_samples, len(peers)), peers)
-        del full[device.id]
-        weights = without_missing(full, first, near, "renormalize")
-        center = mix(near[first].w, {j: message.w for j, message in near.items()}, weights, first)
         steps = self.steps or self.epochs * device.batches_per_epoch
-        drift: Vector = (center - w) * w.dtype.type(self.eta_d / steps)
+        drift: Vector = w - told
+        drift *= self.eta_d / steps * own / (1 - own)
         return drift

@@ -33,26 +33,35 @@ def average(ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: Weigh
         rule: of the mixing weights.
         on_missing: where the weight of a neighbor not heard goes; "cache" puts its newest copy into its place.
     """
+    return averaged(ears, w, heard, rule, on_missing)[0]
+
+
+def averaged(
+    ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing
+) -> tuple[Vector, float]:
+    """Return what `average` does, and the weight that the device's own model had in it."""
     device = ears.device
     if on_missing == "cache":
         heard = {**{j: ears.newest[j] for j in device.in_neighbors if j in ears.newest}, **heard}
     device.record_mix(heard)
     device.record("lead", ears.lead())
-    mixed = _mean(ears, w, heard, rule, on_missing)
+    mixed, own = _mean(ears, w, heard, rule, on_missing)
     if not is_finite(mixed):  # one look at the sum instead of one at each term
         for j in [j for j, message in heard.items() if not is_finite(message.w)]:
             ears.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
-        mixed = _mean(ears, w, heard, rule, on_missing)
-    return mixed
+        mixed, own = _mean(ears, w, heard, rule, on_missing)
+    return mixed, own
 
 
-def _mean(ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing) -> Vector:
+def _mean(
+    ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing
+) -> tuple[Vector, float]:
     device = ears.device
     peers = ears.peers(heard)
     full = row(rule, device.id, Peer(device.n_samples, len(peers)), peers)
     weights = without_missing(full, device.id, heard, on_missing)
-    return mix(w, {j: message.w for j, message in heard.items()}, weights, device.id)
+    return mix(w, {j: message.w for j, message in heard.items()}, weights, device.id), weights[device.id]
 
 
 class Averaging(Protocol):

@@ -101,6 +101,7 @@ class MassLinks:
             self.device.send(targets, MassPush(round, 0, share.u, degree, data))
             record_bytes(self.device, share.q, data, len(targets))
             return
+        self.intake.drain()  # for confirmations: what is known to have come need not be sent again
         for target in (*targets, *later):
             self.owed.setdefault(target, Owed()).push(share)
         for target in targets:

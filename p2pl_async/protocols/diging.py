@@ -17,7 +17,6 @@ import numpy as np
 from pydantic import Field
 
 from p2pl_async.device import Device
-from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Ears, Params, waiting
@@ -48,23 +47,24 @@ class DIGing(Protocol):
         """Be device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
-        g = y = await device.gradient(x)  # y_i(0) = g_i(x_i(0))
-        device.state = y, g
-        ears = Ears(device, like=np.concatenate([x, y]))
+        size = x.size
+        g = await device.gradient(x)
+        both = np.concatenate([x, g])  # x_i and y_i, which begins as g_i(x_i)
+        ears = Ears(device, like=both)
         while device.running:
-            both = np.concatenate([x, y])
-            both.flags.writeable = False
+            both.flags.writeable = False  # so that sending it needs no copy
+            device.state = both[size:], g
             device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), both))
             heard = await self.mode.listen(ears, (device.round, 0))
-            mixed_x, mixed_y = np.split(average(ears, both, heard, "metropolis", "self"), 2)
-            x = _frozen(mixed_x - x.dtype.type(device.learning_rate) * y)  # x_i <- sum_j W_ij x_j - eta y_i
-            before, g = g, await device.gradient(x)
-            y = _frozen(mixed_y + (g - before))  # y_i <- sum_j W_ij y_j + g_i(new) - g_i(old)
-            device.state = y, g
+            y = both[size:]
+            both = average(ears, both, heard, "metropolis", "self")  # a new array, of nobody else
+            both.flags.writeable = True
+            both[:size] -= y * x.dtype.type(device.learning_rate)  # x_i <- sum_j W_ij x_j - eta y_i
+            x = both[:size].copy()
+            x.flags.writeable = False
+            old, g = g, await device.gradient(x)
+            both[size:] += g  # y_i <- sum_j W_ij y_j + g_i(new) - g_i(old)
+            both[size:] -= old
             device.finish_round(x)
             sync.serve()
-
-
-def _frozen(x: Vector) -> Vector:
-    x.flags.writeable = False  # so that nobody need copy it
-    return x
+        device.state = both[size:], g

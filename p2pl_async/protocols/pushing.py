@@ -147,7 +147,7 @@ class Intake(Generic[M]):
             return await self.wait(mode.timeout)
         if mode.wait > 0:
             await self._device.sleep(mode.wait)
-        self._drain()
+        self.drain()
         return self._take(math.inf)
 
     async def wait(self, seconds: float | None, overlap: int = 0) -> list[M]:
@@ -157,7 +157,7 @@ class Intake(Generic[M]):
         round: nothing is thrown away.
         """
         device, now = self._device, self._device.round
-        self._drain()
+        self.drain()
         come = {message.sender for message in self.pending if _round(message) == now}
         self._awaited[now] = set(device.in_neighbors) - come
         with device.timeout(math.inf if seconds is None else seconds):
@@ -172,7 +172,8 @@ class Intake(Generic[M]):
         self.pending = [message for message in self.pending if _round(message) > last]
         return sorted(taken, key=lambda message: (message.sender, message.number))
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Hear everything that has arrived."""
         while (message := self._device.receive_nowait(self._kind)) is not None:
             self._hear(message)
 

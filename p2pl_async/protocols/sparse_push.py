@@ -30,8 +30,8 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 class SkewCompensation(Settings):
     """Rounds of averaging alone, after training: dense, with averaging rate 1, errors dropped.
 
-    What sparse messages have left apart comes together; about 50 such rounds recover what label skew
-    costs. They end with the run: give `[stop]` that many rounds more than `after`.
+    What sparse messages have left apart comes together; the authors do about 50 such rounds where labels
+    are skewed. They end with the run: give `[stop]` that many rounds more than `after`.
     """
 
     after: PositiveInt = Field(description="Rounds that train; all later ones only average")

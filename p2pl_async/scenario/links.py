@@ -74,7 +74,7 @@ class LinkTable:
         the scenario extends, or "--set KEY".
         """
         table = without_none(self.settings(src, dst).model_dump(mode="json"))
-        found = {key: _origin(self._origins, f"link.{key}", "link") for key, _ in leaves(table)}
+        found = {key: origin_of(self._origins, f"link.{key}", "link") for key, _ in leaves(table)}
         rules = {key: rule for key, rule in found.items() if rule is not None}
         self._matches.table(self._matches.of(src, dst), rules)
         rows: list[tuple[str, object, str]] = []
@@ -131,7 +131,7 @@ def change_mistakes(
         yield line(["topology", "path"], f"{path}, {text}")
 
 
-def _origin(origins: Mapping[str, str], path: str, main: str) -> str | None:
+def origin_of(origins: Mapping[str, str], path: str, main: str) -> str | None:
     """Return who set a key, or the table around it; None if nobody did."""
     while path != main:
         if path in origins:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import InitErrorDetails
 
 from p2pl_async.air import Contended, LoRa, Medium, SensedMedium, Serial, SharedMedium
 from p2pl_async.link import LinkSettings
+from p2pl_async.scenario.links import origin_of
+from p2pl_async.scenario.tables import leaves, without_none
 from p2pl_async.settings import line
+
+if TYPE_CHECKING:
+    from p2pl_async.scenario.schema import Scenario
 
 
 def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
@@ -36,6 +41,14 @@ def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     silent = isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0
     if link.rate is None and silent and not isinstance(medium.airtime, LoRa):
         yield line(["link", "rate"], 'is needed to share the air, for without one frames take no time; add "1 Mbit/s"')
+
+
+def explain_medium(scenario: Scenario, origins: Mapping[str, str]) -> list[tuple[str, object, str]]:
+    """Return (key path, value, who set it) of the medium that the links of a scenario share; nothing if none."""
+    if not scenario.medium.shared:
+        return []
+    table = without_none(scenario.medium.model_dump(mode="json"))
+    return [(path, value, origin_of(origins, path, "medium") or "default") for path, value in leaves(table, "medium")]
 
 
 def _only_dedicated(medium: Medium, link: LinkSettings, path: list[str]) -> Iterator[InitErrorDetails]:

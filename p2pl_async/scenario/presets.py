@@ -161,6 +161,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
             "latency": {"kind": "lognormal", "mean": "40 ms", "sd": "30 ms"},
             "loss": {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms", "loss_good": "2 %", "loss_bad": "90 %"},
             "outage": {"kind": "on-off", "up": "120 s", "down": "30 s"},
+            "arq": {"retries": 3},
         },
         _CSMA_154,
         "an engineering choice, in the range of measured low-power meshes",

@@ -4,12 +4,13 @@
                   (on shared air: judged when its transmission ends)
 
 All receivers of a broadcast share its bytes and, from the first arrival on, one decoded
-read-only message; a model of 800 kB to 99 neighbors is copied once.
+read-only message; a model of 800 kB to 99 neighbors is copied once, or not at all if it is constant.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from p2pl_async.air.air import Air
@@ -21,7 +22,7 @@ from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
-from p2pl_async.wire import decode, encode, head_size
+from p2pl_async.wire import SharedFrame, decode, encode_shared, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes with which a receiver heard nothing
 
@@ -31,7 +32,7 @@ class Frame:
 
     __slots__ = ("data", "message", "needed", "number", "sent")
 
-    def __init__(self, data: bytes, sent: float, number: int, needed: int | None = None) -> None:
+    def __init__(self, data: bytes | SharedFrame, sent: float, number: int, needed: int | None = None) -> None:
         self.data = data
         self.sent = sent
         self.number = number  # the sender's count of its messages
@@ -117,7 +118,7 @@ class EmulatedTransport:
         """
         number = self._numbers[source]
         self._numbers[source] = number + 1
-        data = encode(message, source, number)
+        data = encode_shared(message, source, number)
         needed = head_size(data) if message.partial else None
         self.send_bytes(source, targets, data, number, message.tag, needed)
 
@@ -125,7 +126,7 @@ class EmulatedTransport:
         self,
         source: DeviceId,
         targets: Sequence[DeviceId],
-        data: bytes,
+        data: bytes | SharedFrame,
         number: int,
         kind: str,
         needed: int | None = None,
@@ -194,6 +195,31 @@ class EmulatedTransport:
         """Record what is still on its way into or through the air when a run ends."""
         if self.air is not None:
             self.air.abandon(Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf))
+
+    def check(self) -> None:
+        """Make sure that every message has one fate, and that no radio was on the air for longer than the run.
+
+        Raises:
+            InvariantError: naming the first offender.
+        """
+        trace, in_flight = self.trace, self.in_flight()
+        accounted = trace.delivered + trace.partial + trace.counts.n_lost + len(in_flight)
+        if trace.sent != accounted:
+            per_link: Counter[tuple[DeviceId, DeviceId]] = Counter((src, dst) for src, dst, _ in in_flight)
+            for path in self.paths():
+                fates = path.delivered + path.partial + path.lost + per_link[path.src, path.dst]
+                if path.sent != fates:
+                    raise InvariantError(
+                        f"link {path.src} -> {path.dst}: {path.sent} messages sent, {fates} have a fate"
+                    )
+            raise InvariantError(f"{trace.sent} messages sent, {accounted} have a fate")
+        if self.air is not None:
+            for radio in self.air.radios:
+                busy = radio.seconds - max(0.0, radio.until - self._clock.now)
+                if busy > self._clock.now * (1 + 1e-9):
+                    raise InvariantError(
+                        f"device {radio.device} was on the air for {busy} s of a run of {self._clock.now} s"
+                    )
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether the source's radio is still busy with messages for the target."""
