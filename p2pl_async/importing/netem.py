@@ -59,79 +59,142 @@ class _Reader:
                     place = words.index(name)
                     del words[place : place + 2]
         self._words = words
+        self._link: dict[str, Any] = {"order": "free"}  # packets overtake each other in netem, unless there is a rate
+        self._delay_and_jitter: tuple[float, float] | None = None
+        self._shape = "uniform"
+        self._most: int | None = None
         self.warnings: list[str] = []
         self.delays: list[float] | None = None  # in seconds, of a distribution that is a table
 
     def link(self) -> dict[str, Any]:
         """Return the `[link]` table."""
-        link: dict[str, Any] = {"order": "free"}  # packets overtake each other in netem, unless there is a rate
-        jitter: tuple[float, float] | None = None
-        shape, limit = "uniform", None
         if not self._words:
             raise ValueError("netem has no options; it delays and loses nothing")
         while self._words:
             option = self._words.pop(0)
-            if option in ("delay", "latency"):
-                mean = self._time()
-                sd = self._time() if self._is_number() else 0.0
-                jitter = (mean, sd)
-                if self._is_number():
-                    self._correlated("delay", self._share(), (
-                        "its delays have another distribution, and the correlation goes with packets, not with time; "
-                        'left out here, for one in time add correlation = "500 ms" to the latency'
-                    ))  # fmt: skip
-            elif option == "jitter":
-                jitter = (jitter[0] if jitter else 0.0, self._time())
-            elif option == "distribution":
-                shape = self._words.pop(0) if self._words else ""
-            elif option in ("loss", "drop"):
-                link["loss"] = self._loss()
-            elif option == "duplicate":
-                link["duplicate"] = _percent(self._share())
-                self._warn(
-                    "duplicate: netem repeats packets before it delays them; here a message that arrives does so twice"
-                )
-                self._skip_correlation("duplicate")
-            elif option == "corrupt":
-                link["corrupt"] = _percent(self._share())
-                self._warn(
-                    "corrupt: netem flips a bit of a packet, which a checksum then finds; here the packet is lost"
-                )
-                self._skip_correlation("corrupt")
-            elif option == "reorder":
-                self._share()
-                self._warn(
-                    "reorder: netem sends some packets at once and delays the others; here all are delayed, and "
-                    'overtake each other by their latencies (order = "free")'
-                )
-                self._skip_correlation("reorder")
-            elif option == "gap":
-                self._whole("gap")
-            elif option == "rate":
-                self._rate(link)
-            elif option == "limit":
-                limit = self._whole("limit")
-            elif option == "slot":
-                while self._words and (self._is_number() or self._words[0] in ("distribution", "packets", "bytes")):
-                    if self._words.pop(0) == "distribution":
-                        self._words = self._words[1:]
-                self._warn('slot: left out; for a link that opens at times write outage = { kind = "duty-cycle", ... }')
-            elif option == "ecn":
-                self._warn("ecn: left out, as no message here is marked")
-            elif option == "seed":
+            read = getattr(self, _OPTIONS.get(option, ""), None)
+            if read is None:
+                raise ValueError(f'netem has no option "{option}"; known: {", ".join(_OPTIONS)}')
+            read()
+        if self._delay_and_jitter is not None:
+            self._link["latency"] = self._latency(*self._delay_and_jitter, self._shape)
+        if "rate" in self._link:
+            self._link["order"] = "fifo"
+        if self._most is not None:
+            self._queue(self._most)
+        return self._link
+
+    # --- Options, in the order of netem's manual page
+
+    def _limit(self) -> None:
+        self._most = self._whole("limit")
+
+    def _delay(self) -> None:
+        mean = self._time()
+        self._delay_and_jitter = (mean, self._time() if self._is_number() else 0.0)
+        share = self._share() if self._is_number() else 0.0
+        if share:
+            self._warn(
+                f"delay: with a correlation of {_percent(share)} netem mixes uniform values, so its delays have "
+                "another distribution, and the correlation goes with packets, not with time; left out here, for one in "
+                'time add correlation = "500 ms" to the latency'
+            )
+
+    def _distribution(self) -> None:
+        self._shape = self._words.pop(0) if self._words else ""
+
+    def _loss(self) -> None:
+        model = self._words.pop(0) if self._words[:1] in (["state"], ["gemodel"]) else "random"
+        self._link["loss"] = {"state": self._states, "gemodel": self._gilbert, "random": self._random}[model]()
+
+    def _random(self) -> dict[str, Any]:
+        p = self._share()
+        share = self._share() if self._is_number() else 0.0
+        if share:
+            self._warn(
+                f"loss: with a correlation of {_percent(share)} netem mixes uniform values, so it doesn't lose "
+                f"{_percent(p)} then (10 % with a correlation of 25 % loses 1.75 %); left out here, for bursts write "
+                'loss = { kind = "gilbert-packets", loss = "10 %", burst = 3 }'
+            )
+        return {"kind": "bernoulli", "p": _percent(p)}
+
+    def _states(self) -> dict[str, Any]:
+        p13 = self._share()
+        chain = [p13, 1 - p13, 0.0, 1.0, 0.0]
+        for i in range(1, 5):
+            if self._is_number():
+                chain[i] = self._share()
+        names = ("p13", "p31", "p32", "p23", "p14")
+        return {"kind": "four-state", **{name: _percent(p) for name, p in zip(names, chain, strict=True)}}
+
+    def _gilbert(self) -> dict[str, Any]:
+        p = self._share()
+        r = self._share() if self._is_number() else 1 - p
+        bad = self._share() if self._is_number() else 1.0
+        good = self._share() if self._is_number() else 0.0
+        letters = {"p": p, "r": r, "h": 1 - bad, "k": 1 - good}
+        return {"kind": "gilbert-packets", **{name: _percent(share) for name, share in letters.items()}}
+
+    def _ecn(self) -> None:
+        self._warn("ecn: left out, as no message here is marked")
+
+    def _corrupt(self) -> None:
+        self._link["corrupt"] = _percent(self._share())
+        self._warn("corrupt: netem flips a bit of a packet, which a checksum then finds; here the packet is lost")
+        self._skip_correlation("corrupt")
+
+    def _duplicate(self) -> None:
+        self._link["duplicate"] = _percent(self._share())
+        self._warn("duplicate: netem repeats packets before it delays them; here a message that arrives does so twice")
+        self._skip_correlation("duplicate")
+
+    def _reorder(self) -> None:
+        self._share()
+        self._warn(
+            "reorder: netem sends some packets at once and delays the others; here all are delayed, and overtake each "
+            'other by their latencies (order = "free")'
+        )
+        self._skip_correlation("reorder")
+
+    def _gap(self) -> None:
+        self._whole("gap")  # which packets `reorder` takes
+
+    def _seed(self) -> None:
+        self._words = self._words[1:]
+        self._warn("seed: left out; the scenario's own seed is used")
+
+    def _slot(self) -> None:
+        while self._words and (self._is_number() or self._words[0] in ("distribution", "packets", "bytes")):
+            if self._words.pop(0) == "distribution":
                 self._words = self._words[1:]
-                self._warn("seed: left out; the scenario's own seed is used")
-            else:
-                raise ValueError(
-                    f'netem has no option "{option}"; known: delay, distribution, loss, duplicate, corrupt, reorder, '
-                    "gap, rate, limit, slot, ecn, seed"
-                )
-        if jitter is not None:
-            link["latency"] = self._latency(*jitter, shape)
-        if "rate" in link:
-            link["order"] = "fifo"
-        self._limit(link, limit)
-        return link
+        self._warn('slot: left out; for a link that opens at times write outage = { kind = "duty-cycle", ... }')
+
+    def _rate(self) -> None:
+        word = self._words.pop(0) if self._words else ""
+        match = _NUMBER.fullmatch(word)
+        unit = match[2].lower() if match else ""
+        kind = re.fullmatch(r"([kmgt]i?)?(bit|bps)?", unit)
+        if match is None or kind is None:
+            raise ValueError(f'rate "{word}" must be like 1mbit (bits per second) or 1mbps (bytes per second)')
+        bits = float(match[1]) * _PREFIXES[kind[1] or ""] * (8 if kind[2] == "bps" else 1)
+        if bits <= 0:
+            raise ValueError(f"rate {word} must be above 0")
+        self._link["rate"] = f"{bits:.15g} bit/s"
+        if self._words[:1] == ["packetoverhead"]:
+            self._words.pop(0)
+        if self._is_number():
+            overhead = self._whole("packet overhead")
+            if overhead > 0:
+                self._link["header"] = f"{overhead} B"
+            elif overhead < 0:
+                self._warn("rate: a negative packet overhead is left out, as headers are never negative")
+        for name in ("cellsize", "celloverhead"):
+            if self._words[:1] == [name]:
+                self._words.pop(0)
+            if self._is_number() and self._whole(name):
+                self._warn(f"rate: {name} is left out, as packets are not cut into cells here")
+
+    # --- What they make together
 
     def _latency(self, mean: float, sd: float, shape: str) -> Any:
         if sd == 0:
@@ -158,71 +221,17 @@ class _Reader:
         self.delays = [max(mean + sd * value, 0.0) for value in _SHAPES[shape]()]
         return None
 
-    def _loss(self) -> Any:
-        if self._words[:1] == ["state"]:
-            self._words.pop(0)
-            p13 = self._share()
-            chain = [p13, 1 - p13, 0.0, 1.0, 0.0]
-            for i in range(1, 5):
-                if not self._is_number():
-                    break
-                chain[i] = self._share()
-            names = ("p13", "p31", "p32", "p23", "p14")
-            return {"kind": "four-state", **{name: _percent(p) for name, p in zip(names, chain, strict=True)}}
-        if self._words[:1] == ["gemodel"]:
-            self._words.pop(0)
-            p = self._share()
-            r = self._share() if self._is_number() else 1 - p
-            bad = self._share() if self._is_number() else 1.0
-            good = self._share() if self._is_number() else 0.0
-            rest = {"p": p, "r": r, "h": 1 - bad, "k": 1 - good}
-            return {"kind": "gilbert-packets", **{name: _percent(share) for name, share in rest.items()}}
-        p = self._share()
-        if self._is_number():
-            self._correlated("loss", self._share(), (
-                f"it doesn't lose {_percent(p)} then (10 % with a correlation of 25 % loses 1.75 %); left out here, "
-                'for bursts write loss = { kind = "gilbert-packets", loss = "10 %", burst = 3 }'
-            ))  # fmt: skip
-        return {"kind": "bernoulli", "p": _percent(p)}
-
-    def _rate(self, link: dict[str, Any]) -> None:
-        word = self._words.pop(0) if self._words else ""
-        match = _NUMBER.fullmatch(word)
-        unit = match[2].lower() if match else ""
-        kind = re.fullmatch(r"([kmgt]i?)?(bit|bps)?", unit)
-        if match is None or kind is None:
-            raise ValueError(f'rate "{word}" must be like 1mbit (bits per second) or 1mbps (bytes per second)')
-        bits = float(match[1]) * _PREFIXES[kind[1] or ""] * (8 if kind[2] == "bps" else 1)
-        if bits <= 0:
-            raise ValueError(f"rate {word} must be above 0")
-        link["rate"] = f"{bits:.15g} bit/s"
-        if self._words[:1] == ["packetoverhead"]:
-            self._words.pop(0)
-        if self._is_number():
-            overhead = self._whole("packet overhead")
-            if overhead > 0:
-                link["header"] = f"{overhead} B"
-            elif overhead < 0:
-                self._warn("rate: a negative packet overhead is left out, as headers are never negative")
-        for name in ("cellsize", "celloverhead"):
-            if self._words[:1] == [name]:
-                self._words.pop(0)
-            if self._is_number() and self._whole(name):
-                self._warn(f"rate: {name} is left out, as packets are not cut into cells here")
-
-    def _limit(self, link: dict[str, Any], limit: int | None) -> None:
-        if limit is None:
-            return
-        if "rate" not in link:
+    def _queue(self, limit: int) -> None:
+        if "rate" not in self._link:
             self._warn(
                 "limit: left out, as without a rate nothing waits here; netem counts packets that it delays, too"
             )
-        else:
-            link["queue"] = {"messages": limit}
-            self._warn(
-                f"limit: netem drops when it holds {limit} packets, those that it delays included; here the queue "
-                f"holds {limit} messages that wait for the transmitter, whatever their number of packets"
-            )
+            return
+        self._link["queue"] = {"messages": limit}
+        self._warn(
+            f"limit: netem drops when it holds {limit} packets, those that it delays included; here the queue holds "
+            f"{limit} messages that wait for the transmitter, whatever their number of packets"
+        )
 
     # --- Words
 
@@ -258,16 +267,19 @@ class _Reader:
             raise ValueError(f'{what} "{number:g}{unit}" must be a whole number')
         return int(number)
 
-    def _correlated(self, option: str, share: float, text: str) -> None:
-        if share:
-            self._warn(f"{option}: with a correlation of {_percent(share)} netem mixes uniform values, so {text}")
-
     def _skip_correlation(self, option: str) -> None:
         if self._is_number() and self._share():
             self._warn(f"{option}: its correlation is left out; here each message is on its own")
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
+
+
+_OPTIONS = {
+    "limit": "_limit", "delay": "_delay", "latency": "_delay", "distribution": "_distribution", "loss": "_loss",
+    "drop": "_loss", "ecn": "_ecn", "corrupt": "_corrupt", "duplicate": "_duplicate", "reorder": "_reorder",
+    "gap": "_gap", "rate": "_rate", "seed": "_seed", "slot": "_slot",
+}  # fmt: skip
 
 
 def _pareto() -> list[float]:

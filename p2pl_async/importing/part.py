@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class Part:
     """
 
     says: str
-    make: Any
+    make: Callable[[Callable[[str], str], Callable[[Path], str]], dict[str, Any]]
     beside: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -45,6 +46,5 @@ class Part:
         comments = [f"{self.says}", f'Imported from {path.name} ({name}). Use it with  extends = "{out.name}"']
         comments += [f"Warning: {text}" for text in self.warnings]
         wide = [textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="#   ") for text in comments]
-        table: dict[str, Any] = self.make(beside, elsewhere)
-        texts = {out: "\n".join(wide) + "\n\n" + tomli_w.dumps(table)}
+        texts = {out: "\n".join(wide) + "\n\n" + tomli_w.dumps(self.make(beside, elsewhere))}
         return {**texts, **{out.with_name(beside(ending)): text for ending, text in self.beside.items()}}

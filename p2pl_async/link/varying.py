@@ -250,7 +250,7 @@ def _versions_of(
             steps[key] = course.steps()
         except TraceError as error:
             raise mistakes(cls.__name__, [line([key], str(error))]) from error
-    periods = {period for _, _, period in steps.values()}
+    periods = list(dict.fromkeys(period for _, _, period in steps.values()))
     if len(periods) > 1:
         shown = ", ".join("none" if period is None else show_seconds(period) for period in periods)
         raise mistakes(cls.__name__, [line([next(iter(steps))], f"courses of one table need one period, not {shown}")])
@@ -259,4 +259,4 @@ def _versions_of(
     for key, (times, values, _) in steps.items():
         for (_, version), index in zip(tables, np.searchsorted(times, instants, side="right") - 1, strict=True):
             version[key] = values[index]
-    return Clockwork(instants, periods.pop()), tables
+    return Clockwork(instants, periods[0]), tables
