@@ -49,6 +49,7 @@ ONLY_ON = {
     ],
 }
 SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
+    "asy-sonata": {},
     "sparse-push": {"delivery": "repaired", "mode": "fresh"},
     "deepsqueeze": {"delivery": "repaired", "mode": "fresh"},
     "choco": {"delivery": "repaired", "mode": "fresh"},

@@ -74,7 +74,8 @@ class P2PLPush(Protocol):
             w = await self._train(device, z)  # epoch after epoch
             account.learn(w, z, n if self.grad_scale == "size" else account.u)
             account.push(device, self.u_min * n)
-            account.take(device, await intake.listen(self.mode))
+            device.record_mix(account.take(device, await intake.listen(self.mode)))
+            device.record("push_weight", account.u)
             z = account.z
             device.finish_round(z)
             sync.serve()

@@ -61,7 +61,8 @@ class RASGP(Protocol):
             w = await device.train(z, steps=self.steps)
             account.learn(w, z, account.u if self.grad_scale == "u" else 1.0)  # w - z_k = - eta g(z_k)
             account.push(device, self.u_min)
-            account.take(device, await intake.listen(self.mode))
+            device.record_mix(account.take(device, await intake.listen(self.mode)))
+            device.record("push_weight", account.u)
             z = account.z
             device.finish_round(z)
             sync.serve()

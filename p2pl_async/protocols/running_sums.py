@@ -111,8 +111,8 @@ class Account:
                 sums = self._promise(sums, group)
             device.send(group, Sums(device.round, self._since, sums.u, sums.x))
 
-    def take(self, device: Device, heard: Sequence[Sums]) -> None:
-        """Add what is new in the sums that neighbors sent; record how many, and how old they were."""
+    def take(self, device: Device, heard: Sequence[Sums]) -> dict[DeviceId, Sums]:
+        """Add what is new in the sums that neighbors sent; return those that had anything new, by sender."""
         newest: dict[DeviceId, Sums] = {}
         for sums in heard:
             known = newest.get(sums.sender) or self.credited.get(sums.sender)
@@ -131,8 +131,7 @@ class Account:
         for j, sums in sorted(newest.items()):
             self.u += sums.u - (self.credited[j].u if j in self.credited else 0.0)
             self.credited[j] = sums
-        device.record("push_weight", self.u)
-        device.record_mix(newest)
+        return newest
 
     def _meet(self, j: DeviceId, sums: Sums) -> None:
         """See to it that sums can be compared with what is credited, though one of the two has restarted."""
