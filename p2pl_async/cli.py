@@ -369,6 +369,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "partitions": kinds(DataSettings, "partition"),
         "models": kinds(Scenario, "model"),
         "schedules": kinds(TrainSettings, "schedule"),
+        "events": kinds(Scenario, "event"),
     }
 
 
@@ -417,6 +418,7 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     from p2pl_async.scenario.links import LinkTable
     from p2pl_async.scenario.media import explain_medium
     from p2pl_async.scenario.places import explain_radio, lay_out
+    from p2pl_async.scenario.timetable import Timetable
 
     count = loaded.scenario.devices.count
     if src == dst or not (0 <= src < count and 0 <= dst < count):
@@ -426,6 +428,9 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     links = LinkTable(loaded.scenario, loaded.origins)
     for key, value, rule in links.explain(src, dst):
         table.add_row(key, str(value), rule)
+    timetable = Timetable(loaded.scenario.devices, loaded.scenario.link, loaded.scenario.event)
+    for event, what in timetable.touching(src, dst):
+        table.add_row(event.rpartition(" at ")[2], what, event.partition(" ")[0])
     for key, value, rule in explain_medium(loaded.scenario, loaded.origins):
         table.add_row(key, str(value), rule)
     layout = lay_out(loaded.scenario)

@@ -219,6 +219,16 @@ def test_down_is_the_union_of_all_sources_whoever_asks_first(crashes, absences, 
         assert [any(each) for each in zip(*touched, strict=True)] == [truth[t], truth[t + 1]]
 
 
+def test_a_link_asks_in_no_time_for_causes_that_never_come() -> None:
+    churn = Churn.model_validate({"up": "3 s", "down": "1 s"})
+    downtime = Downtime({CRASHED: churn.crashes(1, 0, "", 0.0, {}), ABSENT: [(0.0, 2.0)]}, mortal=True)
+    watches = {cause: downtime.of(cause) for cause in downtime.causes}
+    assert [watches[cause].at(1.0) for cause in (ABSENT, BATTERY)] == [1, 0]
+    assert [watches[cause].at(3.0) for cause in (ABSENT, BATTERY)] == [0, 0]
+    asked = np.arange(0.5, 400, 1.0)
+    assert 0 < sum(watches[CRASHED].at(t) for t in asked) < 200
+
+
 def test_an_empty_battery_ends_all_stays() -> None:
     downtime = Downtime({CRASHED: [(5.0, 10.0), (20.0, 30.0)]}, mortal=True)
     watch = downtime.of(BATTERY)
