@@ -189,7 +189,6 @@ class Device:
             keep_state: whether `params` are on flash. The number of rounds is there in any case:
                 messages of an earlier round would be old news to everybody.
         """
-        self._inbox.clear()
         self.trained = self.state = None
         if not keep_state:
             self.params = None

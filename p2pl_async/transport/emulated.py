@@ -191,6 +191,12 @@ class EmulatedTransport:
         if copy != math.inf:
             clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame, left, verdict))
 
+    def crash(self, device: DeviceId, cause: str) -> None:
+        """Lose what a device has in its memory: messages not yet read, and those that wait for a shared medium."""
+        self._inboxes[device].clear()
+        if self.air is not None:
+            self.air.crash(device, cause)
+
     def finish(self) -> None:
         """Record what is still on its way into or through the air when a run ends."""
         if self.air is not None:
