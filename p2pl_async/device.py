@@ -192,7 +192,7 @@ class Device:
         self.trained = self.state = None
         if not keep_state:
             self.params = None
-        self._saved = self.params
+        self._saved = self.params if self.round else None  # before the first round there was nothing to save
 
     # Learning
 

@@ -287,6 +287,19 @@ def test_drawn_joins_lie_before_the_latest_and_leaves_after_them() -> None:
     assert len(set(stays)) == 50
 
 
+def test_a_crash_before_the_first_round_has_nothing_to_keep() -> None:
+    resumed = []
+
+    async def run(device) -> None:
+        w = device.initial_params()
+        resumed.append(device.resumed)
+        device.finish_round(await device.train(w))
+
+    learner = FixedLearner([np.zeros(2, np.float32)])
+    emulate(protocol(run), [[]], learner=learner, downtimes=[down((0.5, 2.0))], keeps_state=[True])
+    assert resumed == [False, False]
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_survives_a_crash(keep) -> None:
     seen = []
