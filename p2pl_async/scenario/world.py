@@ -124,12 +124,11 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
-    noisy = layout.propagation is not None
     warnings = [
         *late(scenario.event, scenario.stop.virtual_time),
         *energy_warnings(scenario),
         *problems(layout.graph),
-        *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy),
+        *contracts.warnings(scenario, layout.graph, links),
         *radio_warnings(scenario),
     ]
     return World(
