@@ -26,6 +26,7 @@ from p2pl_async.randomness import stream
 from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.places import lay_out, radio_warnings
+from p2pl_async.scenario.presence import energy_warnings
 from p2pl_async.scenario.schema import Compute, Scenario
 from p2pl_async.scenario.timetable import Timetable, late
 from p2pl_async.topology import LinkTrace, neighbors, problems
@@ -125,6 +126,7 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
     links = LinkTable(scenario)
     warnings = [
         *late(scenario.event, scenario.stop.virtual_time),
+        *energy_warnings(scenario),
         *problems(layout.graph),
         *contracts.warnings(scenario, layout.graph, links),
         *radio_warnings(scenario),

@@ -204,6 +204,12 @@ class EmulatedTransport:
         if copy != math.inf:
             clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame, left, verdict))
 
+    def crash(self, device: DeviceId, cause: str) -> None:
+        """Lose what a device has in its memory: messages not yet read, and those that wait for a shared medium."""
+        self._inboxes[device].clear()
+        if self.air is not None:
+            self.air.crash(device, cause)
+
     def finish(self) -> None:
         """Record what is still on its way into or through the air when a run ends."""
         under_way = Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf)
@@ -297,14 +303,13 @@ class EmulatedTransport:
 
     def _is_cut(self, path: Path, left: float) -> bool:
         """Tell whether a battery that has run out meanwhile cuts off what was to leave by the instant `left`."""
-        if self._downtimes is None:
-            return False
+        assert self._downtimes is not None
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
         return BATTERY in (sender.cause(left), receiver.cause(self._clock.now))
 
     def _arrive(self, arrival: _Arrival) -> None:
         path, frame, left, verdict = arrival
-        if self._is_cut(path, left):
+        if self._downtimes is not None and self._is_cut(path, left):
             path.lost += 1
             self.trace.counts.lost[BATTERY] += 1
             self.cut.add((path.src, path.dst, frame.number))
@@ -321,7 +326,7 @@ class EmulatedTransport:
 
     def _arrive_again(self, arrival: _Arrival) -> None:
         path, frame, left, verdict = arrival
-        if not self._is_cut(path, left):
+        if self._downtimes is None or not self._is_cut(path, left):
             self.trace.duplicates += 1
             self._hand_over(path, frame, verdict)
 
