@@ -271,8 +271,7 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
     from p2pl_async.scenario.links import LinkTable
     from p2pl_async.scenario.places import lay_out
 
-    noisy = scenario.radio is not None
-    return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario), noisy=noisy)
+    return warnings(scenario, lay_out(scenario).graph, LinkTable(scenario))
 
 
 def _value(option: str, text: str, kind: str) -> float:
@@ -369,6 +368,7 @@ def _groups() -> dict[str, list[tuple[str, str]]]:
         "partitions": kinds(DataSettings, "partition"),
         "models": kinds(Scenario, "model"),
         "schedules": kinds(TrainSettings, "schedule"),
+        "events": kinds(Scenario, "event"),
     }
 
 
@@ -402,8 +402,8 @@ def _show_topology(loaded: Loaded) -> None:
         print(f"not all at once: {layout.neighborhood}")
     for text in describe_meetings(scenario, layout):
         print(text)
-    links, noisy = LinkTable(scenario), layout.propagation is not None
-    told = warnings(scenario.protocol, graph, links, noisy=noisy)
+    links = LinkTable(scenario)
+    told = warnings(scenario, graph, links)
     for text in [*problems(graph), *told, *radio_warnings(scenario)]:
         print(f"warning: {text}")
     for problem in links.problems(graph):
@@ -417,6 +417,7 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     from p2pl_async.scenario.links import LinkTable
     from p2pl_async.scenario.media import explain_medium
     from p2pl_async.scenario.places import explain_radio, lay_out
+    from p2pl_async.scenario.timetable import Timetable
 
     count = loaded.scenario.devices.count
     if src == dst or not (0 <= src < count and 0 <= dst < count):
@@ -426,6 +427,9 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
     links = LinkTable(loaded.scenario, loaded.origins)
     for key, value, rule in links.explain(src, dst):
         table.add_row(key, str(value), rule)
+    timetable = Timetable(loaded.scenario.devices, loaded.scenario.link, loaded.scenario.event)
+    for event, what in timetable.touching(src, dst):
+        table.add_row(event.rpartition(" at ")[2], what, event.partition(" ")[0])
     for key, value, rule in explain_medium(loaded.scenario, loaded.origins):
         table.add_row(key, str(value), rule)
     layout = lay_out(loaded.scenario)

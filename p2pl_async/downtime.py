@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import NamedTuple
 
@@ -50,7 +50,8 @@ class Downtime:
 
     def __init__(self, sources: Mapping[str, Iterable[tuple[float, float]]], *, mortal: bool = False) -> None:
         self.causes = (*sources, *([BATTERY] if mortal else []))
-        self.version = 0  # counts the changes to what was known
+        self.ended: float | None = None  # when its battery was empty
+        self._few = {cause: times for cause, times in sources.items() if isinstance(times, Sequence)}
         self._coming: Iterator[Stay] = merge(*(_stays(times, cause) for cause, times in sources.items()))
         self._stays: list[Stay] = []
         self._starts: list[float] = []
@@ -91,6 +92,7 @@ class Downtime:
 
     def end(self, now: float) -> None:
         """Take the device down for good: its battery is empty from the instant `now` on."""
+        self._look(now)
         kept = [stay for stay in self._stays if stay.start < now]
         if kept and kept[-1].end > now:
             kept[-1] = kept[-1]._replace(end=now)
@@ -98,11 +100,14 @@ class Downtime:
         self._starts = [stay.start for stay in self._stays]
         self._coming = iter(())
         self._known = math.inf
-        self.version += 1
+        self.ended = now
 
-    def of(self, cause: str) -> Watch:
+    def of(self, cause: str) -> Watch | BatteryWatch:
         """Return what tells a link when the device is down for one cause."""
-        return Watch(self, cause)
+        if cause == BATTERY:
+            return BatteryWatch(self)
+        # Apart from all others: to look for the next of a few among stays that come for ever would take as long.
+        return Watch(Downtime({cause: self._few[cause]}) if cause in self._few else self, cause)
 
     def _look(self, until: float) -> None:
         """Draw the stays that begin up to the instant `until`."""
@@ -124,7 +129,7 @@ class Downtime:
         return True
 
 
-def watches(*ends: Downtime) -> list[tuple[str, Callable[[], Watch]]]:
+def watches(*ends: Downtime) -> list[tuple[str, Callable[[], Watch | BatteryWatch]]]:
     """Return what takes a link between these devices down, as (cause, maker): what a `Link` is told."""
     return [(cause, functools.partial(downtime.of, cause)) for downtime in ends for cause in downtime.causes]
 
@@ -140,14 +145,12 @@ class Watch:
         self._downtime = downtime
         self._cause = cause
         self._state = 0
-        self._version = 0
         self.until = 0.0
 
     def at(self, now: float) -> int:
         """Return 1 if the device is down at the instant `now`, else 0; that holds until `until`."""
-        if now < self.until and self._version == self._downtime.version:
+        if now < self.until:
             return self._state
-        self._version = self._downtime.version
         stay = self._downtime.next(now)
         while stay is not None and stay.cause != self._cause:
             stay = self._downtime.next(stay.end)
@@ -166,4 +169,22 @@ class Watch:
                 # Those that begin before the stay ends, and end after it has begun.
                 found |= (starts < stay.end) & ((ends > stay.start) | (starts >= stay.start))
             stay = self._downtime.next(stay.end)
+        return found
+
+
+class BatteryWatch:
+    """Answers whether a device's battery is empty."""
+
+    def __init__(self, downtime: Downtime) -> None:
+        self._downtime = downtime
+        self.until = math.inf  # nobody sees an empty battery coming
+
+    def at(self, now: float) -> int:
+        """Return 1 if the battery is empty at the instant `now`, else 0."""
+        return int(self._downtime.ended is not None and now >= self._downtime.ended)
+
+    def touched(self, starts: Floats, ends: Floats) -> Bools:
+        """Return whether it is empty at any moment of each interval; shapes (n,)."""
+        empty = math.inf if self._downtime.ended is None else self._downtime.ended
+        found: Bools = (ends > empty) | (starts >= empty)
         return found

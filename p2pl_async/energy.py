@@ -31,7 +31,8 @@ Between = Callable[[float, float], Floats]
 
 STATES = ("off", "tx", "sleep", "rx", "idle")
 _SETTLE = 4096  # intervals of one device in memory
-_EMPTY = 1e-9  # share of a battery that counts as nothing
+_EMPTY = 1e-12  # share of a battery that counts as nothing
+_STEP = 0.05  # s; what is told within it before a battery is empty may find it so by as much too late
 
 PRESETS: dict[str, dict[str, str]] = {
     "nrf52840": {"voltage": "3 V", "tx": "4.8 mA", "rx": "4.6 mA", "idle": "4.6 mA", "sleep": "1.5 uA"},
@@ -110,19 +111,15 @@ class Account:
 
     def settle(self, now: float) -> None:
         """Count everything up to the instant `now`; nothing told later may begin before it."""
-        since, span = self.settled, now - self.settled
-        if span <= 0:
+        if now <= self.settled:
             return
-        off = _NONE if self._off is None else self._off(since, now)
-        asleep = _NONE if self._asleep is None else self._asleep(since, now)
-        parts, covered = _NONE, [0.0]
-        for more in (off, self._take("tx", since, now), asleep, self._take("rx", since, now)):
-            parts = np.concatenate((parts, more))
-            covered.append(_length(parts) if len(more) else covered[-1])
-        covered.append(span)
-        for state, seconds in zip(STATES, np.diff(covered).tolist(), strict=True):
-            self.seconds[state] += seconds
-        self.cpu_seconds += _length(np.concatenate((off, self._take("cpu", since, now)))) - covered[1]
+        for state, seconds in self._spent(now).items():
+            if state == "cpu":
+                self.cpu_seconds += seconds
+            else:
+                self.seconds[state] += seconds
+        for state, told in self._told.items():
+            self._told[state] = [interval for interval in told if interval[1] > now]
         self.settled = now
 
     def crash(self, now: float) -> None:
@@ -132,18 +129,36 @@ class Account:
 
     def joules(self) -> dict[str, float]:
         """Return what each state, and the processor ("cpu"), has drawn so far."""
-        settings = self.settings
-        drawn = {state: settings.voltage * getattr(settings, state) * self.seconds[state] for state in STATES[1:]}
-        return {**drawn, "cpu": settings.cpu * self.cpu_seconds}
+        return self._drawn({**self.seconds, "cpu": self.cpu_seconds})
 
-    def _take(self, state: str, since: float, now: float) -> Floats:
-        """Return the parts of what was told that lie in [since, now); forget what ends by then."""
+    def outlook(self, until: float) -> float:
+        """Return what will have been drawn by an instant, in joules, if nothing more is told."""
+        spent = self._spent(until) if until > self.settled else {}
+        return sum(self.joules().values()) + sum(self._drawn(spent).values())
+
+    def _drawn(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        one = self.settings
+        drawn = {state: one.voltage * getattr(one, state) * seconds.get(state, 0.0) for state in STATES[1:]}
+        return {**drawn, "cpu": one.cpu * seconds.get("cpu", 0.0)}
+
+    def _spent(self, now: float) -> dict[str, float]:
+        """Return the time in each state from what is settled to the instant `now`, as known by now."""
+        since = self.settled
+        off = _NONE if self._off is None else self._off(since, now)
+        asleep = _NONE if self._asleep is None else self._asleep(since, now)
+        parts, covered = _NONE, [0.0]
+        for more in (off, self._parts("tx", since, now), asleep, self._parts("rx", since, now)):
+            parts = np.concatenate((parts, more))
+            covered.append(_length(parts) if len(more) else covered[-1])
+        covered.append(now - since)
+        spent: dict[str, float] = dict(zip(STATES, np.diff(covered).tolist(), strict=True))
+        spent["cpu"] = _length(np.concatenate((off, self._parts("cpu", since, now)))) - covered[1]
+        return spent
+
+    def _parts(self, state: str, since: float, now: float) -> Floats:
+        """Return the parts of what was told that lie in [since, now)."""
         told = self._told[state]
-        if not told:
-            return _NONE
-        intervals = np.array(told, np.float64)
-        self._told[state] = [interval for interval in told if interval[1] > now]
-        return np.clip(intervals, since, now)
+        return np.clip(np.array(told, np.float64), since, now) if told else _NONE
 
 
 class Meter:
@@ -215,18 +230,23 @@ class Meter:
                 account.settle(self._clock.now)
 
     def _look_again(self, device: int, account: Account, battery: float, on_empty: Callable[[int], object]) -> None:
-        """See how much is left; look again when it could be empty at the earliest, until it is.
+        """See how much is left, and look again when it could be empty at the earliest.
 
-        The steps shrink with what is left, so the instant is found to a billionth of the battery.
+        Steps shrink with what is left. The last one, below `_STEP`, goes by what is known then.
         """
-        account.settle(self._clock.now)
+        now = self._clock.now
+        account.settle(now)
         left = battery - sum(account.joules().values())
-        at = self._clock.now + left / account.settings.watts
-        if left <= _EMPTY * battery or at <= self._clock.now:
-            self.died[device] = self._clock.now
+        if left <= _EMPTY * battery:
+            self.died[device] = now
             on_empty(device)
-        else:
-            self._clock.forecast(at, device, lambda: self._look_again(device, account, battery, on_empty))
+            return
+        at = now + left / account.settings.watts
+        if at < now + _STEP:
+            low, at = now, now + _STEP
+            while account.outlook(at) >= battery and low < (middle := (low + at) / 2) < at:
+                low, at = (low, middle) if account.outlook(middle) >= battery else (middle, at)
+        self._clock.forecast(at, device, lambda: self._look_again(device, account, battery, on_empty))
 
 
 _NONE: Floats = np.empty((0, 2))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -402,6 +402,7 @@ def test_each_direction_and_each_seed_has_draws_of_its_own() -> None:
 
 # --- Laws that every link keeps
 
+WHEN_OFF = ["drop", "hold"]
 durations = st.sampled_from(["1 ms", "30 ms", "2 s"])
 tables = st.fixed_dictionaries(
     {
@@ -410,12 +411,33 @@ tables = st.fixed_dictionaries(
         "loss": st.sampled_from(["none", "20 %"])
         | st.fixed_dictionaries({"kind": st.just("gilbert-elliott"), "good": durations, "bad": durations}),
         "rate": st.sampled_from(["80 kbit/s", "8 Mbit/s"]),
-        "queue": st.sampled_from(["unlimited", {"messages": 3}, {"size": "5 kB"}]),
+        "queue": st.sampled_from(
+            ["unlimited", {"messages": 3}, {"size": "5 kB"}, {"packets": 20}, {"lifetime": "50 ms"}]
+        ),
         "mtu": st.sampled_from(["unlimited", "100 B", "1500 B"]),
         "header": st.sampled_from(["0 B", "28 B"]),
-        "arq": st.sampled_from(["none", {"retries": 0}, {"retries": 3, "turnaround": "2 ms"}]),
+        "repair": st.sampled_from(
+            [
+                {},
+                {"fec": {"data": 4, "parity": 2}},
+                {"arq": {"retries": 0}},
+                {"arq": {"retries": 3, "turnaround": "2 ms"}},
+                {"arq": {"retries": 3, "ack_loss": "30 %", "backoff": "1 ms", "growth": 2}},
+                {"arq": {"retries": "unlimited", "turnaround": "2 ms", "timeout": "300 ms"}},
+                {"arq": {"retries": 3, "turnaround": "9 ms", "kind": "go-back-n", "window": 4}},
+                {"arq": {"retries": 3, "turnaround": "9 ms", "kind": "selective-repeat", "window": 4}},
+            ]
+        ),
+        "corrupt": st.sampled_from(["0 %", "5 %"]),
         "outage": st.just("none")
-        | st.fixed_dictionaries({"kind": st.just("on-off"), "up": durations, "down": durations})
+        | st.fixed_dictionaries(
+            {
+                "kind": st.just("on-off"),
+                "up": durations,
+                "down": durations,
+                "when_off": st.sampled_from(["drop", "hold"]),
+            }
+        )
         | st.just({"kind": "slotted", "p": "20 %", "slot": "50 ms"}),
         "order": st.sampled_from(["fifo", "free"]),
         "duplicate": st.sampled_from([0, 0.3]),
@@ -423,44 +445,72 @@ tables = st.fixed_dictionaries(
 )
 
 
-@given(table=tables, seed=st.integers(0, 20), sizes=st.lists(st.integers(0, 6000), min_size=1, max_size=15))
-def test_laws_of_every_link(table: dict[str, Any], seed: int, sizes: list[int]) -> None:
+@given(
+    table=tables,
+    seed=st.integers(0, 20),
+    sizes=st.lists(st.integers(0, 6000), min_size=1, max_size=15),
+    needed=st.sampled_from([None, 1]),
+)
+def test_laws_of_every_link(table: dict[str, Any], seed: int, sizes: list[int], needed: int | None) -> None:
     """Conservation of packets and bytes, causality, order, one transmitter."""
+    table = {key: value for key, value in table.items() if key != "repair"} | table["repair"]
+    if table.get("arq", {}).get("kind") == "selective-repeat":
+        assume(not isinstance(table["outage"], dict) or table["outage"].get("when_off") != "hold")
     made = link(seed=seed, **table)
     settings = LinkSettings.model_validate(table)
-    assert settings.rate is not None
+    assert isinstance(settings.rate, float)
+    arq, parity = settings.arq, settings.fec.parity if settings.fec else 0
     free, arrived = 0.0, 0.0
     for i, size in enumerate(sizes):
         now = 0.1 * i
-        verdict = made.judge(size, now)
+        verdict = made.judge(size, now, needed)
         payload = math.inf if settings.mtu is None else settings.mtu - settings.header
         fragments = max(1, math.ceil(size / payload))
         least = size + fragments * settings.header
-        if verdict.cause == "queue":
-            assert verdict == Verdict(math.inf, "queue", 0, 0, 0, 0.0, False, math.inf)
+        if verdict.cause in ("queue", "expired"):
+            assert verdict == Verdict(math.inf, verdict.cause, 0, 0, 0, 0.0, False, math.inf)
             assert settings.queue is not None
+            assert (verdict.cause == "expired") == (settings.queue.lifetime is not None)
             assert made.sending_until == free
             continue
         got_through = verdict.packets - verdict.packets_lost
         air = verdict.air_bytes * 8 / settings.rate
         assert verdict.air_seconds == pytest.approx(air)
-        assert verdict.acknowledged == (settings.arq is not None and not verdict.cause)
+        assert 0 <= verdict.packets_lost <= verdict.packets
         start = max(now, free)
         assert made.sending_until >= start + air - 1e-9
-        if verdict.cause:
-            assert verdict.arrival == verdict.copy == math.inf
+        if settings.queue is not None and settings.queue.lifetime is not None:
+            assert start - now <= settings.queue.lifetime + 1e-9
+        if verdict.acknowledged:
+            assert arq is not None
+            assert verdict.cause == ""
+        if verdict.arrival == math.inf:
+            assert verdict.copy == math.inf
+            assert verdict.missing == ()
             assert verdict.packets_lost >= 1
-            assert got_through < fragments
-            assert (verdict.cause == "retries") == (settings.arq is not None)
+            assert (verdict.cause == "retries") == (arq is not None)
         else:
-            assert got_through == fragments
-            assert verdict.air_bytes >= least
-            assert verdict.arrival >= start + air + 0.01 - 1e-9
+            whole = verdict.cause == ""
+            assert verdict.cause == ("" if whole else "partial")
+            assert (verdict.missing == ()) == whole
+            gone = sum(math.ceil((end - first) / payload) for first, end in verdict.missing)
+            assert got_through >= fragments - gone
+            assert gone < fragments
+            assert gone == 0 or (needed is not None and verdict.missing[0][0] >= needed)
+            sooner = 0.0 if parity or (arq is not None and arq.ack_loss) else air
+            assert verdict.arrival >= start + max(sooner, 8 * (size if whole else 0) / settings.rate) + 0.01 - 1e-9
             assert verdict.copy >= verdict.arrival
             assert settings.order == "free" or verdict.arrival >= arrived
             arrived = max(arrived, verdict.arrival)
-        if settings.arq is None:
-            assert (verdict.packets, verdict.air_bytes) == (fragments, least)
+            if whole and not parity and arq is None:
+                assert got_through == fragments
+            if arq is not None and not arq.ack_loss and arq.kind != "go-back-n":
+                assert got_through == fragments - gone
+        if arq is None:
+            groups = -(-fragments // settings.fec.data) if settings.fec else 0
+            assert verdict.packets == fragments + groups * parity
+            full = settings.mtu if fragments > 1 and settings.mtu is not None else least
+            assert verdict.air_bytes <= least + groups * parity * full
         free = made.sending_until
 
 

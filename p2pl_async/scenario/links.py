@@ -42,7 +42,7 @@ class LinkTable:
         if origins is None:
             origins = {f"link.{key}": "" for key in scenario.link.model_fields_set}
         self._overrides = scenario.link.override
-        self._matches = _Matches(scenario.devices, scenario.link)
+        self._matches = LinkMatches(scenario.devices, scenario.link)
         self._origins = origins
         self._settings: dict[int, LinkSettings] = {}
 
@@ -120,7 +120,7 @@ def change_mistakes(
     devices: DeviceSettings, link: LinkTableSettings, contacts: Contacts, path: Path
 ) -> Iterator[InitErrorDetails]:
     """Yield what is wrong with the changes of settings that the topology's file at `path` asks for."""
-    matches = _Matches(devices, link)
+    matches = LinkMatches(devices, link)
     wrong = set()
     for src, dst in contacts.links:
         try:
@@ -140,7 +140,7 @@ def origin_of(origins: Mapping[str, str], path: str, main: str) -> str | None:
     return None
 
 
-class _Matches:
+class LinkMatches:
     """Which overrides each link matches, as a number with bit i set for `override[i]`."""
 
     def __init__(self, devices: DeviceSettings, link: LinkTableSettings) -> None:
@@ -156,6 +156,10 @@ class _Matches:
             for device in select(override.dst, devices.count, groups):
                 self._hears[device] |= 1 << index
             self._both |= override.both << index
+
+    def sort(self, device: int) -> tuple[int, int]:
+        """Return what tells a device apart: the overrides for what it sends, and for what it hears."""
+        return self._sends[device], self._hears[device]
 
     def of(self, src: int, dst: int) -> int:
         """Return the overrides that the link from `src` to `dst` matches."""
@@ -197,7 +201,7 @@ def override_mistakes(devices: DeviceSettings, link: LinkTableSettings) -> Itera
                 yield line(["link", "override", index, key], str(error), selector)
     if wrong:
         return
-    matches = _Matches(devices, link)
+    matches = LinkMatches(devices, link)
     possible = matches.all()
     for index in range(len(link.override)):
         if not any(match >> index & 1 for match in possible):

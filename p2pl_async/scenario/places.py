@@ -21,6 +21,7 @@ from p2pl_async.radio.settings import NoFading
 from p2pl_async.randomness import stream
 from p2pl_async.scenario.schema import Scenario
 from p2pl_async.scenario.selector import select
+from p2pl_async.scenario.timetable import Timetable
 from p2pl_async.settings import line
 from p2pl_async.topology import InRange as InRangeTopology
 
@@ -91,6 +92,8 @@ def make_propagation(scenario: Scenario, graph: nx.DiGraph[int]) -> Propagation 
         text = f"device {lost[0]} has no place: give [radio] positions, or a topology with places and an area"
         raise ScenarioError(scenario.name, [Problem("mobility", text)])
     motion = Motion([tracks[k] if k in tracks else Track.still(places[k]) for k in range(n)])
+    if scenario.event:
+        motion = Timetable(scenario.devices, scenario.link, scenario.event).moved(motion)
     return Propagation(radio, motion, scenario.seed, transceivers(scenario))
 
 

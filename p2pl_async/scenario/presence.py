@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link.outage import DutyCycle
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.schema import Scenario
+from p2pl_async.scenario.timetable import Timetable
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -34,12 +36,17 @@ def downtimes(scenario: Scenario) -> list[Downtime] | None:
     churns = devices.of_each("churn", scenario.churn)
     stays = devices.stays(seed)
     traced = _traces(churns, devices.count)
+    timetable = Timetable(devices, scenario.link, scenario.event)
     energies = [energy for _, energy in devices.of_each("energy", scenario.energy)]
     result = []
     for device, ((group, churn), (join, leave)) in enumerate(zip(churns, stays, strict=True)):
-        sources: dict[str, Times] = {}
+        sources: dict[str, Iterable[tuple[float, float]]] = {}
+        scripted = timetable.crashes(device, 0.0 if churn is None else churn.restart)
         if churn is not None and churn.crashes_by_itself:
-            sources[CRASHED] = churn.crashes(seed, device, group, join, traced.get(churn.trace, {}))
+            drawn = churn.crashes(seed, device, group, join, traced.get(churn.trace, {}))
+            sources[CRASHED] = merge(drawn, scripted)
+        elif scripted:
+            sources[CRASHED] = scripted
         absent = [(start, end) for start, end in ((0.0, join), (leave, math.inf)) if start < end]
         if absent:
             sources[ABSENT] = absent
@@ -58,6 +65,14 @@ def consumption(scenario: Scenario) -> list[Energy | None] | None:
     """Return what each device draws; None if nobody asks."""
     found = [energy for _, energy in scenario.devices.of_each("energy", scenario.energy)]
     return found if any(found) else None
+
+
+def energy_warnings(scenario: Scenario) -> list[str]:
+    """Return what makes the energy of a scenario mean less than it says."""
+    free = scenario.link.rate is None and not any("rate" in override.table for override in scenario.link.override)
+    if consumption(scenario) is None or scenario.medium.shared or not free:
+        return []
+    return ['links have no rate, so that sending takes no time and no energy; give link.rate = "250 kbit/s"']
 
 
 def sleeping(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[Between | None]:

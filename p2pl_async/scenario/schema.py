@@ -34,6 +34,7 @@ from p2pl_async.link import LinkSettings
 from p2pl_async.protocols import AnyProtocol
 from p2pl_async.radio import AnyMobility, RadioSettings, Static
 from p2pl_async.randomness import stream
+from p2pl_async.scenario.events import AnyEvent
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
 from p2pl_async.settings import Settings, Short, line, marker, mistake, mistakes, moved, nearest, word
 from p2pl_async.topology import AnyTopology, LinkTrace, Ring
@@ -356,9 +357,10 @@ class Scenario(Settings):
     devices: DeviceSettings
     topology: AnyTopology = Ring()
     link: LinkTableSettings = LinkTableSettings()
-    churn: Churn | None = None
-    clocks: Clocks | None = None
-    energy: Energy | None = None
+    churn: Churn | None = Field(default=None, description="when devices crash; none: never by themselves")
+    clocks: Clocks | None = Field(default=None, description="how wrong the devices' own clocks are; none: ideal")
+    energy: Energy | None = Field(default=None, description="what devices draw; none: nobody measures it")
+    event: tuple[AnyEvent, ...] = Field(default=(), description="what happens at given instants")
     radio: RadioTableSettings | None = Field(
         default=None, description="positions, power and noise, from which losses follow; none: links say it all"
     )
@@ -396,6 +398,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     from p2pl_async.scenario.links import change_mistakes, override_mistakes
     from p2pl_async.scenario.media import medium_mistakes
     from p2pl_async.scenario.places import place_mistakes
+    from p2pl_async.scenario.timetable import event_mistakes
 
     devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
     if devices is not None and topology is not None:
@@ -409,6 +412,7 @@ def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             yield from change_mistakes(devices, link, contacts, topology.path)
     yield from place_mistakes(tables)
     yield from medium_mistakes(tables)
+    yield from event_mistakes(tables)
     if protocol is not None and not protocol.trains:
         baselines, stop = tables.get("baselines"), tables.get("stop")
         for name in ("local", "central"):

@@ -17,9 +17,9 @@ Keys = tuple[str | int, ...]
 
 
 class Many(NamedTuple):
-    """A list of tables, or a table of named ones, all of one class."""
+    """A list of tables, or a table of named ones, all of one class, or each of one of several."""
 
-    cls: type[Settings]
+    cls: type[Settings] | OneOf
 
 
 Place = type[Settings] | Many | None  # what checks a table; None where that isn't known
@@ -41,20 +41,26 @@ def fields_of(cls: type[Settings]) -> dict[str, FieldInfo]:
 
 def child(place: Place, key: str | int, value: Any) -> Place:
     """Return what checks the table `value`, which is at `key` of the table that `place` checks."""
-    if place is None or isinstance(place, Many):
-        return place and place.cls
+    if place is None:
+        return None
+    if isinstance(place, Many):
+        return _chosen(place.cls, value) if isinstance(place.cls, OneOf) else place.cls
     field = fields_of(place).get(str(key))
     if field is None:
         return None
     found = marker(field)
-    if isinstance(found, OneOf):
-        try:
-            return found.find(value["kind"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
-    cls = inner_class(field)
     holds_many = typing.get_origin(field.annotation) in (dict, list, tuple)
+    if isinstance(found, OneOf):
+        return Many(found) if holds_many else _chosen(found, value)
+    cls = inner_class(field)
     return Many(cls) if cls is not None and holds_many else cls
+
+
+def _chosen(one_of: OneOf, value: Any) -> Place:
+    try:
+        return one_of.find(value["kind"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def known_keys(keys: Keys, raw: Mapping[str, Any]) -> list[str]:
@@ -96,7 +102,7 @@ def _expand_inside(place: Place, value: Any, folder: Path, short: set[Keys], key
     if isinstance(value, Mapping):
         return _expand_table(place, value, folder, short, keys)
     if isinstance(value, list) and isinstance(place, Many):
-        return [_expand_inside(place.cls, item, folder, short, (*keys, i)) for i, item in enumerate(value)]
+        return [_expand_inside(child(place, i, item), item, folder, short, (*keys, i)) for i, item in enumerate(value)]
     return value
 
 

@@ -18,7 +18,7 @@ from p2pl_async.contacts import Contacts
 from p2pl_async.device import Neighborhood
 from p2pl_async.downtime import Downtime, watches
 from p2pl_async.energy import Meter
-from p2pl_async.link import Link, LinkSettings
+from p2pl_async.link import Link
 from p2pl_async.link.timeline import Plan as UpIn
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
@@ -26,7 +26,9 @@ from p2pl_async.randomness import stream
 from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.places import lay_out, radio_warnings
+from p2pl_async.scenario.presence import energy_warnings
 from p2pl_async.scenario.schema import Compute, Scenario
+from p2pl_async.scenario.timetable import Timetable, late
 from p2pl_async.topology import LinkTrace, neighbors, problems
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class World:
         out_neighbors: for each device, who can ever hear it, in order of id.
         neighborhood: who can hear whom when; None where that never changes.
         links: settings of every link.
+        timetable: what scripted events make of links.
         propagation: what the radios make of the places; None without `[radio]`.
         dataset: training and test data; None for a protocol that never trains.
         parts: for each device, its rows of the training data.
@@ -56,6 +59,7 @@ class World:
     out_neighbors: list[list[DeviceId]]
     neighborhood: Neighborhood | None
     links: LinkTable
+    timetable: Timetable
     propagation: Propagation | None
     dataset: Dataset | None
     parts: list[NDArray[np.int64]]
@@ -72,7 +76,8 @@ class World:
         down: list[tuple[str, Callable[[], Any]]] = (
             [] if downtimes is None else [*watches(downtimes[src], downtimes[dst])]
         )
-        changes: list[tuple[float, LinkSettings]] = []
+        changes = self.timetable.changes(src, dst)
+        down += watches(self.timetable.down(src, dst))
         contacts, topology = self.neighborhood, self.scenario.topology
         if isinstance(contacts, Contacts) and isinstance(topology, LinkTrace):
             changes = self.links.changes(src, dst, contacts.settings_changes(src, dst), topology.path.parent)
@@ -119,10 +124,11 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
-    noisy = layout.propagation is not None
     warnings = [
+        *late(scenario.event, scenario.stop.virtual_time),
+        *energy_warnings(scenario),
         *problems(layout.graph),
-        *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy),
+        *contracts.warnings(scenario, layout.graph, links),
         *radio_warnings(scenario),
     ]
     return World(
@@ -131,6 +137,7 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         neighbors(layout.graph).outgoing,
         layout.neighborhood,
         links,
+        Timetable(scenario.devices, scenario.link, scenario.event),
         layout.propagation,
         dataset,
         list(parts),

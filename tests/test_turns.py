@@ -1,0 +1,133 @@
+"""What a link goes through when its settings change."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pl_async.link import Link, LinkSettings
+from p2pl_async.link.loss import Bernoulli, GilbertPackets
+from p2pl_async.link.timeline import Plan, Timeline
+from p2pl_async.link.turns import During, LossesInTurn
+from p2pl_async.randomness import stream
+
+spans = st.lists(st.floats(0.01, 3), min_size=1, max_size=12)
+
+
+@given(widths=spans, start=st.floats(0, 6), length=st.floats(0.01, 6), frames=st.lists(st.floats(0, 2), max_size=20))
+def test_an_outage_counts_only_while_its_settings_hold(
+    widths: list[float], start: float, length: float, frames: list[float]
+) -> None:
+    limits = np.cumsum([0.1, *widths])
+    ups = limits[: len(limits) // 2 * 2].reshape(-1, 2)
+    end = start + length
+    during, plain = During(Plan(ups, None), start, end), Plan(ups, None)
+
+    def down(at: float) -> bool:
+        return start <= at < end and not any(low <= at < high for low, high in ups)
+
+    for at in np.cumsum([0.0, *frames]).tolist():
+        assert during.at(at) == down(at)
+        assert during.until > at
+        middle = (at + min(during.until, at + 1)) / 2
+        assert down(middle) == down(at)  # nothing changes before `until`
+    starts = np.cumsum([0.0, *frames])
+    ends = starts + 0.3
+    fresh = During(Plan(ups, None), start, end)
+    expected = [
+        any(down(at) for at in (*np.linspace(low, high, 50)[:-1], *ups.ravel(), start) if low <= at < high)
+        for low, high in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    found = fresh.touched(starts, ends)
+    # An up interval between two looks of the oracle can't be missed: every limit is looked at.
+    assert [bool(each) for each in found] == expected
+    assert plain.at(0.0) == 1
+
+
+def test_packets_step_the_chain_that_holds_when_they_are_sent() -> None:
+    """Two chains of packets, one after the other: looking ahead is no sending."""
+    settings = [GilbertPackets(p=0.3, r=0.3), Bernoulli(p=0.5), GilbertPackets(p=0.5, r=0.2)]
+    at, uniforms = np.arange(60.0), stream(1, "test").random(60)
+    slow, fast = (LossesInTurn([20.0, 40.0], [each.process(1, 0, 1) for each in settings]) for _ in range(2))
+    one_by_one = [slow.fate(u, t) for u, t in zip(uniforms.tolist(), at.tolist(), strict=True)]
+    found: list[int] = []
+    done = 0
+    for looked, sent in ((30, 7), (30, 20), (30, 25), (8, 8)):
+        here = slice(done, done + looked)
+        found += fast.fates(uniforms[here], at[here])[:sent].tolist()
+        fast.passed(sent)
+        done += sent
+    assert done == 60
+    assert [bool(code) for code in found] == [bool(cause) for cause in one_by_one]
+
+
+def test_a_stretch_of_equal_chances_ends_where_the_settings_change() -> None:
+    turns = LossesInTurn([5.0], [Bernoulli(p=0.1).process(1, 0, 1), None])
+    first, second = turns.segment(0.0), turns.segment(5.0)
+    assert first is not None
+    assert second is not None
+    assert (first.p, first.until) == (0.1, 5.0)
+    assert (second.p, second.until) == (0.0, math.inf)
+
+
+CHANGED: list[dict[str, Any]] = [
+    {"loss": "100 %"},
+    {"corrupt": "100 %"},
+    {"outage": {"kind": "slotted", "p": "100 %", "slot": "1 s"}},
+    {"latency": "3 s"},
+    {"mtu": "50 B"},
+    {"header": "50 B"},
+    {"rate": "1 kbit/s"},
+    {"fec": {"data": 1, "parity": 1}},
+    {"arq": {"retries": 3, "turnaround": "2 s"}},
+    {"duplicate": "100 %"},
+    {"deliver_corrupted": True, "corrupt": "100 %"},
+]
+
+
+@pytest.mark.parametrize("change", CHANGED, ids=lambda change: " ".join(change))
+def test_each_setting_changes_at_its_instant_and_nothing_before(change: dict[str, Any]) -> None:
+    base = {"rate": "8 kbit/s", "latency": "1 s", "order": "free"}
+    before, after = LinkSettings.model_validate(base), LinkSettings.model_validate({**base, **change})
+    plain, changed, always = (
+        Link(0, 1, settings, 1, changes=changes)
+        for settings, changes in ((before, ()), (before, [(50.0, after), (90.0, before)]), (after, ()))
+    )
+
+    def told(link: Link, at: float) -> list[object]:
+        """What becomes of a message, times counted from its sending, and when the transmitter is free again."""
+        arrival, cause, packets, lost, air_bytes, air_seconds, known, copy, *damage = link.judge(100, at)
+        times = [round(time, 9) for time in (arrival - at, copy - at, air_seconds, link.sending_until - at)]
+        return [times, cause, packets, lost, air_bytes, known, damage]
+
+    for at in (10.0, 50.0, 70.0, 90.0, 95.0):
+        expected = always if 50 <= at < 90 else plain
+        assert told(changed, at) == told(expected, at), at
+
+
+def test_a_latency_that_changes_goes_on_in_its_stream() -> None:
+    """The n-th message has the n-th number, before and after: what it takes at either mean is the same share."""
+    before, after = (
+        LinkSettings.model_validate({"latency": {"kind": "uniform", "low": "0 s", "high": high}, "order": "free"})
+        for high in ("1 s", "2 s")
+    )
+    plain, changed = Link(0, 1, before, 1), Link(0, 1, before, 1, changes=[(10.0, after)])
+    for i in range(20):
+        share = plain.judge(1, i).arrival - i
+        assert changed.judge(1, i).arrival - i == pytest.approx(share if i < 10 else 2 * share)
+
+
+def test_a_burst_outlives_a_change_of_what_it_does() -> None:
+    """The weather is the same before and after; only what it loses changes."""
+    table = {"kind": "gilbert-elliott", "good": "3 s", "bad": "2 s"}
+    before, after = (LinkSettings.model_validate({"loss": {**table, "loss_bad": share}}) for share in ("100 %", "0 %"))
+    made = Link(0, 1, before, 1, changes=[(50.0, after), (100.0, before)])
+    weather = Timeline(stream(1, "burst", 0, 1), (3.0, 2.0), 0.4)
+    for at in np.arange(0.0, 150.0, 0.5).tolist():
+        bad = bool(weather.at(at)) and not 50 <= at < 100
+        assert made.judge(1, at).cause == ("burst" if bad else "")
