@@ -348,3 +348,11 @@ def test_churn_clocks_energy_and_events_are_the_same_in_any_process(tmp_path) ->
         seen.add(done.stdout)
     assert len(seen) == 1
     assert "crashed" in seen.pop()
+
+
+def test_list_names_every_kind_of_event() -> None:
+    command = [sys.executable, "-m", "p2pl_async.cli", "list", "events"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
+    kinds = ["set", "ramp", "link-down", "link-up", "partition", "heal", "crash", "restart", "move"]
+    first = [line for line in shown.splitlines()[1:] if line.startswith("  ") and line[2] != " "]
+    assert [line.split()[0] for line in first] == kinds

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import undirected
 
+from p2pl_async import Device, PredictionError, Protocol
 from p2pl_async.dynamics.failures import (
     LossyMixing,
     step_with_sleepers,
@@ -20,8 +21,9 @@ from p2pl_async.dynamics.failures import (
 from p2pl_async.dynamics.linearized import consensus_distance
 from p2pl_async.dynamics.moments import second_moments
 from p2pl_async.dynamics.recursion import combine, trajectory
-from p2pl_async.errors import PredictionError
-from p2pl_async.testing import complete, ring
+from p2pl_async.protocols.listening import Params
+from p2pl_async.protocols.p2pl import P2PL
+from p2pl_async.testing import FixedLearner, complete, emulate, ring
 
 RULES = ("dgd", "cta", "atc")
 SIZES = [3, 40, 5, 9]
@@ -219,6 +221,74 @@ def test_old_copies_are_a_stacked_system(rule) -> None:
     early = own + 0.5 * (weights - own) + 0.5 * np.diag((weights - own).sum(1))
     first = trajectory(form, rule, early, eta, [1])[0]
     np.testing.assert_allclose(states[1], first, atol=1e-12)
+
+
+@pytest.mark.parametrize(("latency", "age"), [("500 ms", 1), ("1500 ms", 2), ("2500 ms", 3)])
+def test_slow_links_age_copies_as_an_emulated_run_has_them(latency, age) -> None:
+    """P2PL that mixes cached copies, a step of 1 s each: a copy sent after step k is mixed `age` rounds later."""
+    sizes = [3, 4, 5]
+    form, weights, eta = linear_devices(sizes, columns=1), mixing_matrix(ring(3), "uniform", sizes), 0.2
+
+    def descend(k: int, w: np.ndarray) -> np.ndarray:
+        state = form.zeros()
+        state[k, :, 0] = w
+        return w - eta * form.gradient(state)[k, :, 0]
+
+    for rounds in (2, 9):
+        emulation = emulate(
+            P2PL(sync="none", mode="cache", weights="uniform", steps=1),
+            ring(3),
+            link={"latency": latency},
+            learner=FixedLearner([np.zeros(4)] * 3, step=descend),
+            rounds=rounds,
+        )
+        ages = np.eye(age + 1)[age]
+        found = trajectory_with_delay(form, "atc", weights, eta, np.array([rounds]), ages)[0, :, :, 0]
+        np.testing.assert_allclose(found, np.stack([device.params for device in emulation.devices]), atol=1e-12)
+
+
+class Dozing(Protocol):
+    """DGD whose devices sleep in some rounds; whoever finishes a round says where it is."""
+
+    kind: str = "dozing"
+    trains = False
+    awake: float = 0.6
+
+    async def run(self, device: Device) -> None:
+        form, weights = _DOZING
+        known = {j: np.zeros(4) for j in range(3)}
+        while device.running:
+            await device.sleep(0.5)
+            while (heard := device.receive_nowait(Params)) is not None:
+                known[heard.sender] = heard.w
+            await device.sleep(0.5)
+            if device.random.random() < self.awake:
+                state = form.zeros()
+                state[device.id, :, 0] = known[device.id]
+                step = 0.2 * form.gradient(state)[device.id, :, 0]
+                known[device.id] = sum(weights[device.id, j] * known[j] for j in range(3)) - step
+                device.broadcast(Params(device.round, 0, 1, 2, known[device.id]))
+            device.finish_round(known[device.id])
+
+
+_DOZING = (linear_devices([3, 4, 5], columns=1), mixing_matrix(ring(3), "metropolis", [3, 4, 5]))
+
+
+def test_emulated_sleepers_have_the_predicted_mean() -> None:
+    form, weights = _DOZING
+    rounds, runs = 4, 250
+    ends = np.array(
+        [
+            [device.params for device in emulate(Dozing(), ring(3), seed=seed, rounds=rounds).devices]
+            for seed in range(runs)
+        ]
+    )
+    at = np.array([rounds])
+    predicted = trajectory_with_sleepers(form, "dgd", weights, 0.2, at, np.full(3, 0.6))[0, :, :, 0]
+    error = ends.std(0) / np.sqrt(runs)
+    assert np.abs((ends.mean(0) - predicted) / error).max() < 3.5
+    always = trajectory(form, "dgd", weights, 0.2, [rounds])[0, :, :, 0]
+    assert np.abs((ends.mean(0) - always) / error).max() > 5
 
 
 @pytest.mark.parametrize("ages", [[0.5, 0.4], [1.5, -0.5]])

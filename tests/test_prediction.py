@@ -132,6 +132,27 @@ def test_the_wider_a_network_the_better_it_is_predicted() -> None:
     assert errors[0] > errors[1] > errors[2]
 
 
+@pytest.mark.parametrize("classes", [2, 10])
+def test_accuracy_curves_of_digits_overlap(classes, tmp_path) -> None:
+    """Differences below one point at every recorded round, for two classes and for ten."""
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    some = digits.target < classes
+    np.savez(tmp_path / "digits.npz", x=digits.images[some] / 16, y=digits.target[some])
+    scenario = wide(
+        1024,
+        data={"dataset": {"kind": "npz", "path": tmp_path / "digits.npz"}, "partition": "iid", "train_samples": 100},
+        evaluate={"samples": 0},
+        train={"learning_rate": 0.003},
+    )
+    predicted = predict(scenario, rounds=range(0, 31, 5))
+    found = measure(predicted)
+    assert np.nanmax(found.relative_error(predicted)) < 0.01
+    assert np.abs(predicted.accuracy - found.accuracy).max() < 0.01
+    assert found.accuracy[-1].mean() > found.accuracy[0].mean() + 0.2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("P2PL_DATA" not in os.environ, reason="needs MNIST: set P2PL_DATA")
 def test_mnist_curves_overlap() -> None:

@@ -12,7 +12,7 @@ Both are sums over simple sequences x_0 = s(0), x_1, x_2, ... that need one step
     powers       x_{j+1} = A x_j + c                  recursion: x_k itself     flow: Poisson weights
     Chebyshev    x_{j+1} = 2 (A x_j + c) - x_{j-1}    recursion: binomial       flow: Bessel functions
 
-All weights are positive and sum to 1. A Chebyshev sum for round k has about 9 sqrt(k) terms instead of k, since
+All weights are positive and sum to 1. A Chebyshev sum for round k has about 8 sqrt(k) terms instead of k, since
 x^k = sum_j P(|S_k| = j) T_j(x) with S_k a simple random walk; it needs the eigenvalues of A to be real, between -1
 and 1 (`spectrum.real_spectrum`).
 
@@ -36,7 +36,7 @@ Rule = Literal["dgd", "cta", "atc"]
 Time = Literal["recursion", "flow"]
 
 _BLOCK = 32  # terms of a sum that are added at once
-_TINY = 40.0  # minus log of what is left out of a sum
+_TINY = 34.0  # minus log of what is left out of a sum
 
 
 def combine(mixing: Array, state: Array) -> Array:

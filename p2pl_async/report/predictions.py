@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -276,8 +276,7 @@ def loss_plot(prediction: Prediction, measured: Measured | None) -> Figure:
         with contextlib.suppress(PredictionError):
             mean = prediction.expected_loss.mean(1)
             ax.plot(prediction.rounds, mean, "--", color="black", linewidth=1, label="test, predicted mean over runs")
-    ax.set_yscale("log")
-    _plain_log_axis(ax)
+    plain_log_axis(ax)
     ax.set_ylabel("squared loss")
     ax.legend(loc="upper right", **LEGEND)
     return figure
@@ -302,8 +301,7 @@ def consensus_plot(prediction: Prediction, measured: Measured | None) -> Figure:
         every = max(1, int(some.sum()) // _MARKS)
         found = measured.consensus_distance[some][::every]
         ax.plot(x[some][::every], found, "o", color=PALETTE[0], markersize=5, mfc="none", label="emulated")
-    ax.set_yscale("log")
-    _plain_log_axis(ax)
+    plain_log_axis(ax)
     ax.set_ylabel("RMS distance from the mean parameters")
     ax.legend(loc="upper right", **LEGEND)
     return figure
@@ -321,15 +319,16 @@ def error_plot(prediction: Prediction, measured: Measurement) -> Figure:
     return figure
 
 
-def _plain_log_axis(ax: Axes) -> None:
-    """Label a logarithmic axis with plain numbers, also between the powers of ten where there are few of them."""
+def plain_log_axis(ax: Axes) -> None:
+    """Make the y axis logarithmic, with plain numbers, also between the powers of ten where there are few of them."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+    ax.set_yscale("log")
     low, high = ax.get_ylim()
-    plain: Callable[[], Any] = lambda: StrMethodFormatter("{x:g}")  # noqa: E731 -- one object per axis part
-    ax.yaxis.set_major_formatter(plain())
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if high < 300 * low:
-        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        ax.yaxis.set_minor_formatter(plain())
+        subs = (2, 5) if high > 12 * low else (2, 3, 4, 5, 6, 8)
+        ax.yaxis.set_minor_locator(LogLocator(subs=subs))
+        ax.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     else:
         ax.yaxis.set_minor_formatter(NullFormatter())
