@@ -271,8 +271,7 @@ def _contract_warnings(scenario: Scenario) -> list[str]:
     from p2pl_async.scenario.links import LinkTable
     from p2pl_async.scenario.places import lay_out
 
-    noisy = scenario.radio is not None
-    return warnings(scenario.protocol, lay_out(scenario).graph, LinkTable(scenario), noisy=noisy)
+    return warnings(scenario, lay_out(scenario).graph, LinkTable(scenario))
 
 
 def _value(option: str, text: str, kind: str) -> float:
@@ -403,8 +402,8 @@ def _show_topology(loaded: Loaded) -> None:
         print(f"not all at once: {layout.neighborhood}")
     for text in describe_meetings(scenario, layout):
         print(text)
-    links, noisy = LinkTable(scenario), layout.propagation is not None
-    told = warnings(scenario.protocol, graph, links, noisy=noisy)
+    links = LinkTable(scenario)
+    told = warnings(scenario, graph, links)
     for text in [*problems(graph), *told, *radio_warnings(scenario)]:
         print(f"warning: {text}")
     for problem in links.problems(graph):

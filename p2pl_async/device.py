@@ -189,11 +189,10 @@ class Device:
             keep_state: whether `params` are on flash. The number of rounds is there in any case:
                 messages of an earlier round would be old news to everybody.
         """
-        self._inbox.clear()
         self.trained = self.state = None
         if not keep_state:
             self.params = None
-        self._saved = self.params
+        self._saved = self.params if self.round else None  # before the first round there was nothing to save
 
     # Learning
 

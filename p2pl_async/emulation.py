@@ -202,6 +202,7 @@ class Emulation:
             del self._lives[device.id]
             if not life.cancelled_caught:
                 return
+            self.transport.crash(device.id, downtime.cause(self.clock.now))
             device.crash(keep_state=self._keeps_state[device.id])
             if self._on_crash is not None:
                 self._on_crash(device)

@@ -23,6 +23,7 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.scenario.presence import downtimes
 from p2pl_async.scenario.schema import Scenario
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
+from p2pl_async.wire import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +287,19 @@ def test_drawn_joins_lie_before_the_latest_and_leaves_after_them() -> None:
     assert len(set(stays)) == 50
 
 
+def test_a_crash_before_the_first_round_has_nothing_to_keep() -> None:
+    resumed = []
+
+    async def run(device) -> None:
+        w = device.initial_params()
+        resumed.append(device.resumed)
+        device.finish_round(await device.train(w))
+
+    learner = FixedLearner([np.zeros(2, np.float32)])
+    emulate(protocol(run), [[]], learner=learner, downtimes=[down((0.5, 2.0))], keeps_state=[True])
+    assert resumed == [False, False]
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_what_survives_a_crash(keep) -> None:
     seen = []
@@ -466,3 +480,31 @@ def test_churn_of_one_device_leaves_the_fates_on_links_of_others_alone() -> None
         return rows[["src", "dst", "sent_s", "fate"]].values.tolist()
 
     assert fates() == fates(devices={"group": {"weak": {"ids": 0, "churn": CHURN}}})
+
+
+def test_what_waits_for_a_shared_medium_is_lost_in_a_crash() -> None:
+    """1000 bit/s: a message of a second each. The first is on the air at the crash, two wait, a fourth comes after."""
+    sent = []
+
+    async def run(device) -> None:
+        if device.id == 0:
+            for x in range(3 if device.now == 0 else 1):
+                device.send(1, Note(x))
+                sent.append(device.now)
+        await device.sleep(20 - device.now)
+
+    records = []
+    size = len(encode(Note(0), 0, 0))
+    emulation = emulate(
+        protocol(run),
+        ring(2),
+        link={"rate": f"{8 * size} bit/s"},
+        medium={"kind": "ideal"},
+        downtimes=[down((0.5, 3.0)), UP],
+        sink=records.append,
+    )
+    assert sent == [0, 0, 0, 3]
+    assert [record.cause for record in sorted(records, key=lambda record: record.number)] == [CRASHED] * 3 + [""]
+    assert emulation.clock.now == 20
+    assert emulation.trace.counts.n_lost == 3
+    assert emulation.trace.delivered == 1

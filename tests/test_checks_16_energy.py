@@ -22,6 +22,7 @@ from p2pl_async.report.plots import write_plots
 from p2pl_async.report.tables import final_table
 from p2pl_async.results import load_run
 from p2pl_async.scenario.load import dump, load_scenario
+from p2pl_async.scenario.world import build_world
 
 RADIO = {"voltage": "3 V", "tx": "20 mA", "rx": "10 mA", "idle": "5 mA", "sleep": "1 mA"}
 
@@ -195,6 +196,15 @@ def test_time_in_the_air_is_transmitting_time_where_nothing_overlaps() -> None:
     assert result.devices["tx_s"].to_numpy() == pytest.approx(on_air.groupby(trace["src"]).sum().to_numpy())
     air = result.metrics.query("metric == 'seconds_on_air'")["value"].iloc[-1]
     assert 0.9 * air > result.devices["tx_s"].sum() > 0.5 * air
+
+
+def test_energy_without_a_rate_is_a_warning() -> None:
+    def warned(**changes) -> bool:
+        return any("links have no rate" in text for text in build_world(small(**changes)).warnings)
+
+    assert warned(energy=RADIO)
+    assert not warned(energy=RADIO, link={"rate": "1 Mbit/s"})
+    assert not warned()
 
 
 def test_training_takes_the_processors_power() -> None:

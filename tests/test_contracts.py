@@ -37,10 +37,10 @@ class Unstated(Frail):
     contract: ClassVar[None] = None  # type: ignore[assignment]
 
 
-def told(protocol: Protocol, link: Mapping[str, Any], topology: str = "ring") -> list[str]:
-    scenario = small(link=link, topology=topology)
+def told(protocol: Protocol, link: Mapping[str, Any], topology: str = "ring", **more: Any) -> list[str]:
+    scenario = small(link=link, topology=topology, **more).model_copy(update={"protocol": protocol})
     graph = scenario.topology.build(5, stream(1, "topology"))
-    return warnings(protocol, graph, LinkTable(scenario))
+    return warnings(scenario, graph, LinkTable(scenario))
 
 
 PERFECT = {"loss": "0 %", "latency": "20 ms"}
@@ -55,6 +55,7 @@ FREE = {"latency": {"kind": "uniform", "low": "1 ms", "high": "9 ms"}, "order": 
         ({"loss": 0.1}, ["loss"]),
         ({"loss": {"kind": "gilbert-elliott", "good": "2 s", "bad": "1 s"}}, ["loss"]),
         ({"outage": {"kind": "on-off", "up": "9 s", "down": "1 s"}}, ["loss"]),
+        ({"corrupt": 0.01}, ["loss"]),
         ({"rate": "1 Mbit/s"}, []),
         ({"rate": "1 Mbit/s", "queue": {"messages": 3}}, ["loss"]),
         ({"duplicate": 0.1}, ["duplication"]),
@@ -87,6 +88,21 @@ def test_a_broken_contract_is_said_with_its_consequence_and_repair(
     link: Mapping[str, Any], topology: str, need: str, what: str
 ) -> None:
     assert told(Frail(), link, topology) == [f'protocol "frail" needs links that {need} may not: {what}; use another']
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"churn": {"up": "10 min", "down": "1 min"}},
+        {"devices": {"group": {"some": {"ids": [1], "churn": {"up": "10 min", "down": "1 min"}}}}},
+        {"devices": {"leave": "9 s"}},
+        {"link": {"rate": "1 Mbit/s"}, "medium": "aloha"},
+    ],
+    ids=["churn", "group", "leave", "medium"],
+)
+def test_losses_come_from_more_than_links(more: dict[str, Any]) -> None:
+    found = told(Frail(), PERFECT | more.pop("link", {}), **more)
+    assert [text for text in found if "lose nothing, and 10 of 10 may not" in text]
 
 
 def test_every_fault_is_told_and_none_that_is_borne() -> None:

@@ -155,6 +155,17 @@ class Air:
         """Tell whether a message for `target` waits for the source's radio, or is on the air."""
         return any(link.dst == target for job in self.radios[source].jobs for link in job.links)
 
+    def crash(self, device: DeviceId, cause: str) -> None:
+        """Lose what waits in a device's memory; a frame for which it already asked the channel is its last."""
+        radio = self.radios[device]
+        while len(radio.jobs) > 1:
+            job = radio.jobs.pop()
+            radio.held -= job.bytes
+            radio.held_frames -= job.frames
+            self._decide(job, cause)
+        if radio.jobs:
+            radio.jobs[0].cut = cause
+
     def abandon(self, verdict: Verdict) -> None:
         """Give all messages that are not over this verdict, as a run ends."""
         for radio in self.radios:
@@ -185,6 +196,9 @@ class Air:
             radio.idle = True
             return
         job = radio.jobs[0]
+        if job.cut:
+            self._finish(radio, job.cut, acknowledged=False)
+            return
         if self._lifetime is not None and not job.done and self.clock.now - job.sent > self._lifetime:
             self._finish(radio, "expired", acknowledged=False)
             return

@@ -62,6 +62,7 @@ class Job:
         rates = [one.rate for one in settings if isinstance(one.rate, float)]
         self.rate = min(rates, default=None)
         self.arq = settings[0].arq if len(links) == 1 else None
+        self.cut = ""  # why its sender gives it up at the end of the current frame; "": it doesn't
         self.done = 0  # frames that are over
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not

@@ -4,7 +4,8 @@
     Link.judge     what happens to one message: when it arrives, or why it doesn't
 
 One impairment per file: latency, loss, outage, queue, arq, fec; `channel` has what becomes of packets,
-`transmitter` how they are sent, and `link` puts all in order.
+`transmitter` how they are sent, and `link` puts all in order. `varying` and `varying_rate` are what a number or
+a rate can be instead where it changes in time.
 """
 
 from p2pl_async.link.arq import Arq

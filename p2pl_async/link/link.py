@@ -57,8 +57,8 @@ class Verdict(NamedTuple):
 
 
 _verdict = tuple.__new__  # of a Verdict: half the time of calling the class
-_REFUSED = Verdict(math.inf, "queue", 0, 0, 0, 0.0, False, math.inf)
-_EXPIRED = Verdict(math.inf, "expired", 0, 0, 0, 0.0, False, math.inf)
+REFUSED = Verdict(math.inf, "queue", 0, 0, 0, 0.0, False, math.inf)
+EXPIRED = Verdict(math.inf, "expired", 0, 0, 0, 0.0, False, math.inf)
 _OUTAGE = CAUSES.index("outage")
 
 
@@ -82,9 +82,10 @@ class Link:
     __slots__ = (
         "_arrived", "_backlog", "_causes", "_changes", "_channel", "_copies", "_instants", "_make_down", "_noises",
         "_opened", "_radio", "_ready", "_seed", "_settings", "_simple", "_singles", "_spoils", "_stage", "_stages",
-        "_trains", "_transmitter", "_uniforms", "dst", "sending_until", "sends_on", "src",
+        "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "sending_until", "sends_on", "src",
     )  # fmt: skip
 
+    drops_head: bool  # messages must wait in a line before it: what comes later may drop them
     sends_on: bool  # its transmitter may go on sending what has arrived: an acknowledgment was lost, or parity is left
     sending_until: float  # instant the transmitter is free of everything accepted so far
 
@@ -103,6 +104,7 @@ class Link:
         self.dst = dst
         self.sending_until = 0.0
         every = [settings, *(changed for _, changed in changes)]
+        self.drops_head = any(each.queue is not None and each.queue.drops_head for each in every)
         self.sends_on = any(each.fec or (each.arq and each.arq.ack_loss) for each in every)
         self._settings = settings
         self._changes = changes
@@ -190,7 +192,8 @@ class Link:
     def judge(self, size: int, now: float, needed: int | None = None) -> Verdict:
         """Decide what happens to a message of `size` bytes sent at the instant `now`.
 
-        Instants never decrease from call to call.
+        Instants never decrease from call to call. A link that `drops_head` is asked once its
+        transmitter is free; it refuses nothing.
 
         Args:
             size: encoded bytes.
@@ -222,11 +225,13 @@ class Link:
         packets, air_bytes = stage.load(cut)
         if self._backlog is not None:
             queue = self._stages[bisect_right(self._instants, now)].settings.queue
+            if queue is not None and queue.drops_head:
+                queue = None  # a line before the link sees to it
             if not self._backlog.has_room(queue, packets, air_bytes, now):
-                return _REFUSED
+                return REFUSED
             if queue is not None and queue.lifetime is not None and start - now > queue.lifetime:
                 self._backlog.add(packets, air_bytes, now + queue.lifetime)
-                return _EXPIRED
+                return EXPIRED
         self._transmitter.begin(number, stage.drops)
         sent = self._send(stage, cut, start, needed is not None, uniform)
         self.sending_until = sent.end
@@ -299,6 +304,13 @@ class Link:
         self._singles += 1
         way = 0.0 if self._radio is None else self._radio.delay(end)
         return self._in_order(end + way + stage.latency(end), stage.fifo)
+
+    def load(self, size: int, now: float) -> tuple[int, int]:
+        """Return how many packets and bytes the queue holds for a message of `size` bytes sent at an instant."""
+        if not self._opened:
+            self._open()
+        stage = self._stage_at(now)
+        return stage.load(stage.cut(size))
 
     def settings_at(self, now: float) -> LinkSettings:
         """Return what the link does at an instant."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from p2pl_async.units import PositiveBytes, PositiveSeconds
 
 
 class Queue(Settings):
-    """How much a link holds before it refuses the next message (tail drop), and for how long.
+    """How much a link holds before it drops messages, and for how long.
 
     Counted are the messages that wait and the one being sent, each until all of it has left;
     `size` counts their bytes with headers. A message is taken whole or not at all.
@@ -23,6 +23,9 @@ class Queue(Settings):
         default=None, description="most packets held, the fragments of all messages together"
     )
     size: PositiveBytes | None = Field(default=None, description="most bytes held")
+    drop: Literal["tail", "head"] = Field(
+        default="tail", description='what is dropped when it is full: the message that comes ("tail"), or the oldest'
+    )
     lifetime: PositiveSeconds | None = Field(
         default=None, description="a message whose sending hasn't begun after this time is dropped"
     )
@@ -32,6 +35,11 @@ class Queue(Settings):
         if self.messages is None and self.packets is None and self.size is None and self.lifetime is None:
             raise mistake('needs a limit: messages = 16, packets = 100, size = "2 MB" or lifetime = "5 s"')
         return self
+
+    @property
+    def drops_head(self) -> bool:
+        """Whether what comes later decides about what waits."""
+        return self.drop == "head"
 
 
 class Backlog:

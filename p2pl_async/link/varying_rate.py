@@ -14,8 +14,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from copy import copy
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +47,11 @@ class StepRate:
         first: the instant at which all this begins; before it nothing is sent.
     """
 
-    def __init__(self, times: Floats, rates: Floats, period: float | None, first: float = 0.0) -> None:
+    def __init__(self, times: Floats, rates: Floats, period: float | None, *, first: float = 0.0) -> None:
         widths = np.diff(times) if period is None else np.diff(times, append=period)
         self._times = times
         self._rates = rates
-        self._period = period
+        self.period = period
         self._first = first
         self._clockwork = Clockwork(times, period)
         self._until = np.append(times[1:], math.inf if period is None else period)  # when each step ends
@@ -65,6 +67,12 @@ class StepRate:
         # What rounding may add to a frame that exactly fills a step, and must not move beyond a pause after it.
         self._slack = 1e-6 + 1e-15 * self._total
 
+    def begun(self, at: float) -> Self:
+        """Return the same rate, of which all happens so many seconds later, or earlier if negative."""
+        made = copy(self)  # shares the arrays, which are long
+        made._first = self._first + at
+        return made
+
     def end(self, start: float, bits: float) -> float:
         """Return the instant at which a frame of so many bits ends that starts at `start`."""
         if bits <= 0:
@@ -72,10 +80,10 @@ class StepRate:
         begin, wanted = self._place(start)
         wanted += bits
         slack = min(self._slack, bits / 2)
-        if self._period is not None:
+        if self.period is not None:
             # The least instant lies in the period in which the last bit is sent, not in what is silent after it.
             periods = math.ceil((wanted - slack) / self._total) - 1
-            wanted, begin = wanted - periods * self._total, begin + periods * self._period
+            wanted, begin = wanted - periods * self._total, begin + periods * self.period
         index = bisect_left(self._bits_list, wanted - slack) - 1
         end = self._times_list[index] + (wanted - self._bits_list[index]) / self._rates_list[index]
         return max(begin + min(end, self._until_list[index]), start)
@@ -95,9 +103,9 @@ class StepRate:
         first, sent = self._place(start)
         wanted, begin = sent + bits, np.full(bits.shape, first)
         slack = np.minimum(self._slack, bits / 2)
-        if self._period is not None:
+        if self.period is not None:
             periods = np.ceil((wanted - slack) / self._total) - 1
-            wanted, begin = wanted - periods * self._total, begin + periods * self._period
+            wanted, begin = wanted - periods * self._total, begin + periods * self.period
         index = np.searchsorted(self._bits, wanted - slack, side="left") - 1
         in_step = self._times[index] + (wanted - self._bits[index]) / self._rates[index]
         ends: Floats = np.maximum(begin + np.minimum(in_step, self._until[index]), start)
@@ -113,9 +121,9 @@ class StepRate:
     def _place(self, at: float) -> tuple[float, float]:
         """Return when the period around the instant `at` began, and the bits that could be sent in it until then."""
         since, begin = max(at - self._first, 0.0), self._first
-        if self._period is not None:
-            periods, since = divmod(since, self._period)
-            begin += periods * self._period
+        if self.period is not None:
+            periods, since = divmod(since, self.period)
+            begin += periods * self.period
         index = bisect_right(self._times_list, since) - 1
         return begin, self._bits_list[index] + self._rates_list[index] * (since - self._times_list[index])
 
@@ -126,16 +134,15 @@ class Opportunities(StepRate):
     Args:
         times: instants in seconds, ascending, several may be equal; shape (n,).
         period: after which they come again.
-        first: the instant from which they are counted.
     """
 
-    def __init__(self, times: Floats, period: float, first: float = 0.0) -> None:
+    def __init__(self, times: Floats, period: float) -> None:
         # Periods begin just after an opportunity, so that none lies across the end of one.
         past = 2 * _OPPORTUNITY_S
         instants, counts = np.unique(np.mod(times - past, period), return_counts=True)
         begins = np.column_stack((instants, instants + _OPPORTUNITY_S)).ravel()
         rates = np.column_stack((counts * (OPPORTUNITY_BITS / _OPPORTUNITY_S), np.zeros(len(counts)))).ravel()
-        super().__init__(np.concatenate(([0.0], begins)), np.concatenate(([0.0], rates)), period, first + past)
+        super().__init__(np.concatenate(([0.0], begins)), np.concatenate(([0.0], rates)), period, first=past)
         self._bits = np.round(self._bits)
         self._keep_lists()
 
@@ -181,9 +188,13 @@ class Mahimahi(_Started):
 
     def profile(self, seed: int, src: int, dst: int) -> Opportunities:
         """Return the transmitter of one link."""
+        return self.opportunities.begun(self.first(self.opportunities.period, (seed, src, dst)))
+
+    @cached_property
+    def opportunities(self) -> Opportunities:
+        """What the trace allows, from its beginning on."""
         times = read_mahimahi(self.path) / 1000.0
-        period = float(times[-1])
-        return Opportunities(times, period, self.first(period, (seed, src, dst)))
+        return Opportunities(times, float(times[-1]))
 
     @property
     def mean_bps(self) -> float:
@@ -197,8 +208,12 @@ class _Stepwise(_Started):
 
     def profile(self, seed: int, src: int, dst: int) -> StepRate:
         """Return the transmitter of one link."""
-        times, rates, period = self._rates()
-        return StepRate(times, rates, period, self.first(period, (seed, src, dst)))
+        return self.steps_of_rate.begun(self.first(self.steps_of_rate.period, (seed, src, dst)))
+
+    @cached_property
+    def steps_of_rate(self) -> StepRate:
+        """The rate from its beginning on."""
+        return StepRate(*self._rates())
 
     @property
     def mean_bps(self) -> float:

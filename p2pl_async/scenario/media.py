@@ -28,6 +28,8 @@ def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         if isinstance(medium, Contended) and medium.collision != "overlap":
             text = 'needs received powers; add a [radio] table, or write collision = "overlap"'
             yield line(["medium", "collision"], text, medium.collision)
+    if medium.queue is not None and medium.queue.drops_head:
+        yield line(["medium", "queue", "drop"], 'must be "tail"; dedicated links can drop the oldest', "head")
     link = tables.get("link")
     if link is None:
         return

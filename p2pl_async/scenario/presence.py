@@ -67,6 +67,14 @@ def consumption(scenario: Scenario) -> list[Energy | None] | None:
     return found if any(found) else None
 
 
+def energy_warnings(scenario: Scenario) -> list[str]:
+    """Return what makes the energy of a scenario mean less than it says."""
+    free = scenario.link.rate is None and not any("rate" in override.table for override in scenario.link.override)
+    if consumption(scenario) is None or scenario.medium.shared or not free:
+        return []
+    return ['links have no rate, so that sending takes no time and no energy; give link.rate = "250 kbit/s"']
+
+
 def sleeping(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[Between | None]:
     """Return for each device when its radio sleeps: while none of the links to it would be heard.
 

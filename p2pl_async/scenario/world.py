@@ -26,6 +26,7 @@ from p2pl_async.randomness import stream
 from p2pl_async.scenario import contracts
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.places import lay_out, radio_warnings
+from p2pl_async.scenario.presence import energy_warnings
 from p2pl_async.scenario.schema import Compute, Scenario
 from p2pl_async.scenario.timetable import Timetable, late
 from p2pl_async.topology import LinkTrace, neighbors, problems
@@ -123,11 +124,11 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
     links = LinkTable(scenario)
-    noisy = layout.propagation is not None
     warnings = [
         *late(scenario.event, scenario.stop.virtual_time),
+        *energy_warnings(scenario),
         *problems(layout.graph),
-        *contracts.warnings(scenario.protocol, layout.graph, links, noisy=noisy),
+        *contracts.warnings(scenario, layout.graph, links),
         *radio_warnings(scenario),
     ]
     return World(

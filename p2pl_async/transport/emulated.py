@@ -22,6 +22,7 @@ from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
+from p2pl_async.transport.line import Line
 from p2pl_async.wire import SharedFrame, decode, encode_shared, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes with which a receiver heard nothing
@@ -49,7 +50,8 @@ class Path:
     """One link as the transport sees it: where it leads, and what went over it."""
 
     __slots__ = (
-        "acknowledged", "air_seconds", "delay", "delivered", "dst", "inbox", "link", "lost", "partial", "sent", "src",
+        "acknowledged", "air_seconds", "delay", "delivered", "dst", "inbox", "line", "link", "lost", "partial", "sent",
+        "src",
     )  # fmt: skip
 
     def __init__(self, src: DeviceId, dst: DeviceId, link: Link, inbox: Inbox) -> None:
@@ -57,6 +59,7 @@ class Path:
         self.dst = dst
         self.link = link
         self.inbox = inbox
+        self.line: Line | None = None  # of a link whose queue drops the oldest
         self.sent = 0
         self.delivered = 0
         self.partial = 0
@@ -153,13 +156,22 @@ class EmulatedTransport:
             return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
-            self._settle(path, frame, number, kind, path.link.judge(size, now, needed))
+            if path.line is None:
+                self._settle(path, frame, number, kind, path.link.judge(size, now, needed))
+            else:
+                self.trace.undecided += 1
+                path.line.add((path, frame, number, kind), size, needed)
 
     def _decided(self, token: tuple[Frame, int, str, list[Path]], k: int, verdict: Verdict) -> None:
         """Take what became of a message on the shared air at the k-th of its receivers."""
         frame, number, kind, paths = token
         self.trace.undecided -= 1
         self._settle(paths[k], frame, number, kind, verdict)
+
+    def _left_line(self, token: tuple[Path, Frame, int, str], verdict: Verdict) -> None:
+        """Take what became of a message that had to wait in line."""
+        self.trace.undecided -= 1
+        self._settle(*token, verdict)
 
     def _settle(self, path: Path, frame: Frame, number: int, kind: str, verdict: Verdict) -> None:
         """Record the fate of a message on one link, and have it arrive."""
@@ -178,7 +190,8 @@ class EmulatedTransport:
         fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
         self.trace.add((frame.sent, source, target, number, kind, len(frame.data), *fate), clock.now)
         if arrival != math.inf:
-            if arrival < frame.sent + air_seconds * (1 - 1e-9) and not path.link.sends_on:
+            # The sum of many packets' times is as exact as the instants they are taken from.
+            if arrival * (1 + 1e-9) < frame.sent + air_seconds and not path.link.sends_on:
                 raise InvariantError(
                     f"message {number} of device {source} reaches {target} at {arrival} s, sooner than it can be sent: "
                     f"{frame.sent} s and {air_seconds} s on the air"
@@ -191,10 +204,20 @@ class EmulatedTransport:
         if copy != math.inf:
             clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame, left, verdict))
 
+    def crash(self, device: DeviceId, cause: str) -> None:
+        """Lose what a device has in its memory: messages not yet read, and those that wait for a shared medium."""
+        self._inboxes[device].clear()
+        if self.air is not None:
+            self.air.crash(device, cause)
+
     def finish(self) -> None:
         """Record what is still on its way into or through the air when a run ends."""
+        under_way = Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf)
         if self.air is not None:
-            self.air.abandon(Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf))
+            self.air.abandon(under_way)
+        for path in self.paths():
+            if path.line is not None:
+                path.line.abandon(under_way)
 
     def check(self) -> None:
         """Make sure that every message has one fate, and that no radio was on the air for longer than the run.
@@ -256,6 +279,8 @@ class EmulatedTransport:
             reach = ", ".join(map(str, self._out[source][:20])) or "nobody"
             raise ProtocolError(f"device {source} has no link to {target}; its links go to {reach}")
         path = Path(source, target, self._make_link(source, target), self._inboxes[target])
+        if path.link.drops_head and self.air is None:
+            path.line = Line(path.link, self._clock, self._left_line)
         self._paths[source][target] = path
         return path
 
@@ -278,14 +303,13 @@ class EmulatedTransport:
 
     def _is_cut(self, path: Path, left: float) -> bool:
         """Tell whether a battery that has run out meanwhile cuts off what was to leave by the instant `left`."""
-        if self._downtimes is None:
-            return False
+        assert self._downtimes is not None
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
         return BATTERY in (sender.cause(left), receiver.cause(self._clock.now))
 
     def _arrive(self, arrival: _Arrival) -> None:
         path, frame, left, verdict = arrival
-        if self._is_cut(path, left):
+        if self._downtimes is not None and self._is_cut(path, left):
             path.lost += 1
             self.trace.counts.lost[BATTERY] += 1
             self.cut.add((path.src, path.dst, frame.number))
@@ -302,7 +326,7 @@ class EmulatedTransport:
 
     def _arrive_again(self, arrival: _Arrival) -> None:
         path, frame, left, verdict = arrival
-        if not self._is_cut(path, left):
+        if self._downtimes is None or not self._is_cut(path, left):
             self.trace.duplicates += 1
             self._hand_over(path, frame, verdict)
 
