@@ -172,6 +172,7 @@ rounds = 1
     (SHARED + "arq = { retries = 3, ack_loss = 0.1 }", "link.arq", "[medium] ack"),
     (SHARED + 'outage = { kind = "on-off", up = "1 s", down = "1 s", when_off = "hold" }', "link.outage", "drop"),
     (SHARED + "corrupt = 0.1\ndeliver_corrupted = true", "link.deliver_corrupted", "false"),
+    (SHARED.replace("[link]", 'queue = { size = "9 kB", drop = "head" }\n[link]'), "medium.queue", "tail"),
     ('[medium]\nkind = "ideal"', "link", "1 Mbit/s"),
     ('[medium]\nkind = "csma-ca"\nmin_exponent = 6', "medium", "max_exponent"),
     ('[medium]\nkind = "dcf"\nmin_window = 2000', "medium", "max_window"),

@@ -127,6 +127,7 @@ def test_attempts_and_residual_loss_match_the_closed_forms() -> None:
         ({"retries": "unlimited", "growth": 2, "backoff": "1 ms"}, "growth needs a limit"),
         ({"retries": 3, "kind": "selective-repeat", "window": 4, "backoff": "1 ms"}, "remove backoff"),
         ({"retries": 3, "growth": 0.5}, "growth"),
+        ({"retries": 3, "growth": 2}, "growth needs a backoff"),
         ({"retries": 3, "ack_loss": 2}, "ack_loss"),
         ({"retries": 3, "timeout": "0 s"}, "timeout"),
         ({"retries": 3, "kind": "hope"}, "stop-and-wait"),

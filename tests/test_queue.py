@@ -54,6 +54,7 @@ def test_what_leaves_first_makes_room_first() -> None:
         ({}, "needs a limit"),
         ({"packets": 0}, "packets"),
         ({"lifetime": "0 s"}, "above"),
+        ({"messages": 3, "drop": "middle"}, "'tail' or 'head'"),
         ({"messages": 0}, "messages"),
         ({"messages": "3"}, "messages"),
         ({"size": "0 B"}, "above"),

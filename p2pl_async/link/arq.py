@@ -76,6 +76,8 @@ class Arq(Settings):
                 if self.window
                 else f"{self.kind} needs a window: the packets sent ahead, such as window = 16"
             )
+        if self.growth > 1 and not self.backoff:
+            raise mistake('growth needs a backoff that can grow; add backoff = "10 ms"')
         if self.retries is None and self.growth > 1:
             raise mistake("growth needs a limit of retries, or the wait gets endless; write retries = 7")
         if self.kind == "selective-repeat" and self.backoff:

@@ -48,7 +48,7 @@ class OSGP(Protocol):
         device.state = mass, intake
         z = mass.z
         while device.running:
-            mass.x += await device.train(z, steps=self.steps) - z  # x_k <- x_k - eta g(z_k)
+            mass.learn(await device.train(z, steps=self.steps), z)  # x_k <- x_k - eta g(z_k)
             mass.split(1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
             absorb(device, mass, await intake.wait(self.timeout, self.overlap))

@@ -16,6 +16,7 @@ here and its numerator u is x, as in the other push-sum protocols. This device i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -43,7 +44,9 @@ class PushDIGing(Protocol):
     @property
     def contract(self) -> Contract:
         """Increments: mass and tracked gradients that were lost, or came twice, stay so."""
-        return waiting(PUSH_CONTRACT, self.mode)
+        return waiting(
+            replace(PUSH_CONTRACT, repair='use protocol "asy-sonata", whose running sums repair both'), self.mode
+        )
 
     async def run(self, device: Device) -> None:
         """Be device k."""

@@ -14,7 +14,7 @@ Source: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate In
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
@@ -28,6 +28,9 @@ from p2pl_async.mixing import is_finite
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.settings import OneOf
+
+BLOCK = 1 << 14
+"""Entries of the longest slice that `blocks` gives."""
 
 LEAST_WEIGHT = 1e-30
 """Push weight below which float32 numerators lose their digits; a run that gets there is ended."""
@@ -69,9 +72,17 @@ class Mass:
         """Tell whether a push can be added, as far as shape, dtype and weight go."""
         return push.x.shape == self.x.shape and push.x.dtype == self.x.dtype and 0 < push.u < math.inf
 
+    def learn(self, new: Vector, old: Vector) -> None:
+        """Add what local training has changed: x <- x + new - old."""
+        change = np.empty(min(BLOCK, self.x.size), self.x.dtype)
+        for block in blocks(self.x.size):
+            x = self.x[block]
+            x += np.subtract(new[block], old[block], out=change[: x.size])
+
     def split(self, shares: int) -> None:
-        """Keep one of so many equal shares."""
-        self.x /= shares
+        """Keep one of so many equal shares; x is then constant, so that sending it needs no copy."""
+        self.x = self.x * (1 / shares)
+        self.x.flags.writeable = False
         self.u /= shares
 
     def add(self, pushes: Sequence[Push]) -> list[Push]:
@@ -114,10 +125,20 @@ def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> None:
 
 def added(own: Vector, others: Sequence[Vector]) -> Vector:
     """Return a new array: `own` plus the others, in their order."""
-    total = own.copy() if not others else own + others[0]
-    for other in others[1:]:
-        total += other
+    if own.ndim > 1:
+        return np.stack([added(row, [other[i] for other in others]) for i, row in enumerate(own)])
+    total = np.empty_like(own)
+    for block in blocks(own.size):
+        part = total[block]
+        part[:] = own[block]
+        for other in others:
+            part += other[block]
     return total
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Yield slices of so many entries at most that a few arrays of them stay in the cache."""
+    return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
 
 
 M = TypeVar("M", bound=Message)

@@ -23,7 +23,7 @@ weight below which a device repeats its sums instead of splitting again, are our
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,9 +33,7 @@ from numpy.typing import DTypeLike, NDArray
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.mixing import is_finite
-from p2pl_async.protocols.pushing import model_of
-
-_BLOCK = 1 << 14  # entries; blocks of all that is added up stay in the cache
+from p2pl_async.protocols.pushing import BLOCK, blocks, model_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ class Account:
         old = [] if everybody else [self.credited[j].x for j in sorted(newest.keys() & self.credited.keys())]
         base, *new = new if everybody else [self._credit, *new]
         credit = np.empty_like(self.x)
-        for block in _blocks(credit.size):
+        for block in blocks(credit.size):
             part = credit[block]
             part[:] = base[block]
             for sums in new:
@@ -161,8 +159,8 @@ class Account:
 
     def _add(self, new: Vector, old: Vector, scale: float) -> None:
         """Add `scale (new - old)` to the numerator, difference and scale in their dtype."""
-        change = np.empty(min(_BLOCK, self.x.size), new.dtype)
-        for block in _blocks(self.x.size):
+        change = np.empty(min(BLOCK, self.x.size), new.dtype)
+        for block in blocks(self.x.size):
             x = self.x[block]
             part = change[: x.size]
             np.subtract(new[block], old[block], out=part)
@@ -172,12 +170,8 @@ class Account:
 
     def _promise(self, sums: Promised, group: Sequence[DeviceId]) -> Promised:
         """Return the sums of these links with another share each, the size of what this device keeps."""
-        others = [self._nothing, *(self.promised[j] for j in self.promised.keys() - set(group))]
-        if any(other.x is sums.x for other in others):
-            sums = Promised(sums.u + self.u, sums.x + self.x)
-        else:  # nobody else's, and what was sent of it is encoded: an array less to make
-            np.add(sums.x, self.x, out=sums.x)
-            sums = Promised(sums.u + self.u, sums.x)
+        sums = Promised(sums.u + self.u, sums.x + self.x)
+        sums.x.flags.writeable = False  # so that sending it needs no copy
         self.promised.update(dict.fromkeys(group, sums))
         return sums
 
@@ -192,10 +186,6 @@ class Account:
             else:
                 group.append(j)
         return groups
-
-
-def _blocks(size: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, size, _BLOCK))
 
 
 def _follows(sums: Sums, known: Sums) -> bool:

@@ -45,7 +45,7 @@ class SGP(Protocol):
         device.state = mass, intake
         z = mass.z
         while device.running:
-            mass.x += await device.train(z, steps=self.steps) - z  # x_k <- x_k - eta g(z_k)
+            mass.learn(await device.train(z, steps=self.steps), z)  # x_k <- x_k - eta g(z_k)
             mass.split(1 + len(device.out_neighbors))  # x_k <- p_kk x_k,  u_k <- p_kk u_k
             device.broadcast(Push(device.round, mass.u, mass.x))
             absorb(device, mass, await intake.listen(self.mode))  # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j
