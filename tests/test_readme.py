@@ -86,7 +86,7 @@ def test_the_example_of_radios_is_a_scenario_and_runs(tmp_path: Path) -> None:
     path = tmp_path / "radios.toml"
     around = 'extends = "digits_mlp"\ndevices.count = 6\ntopology.kind = "in-range"\nmodel.kind = "softmax"\n'
     path.write_text(
-        around + 'protocol.kind = "p2pl"\nstop.virtual_time = "6 min"\n' + BLOCKS["radios"], encoding="utf-8"
+        around + 'protocol.kind = "p2pl"\nstop.virtual_time = "40 s"\n' + BLOCKS["radios"], encoding="utf-8"
     )
     scenario = load_scenario(path)
     assert scenario.medium.kind == "csma-ca"
