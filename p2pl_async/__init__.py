@@ -9,6 +9,8 @@ transport/   messages between devices       link/       what happens to a messag
 prediction   runs in closed form            dynamics/   the linear systems behind them
 topology     who can hear whom              mixing      mixing weights and the weighted mean
 wire         message <-> bytes              clock       virtual time: the event calendar
+churn        devices that crash and return  downtime    when a device is down, known ahead
+clocks       each device's own, that drifts energy      joules by state, batteries that run out
 trace        what happened, and its digest  randomness  one stream per purpose and owner
 """
 

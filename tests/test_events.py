@@ -356,3 +356,22 @@ def test_list_names_every_kind_of_event() -> None:
     kinds = ["set", "ramp", "link-down", "link-up", "partition", "heal", "crash", "restart", "move"]
     first = [line for line in shown.splitlines()[1:] if line.startswith("  ") and line[2] != " "]
     assert [line.split()[0] for line in first] == kinds
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"event": [{"at": "1 s", "kind": "partition", "groups": [0]}]},
+        {"event": [{"at": "1 s", "kind": "set", "link": {"loss": "5 %"}}]},
+        {"devices": {"group": {"late": {"ids": 1, "join": "5 s"}}}},
+        {"energy": {"preset": "cc2420", "battery": "5 J"}, "link": {"rate": "1 Mbit/s"}},
+    ],
+    ids=["partition", "set", "join", "battery"],
+)
+def test_a_protocol_that_bears_no_loss_is_warned_of_what_will_be_lost(changes) -> None:
+    def warned(**more) -> bool:
+        scenario = small(protocol={"kind": "sgp"}, link={"loss": "0 %", **more.pop("link", {})}, **more)
+        return any("needs links that" in text for text in build_world(scenario, learns=False).warnings)
+
+    assert warned(**changes)
+    assert not warned()

@@ -11,6 +11,7 @@ from p2pl_async.link.latency import Constant
 from p2pl_async.link.loss import Bernoulli, NoLoss
 from p2pl_async.link.outage import NoOutage
 from p2pl_async.protocols.base import FAULTS
+from p2pl_async.scenario.events import Crash, LinkDown, Partition, Ramp, Set
 from p2pl_async.scenario.links import LinkTable
 from p2pl_async.scenario.schema import Scenario
 from p2pl_async.topology import LinkTrace
@@ -50,12 +51,18 @@ def warnings(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> li
 def loses_anyway(scenario: Scenario) -> bool:
     """Tell whether messages may be lost whatever links do: to noise, collisions, or devices that are down."""
     groups = scenario.devices.group.values()
+    comes_and_goes = ("churn", "join", "leave")
+    energies = [scenario.energy, *(group.energy for group in groups)]
     return (
         scenario.radio is not None
         or isinstance(scenario.medium, Contended)
         or isinstance(scenario.topology, LinkTrace)
-        or any(churn is not None for churn in [scenario.churn, *(group.churn for group in groups)])
-        or any(leave is not None for leave in [scenario.devices.leave, *(group.leave for group in groups)])
+        or scenario.churn is not None
+        or scenario.devices.join is not None
+        or scenario.devices.leave is not None
+        or any(getattr(group, name) is not None for group in groups for name in comes_and_goes)
+        or any(energy is not None and energy.battery is not None for energy in energies)
+        or any(isinstance(event, Crash | LinkDown | Partition | Set | Ramp) for event in scenario.event)
     )
 
 
