@@ -244,7 +244,7 @@ def test_a_frame_has_every_value() -> None:
 
 
 def test_recorded_rounds_are_spread_evenly_unless_named() -> None:
-    assert len(predict(linear(stop={"rounds": 5000})).rounds) == 201
+    assert len(predict(linear(stop={"rounds": 5000})).rounds) == 101
     assert predict(linear(), rounds=[3, 9]).rounds.tolist() == [3, 9]
 
 

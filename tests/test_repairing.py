@@ -113,11 +113,34 @@ def test_memory_is_bounded_where_no_confirmation_ever_comes() -> None:
 
 def test_a_sum_that_begins_nowhere_is_refused() -> None:
     channel = Channel()
-    channel.push()
-    channel.deliver(0)
-    with pytest.raises(RemoteError, match="begins behind number 5"):
-        channel.applied.receive(5, 9, share(1))
+    for _ in range(3):
+        channel.push()
+    channel.deliver(2)
+    with pytest.raises(RemoteError, match="begins behind number 2"):
+        channel.applied.receive(2, 9, share(1))
     channel.check()
+
+
+def test_after_a_crash_of_either_end_both_go_on() -> None:
+    channel = Channel()
+    for _ in range(3):
+        channel.push()
+    channel.deliver(2)
+    again = Owed(start=1000)  # the sender has forgotten all
+    again.push(share(5))
+    added = channel.applied.receive(again.base, again.top, share(5))
+    assert added is not None
+    np.testing.assert_array_equal(row(added), row(share(5)))
+    assert channel.applied.number == 1001
+    assert channel.applied.receive(0, 3, share(1)) is None  # what it said before the crash is old
+    forgetful = Applied()  # the receiver has
+    again.confirm(1001)
+    again.push(share(6))
+    everything = again.outstanding()
+    assert everything is not None
+    added = forgetful.receive(again.base, again.top, everything)
+    assert added is not None
+    np.testing.assert_array_equal(row(added), row(share(6)))
 
 
 @pytest.mark.parametrize("number", [-1, 0, 2, 10**9])

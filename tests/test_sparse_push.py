@@ -10,13 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 from strategies import lossy_links, strongly_connected
 
 from p2pl_async.compression import Identity, Int8, Qsgd, RandomK, Sign, TopK, decode
+from p2pl_async.downtime import CRASHED, Downtime
 from p2pl_async.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols.compressing import MassPush
 from p2pl_async.protocols.sgp import SGP
 from p2pl_async.protocols.sparse_push import SparsePush
 from p2pl_async.randomness import stream
-from p2pl_async.testing import FixedLearner, emulate
+from p2pl_async.testing import FixedLearner, emulate, ring
 from p2pl_async.topology import AnyTopology
 from p2pl_async.wire import decode as decode_frame
 
@@ -348,7 +349,8 @@ class Liar(SparsePush):
             await device.sleep(1)
 
 
-@pytest.mark.parametrize(("delivery", "refused"), [("raw", 4), ("exactly_once", 4), ("repaired", 9)])
+# A sum that begins above all that was applied is what a device says that has crashed.
+@pytest.mark.parametrize(("delivery", "refused"), [("raw", 4), ("exactly_once", 4), ("repaired", 8)])
 def test_what_peers_send_is_refused_not_fatal(delivery, refused) -> None:
     counts: dict[str, float] = {}
     emulation = emulate(
@@ -385,3 +387,21 @@ def test_each_delivery_says_what_it_needs_of_links() -> None:
     assert broken(delivery="exactly_once", mode=timeout) == ["loss"]
     assert broken(delivery="repaired", mode=timeout) == []
     assert broken(delivery="repaired") == ["loss"]  # it waits for what never comes
+
+
+def test_a_device_that_crashed_and_came_back_is_heard_again() -> None:
+    counts: dict[str, float] = {}
+    protocol = SparsePush(sync="none", compressor=TopK(sparsity=0.5), delivery="repaired", mode="fresh")
+    x0 = start(3)
+    emulation = emulate(
+        protocol,
+        ring(3),
+        link={"latency": "10 ms", "loss": "10 %"},
+        learner=FixedLearner(x0),
+        downtimes=[Downtime({CRASHED: [(20.0, 25.0)]}), Downtime({}), Downtime({})],
+        until=200,
+        record=lambda device, metric, value: counts.update({metric: counts.get(metric, 0) + value}),
+    )
+    assert counts.get("refused", 0) == 0
+    away = values(emulation) - values(emulation).mean(axis=0)
+    assert np.abs(away).max() < 0.3

@@ -7,8 +7,9 @@ They go to scenarios/dynamics/pictures.
 - affine.png, wide.png    training loss of `affine-ring.toml` and `wide-ring.toml` on the three graphs: predicted by the
                           recursion (lines) and the gradient flow (dotted), emulated (rings)
 - width.png               error of the predicted change of test outputs against the width of the network
-- lossy.png               `lossy-ring.toml`: predicted mean over runs, mean of 200 emulated runs with 3 standard errors,
-                          and what would be predicted without losses
+- lossy.png               consensus distance of `lossy-ring.toml`: predicted over runs, mean of 200 emulated runs, and
+                          what would be predicted without losses; prints how many standard errors the mean outputs are
+                          from either prediction
 """
 
 from __future__ import annotations
@@ -66,11 +67,11 @@ def widths(folder: Path) -> None:
     """Draw the error of the prediction against the width."""
     errors = []
     for width in WIDTHS:
-        changes = [f"model.hidden=[{width}]", f"train.learning_rate={6 / width}", "stop.rounds=100"]
-        found = predict(load_scenario(SCENARIOS / "wide-ring.toml", changes), rounds=range(0, 101, 10))
+        changes = [f"model.hidden=[{width}]", f"train.learning_rate={4 / width}", "data.train_samples=150"]
+        found = predict(load_scenario(SCENARIOS / "wide-ring.toml", changes), rounds=range(0, 61, 10))
         errors.append(100 * float(np.nanmax(measure(found).relative_error(found))))
         print(f"width {width}: at most {errors[-1]:.3g} %")
-    figure, ax = plain_axes("error of the prediction", "wide-ring.toml, 100 rounds")
+    figure, ax = plain_axes("error of the prediction", "wide-ring.toml, 60 rounds")
     ax.plot(WIDTHS, errors, "o-", color=PALETTE[0])
     ax.plot(WIDTHS, errors[0] * WIDTHS[0] / np.array(WIDTHS), "--", color="0.6", label="1 / width")
     ax.set_xscale("log", base=2)
@@ -108,7 +109,7 @@ def main() -> None:
     """Draw the figures that are named, or all."""
     folder = SCENARIOS / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
-    narrower = ["model.hidden=[1024]", "train.learning_rate=0.006"]
+    narrower = ["model.hidden=[1024]", "train.learning_rate=0.006", "data.train_samples=150", "stop.rounds=120"]
     parts: dict[str, Callable[[], None]] = {
         "affine": lambda: graphs("affine-ring", [], folder, "linear model, DGD"),
         "lossy": lambda: lossy(folder),

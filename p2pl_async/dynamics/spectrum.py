@@ -321,7 +321,7 @@ def _top(matrix: Array) -> float:
     from scipy.sparse.linalg import eigsh
 
     matrix = np.asarray(matrix, np.float64)
-    return float(eigsh(matrix, 1, which="LA", v0=_start(n), return_eigenvectors=False)[0])
+    return float(eigsh(matrix, 1, which="LA", v0=_start(n), tol=1e-9, return_eigenvectors=False)[0])
 
 
 def _bisect(form: Form, rule: Rule, mixing: Array) -> StepRange:

@@ -36,7 +36,7 @@ Array = NDArray[np.floating[Any]]
 
 MOST_BYTES = 4 * 2**30
 _STRONGEST = 600  # states of an approximate system, whose modes are wanted
-_MOST_ROUNDS = 200  # recorded, unless others are asked for
+_MOST_ROUNDS = 100  # recorded, unless others are asked for
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def predict(
 
     Args:
         scenario: what to predict; `stop.rounds` says how far.
-        rounds: which rounds to record, ascending; by default at most 201, evenly spread.
+        rounds: which rounds to record, ascending; by default at most 101, evenly spread.
         time: "recursion" for what an emulated run does, "flow" for the gradient flow of the paper.
         most_bytes: memory that may be used.
 

@@ -87,6 +87,7 @@ class MassLinks:
         self.applied: dict[DeviceId, Applied] = {}
         self.intake = Intake(device, MassPush, self._usable)
         self._confirmed = Confirmed(device.id, frozenset(device.all_out_neighbors))
+        self._start = int(1e6 * device.now)  # after a crash above every number used before: nobody pushes that often
         self._seen: dict[DeviceId, set[int]] = {}  # exactly_once: numbers of the messages that counted
         self._newest: dict[DeviceId, int] = {}  # absolute: number of the newest message
         self._least_u = -math.inf if signed else 0.0
@@ -103,7 +104,7 @@ class MassLinks:
             return
         self.intake.drain()  # for confirmations: what is known to have come need not be sent again
         for target in (*targets, *later):
-            self.owed.setdefault(target, Owed()).push(share)
+            self.owed.setdefault(target, Owed(self._start)).push(share)
         for target in targets:
             owed, rows = self.owed[target], self._confirmed.rows(target)
             everything = owed.outstanding()

@@ -51,14 +51,17 @@ class Share(NamedTuple):
 class Owed:
     """The sender's end of one link: what was pushed and not confirmed yet.
 
+    Args:
+        start: the number before the first; a device that comes back after a crash starts above all that it used.
+
     Attributes:
         base: number that the receiver has confirmed.
         top: number of the latest push.
     """
 
-    def __init__(self) -> None:
-        self.base = 0
-        self.top = 0
+    def __init__(self, start: int = 0) -> None:
+        self.base = start
+        self.top = start
         self._old: Share | None = None  # what was pushed before the window, in one sum
         self._recent: deque[Share] = deque()  # the latest, up to `top`
 
@@ -99,11 +102,17 @@ class Applied:
     def receive(self, base: int, top: int, share: Share) -> Share | None:
         """Return what is to be added now that the sum from `base` to `top` has come; None if it is old.
 
+        A `base` above all that was applied says that one of the two ends has crashed since; what that one had
+        is gone, and both go on from there.
+
         Raises:
             RemoteError: if `base` was never confirmed.
         """
         if top <= self.number:
             return None
+        if base > self.number:
+            self.number = self._floor = base
+            self._since = []
         if base != self._floor and base not in (number for number, _ in self._since):
             raise RemoteError(f"the sum of pushes begins behind number {base}, which was never confirmed")
         self._since = [(number, applied) for number, applied in self._since if number > base]

@@ -118,12 +118,12 @@ class Account:
                 newest[sums.sender] = sums
         for j in sorted(newest):
             self._meet(j, newest[j])
-        credit = self._credit_with(newest)
-        if not is_finite(credit):  # one look at the sum instead of one at each term
+        credit, finite = self._credit_with(newest)
+        if not finite:  # one look at the sum instead of one at each term
             for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
                 del newest[j]
                 device.record("refused", 1)
-            credit = self._credit_with(newest)
+            credit, _ = self._credit_with(newest)
         self._add(credit, self._credit, 1.0)
         self._credit = credit
         for j, sums in sorted(newest.items()):
@@ -140,22 +140,25 @@ class Account:
             self.credited[j] = sums
         self._met.add(j)
 
-    def _credit_with(self, newest: dict[DeviceId, Sums]) -> NDArray[np.float64]:
-        """Return the sum of all credits, with these sums in the place of the senders' former ones."""
+    def _credit_with(self, newest: dict[DeviceId, Sums]) -> tuple[NDArray[np.float64], bool]:
+        """Return the sum of all credits, with these sums in the place of the former ones, and whether it is finite."""
         # Most often everybody has sent: then the former sums, long out of the cache, need not be read.
         everybody = bool(newest) and self.credited.keys() <= newest.keys()
         new = [newest[j].x for j in sorted(newest)]
         old = [] if everybody else [self.credited[j].x for j in sorted(newest.keys() & self.credited.keys())]
         base, *new = new if everybody else [self._credit, *new]
-        credit = np.empty_like(self.x)
+        if not new:
+            return base.copy(), is_finite(base)
+        credit, total = np.empty_like(self.x), 0.0
         for block in blocks(credit.size):
             part = credit[block]
-            part[:] = base[block]
-            for sums in new:
+            np.add(base[block], new[0][block], out=part)
+            for sums in new[1:]:
                 part += sums[block]
             for sums in old:
                 part -= sums[block]
-        return credit
+            total += float(part.sum())
+        return credit, math.isfinite(total) or is_finite(credit)
 
     def _add(self, new: Vector, old: Vector, scale: float) -> None:
         """Add `scale (new - old)` to the numerator, difference and scale in their dtype."""

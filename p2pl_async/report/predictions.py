@@ -296,11 +296,18 @@ def consensus_plot(prediction: Prediction, measured: Measured | None) -> Figure:
     figure, ax = _new(prediction, "consensus distance")
     x, distance = prediction.rounds, prediction.consensus_distance
     some = distance > 0
-    ax.plot(x[some], distance[some], color=PALETTE[0], linewidth=2, label="predicted")
+    label = "predicted, of the mean parameters" if prediction.lossy else "predicted"
+    if prediction.lossy:
+        with contextlib.suppress(PredictionError):
+            moments = prediction.moments
+            assert moments is not None
+            distance, label = np.sqrt(moments.consensus_square), "predicted, root mean square over runs"
+    ax.plot(x[some], distance[some], color=PALETTE[0], linewidth=2, label=label)
     if measured is not None:
         every = max(1, int(some.sum()) // _MARKS)
         found = measured.consensus_distance[some][::every]
-        ax.plot(x[some][::every], found, "o", color=PALETTE[0], markersize=5, mfc="none", label="emulated")
+        how = f"mean of {measured.runs} runs" if isinstance(measured, Repetitions) else "emulated"
+        ax.plot(x[some][::every], found, "o", color=PALETTE[0], markersize=5, mfc="none", label=how)
     plain_log_axis(ax)
     ax.set_ylabel("RMS distance from the mean parameters")
     ax.legend(loc="upper right", **LEGEND)
