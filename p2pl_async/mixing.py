@@ -27,7 +27,14 @@ class Peer(NamedTuple):
     degree: int  # number of its in-neighbors, itself not counted
 
 
-def mix(own: Vector, heard: Mapping[DeviceId, Vector], weights: Mapping[DeviceId, float], me: DeviceId) -> Vector:
+def mix(
+    own: Vector,
+    heard: Mapping[DeviceId, Vector],
+    weights: Mapping[DeviceId, float],
+    me: DeviceId,
+    *,
+    stepped: Vector | None = None,
+) -> Vector:
     """Average a device's parameters with those it heard: one consensus step.
 
     `w_k <- sum_j a_kj w_j`, added up in order of id.
@@ -37,6 +44,7 @@ def mix(own: Vector, heard: Mapping[DeviceId, Vector], weights: Mapping[DeviceId
         heard: neighbor -> its parameters, each shape (n_params,); may be empty.
         weights: row k of the mixing matrix: the own weight and one for each of `heard`; sums to 1.
         me: this device, k.
+        stepped: `own` after a local step, shape (n_params,); the step, `stepped - own`, is added to the mean.
 
     Returns:
         A new read-only array, shape and dtype of `own`; the inputs are unchanged.
@@ -60,6 +68,9 @@ def mix(own: Vector, heard: Mapping[DeviceId, Vector], weights: Mapping[DeviceId
         np.multiply(terms[0][1][block], terms[0][0], out=total)
         for weight, w in terms[1:]:
             np.multiply(w[block], weight, out=product[: total.size])
+            total += product[: total.size]
+        if stepped is not None:
+            np.subtract(stepped[block], own[block], out=product[: total.size])
             total += product[: total.size]
     mixed.flags.writeable = False  # so that training from it and sending it need no copy
     return mixed

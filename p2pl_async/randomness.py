@@ -58,28 +58,41 @@ class Substreams:
         owner: whose they are.
     """
 
-    __slots__ = ("_open", "_philox", "_start", "current")
+    __slots__ = ("_counter", "_generator", "_number", "_open", "_philox", "_start", "_there")
 
-    current: np.random.Generator  # in the piece begun last
+    _generator: np.random.Generator
 
     def __init__(self, seed: int, purpose: str, *owner: int) -> None:
         self._open = functools.partial(stream, seed, purpose, *owner)
         self._start: Any = None
+        self._number = 0
+        self._there = False  # the generator is in the piece begun last
+
+    @property
+    def current(self) -> np.random.Generator:
+        """The generator, in the piece begun last."""
+        if not self._there:
+            self._go()
+        return self._generator
 
     def begin(self, number: int) -> None:
-        """Go to the start of a piece."""
-        if self._start is None:
-            self.current = self._open()
-            self._philox = self.current.bit_generator
-            self._start = self._philox.state
-        counter = self._start["state"]["counter"]
-        counter[0], counter[1] = 0, number
-        self._philox.state = self._start  # 1 µs; a new generator takes 20
+        """Go to the start of a piece, once something is drawn from it."""
+        self._number = number
+        self._there = False
 
     def again(self) -> None:
-        """Go back to the start of the piece begun last, if there was one."""
-        if self._start is not None:
-            self._philox.state = self._start
+        """Go back to the start of the piece begun last."""
+        self._there = False
+
+    def _go(self) -> None:
+        if self._start is None:
+            self._generator = self._open()
+            self._philox = self._generator.bit_generator
+            self._start = self._philox.state
+            self._counter = self._start["state"]["counter"]
+        self._counter[0], self._counter[1] = 0, self._number
+        self._philox.state = self._start  # 1 µs; a new generator takes 20
+        self._there = True
 
 
 def uniforms_at(seed: int, purpose: str, a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float64]:

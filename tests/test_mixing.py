@@ -133,3 +133,10 @@ def test_a_device_without_a_weight_or_with_another_shape_is_an_error() -> None:
         mix(own, {2: own}, {0: 1.0}, 0)
     with pytest.raises(ProtocolError, match=r"device 2 sent parameters of shape \(4,\)"):
         mix(own, {2: np.zeros(4)}, {0: 0.5, 2: 0.5}, 0)
+
+
+def test_a_local_step_is_added_to_the_mean() -> None:
+    random = np.random.default_rng(0)
+    own, other, stepped = random.normal(size=(3, 100_000))
+    plain = mix(own, {4: other}, {2: 0.25, 4: 0.75}, 2)
+    np.testing.assert_allclose(mix(own, {4: other}, {2: 0.25, 4: 0.75}, 2, stepped=stepped), plain + (stepped - own))

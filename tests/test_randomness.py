@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from p2pl_async.randomness import _philox, uniform_at, uniforms_at
+from p2pl_async.randomness import Substreams, _philox, uniform_at, uniforms_at
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,17 @@ def test_numbers_are_uniform_and_neighbors_are_unrelated() -> None:
     for axis in range(3):
         near = np.moveaxis(table, axis, 0)
         assert abs(np.corrcoef(near[1:].ravel(), near[:-1].ravel())[0, 1]) < tolerance
+
+
+def test_a_piece_of_a_stream_is_the_same_whatever_others_drew() -> None:
+    pieces, again = Substreams(7, "test", 3, 12), Substreams(7, "test", 3, 12)
+    pieces.begin(5)
+    five = pieces.current.random(9).tolist()
+    pieces.begin(6)
+    six = pieces.current.random(2).tolist() + pieces.current.random(7).tolist()
+    pieces.again()
+    assert pieces.current.random(9).tolist() == six
+    again.begin(6)
+    again.begin(5)  # nothing was drawn from the one before
+    assert again.current.random(9).tolist() == five
+    assert len({*five, *six}) == 18

@@ -121,6 +121,9 @@ class Transmitter:
                     now += count * seconds
                     done += count
                     chunk = _CHUNK
+                    short = 8 * cut.last * seconds_per_bit
+                    if done == equal and steady.p == 0 and now + short <= min(steady.until, steady.end, until):
+                        return self._all_sent(cut, sent, now, now + short)  # nothing to draw for the last one, either
                     continue
             starts, ends = self._lay(now, bits, 0.0, min(equal - done, chunk))
             chunk = min(2 * chunk, _LARGEST_CHUNK)
@@ -148,12 +151,7 @@ class Transmitter:
             sent.packets_lost += 1
             if keep:
                 lost.append(np.array([equal]))
-        sent.air_seconds += end - now
-        sent.packets = cut.packets
-        sent.air_bytes = equal * cut.full + cut.last
-        sent.end = sent.over = end
-        if not sent.packets_lost:
-            sent.heard = end
+        self._all_sent(cut, sent, now, end)
         if keep:
             sent.missing = np.concatenate(lost) if lost else np.empty(0, np.intp)
         return sent
@@ -458,6 +456,16 @@ class Transmitter:
         sent.air_bytes += skipped * cut.last
         sent.air_seconds += skipped * seconds
         return skipped, pace.spent(used + skipped) - pace.spent(used) + skipped * longer
+
+    def _all_sent(self, cut: Cut, sent: Sent, start: float, end: float) -> Sent:
+        """End a message, the last packet of which was on the air from `start` to `end`, each having been sent once."""
+        sent.air_seconds += end - start
+        sent.packets = cut.packets
+        sent.air_bytes = (cut.packets - 1) * cut.full + cut.last
+        sent.end = sent.over = end
+        if not sent.packets_lost:
+            sent.heard = end
+        return sent
 
     def _dead(self, sent: Sent) -> Sent:
         """End a message that waits for ever: the link never comes up again, or its rate stays 0."""

@@ -20,7 +20,15 @@ Sync = Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoS
 """How devices agree on one initial model."""
 
 
-def average(ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing) -> Vector:
+def average(
+    ears: Ears,
+    w: Vector,
+    heard: Mapping[DeviceId, Params],
+    rule: WeightRule,
+    on_missing: OnMissing,
+    *,
+    stepped: Vector | None = None,
+) -> Vector:
     """Return this device's model averaged with those heard: one row of the mixing matrix.
 
     Models that aren't finite are refused, counted, and left out. Records how many were mixed, how old they were, and
@@ -32,12 +40,18 @@ def average(ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: Weigh
         heard: neighbor -> its message.
         rule: of the mixing weights.
         on_missing: where the weight of a neighbor not heard goes; "cache" puts its newest copy into its place.
+        stepped: `w` after a local step, (n_params,); the step is added to the mean.
     """
-    return averaged(ears, w, heard, rule, on_missing)[0]
+    return averaged(ears, w, heard, rule, on_missing, stepped)[0]
 
 
 def averaged(
-    ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing
+    ears: Ears,
+    w: Vector,
+    heard: Mapping[DeviceId, Params],
+    rule: WeightRule,
+    on_missing: OnMissing,
+    stepped: Vector | None = None,
 ) -> tuple[Vector, float]:
     """Return what `average` does, and the weight that the device's own model had in it."""
     device = ears.device
@@ -45,23 +59,29 @@ def averaged(
         heard = {**{j: ears.newest[j] for j in device.in_neighbors if j in ears.newest}, **heard}
     device.record_mix(heard)
     device.record("lead", ears.lead())
-    mixed, own = _mean(ears, w, heard, rule, on_missing)
+    mixed, own = _mean(ears, w, heard, rule, on_missing, stepped)
     if not is_finite(mixed):  # one look at the sum instead of one at each term
         for j in [j for j, message in heard.items() if not is_finite(message.w)]:
             ears.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
-        mixed, own = _mean(ears, w, heard, rule, on_missing)
+        mixed, own = _mean(ears, w, heard, rule, on_missing, stepped)
     return mixed, own
 
 
 def _mean(
-    ears: Ears, w: Vector, heard: Mapping[DeviceId, Params], rule: WeightRule, on_missing: OnMissing
+    ears: Ears,
+    w: Vector,
+    heard: Mapping[DeviceId, Params],
+    rule: WeightRule,
+    on_missing: OnMissing,
+    stepped: Vector | None,
 ) -> tuple[Vector, float]:
     device = ears.device
     peers = ears.peers(heard)
     full = row(rule, device.id, Peer(device.n_samples, len(peers)), peers)
     weights = without_missing(full, device.id, heard, on_missing)
-    return mix(w, {j: message.w for j, message in heard.items()}, weights, device.id), weights[device.id]
+    models = {j: message.w for j, message in heard.items()}
+    return mix(w, models, weights, device.id, stepped=stepped), weights[device.id]
 
 
 class Averaging(Protocol):
@@ -94,7 +114,7 @@ class Averaging(Protocol):
         """Send this round's model to all neighbors."""
         device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), w))
 
-    async def mix(self, ears: Ears, w: Vector) -> Vector:
-        """Hear the neighbors, as the mode says, and return `w` averaged with their models."""
+    async def mix(self, ears: Ears, w: Vector, *, stepped: Vector | None = None) -> Vector:
+        """Hear the neighbors, as the mode says; return `w` averaged with their models, plus the step to `stepped`."""
         heard = await self.mode.listen(ears, (ears.device.round, 0))
-        return average(ears, w, heard, self.weights, self.on_missing)
+        return average(ears, w, heard, self.weights, self.on_missing, stepped=stepped)

@@ -32,9 +32,7 @@ class DGD(Averaging):
         ears = Ears(device, like=x)
         while device.running:
             self.tell(device, x)
-            step = await device.train(x, steps=1) - x  # - eta g_i(x_i)
-            step += await self.mix(ears, x)
-            x = step  # x_i <- sum_j W_ij x_j - eta g_i(x_i)
-            x.flags.writeable = False  # so that training from it and sending it need no copy
+            y = await device.train(x, steps=1)  # x_i - eta g_i(x_i)
+            x = await self.mix(ears, x, stepped=y)  # x_i <- sum_j W_ij x_j - eta g_i(x_i)
             device.finish_round(x)
             sync.serve()

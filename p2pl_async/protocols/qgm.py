@@ -34,9 +34,14 @@ class QGM(Averaging):
         ears = Ears(device, like=x)
         while device.running:
             eta = x.dtype.type(device.learning_rate)
-            y = await device.train(x, steps=1, drift=-eta * mu * m)  # y_i = x_i - eta (mu m_i + g_i(x_i))
+            drift = m * (-eta * mu)
+            drift.flags.writeable = False  # so that training needs no copy
+            y = await device.train(x, steps=1, drift=drift)  # y_i = x_i - eta (mu m_i + g_i(x_i))
             self.tell(device, y)
             old, x = x, await self.mix(ears, y)  # x_i <- sum_j W_ij y_j
-            m = mu * m + (1 - mu) * ((old - x) / eta)  # m_i <- mu m_i + (1 - mu) (x_i(old) - x_i) / eta
+            way = old - x
+            way *= (1 - mu) / eta
+            m *= mu
+            m += way  # m_i <- mu m_i + (1 - mu) (x_i(old) - x_i) / eta
             device.finish_round(x)
             sync.serve()
