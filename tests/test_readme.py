@@ -77,3 +77,19 @@ def _environment() -> dict[str, str]:
     import os
 
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_example_of_radios_is_a_scenario_and_runs(tmp_path: Path) -> None:
+    from p2pl_async import load_scenario
+    from p2pl_async import run as run_scenario
+
+    path = tmp_path / "radios.toml"
+    around = 'extends = "digits_mlp"\ndevices.count = 6\ntopology.kind = "in-range"\nmodel.kind = "softmax"\n'
+    path.write_text(
+        around + 'protocol.kind = "p2pl"\nstop.virtual_time = "40 s"\n' + BLOCKS["radios"], encoding="utf-8"
+    )
+    scenario = load_scenario(path)
+    assert scenario.medium.kind == "csma-ca"
+    result = run_scenario(scenario)
+    assert result.summary["energy"]["joules"] > 0
+    assert result.summary["messages"]["delivered"] > 0
