@@ -327,7 +327,8 @@ STUDIES: list[Study] = [
         question="what does label skew cost?",
         setting="MNIST 2NN, 20 devices (paper: 100) with 12,000 samples together, 8 rounds of one epoch; P2PL "
         "4-regular, FedAvg a star.",
-        expected="P2PL gets where federated averaging gets, after more rounds: it is behind at this point.",
+        expected="the more labels differ, the slower; P2PL, with four neighbors, is behind FedAvg, which averages all "
+        "(that it gets there in the end takes more rounds than these).",
         scenario="r7-label-skew.toml",
         variants={
             "P2PL, two label shards each": [],
