@@ -4,8 +4,8 @@
 
 100 devices, models of 199,210 float32 parameters (784-200-200-10), a 4-regular graph, perfect links with
 latency; training and gradients are given vectors and cost nothing. Counted is the processor time of a round
-of all devices, the first rounds left out, the best of some repetitions; other work on the machine hardly
-moves it. At most 1.5 x P2PL for a protocol that sends one dense model, 3 x for one that sends two of them
+of all devices, the first rounds left out, the best of some repetitions, each protocol in a process of its
+own. At most 1.5 x P2PL for a protocol that sends one dense model, 3 x for one that sends two of them
 or keeps float64 sums; compressed ones have no limit here, their compressor is measured alone.
 """
 
@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -76,20 +78,29 @@ def per_round(protocol: Protocol, repeat: int) -> float:
     return (min(seconds(protocol, FIRST + ROUNDS) for _ in range(repeat)) - short) / ROUNDS
 
 
+def protocol_of(cls: type[Protocol]) -> Protocol:
+    """Return the protocol as it is measured: without synchronization, and waiting for everybody."""
+    plain = {"sync": "none"} if "sync" in cls.model_fields else {}
+    return cls.model_validate(plain | SETTINGS.get(kind_of(cls), {}))
+
+
 def main() -> None:
     """Print a line per protocol."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("protocol", nargs="*", help="kinds; all by default but those that need a server")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--one", action="store_true", help="only say the seconds per round of the one protocol")
     chosen = parser.parse_args()
     classes = {kind_of(cls): cls for cls in PROTOCOLS if kind_of(cls) != "fedavg"}
+    if chosen.one:
+        print(per_round(protocol_of(classes[chosen.protocol[0]]), chosen.repeat))
+        return
     print(f"{'protocol':<20} {'ms/round':>9} {'x P2PL':>7} {'limit':>6}")
     base = None
     for kind in ["p2pl", *(kind for kind in chosen.protocol or classes if kind != "p2pl")]:
-        cls = classes[kind]
-        plain = {"sync": "none"} if "sync" in cls.model_fields else {}
-        protocol = cls.model_validate(plain | SETTINGS.get(kind, {}))
-        spent = per_round(protocol, chosen.repeat)
+        protocol = protocol_of(classes[kind])
+        command = [sys.executable, __file__, kind, "--one", "--repeat", str(chosen.repeat)]
+        spent = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         base = spent if base is None else base
         size = EXCHANGED.get(kind, protocol.models_per_message or 0)
         limit = {True: "1.5", False: "3"}[size <= 1] if size >= 1 else "-"

@@ -40,7 +40,7 @@ class DIGing(Protocol):
     @property
     def contract(self) -> Contract:
         """Its sums are kept by doubly stochastic weights alone."""
-        repair = 'use protocol "rasgp", or give the links an arq that repeats what is lost'
+        repair = 'use protocol "asy-sonata", which tracks gradients by running sums'
         return waiting(replace(STATE, loss=_GONE, one_way=_GONE, repair=repair), self.mode)
 
     async def run(self, device: Device) -> None:
