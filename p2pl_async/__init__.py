@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from p2pl_async.scenario.load import load_scenario as load_scenario
     from p2pl_async.scenario.schema import Scenario as Scenario
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names from modules that a protocol doesn't need, found when first asked for: `import p2pl_async` stays quick.
 _LATER = {

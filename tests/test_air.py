@@ -23,7 +23,7 @@ LINK = {"rate": "250 kbit/s", "mtu": "133 B", "header": "17 B", "loss": "5 %", "
 
 
 @dataclass(frozen=True, slots=True)
-class Note(Message):
+class Note(Message, tag="air-note"):
     text: str
 
 

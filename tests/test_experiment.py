@@ -80,6 +80,7 @@ def test_whichever_condition_comes_first_ends_the_run() -> None:
     assert first.summary["stopped_by"] == "rounds"
     assert first.summary["target"] == {
         "accuracy": 1.0, "of": "every_device", "reached": False, "virtual_seconds": None, "bytes_on_air": None,
+        "seconds_on_air": None, "energy_j": None,
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from p2pl_async.testing import complete, emulate
 
 
 @dataclass(frozen=True, slots=True)
-class Note(Message):
+class Note(Message, tag="invariant"):
     pass
 
 

@@ -487,7 +487,8 @@ def test_laws_of_every_link(table: dict[str, Any], seed: int, sizes: list[int], 
         if verdict.arrival == math.inf:
             assert verdict.copy == math.inf
             assert verdict.missing == ()
-            assert verdict.packets_lost >= 1
+            # A sender that loses ACKs gives up on what has arrived, and on all that was to follow.
+            assert verdict.packets_lost >= 1 or (arq is not None and arq.ack_loss > 0)
             assert (verdict.cause == "retries") == (arq is not None)
         else:
             whole = verdict.cause == ""

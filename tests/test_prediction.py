@@ -314,8 +314,9 @@ def test_topologies_are_compared_in_rounds_and_seconds() -> None:
     assert report.of == "loss"
     for name in ("ring", "star", "complete"):
         other = predict(linear(protocol={"kind": "atc", "sync": "none"}, stop={"rounds": 150}, topology=name))
-        reached = int(np.argmax(other.loss.max(1) <= report.target))
-        assert rows.loc[name, "rounds"] == reached
+        first = int(np.argmax(other.loss.max(1) <= report.target))
+        reached = rows.loc[name, "rounds"]
+        assert other.rounds[first - 1] < reached <= other.rounds[first]  # in between by a straight line
         assert rows.loc[name, "seconds_per_round"] == pytest.approx(1.3)
         assert rows.loc[name, "seconds"] == pytest.approx(1.3 * reached)
     assert rows.loc["complete", "slem"] == pytest.approx(0, abs=1e-12)

@@ -272,7 +272,7 @@ def queue(axes: list[Axes]) -> str:
     waits = []
     for load in loads:
         one = link(rate="1 Mbit/s")
-        instants = np.cumsum(random.exponential(airtime / load, 60_000)).tolist()
+        instants = np.cumsum(random.exponential(airtime / load, 600_000)).tolist()
         waits.append(np.mean([one.judge(1000, at).arrival - at for at in instants]) - airtime)
     at = np.linspace(0.01, 0.93, 100)
     a.plot(at, at * 1e3 * airtime / (2 * (1 - at)), **CURVE)
@@ -441,6 +441,68 @@ def broadcast(axes: list[Axes]) -> str:
     b.legend(frameon=False, fontsize=8)
     worst = max(abs(ours / law - 1) for ours, law in zip(found, theory, strict=True))
     return f"Broadcasts until all have it: largest difference {100 * worst:.1f} %."
+
+
+@part("arq", "Retries", 2)
+def arq(axes: list[Axes]) -> str:
+    """Transmissions per packet over the loss; goodput of the three kinds of ARQ."""
+    a, b = axes
+    losses = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
+    for retries, color in ((1, ORANGE), (3, BLUE), (7, GREEN)):
+        found = []
+        for p in losses:
+            one = link(1, loss=float(p), rate="1 Mbit/s", arq={"retries": retries})
+            found.append(float(np.mean([one.judge(100, float(k)).packets for k in range(4000)])))
+        at = np.linspace(0.01, 0.5, 100)
+        a.plot(at, (1 - at ** (retries + 1)) / (1 - at), **CURVE)
+        a.plot(losses, found, "o", color=color, markersize=4, label=f"{retries} retries")
+    a.set(xlabel="loss of a packet", ylabel="transmissions per packet", title="(1 - p^(m+1)) / (1 - p)")
+    a.legend(frameon=False, fontsize=8)
+    window, packets, airtime, worst = 8, 4000, 8e-3, 0.0
+    kinds: list[tuple[str, dict[str, Any], Callable[[Floats], Floats]]] = [
+        ("stop-and-wait", {}, lambda p: (1 - p) / 4),
+        ("go-back-n", {"kind": "go-back-n", "window": window}, lambda p: (1 - p) / (1 - p + p * window)),
+        ("selective-repeat", {"kind": "selective-repeat", "window": window}, lambda p: 1 - p),
+    ]
+    for (name, more, law), color in zip(kinds, (BLUE, ORANGE, GREEN), strict=True):
+        found = []
+        for p in losses:
+            table = {"retries": "unlimited", "turnaround": "24 ms", **more}
+            one = link(1, loss=float(p), rate="1 Mbit/s", mtu="1 kB", arq=table)
+            found.append(packets * airtime / one.judge(1000 * packets, 0.0).arrival)
+        at = np.linspace(0.0, 0.5, 100)
+        b.plot(at, law(at), **CURVE)
+        b.plot(losses, found, "o", color=color, markersize=4, label=name)
+        worst = max(worst, float(np.abs(np.array(found) / law(losses) - 1).max()))
+    b.set(xlabel="loss of a packet", ylabel="goodput / rate", title="ACK after 4 packets' time, window 8")
+    b.legend(frameon=False, fontsize=8)
+    return f"Goodput: largest difference {100 * worst:.1f} %."
+
+
+@part("availability", "Links that come and go", 2)
+def availability(axes: list[Axes]) -> str:
+    """Share of packets lost to outages; wait for a receiver that sleeps."""
+    a, b = axes
+    ups, found = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0], []
+    for up in ups:
+        one = link(1, outage={"kind": "on-off", "up": f"{up} s", "down": "2 s"})
+        found.append(np.mean([not one.judge(10, 0.5 * k).cause for k in range(40_000)]))
+    at = np.linspace(0.3, 21, 100)
+    a.plot(at, at / (at + 2), **CURVE)
+    a.plot(ups, found, "o", color=BLUE, markersize=4)
+    a.set(xlabel="mean time up (s)", ylabel="share delivered", title="on-off, mean time down 2 s")
+    random, shares, waits = np.random.default_rng(5), [0.05, 0.1, 0.2, 0.4, 0.6, 0.8], []
+    for share in shares:
+        table = {"kind": "duty-cycle", "awake": f"{share} s", "period": "1 s", "when_off": "hold"}
+        one = link(1, outage=table)
+        instants = np.cumsum(random.uniform(0.5, 7.5, 6000)).tolist()
+        waits.append(np.mean([one.judge(10, now).arrival - now for now in instants]))
+    at = np.linspace(0.01, 0.95, 100)
+    b.plot(at, (1 - at) ** 2 / 2, **CURVE)
+    b.plot(shares, waits, "o", color=BLUE, markersize=4)
+    b.set(xlabel="awake (s) of every second", ylabel="mean wait (s)", title="sleeping receiver: (T - w)^2 / 2T")
+    worst = max(abs(ours - up / (up + 2)) for ours, up in zip(found, ups, strict=True))
+    return f"Availability: largest difference {worst:.3f}."
 
 
 def main() -> None:
