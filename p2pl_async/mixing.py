@@ -76,6 +76,19 @@ def mix(
     return mixed
 
 
+def stepped(w: Vector, direction: Vector, eta: float) -> Vector:
+    """Return `w - eta direction`, a new read-only array of the shape and dtype of `w`; both vectors are (n_params,)."""
+    after = np.empty_like(w)
+    for start in range(0, w.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = after[block]
+        part[:] = direction[block]
+        part *= w.dtype.type(-eta)
+        part += w[block]
+    after.flags.writeable = False  # so that sending it needs no copy
+    return after
+
+
 def is_finite(w: Vector) -> bool:
     """Tell whether every parameter is a finite number."""
     # The sum is finite or has overflowed; only in the latter case the slower look is needed.

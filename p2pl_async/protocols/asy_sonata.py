@@ -21,6 +21,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from p2pl_async.device import Device
+from p2pl_async.mixing import stepped
 from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Cache, Ears, Fresh, Params
@@ -51,13 +52,12 @@ class AsySonata(Protocol):
         ears, intake = Ears(device, like=x), Intake(device, Sums, tracker.fits)
         device.state = tracker, intake
         while device.running:
-            v = x - x.dtype.type(device.learning_rate) * tracker.x.astype(x.dtype)
+            v = stepped(x, tracker.x, device.learning_rate)
             device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), v))
             heard = await self.mode.listen(ears, (device.round, 0))
             x = average(ears, v, heard, "uniform", "renormalize")
             tracker.take(device, await intake.listen(Fresh()))
             old, g = g, await device.gradient(x)
-            tracker.learn(g, old, 1.0)
-            tracker.push(device, least=0.0)
+            tracker.learn_and_push(device, g, old, 1.0, least=0.0)
             device.finish_round(x)
             sync.serve()

@@ -48,10 +48,10 @@ class OSGP(Protocol):
         device.state = mass, intake
         z = mass.z
         while device.running:
-            mass.learn(await device.train(z, steps=self.steps), z)  # x_k <- x_k - eta g(z_k)
-            mass.split(1 + len(device.out_neighbors))
+            w = await device.train(z, steps=self.steps)
+            # x_k <- p_kk (x_k - eta g(z_k)),  u_k <- p_kk u_k
+            mass.learn_and_split(w, z, 1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
-            absorb(device, mass, await intake.wait(self.timeout, self.overlap))
-            z = mass.z
+            z = absorb(device, mass, await intake.wait(self.timeout, self.overlap))
             device.finish_round(z)
             sync.serve()

@@ -72,8 +72,8 @@ class P2PLPush(Protocol):
         z = account.z
         while device.running:
             w = await self._train(device, z)  # epoch after epoch
-            account.learn(w, z, n if self.grad_scale == "size" else account.u)
-            account.push(device, self.u_min * n)
+            scale = n if self.grad_scale == "size" else account.u
+            account.learn_and_push(device, w, z, scale, self.u_min * n)
             device.record_mix(account.take(device, await intake.listen(self.mode)))
             device.record("push_weight", account.u)
             z = account.z

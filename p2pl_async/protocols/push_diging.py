@@ -26,7 +26,7 @@ from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, PushMode, absorb, model_of
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, PushMode, absorb
 from p2pl_async.settings import OneOf
 
 
@@ -61,9 +61,7 @@ class PushDIGing(Protocol):
             x -= x.dtype.type(device.learning_rate) * y
             mass.split(1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
-            absorb(device, mass, await intake.listen(self.mode))
-            x, y = mass.x
-            z = model_of(x, mass.u, x.dtype)
+            z = absorb(device, mass, await intake.listen(self.mode))
             old, g = g, await device.gradient(z)
             mass.x[1] += g - old
             device.finish_round(z)

@@ -72,34 +72,58 @@ class Mass:
         """Tell whether a push can be added, as far as shape, dtype and weight go."""
         return push.x.shape == self.x.shape and push.x.dtype == self.x.dtype and 0 < push.u < math.inf
 
-    def learn(self, new: Vector, old: Vector) -> None:
-        """Add what local training has changed: x <- x + new - old."""
+    def learn_and_split(self, new: Vector, old: Vector, shares: int) -> None:
+        """Add what local training has changed, x <- x + new - old, then `split`: both in one pass."""
         change = np.empty(min(BLOCK, self.x.size), self.x.dtype)
+        share = self.x.dtype.type(1 / shares)
         for block in blocks(self.x.size):
             x = self.x[block]
             x += np.subtract(new[block], old[block], out=change[: x.size])
+            x *= share
+        self._shared(shares)
 
     def split(self, shares: int) -> None:
         """Keep one of so many equal shares; x is then constant, so that sending it needs no copy."""
-        self.x = self.x * (1 / shares)
+        self.x *= 1 / shares
+        self._shared(shares)
+
+    def _shared(self, shares: int) -> None:
         self.x.flags.writeable = False
         self.u /= shares
 
-    def add(self, pushes: Sequence[Push]) -> list[Push]:
-        """Add what was pushed; return the messages that can't be added because they aren't finite."""
-        total = added(self.x, [push.x for push in pushes])
+    def add(self, pushes: Sequence[Push]) -> tuple[Vector, list[Push]]:
+        """Add what was pushed; return the model, and the messages that can't be added because they aren't finite.
+
+        The model is x / u, new and read-only; where x has two rows, it is the first divided by u.
+
+        Raises:
+            ProtocolError: if u is too small to divide by.
+        """
         bad: list[Push] = []
-        if not is_finite(total):  # one look at the sum instead of one at each term
+        total, z, finite = added(self.x, pushes, self.u)
+        if not finite:  # one look at the sum instead of one at each term
             bad = [push for push in pushes if not is_finite(push.x)]
             pushes = [push for push in pushes if is_finite(push.x)]
-            total = added(self.x, [push.x for push in pushes])
+            total, z, _ = added(self.x, pushes, self.u)
         self.x = total
         self.u += sum(push.u for push in pushes)
-        return bad
+        return z, bad
 
 
 def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
     """Return x / u, new and read-only.
+
+    Raises:
+        ProtocolError: if u is too small to divide by.
+    """
+    z: Vector = np.empty(x.shape, dtype)
+    np.multiply(x, reciprocal(u), out=z, casting="same_kind")
+    z.flags.writeable = False  # so that training from it needs no copy
+    return z
+
+
+def reciprocal(u: float) -> float:
+    """Return 1 / u: dividing each entry of a model takes twice as long as multiplying it.
 
     Raises:
         ProtocolError: if u is too small to divide by.
@@ -109,31 +133,57 @@ def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
             f"the push weight fell to u={u:.3g}: shares were lost, or this device pushes and hears nothing back; "
             'on lossy links use protocol "rasgp", or delivery = "repaired" where a protocol has it'
         )
-    z: Vector = np.empty(x.shape, dtype)
-    np.multiply(x, 1 / u, out=z, casting="same_kind")  # a division for each entry takes twice as long
-    z.flags.writeable = False  # so that training from it needs no copy
-    return z
+    return 1 / u
 
 
-def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> None:
-    """Add what was pushed to a device's mass, and record how many and how old they were, and the push weight."""
-    for _ in mass.add(pushes):
+def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> Vector:
+    """Add what was pushed to a device's mass, and return its model: x / u, or the first row of x divided by u.
+
+    Records how many were added and how old they were, and the push weight.
+
+    Raises:
+        ProtocolError: if u is too small to divide by.
+    """
+    z, bad = mass.add(pushes)
+    for _ in bad:
         device.record("refused", 1)
     device.record("push_weight", mass.u)
     device.record_mix({push.sender: push for push in pushes})
+    return z
 
 
-def added(own: Vector, others: Sequence[Vector]) -> Vector:
-    """Return a new array: `own` plus the others, in their order."""
-    if own.ndim > 1:
-        return np.stack([added(row, [other[i] for other in others]) for i, row in enumerate(own)])
+def added(own: Vector, pushes: Sequence[Push], u: float) -> tuple[Vector, Vector, bool]:
+    """Add pushes to a numerator, in their order, in one pass that gives the model too.
+
+    Args:
+        own: the numerator, (n_params,) or (2, n_params).
+        pushes: of the same shape.
+        u: the push weight that belongs to `own`; the pushes' are added to it.
+
+    Returns:
+        The sum, a new array; its first row divided by the push weight, (n_params,), new and read-only; and
+        whether every entry of the sum is finite.
+
+    Raises:
+        ProtocolError: if the push weight is too small to divide by.
+    """
     total = np.empty_like(own)
-    for block in blocks(own.size):
-        part = total[block]
-        part[:] = own[block]
-        for other in others:
-            part += other[block]
-    return total
+    z: Vector = np.empty(own.shape[-1], own.dtype)
+    scale = own.dtype.type(reciprocal(u + sum(push.u for push in pushes)))
+    rows = [x.reshape(-1, z.size) for x in (own, *(push.x for push in pushes))]
+    whole = 0.0
+    for i, row in enumerate(total.reshape(-1, z.size)):
+        first, *others = (x[i] for x in rows)
+        for block in blocks(z.size):
+            part = row[block]
+            part[:] = first[block]
+            for other in others:
+                part += other[block]
+            if i == 0:
+                np.multiply(part, scale, out=z[block])
+            whole += float(part.sum())
+    z.flags.writeable = False
+    return total, z, math.isfinite(whole) or is_finite(total)
 
 
 def blocks(size: int) -> Iterator[slice]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Ears
+from p2pl_async.protocols.pushing import BLOCK, blocks
 
 
 class QGM(Averaging):
@@ -29,19 +31,36 @@ class QGM(Averaging):
         """Be device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
-        mu = x.dtype.type(self.momentum)
-        m: Vector = x * 0
+        mu = self.momentum
+        drift = np.zeros_like(x)  # - eta mu m_i: the momentum m_i as what it adds to the next step
         ears = Ears(device, like=x)
         while device.running:
-            eta = x.dtype.type(device.learning_rate)
-            drift = m * (-eta * mu)
+            eta = device.learning_rate
             drift.flags.writeable = False  # so that training needs no copy
             y = await device.train(x, steps=1, drift=drift)  # y_i = x_i - eta (mu m_i + g_i(x_i))
             self.tell(device, y)
             old, x = x, await self.mix(ears, y)  # x_i <- sum_j W_ij y_j
-            way = old - x
-            way *= (1 - mu) / eta
-            m *= mu
-            m += way  # m_i <- mu m_i + (1 - mu) (x_i(old) - x_i) / eta
+            drift.flags.writeable = True
+            ratio = device.learning_rate / eta if eta > 0 else 0.0  # a schedule may end at 0
+            _remember(drift, old, x, mu, ratio)  # m_i <- mu m_i + (1 - mu) (x_i(old) - x_i) / eta
             device.finish_round(x)
             sync.serve()
+
+
+def _remember(drift: Vector, old: Vector, x: Vector, mu: float, ratio: float) -> None:
+    """Change the drift - eta mu m, in place, as m <- mu m + (1 - mu) (old - x) / eta asks for.
+
+    Args:
+        drift: (n_params,), like the models.
+        old: the model before the round.
+        x: the model after it.
+        mu: the momentum.
+        ratio: the next step's eta, as a multiple of this one's.
+    """
+    way = np.empty(min(BLOCK, x.size), x.dtype)
+    for block in blocks(x.size):
+        part = drift[block]
+        moved = np.subtract(x[block], old[block], out=way[: part.size])
+        moved *= x.dtype.type(ratio * mu * (1 - mu))
+        part *= x.dtype.type(ratio * mu)
+        part += moved

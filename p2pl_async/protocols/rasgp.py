@@ -59,8 +59,8 @@ class RASGP(Protocol):
         z = account.z
         while device.running:
             w = await device.train(z, steps=self.steps)
-            account.learn(w, z, account.u if self.grad_scale == "u" else 1.0)  # w - z_k = - eta g(z_k)
-            account.push(device, self.u_min)
+            scale = account.u if self.grad_scale == "u" else 1.0
+            account.learn_and_push(device, w, z, scale, self.u_min)  # w - z_k = - eta g(z_k)
             device.record_mix(account.take(device, await intake.listen(self.mode)))
             device.record("push_weight", account.u)
             z = account.z

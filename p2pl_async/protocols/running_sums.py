@@ -23,7 +23,7 @@ weight below which a device repeats its sums instead of splitting again, are our
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,30 +84,30 @@ class Account:
         """The model x / u, new and read-only, in the dtype of the initial one."""
         return model_of(self.x, self.u, self._dtype)
 
-    def learn(self, new: Vector, old: Vector, scale: float) -> None:
-        """Add what local training has changed: x <- x + scale (new - old)."""
-        self._add(new, old, scale)
-
     def fits(self, sums: Sums) -> bool:
         """Tell whether sums can be added, as far as shape, dtype and weight go."""
         return sums.x.shape == self.x.shape and sums.x.dtype == self.x.dtype and 0 <= sums.u < math.inf
 
-    def push(self, device: Device, least: float) -> None:
-        """Promise a share to every out-neighbor, and tell each what it has been promised in all.
+    def learn_and_push(self, device: Device, new: Vector, old: Vector, scale: float, least: float) -> None:
+        """Add what local training has changed, x <- x + scale (new - old), and push a share to every out-neighbor.
 
-        A device whose weight is below `least` promises nothing new, and still tells: only that
-        repairs what was lost.
+        Each is told what it has been promised in all. A device whose weight is below `least`
+        promises nothing new, and still tells: only that repairs what was lost.
         """
         targets = device.out_neighbors
-        splits = self.u >= least
-        if splits:
-            self.x *= 1 / (1 + len(targets))
-            self.u /= 1 + len(targets)
         # Links that have always had the same shares have one sum: it is added up, and encoded, once.
-        for sums, group in self._groups(targets):
-            if splits:
-                sums = self._promise(sums, group)
-            device.send(group, Sums(device.round, self._since, sums.u, sums.x))
+        groups = self._groups(targets)
+        if self.u >= least:
+            shares = 1 + len(targets)
+            self.u /= shares
+            sums = self._learn(new, old, scale, 1 / shares, [sums.x for sums, _ in groups])
+            groups = [(Promised(sums.u + self.u, x), group) for (sums, group), x in zip(groups, sums, strict=True)]
+            for promised, group in groups:
+                self.promised.update(dict.fromkeys(group, promised))
+        else:
+            self._learn(new, old, scale, 1.0, [])
+        for promised, group in groups:
+            device.send(group, Sums(device.round, self._since, promised.u, promised.x))
 
     def take(self, device: Device, heard: Sequence[Sums]) -> dict[DeviceId, Sums]:
         """Add what is new in the sums that neighbors sent; return those that had anything new, by sender."""
@@ -118,14 +118,13 @@ class Account:
                 newest[sums.sender] = sums
         for j in sorted(newest):
             self._meet(j, newest[j])
-        credit, finite = self._credit_with(newest)
+        x, credit, finite = self._with(newest)
         if not finite:  # one look at the sum instead of one at each term
             for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
                 del newest[j]
                 device.record("refused", 1)
-            credit, _ = self._credit_with(newest)
-        self._add(credit, self._credit, 1.0)
-        self._credit = credit
+            x, credit, _ = self._with(newest)
+        self.x, self._credit = x, credit
         for j, sums in sorted(newest.items()):
             self.u += sums.u - (self.credited[j].u if j in self.credited else 0.0)
             self.credited[j] = sums
@@ -140,42 +139,50 @@ class Account:
             self.credited[j] = sums
         self._met.add(j)
 
-    def _credit_with(self, newest: dict[DeviceId, Sums]) -> tuple[NDArray[np.float64], bool]:
-        """Return the sum of all credits, with these sums in the place of the former ones, and whether it is finite."""
+    def _with(self, newest: Mapping[DeviceId, Sums]) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+        """Return x and the sum of all credits, with these sums in the place of the former ones.
+
+        Both are new arrays; the third is whether x is finite.
+        """
         # Most often everybody has sent: then the former sums, long out of the cache, need not be read.
         everybody = bool(newest) and self.credited.keys() <= newest.keys()
         new = [newest[j].x for j in sorted(newest)]
         old = [] if everybody else [self.credited[j].x for j in sorted(newest.keys() & self.credited.keys())]
-        base, *new = new if everybody else [self._credit, *new]
-        if not new:
-            return base.copy(), is_finite(base)
-        credit, total = np.empty_like(self.x), 0.0
-        for block in blocks(credit.size):
-            part = credit[block]
-            np.add(base[block], new[0][block], out=part)
-            for sums in new[1:]:
+        first, *more = new if everybody else [self._credit, *new]
+        x, credit, total = np.empty_like(self.x), np.empty_like(self.x), 0.0
+        for block in blocks(x.size):
+            part, had = credit[block], self._credit[block]
+            part[:] = first[block]
+            for sums in more:
                 part += sums[block]
             for sums in old:
                 part -= sums[block]
-            total += float(part.sum())
-        return credit, math.isfinite(total) or is_finite(credit)
+            after = np.subtract(part, had, out=x[block])
+            after += self.x[block]
+            total += float(after.sum())
+        return x, credit, math.isfinite(total) or is_finite(x)
 
-    def _add(self, new: Vector, old: Vector, scale: float) -> None:
-        """Add `scale (new - old)` to the numerator, difference and scale in their dtype."""
+    def _learn(
+        self, new: Vector, old: Vector, scale: float, share: float, promised: Sequence[NDArray[np.float64]]
+    ) -> list[NDArray[np.float64]]:
+        """Let x be `share` of x + scale (new - old); return each of `promised` + x, new and read-only.
+
+        One pass over all of them. The difference and the scale are in the dtype of `new`.
+        """
+        sums = [np.empty_like(self.x) for _ in promised]
         change = np.empty(min(BLOCK, self.x.size), new.dtype)
         for block in blocks(self.x.size):
             x = self.x[block]
-            part = change[: x.size]
-            np.subtract(new[block], old[block], out=part)
+            part = np.subtract(new[block], old[block], out=change[: x.size])
             if scale != 1.0:
                 part *= part.dtype.type(scale)
             x += part
-
-    def _promise(self, sums: Promised, group: Sequence[DeviceId]) -> Promised:
-        """Return the sums of these links with another share each, the size of what this device keeps."""
-        sums = Promised(sums.u + self.u, sums.x + self.x)
-        sums.x.flags.writeable = False  # so that sending it needs no copy
-        self.promised.update(dict.fromkeys(group, sums))
+            if share != 1.0:
+                x *= share
+            for before, after in zip(promised, sums, strict=True):
+                np.add(before[block], x, out=after[block])
+        for after in sums:
+            after.flags.writeable = False  # so that sending it needs no copy
         return sums
 
     def _groups(self, targets: Sequence[DeviceId]) -> list[tuple[Promised, list[DeviceId]]]:

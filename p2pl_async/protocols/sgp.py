@@ -45,10 +45,11 @@ class SGP(Protocol):
         device.state = mass, intake
         z = mass.z
         while device.running:
-            mass.learn(await device.train(z, steps=self.steps), z)  # x_k <- x_k - eta g(z_k)
-            mass.split(1 + len(device.out_neighbors))  # x_k <- p_kk x_k,  u_k <- p_kk u_k
+            w = await device.train(z, steps=self.steps)
+            # x_k <- p_kk (x_k - eta g(z_k)),  u_k <- p_kk u_k
+            mass.learn_and_split(w, z, 1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
-            absorb(device, mass, await intake.listen(self.mode))  # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j
-            z = mass.z
+            # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j,  z_k <- x_k / u_k
+            z = absorb(device, mass, await intake.listen(self.mode))
             device.finish_round(z)
             sync.serve()
