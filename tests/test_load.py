@@ -123,6 +123,7 @@ def test_set_reaches_into_lists(folder: Path, path: str) -> None:
         ("a..b=3", "--set a..b=3", "must be like"),
         ("devices.cout=3", "devices.cout", 'did you mean "count"'),
         ("devices.count=many", "devices.count", "must be a whole number"),
+        ("train.batch_size=al", "train.batch_size", 'must be a whole number, or "all"'),
         ("seed.x=1", "seed", "must be a whole number"),
         ("link.override[3].loss=0", "link.override[3].loss", "unknown"),
     ],

@@ -48,11 +48,13 @@ class AsySonata(Protocol):
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
         g = await device.gradient(x)
-        tracker = Account(g, since=device.round)  # y_i(0) = g_i(x_i(0)); its push weight has no use here
+        tracker = Account(
+            g, since=device.round, weighted=False
+        )  # y_i(0) = g_i(x_i(0)); its push weight has no use here
         ears, intake = Ears(device, like=x), Intake(device, Sums, tracker.fits)
         device.state = tracker, intake
         while device.running:
-            v = stepped(x, tracker.x, device.learning_rate)
+            v = stepped(x, tracker.z, device.learning_rate)
             device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), v))
             heard = await self.mode.listen(ears, (device.round, 0))
             x = average(ears, v, heard, "uniform", "renormalize")

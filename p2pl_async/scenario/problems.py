@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,6 +44,8 @@ _PLAIN = {
     "assertion_error": "{error}",
 }
 
+_NUMBERS = {_PLAIN["int_parsing"], _PLAIN["float_parsing"]}
+
 
 def problems_of(error: ValidationError, raw: Mapping[str, Any], short: Collection[Keys] = ()) -> list[Problem]:
     """Return a problem for each mistake that pydantic found in a scenario's table.
@@ -64,8 +67,12 @@ def problems_of(error: ValidationError, raw: Mapping[str, Any], short: Collectio
             missing.add(path)
         elif detail["type"] == "extra_forbidden":
             meant.add(path_of([*keys[:-1], nearest(str(keys[-1]), known_keys(keys[:-1], raw)) or ""]))
-        # A value that fits none of several types has an error for each: the first stands for all.
-        found.setdefault(path, Problem(path, _text(detail, keys, raw), _shown(detail)))
+        # A value that fits none of several types has an error for each: the first stands for all,
+        # and where it asks for a number, a text is told which words would do too.
+        text = _text(detail, keys, raw)
+        first = found.setdefault(path, Problem(path, text, _shown(detail)))
+        if detail["type"] == "literal_error" and first.text in _NUMBERS:
+            found[path] = replace(first, text=f"{first.text}, or {detail['ctx']['expected']}".replace("'", '"'))
     return [problem for path, problem in found.items() if path not in missing & meant]
 
 
