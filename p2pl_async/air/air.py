@@ -110,7 +110,6 @@ class Air:
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
         self._access = _access(settings, self, seed)
         self._follows = isinstance(self._access, Distributed)  # looks at every beginning and end
-        self._kicked: set[DeviceId] = set()
         self._lifetime = None if settings.queue is None else settings.queue.lifetime
         limit = settings.duty_cycle
         self._duty = None if limit is None else [DutyCycle(limit.share, limit.mode, limit.window) for _ in range(n)]

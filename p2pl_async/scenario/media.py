@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import InitErrorDetails
 
-from p2pl_async.air import Contended, LoRa, Medium, SensedMedium, Serial, SharedMedium
+from p2pl_async.air import Contended, Medium, SensedMedium, Serial, SharedMedium
 from p2pl_async.link import LinkSettings
 from p2pl_async.scenario.links import origin_of
 from p2pl_async.scenario.tables import leaves, without_none
@@ -41,7 +41,7 @@ def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         if isinstance(override.table.get("rate"), Mapping):
             yield line(["link", "override", index, "rate"], _text(medium, "rate"))
     silent = isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0
-    if link.rate is None and silent and not isinstance(medium.airtime, LoRa):
+    if link.rate is None and silent:
         yield line(["link", "rate"], 'is needed to share the air, for without one frames take no time; add "1 Mbit/s"')
 
 
