@@ -116,13 +116,15 @@ print(json.dumps([summary["trace_digest"], summary["params_digest"], summary["vi
 """
 
 
-def test_fresh_processes_with_different_hash_seeds_give_the_same_run(tmp_path) -> None:
+@pytest.mark.parametrize("medium", ["dedicated", "ideal", "csma-ca", "dcf", "aloha"])
+def test_fresh_processes_with_different_hash_seeds_give_the_same_run(tmp_path, medium) -> None:
     """Hypothesis is not imported there: it seeds trio's dice, which would hide a dependence on the order of tasks."""
     scenario = small(
         devices={"count": 8},
         topology="complete",
-        link={"latency": "20 ms"},  # so that arrivals tie
-        stop={"rounds": 5},
+        link={"latency": "20 ms", "rate": "10 Mbit/s", "mtu": "1500 B"},  # so that arrivals tie
+        medium={"kind": medium},
+        stop={"rounds": 5, "virtual_time": "10 s"},
     )
     (tmp_path / "small.toml").write_text(dump(scenario))
     seen = []
