@@ -1,23 +1,28 @@
 """Emulate asynchronous peer-to-peer deep learning on wireless devices, in virtual time.
 
-scenario/    what a TOML file can say       experiment  run(scenario) -> Run
-course       one run, and what is measured  measures    scores of models, consensus distance
-protocols/   one algorithm per file         results     a run's folder and tables; report/ draws them
-device       all that a protocol can see    testing     small worlds for testing a protocol
-emulation    devices as trio tasks          learning/   data, partitions, models, batched training
-transport/   messages between devices       link/       what happens to a message on a link
-prediction   runs in closed form            dynamics/   the linear systems behind them
-topology     who can hear whom              mixing      mixing weights and the weighted mean
-wire         message <-> bytes              clock       virtual time: the event calendar
-churn        devices that crash and return  downtime    when a device is down, known ahead
-clocks       each device's own, that drifts energy      joules by state, batteries that run out
-trace        what happened, and its digest  randomness  one stream per purpose and owner
+From top to bottom; imports point down:
+
+cli/         the commands                       report/      what people see of recorded runs
+experiment/  running a scenario, measuring it   prediction/  runs in closed form
+testing/     small worlds for testing protocols
+scenario/    what a TOML file can say           protocols/   one algorithm per file
+device       all that a protocol can see        transport/   messages between devices
+importing/   other people's files               air/         the medium that devices share
+link/        what happens to a message          radio/       powers, noise, places
+hardware/    speed, clock, battery, downtime    topology/    who can hear whom
+learning/    data, models, batched training     compression/ fewer bytes for a model
+dynamics/    linear systems behind predictions  results/     a run's folder and tables
+messages     what devices say                   basics/      units, settings, random streams
+clock        virtual time: the event calendar   trace        what happened, and its digest
+errors       whose fault it is
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.units import BitsPerSecond, Bytes, PositiveSeconds, Probability, Seconds
 from p2pl_async.device import Device
 from p2pl_async.errors import (
     Deadlock,
@@ -31,19 +36,17 @@ from p2pl_async.errors import (
 )
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.settings import OneOf, Settings
-from p2pl_async.units import BitsPerSecond, Bytes, PositiveSeconds, Probability, Seconds
 
 if TYPE_CHECKING:
-    from p2pl_async.experiment import run as run
+    from p2pl_async.experiment.running import run as run
     from p2pl_async.learning.data import Dataset as Dataset
     from p2pl_async.learning.data import DataSource as DataSource
     from p2pl_async.learning.models import Model as Model
     from p2pl_async.prediction import predict as predict
-    from p2pl_async.results import Run as Run
-    from p2pl_async.results import load_run as load_run
-    from p2pl_async.scenario.load import load_scenario as load_scenario
-    from p2pl_async.scenario.schema import Scenario as Scenario
+    from p2pl_async.results.run import Run as Run
+    from p2pl_async.results.run import load_run as load_run
+    from p2pl_async.scenario.reading.load import load_scenario as load_scenario
+    from p2pl_async.scenario.scenario import Scenario as Scenario
 
 __version__ = "0.2.0"
 
@@ -52,12 +55,12 @@ _LATER = {
     "DataSource": "p2pl_async.learning.data",
     "Dataset": "p2pl_async.learning.data",
     "Model": "p2pl_async.learning.models",
-    "Run": "p2pl_async.results",
-    "Scenario": "p2pl_async.scenario.schema",
-    "load_run": "p2pl_async.results",
-    "load_scenario": "p2pl_async.scenario.load",
+    "Run": "p2pl_async.results.run",
+    "Scenario": "p2pl_async.scenario.scenario",
+    "load_run": "p2pl_async.results.run",
+    "load_scenario": "p2pl_async.scenario.reading.load",
     "predict": "p2pl_async.prediction",
-    "run": "p2pl_async.experiment",
+    "run": "p2pl_async.experiment.running",
 }
 
 __all__ = [

@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 import trio
 
-from p2pl_async.clocks import IDEAL, LocalClock
 from p2pl_async.errors import ProtocolError
+from p2pl_async.hardware.local_clock import IDEAL, LocalClock
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.transport import Transport
 

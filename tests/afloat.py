@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from p2pl_async.emulation import Emulation
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.messages import Message
-from p2pl_async.wire import decode
+from p2pl_async.transport.wire import decode
 
 M = TypeVar("M", bound=Message)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from p2pl_async.dynamics.linearized import ParameterForm, Task
-from p2pl_async.mixing import Peer, row
+from p2pl_async.protocols.mixing import Peer, row
 
 
 def mixing_matrix(neighbors: list[list[int]], rule: str, sizes: list[int]) -> np.ndarray:

@@ -9,7 +9,9 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.results import LINK_COLUMNS, METRIC_COLUMNS, Run, RunFolder, Table
+from p2pl_async.results.folder import RunFolder
+from p2pl_async.results.run import Run
+from p2pl_async.results.table import LINK_COLUMNS, METRIC_COLUMNS, Table
 
 Curve = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from p2pl_async.scenario.schema import Scenario
-from p2pl_async.scenario.world import build_world
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.scenario import Scenario
 
 Gradient = Callable[[np.ndarray], np.ndarray]
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async import experiment
 from p2pl_async.device import Device
-from p2pl_async.emulation import Emulation
-from p2pl_async.results import Run
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.experiment import running as experiment
+from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.results.run import Run
+from p2pl_async.scenario.scenario import Scenario
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_every_message_is_accounted_for_and_only_the_seed_decides(medium) -> Non
         assert trace.delivered + trace.counts.n_lost == trace.sent
         assert sum(heard) == trace.delivered
         assert trace.counts.air_seconds == pytest.approx(
-            sum(radio.seconds for radio in emulation.transport.air.radios) - acks(emulation), rel=1e-6
+            sum(radio.seconds for radio in emulation.transport.air.senders) - acks(emulation), rel=1e-6
         )
         digests.append(trace.digest())
     assert digests[0] == digests[1] != digests[2]
@@ -72,7 +72,7 @@ def acks(emulation: Any) -> float:
     if ack is None:
         return 0.0
     charged = emulation.trace.counts.air_seconds
-    used = sum(radio.seconds for radio in emulation.transport.air.radios)
+    used = sum(radio.seconds for radio in emulation.transport.air.senders)
     assert used > charged
     count = (used - charged) / ack.airtime
     assert count == pytest.approx(round(count), abs=1e-6)
@@ -216,8 +216,8 @@ rounds = 1
 @pytest.mark.parametrize(("left", "right", "hidden"), [(45, 55, False), (25, 75, True)])
 def test_hidden_terminals_follow_from_positions(tmp_path, left, right, hidden) -> None:
     """Device 0 lies between two that hear each other only if they are near."""
-    from p2pl_async.emulation import Emulation
-    from p2pl_async.probing import probe_world
+    from p2pl_async.experiment.emulation import Emulation
+    from p2pl_async.experiment.probing import probe_world
 
     class Shout(Protocol):
         kind: str = "shout"
@@ -245,8 +245,8 @@ def test_the_rule_of_collisions_is_the_scenarios(tmp_path) -> None:
         path = tmp_path / "s.toml"
         text = POSITIONED.format(left=46, right=75, collision=rule).replace("csma-ca", "aloha")
         path.write_text(text)
-        from p2pl_async.emulation import Emulation
-        from p2pl_async.probing import probe_world
+        from p2pl_async.experiment.emulation import Emulation
+        from p2pl_async.experiment.probing import probe_world
 
         class Both(Protocol):
             kind: str = "both"
@@ -266,7 +266,7 @@ def test_the_rule_of_collisions_is_the_scenarios(tmp_path) -> None:
 def test_explain_tells_who_set_the_medium(tmp_path) -> None:
     from typer.testing import CliRunner
 
-    from p2pl_async.cli import app
+    from p2pl_async.cli.main import app
 
     path = tmp_path / "s.toml"
     path.write_text(LEAST + '[link]\npreset = "zigbee_154"\n[medium]\nmax_backoffs = 7\n')
@@ -281,7 +281,7 @@ def test_explain_tells_who_set_the_medium(tmp_path) -> None:
 def test_list_names_media(tmp_path) -> None:
     from typer.testing import CliRunner
 
-    from p2pl_async.cli import app
+    from p2pl_async.cli.main import app
 
     output = CliRunner().invoke(app, ["list", "media"]).output
     assert all(kind in output for kind in ("dedicated", "half-duplex", "ideal", "csma-ca", "dcf", "aloha"))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import ks_2samp
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Arq
 from p2pl_async.link.arq import Pace, Run, draw_tries, selective_repeat, stop_and_wait
-from p2pl_async.randomness import stream
 
 
 def one_after_another(lost: list[bool], packets: int, tries: int, used_up: int) -> Run:

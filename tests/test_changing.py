@@ -14,15 +14,16 @@ from strategies import lossy_links
 from test_running_sums import totals as owed_totals
 from test_sgp import start, totals, values
 
-from p2pl_async.emulation import Emulation
+from p2pl_async.basics.randomness import stream
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.protocols.p2pl_push import P2PLPush
 from p2pl_async.protocols.rasgp import RASGP
 from p2pl_async.protocols.sgp import SGP
-from p2pl_async.randomness import stream
 from p2pl_async.testing import FixedLearner, emulate
-from p2pl_async.topology import AnyTopology, neighbors
+from p2pl_async.topology.base import neighbors
+from p2pl_async.topology.kinds import AnyTopology
 
 KINDS = ["one-peer-exponential", "rotating-rings", "random-matchings"]
 

@@ -13,8 +13,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link import AnyLatency, Latency, Link, LinkSettings
-from p2pl_async.randomness import stream
 
 N = 20_000
 KOLMOGOROV = 1.63 / math.sqrt(N)

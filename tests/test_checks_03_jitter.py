@@ -8,8 +8,8 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import stats
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link import AnyLatency, Latency, Link, LinkSettings
-from p2pl_async.randomness import stream
 
 ANY: TypeAdapter[Latency] = TypeAdapter(AnyLatency)
 

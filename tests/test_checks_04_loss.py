@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Link, LinkSettings
-from p2pl_async.link.loss import CAUSES, AnyLoss, LossModel, LossProcess
-from p2pl_async.randomness import stream
+from p2pl_async.link.loss.base import CAUSES, LossModel, LossProcess
+from p2pl_async.link.loss.kinds import AnyLoss
 
 N = 200_000
 

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ScenarioError
 from p2pl_async.link import AnyLatency, AnyLoss, Link, LinkSettings
-from p2pl_async.link.loss import CAUSES
-from p2pl_async.link.varying import Clockwork
-from p2pl_async.link.varying_rate import Opportunities, StepRate
-from p2pl_async.randomness import stream
-from p2pl_async.scenario.jsonschema import scenario_schema
-from p2pl_async.scenario.links import LinkTable
-from p2pl_async.scenario.load import dump, load_scenario, read_scenario
+from p2pl_async.link.loss.base import CAUSES
+from p2pl_async.link.over_time import Clockwork
+from p2pl_async.link.rate_over_time import Opportunities, StepRate
+from p2pl_async.scenario.building.link_table import LinkTable
+from p2pl_async.scenario.reading.jsonschema import scenario_schema
+from p2pl_async.scenario.reading.load import dump, load_scenario, read_scenario
 
 LOSS: TypeAdapter[Any] = TypeAdapter(AnyLoss)
 LATENCY: TypeAdapter[Any] = TypeAdapter(AnyLatency)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Link, LinkSettings, Verdict
-from p2pl_async.randomness import stream
 
 
 def poisson(rho: float, n: int, **table: Any) -> tuple[list[Verdict], Any]:

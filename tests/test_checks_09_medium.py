@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from powers import FixedPowers
 
-from p2pl_async.air.reach import PowerReach
+from p2pl_async.air.hearing import PowerReach
 from p2pl_async.testing import Cell
 
 ZIGBEE = {"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"}  # 80 B of content are 97 B, 3.104 ms on the air
@@ -249,7 +249,7 @@ def test_no_device_transmits_twice_at_once_and_every_message_has_one_fate(medium
     for device in range(5):
         own = sorted((start, end) for start, end, k in cell.on_air if k == device)
         assert all(start >= before for (_, before), (start, _) in pairwise(own))
-        assert sum(end - start for start, end in own) == pytest.approx(cell.air.radios[device].seconds)
+        assert sum(end - start for start, end in own) == pytest.approx(cell.air.senders[device].seconds)
     arrived = [outcome for outcome in cell.outcomes if not outcome.verdict.cause]
     assert all(outcome.verdict.arrival >= outcome.sent + 8 * 500 / 1e6 for outcome in arrived)
     assert {"", "queue"} <= {outcome.verdict.cause for outcome in cell.outcomes}

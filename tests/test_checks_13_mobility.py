@@ -20,8 +20,8 @@ from p2pl_async.radio import AnyMobility, Mobility, Motion, Track
 from p2pl_async.radio.mobility import _reflected, mean_distance
 from p2pl_async.radio.phy import noise_power
 from p2pl_async.radio.traces import csv_of, read_trace
-from p2pl_async.scenario.places import lay_out
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.scenario.building.layout import lay_out
+from p2pl_async.scenario.scenario import Scenario
 
 ANY: TypeAdapter[Mobility] = TypeAdapter(AnyMobility)
 WAYPOINT = {"kind": "random-waypoint", "speed": ["0.5 m/s", "2 m/s"]}

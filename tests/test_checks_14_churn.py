@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from small_worlds import run_watched, small
 
-from p2pl_async import experiment
-from p2pl_async.churn import Churn, read_trace
-from p2pl_async.downtime import ABSENT, BATTERY, CRASHED, Downtime
 from p2pl_async.errors import Deadlock, ScenarioError
+from p2pl_async.experiment import running as experiment
+from p2pl_async.hardware.churn import Churn, read_trace
+from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.scenario.presence import downtimes
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.scenario.building.device_conditions import downtimes
+from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
-from p2pl_async.wire import encode
+from p2pl_async.transport.wire import encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from scipy import stats
 from small_worlds import small
 
-from p2pl_async import experiment
-from p2pl_async.clocks import Clocks, LocalClock
-from p2pl_async.downtime import CRASHED, Downtime
+from p2pl_async.experiment import running as experiment
+from p2pl_async.hardware.downtime import CRASHED, Downtime
+from p2pl_async.hardware.local_clock import Clocks, LocalClock
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.scenario.presence import clocks
+from p2pl_async.scenario.building.device_conditions import clocks
 from p2pl_async.testing import emulate, ring
 
 

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from small_worlds import small
 
-from p2pl_async import experiment
-from p2pl_async.air.duty_cycle import DutyCycle
+from p2pl_async.air.airtime_budget import AirtimeBudget
 from p2pl_async.clock import VirtualClock
-from p2pl_async.downtime import BATTERY, CRASHED, Downtime
-from p2pl_async.energy import PRESETS, STATES, Account, Energy, Meter
+from p2pl_async.experiment import running as experiment
+from p2pl_async.hardware.downtime import BATTERY, CRASHED, Downtime
+from p2pl_async.hardware.energy import PRESETS, STATES, Account, Energy, Meter
 from p2pl_async.report.plots import write_plots
 from p2pl_async.report.tables import final_table
-from p2pl_async.results import load_run
-from p2pl_async.scenario.load import dump, load_scenario
-from p2pl_async.scenario.world import build_world
+from p2pl_async.results.run import load_run
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.reading.load import dump, load_scenario
 
 RADIO = {"voltage": "3 V", "tx": "20 mA", "rx": "10 mA", "idle": "5 mA", "sleep": "1 mA"}
 
@@ -280,7 +280,7 @@ class Sent:
     air: list[float]
 
 
-def saturated(limit: DutyCycle, air_times) -> Sent:
+def saturated(limit: AirtimeBudget, air_times) -> Sent:
     now, sent = 0.0, Sent([], [])
     for air in air_times:
         now = limit.earliest(now, air)
@@ -295,7 +295,7 @@ def saturated(limit: DutyCycle, air_times) -> Sent:
 def test_the_long_run_goodput_is_the_share_of_the_rate(mode) -> None:
     """8 payload D / T: 235 B with SF7, 368.9 ms on air, at 1 %: 51 bit/s."""
     air, payload = 0.3689, 235
-    sent = saturated(DutyCycle(0.01, mode), [air] * 3000)
+    sent = saturated(AirtimeBudget(0.01, mode), [air] * 3000)
     goodput = 8 * payload * 2999 / (sent.starts[-1] - sent.starts[0])
     assert goodput == pytest.approx(8 * payload * 0.01 / air, rel=0.05)
 
@@ -303,7 +303,7 @@ def test_the_long_run_goodput_is_the_share_of_the_rate(mode) -> None:
 @given(st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 30)), min_size=1, max_size=60), st.floats(0.05, 0.5))
 def test_never_above_the_share_in_any_window(frames, share) -> None:
     window = 60.0
-    limit = DutyCycle(share, "window", window)
+    limit = AirtimeBudget(share, "window", window)
     now, intervals = 0.0, []
     for air, pause in frames:
         start = limit.earliest(now, air)

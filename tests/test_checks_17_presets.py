@@ -6,8 +6,8 @@ import pytest
 
 from p2pl_async import load_scenario
 from p2pl_async.air import LoRa, Ofdm, Serial
-from p2pl_async.probing import Probed, probe_link, probe_world
-from p2pl_async.scenario.presets import LINK_PRESETS
+from p2pl_async.experiment.probing import Probed, probe_link, probe_world
+from p2pl_async.scenario.reading.presets import LINK_PRESETS
 from p2pl_async.testing import Cell
 
 SCENARIO = """

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from strategies import lossy_links, strongly_connected, undirected
 
 from p2pl_async.compression import Identity, Int8, RandomK, TopK
-from p2pl_async.emulation import Emulation
 from p2pl_async.errors import DeviceFailed
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols.choco import Choco
 from p2pl_async.protocols.choco_sgp import ChocoSGP

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from p2pl_async import cli, experiment
+from p2pl_async.cli import main as cli
 from p2pl_async.errors import DeviceFailed
-from p2pl_async.results import RunFolder
+from p2pl_async.experiment import running as experiment
+from p2pl_async.results.folder import RunFolder
 
 LEAST = '[devices]\ncount = 4\n[protocol]\nkind = "p2pl"\n[stop]\nrounds = 1\n'
 SMALL = LEAST + "[data]\ntrain_samples = 40\n"

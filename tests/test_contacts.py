@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from test_places import Speakers
 
-from p2pl_async import experiment
-from p2pl_async.contacts import Change, Contacts, meetings, read_changes
-from p2pl_async.scenario.places import describe_meetings, lay_out
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.experiment import running as experiment
+from p2pl_async.scenario.building.explain import describe_meetings
+from p2pl_async.scenario.building.layout import lay_out
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.topology.contacts import Change, Contacts, meetings, read_changes
 
 HEAD = "t,src,dst,change\n"
 

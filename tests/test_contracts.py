@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import pytest
 from small_worlds import small
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.device import Device
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.base import FAULTS, INCREMENT, STATE, Contract, Protocol
 from p2pl_async.protocols.fedavg import FedAvg
 from p2pl_async.protocols.p2pl import P2PL
-from p2pl_async.randomness import stream
-from p2pl_async.scenario.contracts import faults, warnings
-from p2pl_async.scenario.links import LinkTable
-from p2pl_async.scenario.world import build_world
+from p2pl_async.scenario.building.contracts import faults, warnings
+from p2pl_async.scenario.building.link_table import LinkTable
+from p2pl_async.scenario.building.world import build_world
 
 FRAIL = Contract("increment", "mass goes", "mass comes", "mass turns", "mass stays", "use another")
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from small_worlds import small
 
-from p2pl_async import experiment
-from p2pl_async.results import Run
-from p2pl_async.scenario.load import dump, load_scenario
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.experiment import running as experiment
+from p2pl_async.results.run import Run
+from p2pl_async.scenario.reading.load import dump, load_scenario
+from p2pl_async.scenario.scenario import Scenario
 
 CHATTER = '''
 from dataclasses import dataclass

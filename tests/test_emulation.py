@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import lossy_links, strongly_connected
 
-from p2pl_async.emulation import Emulation
 from p2pl_async.errors import Deadlock, DeviceFailed, ProtocolError
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.testing import complete, emulate, ring
-from p2pl_async.wire import encode
+from p2pl_async.transport.wire import encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from small_worlds import small
 
-from p2pl_async import experiment
 from p2pl_async.errors import ScenarioError
-from p2pl_async.scenario.load import dump, load_scenario
-from p2pl_async.scenario.places import lay_out
-from p2pl_async.scenario.schema import Scenario
-from p2pl_async.scenario.timetable import Timetable
-from p2pl_async.scenario.world import build_world
+from p2pl_async.experiment import running as experiment
+from p2pl_async.scenario.building.layout import lay_out
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.events_in_order import Timetable
+from p2pl_async.scenario.reading.load import dump, load_scenario
+from p2pl_async.scenario.scenario import Scenario
 
 NOISY = '''
 from dataclasses import dataclass
@@ -192,7 +192,7 @@ def test_crash_and_restart(script) -> None:
 
 
 def test_scripted_crashes_add_to_those_that_churn_draws() -> None:
-    from p2pl_async.scenario.presence import downtimes
+    from p2pl_async.scenario.building.device_conditions import downtimes
 
     churn = {"times": [["1 s", "3 s"], ["20 s", "21 s"]]}
     events = [{"at": "2 s", "kind": "crash", "devices": 1}, {"at": "6 s", "kind": "restart", "devices": 1}]

@@ -14,17 +14,17 @@ import pytest
 import trio
 from small_worlds import params_of, run_watched, small
 
-from p2pl_async import experiment
 from p2pl_async.device import Device
 from p2pl_async.errors import Deadlock, DeviceFailed, ScenarioError
+from p2pl_async.experiment import running as experiment
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.local import Local
 from p2pl_async.protocols.p2pl import P2PL
-from p2pl_async.results import Run, Snapshot, load_run
-from p2pl_async.scenario.load import load_scenario
-from p2pl_async.scenario.schema import Scenario
-from p2pl_async.scenario.world import build_world
+from p2pl_async.results.run import Run, Snapshot, load_run
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.reading.load import load_scenario
+from p2pl_async.scenario.scenario import Scenario
 
 SUMMARY = {
     "status", "error", "scenario", "seed", "versions", "trace_digest", "virtual_seconds", "wall_seconds", "wall",

@@ -10,8 +10,8 @@ import pytest
 from small_worlds import params_of, run_watched, small
 
 from p2pl_async.device import Device
-from p2pl_async.emulation import Emulation
 from p2pl_async.errors import Deadlock, DeviceFailed
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.fedavg import FedAvg, Global, Update
 from p2pl_async.testing import FixedLearner, complete, emulate

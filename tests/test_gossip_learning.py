@@ -91,7 +91,7 @@ def order_of(seed: int) -> tuple[int, ...]:
 
 
 def emulated_random(seed: int, device: int) -> float:
-    from p2pl_async.randomness import stream
+    from p2pl_async.basics.randomness import stream
 
     return float(stream(seed, "protocol", device).random())
 

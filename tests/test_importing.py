@@ -12,14 +12,14 @@ import pytest
 from test_tracefiles import K7
 from typer.testing import CliRunner
 
-from p2pl_async.cli import app
+from p2pl_async.basics.randomness import stream
+from p2pl_async.cli.main import app
 from p2pl_async.errors import ScenarioError
 from p2pl_async.importing import FORMATS, import_file
 from p2pl_async.link import Link, LinkSettings
-from p2pl_async.randomness import stream
-from p2pl_async.scenario.links import LinkTable
-from p2pl_async.scenario.load import load_scenario
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.scenario.building.link_table import LinkTable
+from p2pl_async.scenario.reading.load import load_scenario
+from p2pl_async.scenario.scenario import Scenario
 
 REST = 'protocol.kind = "p2pl"\nstop.rounds = 1\n'
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from p2pl_async import Device, Message, Protocol
-from p2pl_async.emulation import Emulation
 from p2pl_async.errors import DeviceFailed, InvariantError
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings, Verdict
 from p2pl_async.testing import complete, emulate
 
@@ -60,15 +60,15 @@ def test_every_message_has_one_fate() -> None:
 def test_no_radio_is_on_the_air_for_longer_than_the_run() -> None:
     emulation = emulate(Say(), complete(3), medium={"kind": "ideal"}, link={"rate": "1 Mbit/s"})
     emulation.transport.check()
-    emulation.transport.air.radios[2].seconds += 1.0
+    emulation.transport.air.senders[2].seconds += 1.0
     with pytest.raises(InvariantError, match="device 2 was on the air"):
         emulation.transport.check()
 
 
 def test_a_radio_does_not_transmit_twice_at_once() -> None:
-    from p2pl_async.air.air import Transmission
+    from p2pl_async.air.transmission import Transmission
 
     air = emulate(Say(), complete(3), medium={"kind": "ideal"}, link={"rate": "1 Mbit/s"}).transport.air
-    air.radios[1].until = math.inf
+    air.senders[1].until = math.inf
     with pytest.raises(InvariantError, match="device 1 starts to transmit"):
-        air._begin(air.radios[1], Transmission(1, 0.0, 1.0, None, 0, 1))
+        air._begin(air.senders[1], Transmission(1, 0.0, 1.0, None, 0, 1))

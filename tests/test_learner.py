@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Device
-from p2pl_async.emulation import Emulation
 from p2pl_async.errors import DeviceFailed, ProtocolError
-from p2pl_async.learner import LookaheadLearner
+from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.experiment.lookahead import LookaheadLearner
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols.base import Protocol
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from p2pl_async import Device, Message, Protocol
 from p2pl_async.testing import emulate
 from p2pl_async.trace import Record
-from p2pl_async.wire import encode
+from p2pl_async.transport.wire import encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Arq, Link, LinkSettings, Verdict
 from p2pl_async.link.timeline import Timeline
-from p2pl_async.randomness import stream
 
 BURSTY = {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms"}
 LOGNORMAL = {"kind": "lognormal", "mean": "20 ms", "sd": "10 ms"}

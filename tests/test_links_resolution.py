@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from p2pl_async.link import LinkSettings
 from p2pl_async.scenario import LinkTable, Scenario, read_scenario
-from p2pl_async.scenario.tables import leaves, merge, without_none
+from p2pl_async.scenario.reading.plain import leaves, merge, without_none
 
 
 def scenario(link: dict[str, Any], count: int = 6, **devices: Any) -> Scenario:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from p2pl_async.report import live
 from p2pl_async.report.live import Live, progress_line
-from p2pl_async.results import Snapshot
+from p2pl_async.results.run import Snapshot
 
 
 def snapshot(wall: float = 10.0, **changes: Any) -> Snapshot:

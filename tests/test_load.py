@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.link.latency import Constant, Lognormal
-from p2pl_async.link.loss import Bernoulli, GilbertElliott
+from p2pl_async.link.loss.in_time import GilbertElliott
+from p2pl_async.link.loss.independent import Bernoulli
 from p2pl_async.scenario import Scenario, dump, load_scenario, read_scenario
-from p2pl_async.scenario.presets import LINK_PRESETS, SCENARIO_PRESETS
-from p2pl_async.scenario.tables import join
+from p2pl_async.scenario.reading.plain import join
+from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
 
 LEAST = '[devices]\ncount = 4\n[protocol]\nkind = "p2pl"\n[stop]\nrounds = 1\n'
 

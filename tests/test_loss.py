@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from p2pl_async.link.loss import CAUSES, AnyLoss, LossModel, LossProcess
-from p2pl_async.randomness import stream
+from p2pl_async.basics.randomness import stream
+from p2pl_async.link.loss.base import CAUSES, LossModel, LossProcess
+from p2pl_async.link.loss.kinds import AnyLoss
 
 N = 40_000
 BURSTY = {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms"}

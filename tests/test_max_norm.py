@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from strategies import lossy_links, strongly_connected
 
 from p2pl_async.device import Device
-from p2pl_async.emulation import Emulation
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.max_norm import Candidate, Key, MaxNormSync, NormKey, NormModel, Synchronized

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from p2pl_async.basics.plugins import PluginError, load_class
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import Message, type_of
-from p2pl_async.plugins import PluginError, load_class
 
 FILE = """
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import undirected
 
 from p2pl_async.errors import ProtocolError
-from p2pl_async.mixing import Peer, mix, row, without_missing
+from p2pl_async.protocols.mixing import Peer, mix, row, without_missing
 
 RULES = ["size", "uniform", "metropolis", "relative-size"]
 

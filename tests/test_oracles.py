@@ -12,11 +12,11 @@ from small_worlds import params_of, run_watched, small
 from strategies import lossy_links, undirected
 from test_p2pl import start
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.learning.trainer import Trainer
 from p2pl_async.protocols.p2pl import P2PL
-from p2pl_async.randomness import stream
-from p2pl_async.scenario.schema import Scenario
-from p2pl_async.scenario.world import build_world
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import FixedLearner, emulate, ring
 
 

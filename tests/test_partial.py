@@ -16,7 +16,7 @@ from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.messages import Vector
 from p2pl_async.testing import complete, emulate
 from p2pl_async.trace import Record
-from p2pl_async.wire import decode, encode, head_size
+from p2pl_async.transport.wire import decode, encode, head_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ScenarioError
 from p2pl_async.learning.partition import (
     AnyPartition,
@@ -23,7 +24,6 @@ from p2pl_async.learning.partition import (
     TwoGroups,
     count_matrix,
 )
-from p2pl_async.randomness import stream
 
 LABELS = np.random.default_rng(0).integers(10, size=2000)
 

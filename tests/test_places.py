@@ -12,16 +12,17 @@ import pytest
 from pydantic import ValidationError
 from small_worlds import merged
 
-from p2pl_async import experiment
 from p2pl_async.device import Device
 from p2pl_async.errors import ScenarioError
+from p2pl_async.experiment import running as experiment
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.radio.reach import InRange, least_snr
-from p2pl_async.results import Run
-from p2pl_async.scenario.places import explain_radio, lay_out
-from p2pl_async.scenario.schema import Scenario
-from p2pl_async.scenario.world import build_world
+from p2pl_async.radio.neighbors import InRange, least_snr
+from p2pl_async.results.run import Run
+from p2pl_async.scenario.building.explain import explain_radio
+from p2pl_async.scenario.building.layout import lay_out
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)

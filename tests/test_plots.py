@@ -14,7 +14,8 @@ from p2pl_async.errors import ScenarioError
 from p2pl_async.report import pictures, plots
 from p2pl_async.report.drawing import bytes_unit, time_unit
 from p2pl_async.report.plots import write_plots
-from p2pl_async.results import PLOTS, Run, load_run
+from p2pl_async.results.folder import PLOTS
+from p2pl_async.results.run import Run, load_run
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from p2pl_async.basics.plugins import PluginError, load_class
 from p2pl_async.errors import P2plError
 from p2pl_async.learning.models import Model
-from p2pl_async.plugins import PluginError, load_class
 from p2pl_async.scenario import dump, load_scenario
 
 BASE: Any = Model  # mypy allows no abstract class where a class is wanted

@@ -16,10 +16,10 @@ from small_worlds import merged
 from typer.testing import CliRunner
 
 from p2pl_async import PredictionError, ScenarioError, load_scenario
-from p2pl_async.cli import app
+from p2pl_async.cli.main import app
 from p2pl_async.prediction import compare, measure, predict, repeat
 from p2pl_async.prediction.measuring import round_seconds
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.scenario.scenario import Scenario
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios" / "dynamics"
 

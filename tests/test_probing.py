@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from p2pl_async import load_scenario
-from p2pl_async.cli import app
-from p2pl_async.probing import Probed, probe_link, probe_world
+from p2pl_async.cli.main import app
+from p2pl_async.experiment.probing import Probed, probe_link, probe_world
 
 SCENARIO = """# How good is a link?
 name = "probed"

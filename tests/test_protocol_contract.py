@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import trio
 
-from p2pl_async.emulation import Emulation
+from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.settings import kind_of
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols import PROTOCOLS, Protocol
-from p2pl_async.randomness import stream
-from p2pl_async.settings import kind_of
 from p2pl_async.testing import FixedLearner, complete
-from p2pl_async.topology import AnyTopology, TopologySettings, neighbors
+from p2pl_async.topology.base import TopologySettings, neighbors
+from p2pl_async.topology.kinds import AnyTopology
 from p2pl_async.trace import Record
 
 N = 8

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from p2pl_async.randomness import Substreams, _philox, uniform_at, uniforms_at
+from p2pl_async.basics.randomness import Substreams, _philox, uniform_at, uniforms_at
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pl_async.link.rate import RatesInTurn, SteadyRate
-from p2pl_async.link.varying_rate import StepRate
+from p2pl_async.link.rate_over_time import StepRate
 
 steps = st.lists(
     st.tuples(st.floats(0.01, 3), st.sampled_from([0.0, 1.0, 8.0, 1000.0]) | st.floats(0.5, 100)),

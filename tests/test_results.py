@@ -19,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pl_async.errors import ScenarioError
-from p2pl_async.results import LINK_COLUMNS, METRIC_COLUMNS, TRACE_COLUMNS, Run, RunFolder, Table, load_run
+from p2pl_async.results.folder import RunFolder
+from p2pl_async.results.run import Run, load_run
+from p2pl_async.results.table import LINK_COLUMNS, METRIC_COLUMNS, TRACE_COLUMNS, Table
 
 SUMMARY = {"status": "complete", "scenario": "ring", "seed": 7}
 ROWS = [(0.5 * i, i % 3, "loss" if i % 2 else "accuracy", i / 10) for i in range(10)]

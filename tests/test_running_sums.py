@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import lossy_links, strongly_connected
 from test_sgp import push_matrix, start, values
 
-from p2pl_async.downtime import CRASHED, Downtime
+from p2pl_async.hardware.downtime import CRASHED, Downtime
 from p2pl_async.protocols.fedavg import FedAvg
 from p2pl_async.protocols.p2pl_push import P2PLPush
 from p2pl_async.protocols.rasgp import RASGP

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from p2pl_async.hardware.compute import Compute
 from p2pl_async.learning.data import DataSettings
-from p2pl_async.scenario.jsonschema import scenario_schema
-from p2pl_async.scenario.schema import Compute, DeviceSettings, Scenario, Stop
+from p2pl_async.scenario.reading.jsonschema import scenario_schema
+from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.selector import select
+from p2pl_async.scenario.tables import DeviceSettings, Stop
 
 LEAST: dict[str, Any] = {"devices": {"count": 3}, "protocol": "p2pl", "stop": {"rounds": 1}}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import ValidationError
 
-from p2pl_async.settings import (
+from p2pl_async.basics.settings import (
     OneOf,
     Settings,
     Short,

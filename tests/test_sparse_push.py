@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from strategies import lossy_links, strongly_connected
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.compression import Identity, Int8, Qsgd, RandomK, Sign, TopK, decode
-from p2pl_async.downtime import CRASHED, Downtime
-from p2pl_async.emulation import Emulation
+from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.hardware.downtime import CRASHED, Downtime
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols.compressing import MassPush
 from p2pl_async.protocols.sgp import SGP
 from p2pl_async.protocols.sparse_push import SparsePush
-from p2pl_async.randomness import stream
 from p2pl_async.testing import FixedLearner, emulate, ring
-from p2pl_async.topology import AnyTopology
-from p2pl_async.wire import decode as decode_frame
+from p2pl_async.topology.kinds import AnyTopology
+from p2pl_async.transport.wire import decode as decode_frame
 
 DIRECTED_RING = [[(k + 1) % 8] for k in range(8)]
 

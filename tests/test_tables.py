@@ -10,7 +10,7 @@ from recorded_run import recorded_run
 from rich.console import Console, RenderableType
 
 from p2pl_async.report.tables import final_table, samples_table
-from p2pl_async.results import Run
+from p2pl_async.results.run import Run
 
 
 def text_of(table: RenderableType | None, width: int = 100) -> str:

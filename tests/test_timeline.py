@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link.timeline import Timeline, geometric_scale
-from p2pl_async.randomness import stream
 
 
 def markov(first: float = 2.0, second: float = 0.5, seed: int = 1) -> Timeline:

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from p2pl_async.one_peer import OnePeer
-from p2pl_async.randomness import stream
-from p2pl_async.topology import AnyTopology, TopologySettings, neighbors, problems
+from p2pl_async.basics.randomness import stream
+from p2pl_async.topology.base import TopologySettings, neighbors, problems
+from p2pl_async.topology.kinds import AnyTopology
+from p2pl_async.topology.one_peer import OnePeer
 
 ANY: TypeAdapter[TopologySettings] = TypeAdapter(AnyTopology)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pl_async.tracefiles import (
+from p2pl_async.basics.tracefiles import (
     IRELAND_TIME,
     TraceError,
     header_of,

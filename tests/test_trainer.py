@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import nn
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ProtocolError, ScenarioError
 from p2pl_async.learning import networks, stacked
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import LeNet, Mlp, Model, Softmax
-from p2pl_async.learning.trainer import Cosine, Inverse, Job, Step, Trainer, TrainSettings, Vector
-from p2pl_async.randomness import stream
+from p2pl_async.learning.settings import Cosine, Inverse, Step, TrainSettings
+from p2pl_async.learning.trainer import Job, Trainer, Vector
 
 SEED = 3
 SHAPE = (4, 4)

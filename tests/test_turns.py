@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Link, LinkSettings
-from p2pl_async.link.loss import Bernoulli, GilbertPackets
+from p2pl_async.link.changes import During, LossesInTurn
+from p2pl_async.link.loss.independent import Bernoulli
+from p2pl_async.link.loss.per_packet import GilbertPackets
 from p2pl_async.link.timeline import Plan, Timeline
-from p2pl_async.link.turns import During, LossesInTurn
-from p2pl_async.randomness import stream
 
 spans = st.lists(st.floats(0.01, 3), min_size=1, max_size=12)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from p2pl_async.units import (
+from p2pl_async.basics.units import (
     Amperes,
     BitsPerSecond,
     Bytes,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.messages import Message, Vector
-from p2pl_async.wire import MAX_BYTES, SharedFrame, decode, encode, encode_shared, head_size
+from p2pl_async.transport.wire import MAX_BYTES, SharedFrame, decode, encode, encode_shared, head_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,17 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from p2pl_async.air.air import Air
-from p2pl_async.air.reach import PowerReach
+from p2pl_async.air.hearing import PowerReach
 from p2pl_async.air.settings import CsmaCa
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Device
-from p2pl_async.emulation import Emulation
+from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.radio.phy import AnyPhy
 from p2pl_async.trace import Record
-from p2pl_async.wire import encode
+from p2pl_async.transport.wire import encode
 
 AIRTIME = 97 * 32e-6  # 80 bytes and 17 of headers
 LINK = LinkSettings.model_validate({"mtu": "133 B", "header": "17 B", "rate": "250 kbit/s"})

@@ -31,7 +31,7 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.testing import emulate
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
-from p2pl_async.wire import decode, encode
+from p2pl_async.transport.wire import decode, encode
 
 LINK = LinkSettings.model_validate({"latency": {"kind": "lognormal", "mean": "20 ms", "sd": "10 ms"}})
 

@@ -55,7 +55,7 @@ def prediction() -> None:
     """Print the time of a prediction, without and with its kernel."""
     from p2pl_async.prediction.linearizing import linearize, method, mixing
     from p2pl_async.prediction.predicting import MOST_BYTES, predict_linearized
-    from p2pl_async.scenario.world import build_world
+    from p2pl_async.scenario.building.world import build_world
 
     for width, precision in ((256, "float64"), (2048, "float64"), (2048, "float32")):
         with tempfile.TemporaryDirectory() as folder:

@@ -20,12 +20,13 @@ import time
 
 import numpy as np
 
+from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.settings import kind_of
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols import PROTOCOLS, Protocol
-from p2pl_async.randomness import stream
-from p2pl_async.settings import kind_of
 from p2pl_async.testing import FixedLearner, emulate
-from p2pl_async.topology import RandomRegular, neighbors
+from p2pl_async.topology.base import neighbors
+from p2pl_async.topology.random_graphs import RandomRegular
 
 DEVICES, SIZE = 100, 199_210
 ENDS = (0, 156_800, 157_000, 197_000, 197_200, 199_200, SIZE)

@@ -26,7 +26,7 @@ import numpy as np
 
 from p2pl_async import load_scenario, run
 from p2pl_async.learning.data import Dataset, DataSource
-from p2pl_async.scenario.schema import Scenario
+from p2pl_async.scenario.scenario import Scenario
 
 ROUNDS = 20
 

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import Mlp
 from p2pl_async.learning.partition import Iid
-from p2pl_async.learning.trainer import Trainer, TrainSettings
-from p2pl_async.randomness import stream
+from p2pl_async.learning.settings import TrainSettings
+from p2pl_async.learning.trainer import Trainer
 
 DEVICES = 100
 RATE = 0.05

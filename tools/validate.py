@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from p2pl_async.air.reach import PowerReach
+from p2pl_async.air.hearing import PowerReach
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.radio import AnyMobility, Motion, Propagation, RadioSettings, Track
 from p2pl_async.radio.phy import AnyPhy

@@ -3,21 +3,47 @@
 Each class decides for all devices of one medium. The air asks (`request`) once per
 transmission; the answer is a call of `air.transmit`, at once or from a later event, or of
 `air.give_up`. What devices can hear of each other is the air's business (`air.is_busy`).
+`Channel` is all that these classes know of the air.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
-from p2pl_async.randomness import draws, stream
-
-if TYPE_CHECKING:
-    from p2pl_async.air.air import Air, Radio, Transmission
-    from p2pl_async.air.settings import Aloha, CsmaCa, Dcf
+from p2pl_async.air.settings import Aloha, CsmaCa, Dcf
+from p2pl_async.air.transmission import Sender, Transmission
+from p2pl_async.basics.randomness import draws, stream
+from p2pl_async.clock import VirtualClock
+from p2pl_async.messages import DeviceId
 
 _EPSILON = 1e-9  # s; slots counted from different instants meet to within rounding
+
+
+class Channel(Protocol):
+    """What channel access needs of the air."""
+
+    clock: VirtualClock
+
+    @property
+    def senders(self) -> Sequence[Sender]:
+        """What each device has to transmit."""
+
+    def schedule(self, at: float, sender: Sender | None, call: Callable[[Any], object], argument: Any) -> None:
+        """Have `call(argument)` run at an instant."""
+
+    def transmit(self, sender: Sender, start: float | None = None) -> None:
+        """Put the sender's next frame on the air, now or at the instant `start`."""
+
+    def give_up(self, sender: Sender, cause: str) -> None:
+        """Stop trying to send the sender's next frame."""
+
+    def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
+        """Tell whether a device notices another's transmission now."""
+
+    def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
+        """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
 
 
 class Access:
@@ -25,30 +51,30 @@ class Access:
 
     memory = 0.0  # s: how long after its end a transmission still matters
 
-    def __init__(self, air: Air) -> None:
+    def __init__(self, air: Channel) -> None:
         self.air = air
 
-    def request(self, radio: Radio) -> None:
-        """Take note that a device has something to transmit."""
-        self.air.transmit(radio)
+    def request(self, sender: Sender) -> None:
+        """Called when a device has something to transmit."""
+        self.air.transmit(sender)
 
     def started(self, transmission: Transmission) -> None:
-        """Take note that a transmission has begun."""
+        """Called when a transmission begins."""
 
     def ended(self, transmission: Transmission) -> None:
-        """Take note that a transmission is over."""
+        """Called when a transmission ends."""
 
 
-class InTurn(Access):
+class IdealAccess(Access):
     """Ideal: who asked first transmits first, never two within range of each other."""
 
-    def __init__(self, air: Air) -> None:
+    def __init__(self, air: Channel) -> None:
         super().__init__(air)
         self._waiting: list[tuple[float, int]] = []  # (instant of the request, device)
         self._asked = -1.0  # instant for which a look is already scheduled
 
-    def request(self, radio: Radio) -> None:
-        self._waiting.append((self.air.clock.now, radio.device))
+    def request(self, sender: Sender) -> None:
+        self._waiting.append((self.air.clock.now, sender.device))
         self._look_soon()
 
     def ended(self, transmission: Transmission) -> None:
@@ -72,63 +98,67 @@ class InTurn(Access):
             if held_up:
                 blocked.append((since, device))
             else:
-                self.air.transmit(self.air.radios[device])
+                self.air.transmit(self.air.senders[device])
         self._waiting = blocked
 
 
-class Unslotted(Access):
+class CsmaCaAccess(Access):
     """802.15.4 unslotted CSMA/CA: back off, look once, transmit or back off longer.
 
     Source: IEEE 802.15.4-2020, 6.2.5.1.
     """
 
-    def __init__(self, air: Air, settings: CsmaCa, seed: int) -> None:
+    def __init__(self, air: Channel, settings: CsmaCa, seed: int) -> None:
         super().__init__(air)
         self.memory = settings.cca_time
         self._settings = settings
-        self._uniforms: list[Iterator[float]] = [draws(stream(seed, "backoff", radio.device)) for radio in air.radios]
-        self._tries = [0] * len(air.radios)
+        self._uniforms: list[Iterator[float]] = [
+            draws(stream(seed, "backoff", sender.device)) for sender in air.senders
+        ]
+        self._tries = [0] * len(air.senders)
 
-    def request(self, radio: Radio) -> None:
-        self._tries[radio.device] = 0
-        self._back_off(radio)
+    def request(self, sender: Sender) -> None:
+        self._tries[sender.device] = 0
+        self._back_off(sender)
 
-    def _back_off(self, radio: Radio) -> None:
-        settings, device = self._settings, radio.device
+    def _back_off(self, sender: Sender) -> None:
+        settings, device = self._settings, sender.device
         exponent = min(settings.min_exponent + self._tries[device], settings.max_exponent)
         slots = int(next(self._uniforms[device]) * 2**exponent)
         end = self.air.clock.now + slots * settings.slot + settings.cca_time
-        self.air.schedule(end, radio, self._assess, radio)
+        self.air.schedule(end, sender, self._assess, sender)
 
-    def _assess(self, radio: Radio) -> None:
+    def _assess(self, sender: Sender) -> None:
         """Look back on the assessment that ends now."""
         now = self.air.clock.now
-        if not self.air.is_busy(radio.device, now - self._settings.cca_time, now):
-            self.air.transmit(radio, now + self._settings.turnaround)
-        elif self._tries[radio.device] == self._settings.max_backoffs:
-            self.air.give_up(radio, "access")
+        if not self.air.is_busy(sender.device, now - self._settings.cca_time, now):
+            self.air.transmit(sender, now + self._settings.turnaround)
+        elif self._tries[sender.device] == self._settings.max_backoffs:
+            self.air.give_up(sender, "access")
         else:
-            self._tries[radio.device] += 1
-            self._back_off(radio)
+            self._tries[sender.device] += 1
+            self._back_off(sender)
 
 
-class Distributed(Access):
+class DcfAccess(Access):
     """802.11 DCF: wait for an idle DIFS, count slots down while it stays idle, freeze while it doesn't.
 
     Source: IEEE 802.11-2020, 10.3; G. Bianchi, IEEE JSAC 18(3), 2000.
     """
 
-    def __init__(self, air: Air, settings: Dcf, seed: int) -> None:
+    def __init__(self, air: Channel, settings: Dcf, seed: int) -> None:
         super().__init__(air)
         self._settings = settings
-        self._uniforms: list[Iterator[float]] = [draws(stream(seed, "backoff", radio.device)) for radio in air.radios]
-        self._slots = [0] * len(air.radios)  # left to count down
-        self._idle_since = [0.0] * len(air.radios)
+        self._uniforms: list[Iterator[float]] = [
+            draws(stream(seed, "backoff", sender.device)) for sender in air.senders
+        ]
+        self._slots = [0] * len(air.senders)  # left to count down
+        self._idle_since = [0.0] * len(air.senders)
         self._expiry: dict[int, float] = {}  # of those who count; inf while frozen
 
-    def request(self, radio: Radio) -> None:
-        settings, device, now = self._settings, radio.device, self.air.clock.now
-        window = min((settings.min_window + 1) * 2 ** min(radio.failures, 32) - 1, settings.max_window)
+    def request(self, sender: Sender) -> None:
+        settings, device, now = self._settings, sender.device, self.air.clock.now
+        window = min((settings.min_window + 1) * 2 ** min(sender.failures, 32) - 1, settings.max_window)
         self._slots[device] = int(next(self._uniforms[device]) * (window + 1))
         self._expiry[device] = math.inf
         if not self.air.is_busy(device, now, now):
@@ -155,32 +185,34 @@ class Distributed(Access):
         self._idle_since[device] = now
         expiry = now + self._settings.difs + self._slots[device] * self._settings.slot
         self._expiry[device] = expiry
-        self.air.schedule(expiry, self.air.radios[device], self._expire, device)
+        self.air.schedule(expiry, self.air.senders[device], self._expire, device)
 
     def _expire(self, device: int) -> None:
         if self._expiry.get(device) == self.air.clock.now:  # not frozen since
             del self._expiry[device]
-            self.air.transmit(self.air.radios[device])
+            self.air.transmit(self.air.senders[device])
 
 
-class Unasked(Access):
+class AlohaAccess(Access):
     """ALOHA: transmit at once, or at the next slot; after a failure wait a random time first.
 
     Source: N. Abramson, 1970; L. Roberts, 1975 (slotted).
     """
 
-    def __init__(self, air: Air, settings: Aloha, seed: int) -> None:
+    def __init__(self, air: Channel, settings: Aloha, seed: int) -> None:
         super().__init__(air)
         self._settings = settings
-        self._uniforms: list[Iterator[float]] = [draws(stream(seed, "backoff", radio.device)) for radio in air.radios]
+        self._uniforms: list[Iterator[float]] = [
+            draws(stream(seed, "backoff", sender.device)) for sender in air.senders
+        ]
 
-    def request(self, radio: Radio) -> None:
+    def request(self, sender: Sender) -> None:
         now = at = self.air.clock.now
-        if radio.failures:
-            at -= self._settings.backoff * math.log1p(-next(self._uniforms[radio.device]))
+        if sender.failures:
+            at -= self._settings.backoff * math.log1p(-next(self._uniforms[sender.device]))
         if self._settings.slot is not None:
             at = math.ceil(at / self._settings.slot - _EPSILON) * self._settings.slot
         if at <= now:
-            self.air.transmit(radio)
+            self.air.transmit(sender)
         else:
-            self.air.schedule(at, radio, self.air.transmit, radio)
+            self.air.schedule(at, sender, self.air.transmit, sender)

@@ -1,4 +1,4 @@
-"""The air that devices share: one radio per device, and transmissions that meet.
+"""The air that devices share: one sender per device, and transmissions that meet.
 
     send -> queue of the device -> access -> on the air -> end: who received it? -> ACK, retry -> next frame
                                    (access.py)              half duplex, collision,
@@ -13,56 +13,23 @@ contend for the channel between two frames, the whole message is one.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from p2pl_async.air.access import Access, Distributed, InTurn, Unasked, Unslotted
-from p2pl_async.air.duty_cycle import DutyCycle
-from p2pl_async.air.job import Decided, Job
-from p2pl_async.air.reach import Propagation, Reach, error_in_interference
+from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess
+from p2pl_async.air.airtime_budget import AirtimeBudget
+from p2pl_async.air.hearing import Propagation, Reach, error_in_interference
+from p2pl_async.air.outgoing import Decided, Outgoing
 from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium
+from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId
 
 _TOUCH = 1e-9  # s; transmissions that overlap by less only touch: slots are sums of rounded numbers
-
-
-class Radio:
-    """One device's radio: what waits for it, and what it is doing."""
-
-    def __init__(self, device: DeviceId) -> None:
-        self.device = device
-        self.jobs: deque[Job] = deque()
-        self.held = 0  # bytes of them
-        self.held_frames = 0
-        self.failures = 0  # of the current frame
-        self.idle = True  # no access is under way
-        self.until = 0.0  # end of its latest transmission, ACKs included
-        self.ready = 0.0  # earliest start of its next frame
-        self.seconds = 0.0  # on the air so far
-        self.numbers = itertools.count()
-
-
-class Transmission:
-    """One uninterrupted stretch on the air."""
-
-    __slots__ = ("count", "decoders", "end", "first", "job", "overlaps", "powers", "src", "start")
-
-    def __init__(self, src: DeviceId, start: float, end: float, job: Job | None, first: int, count: int) -> None:
-        self.src = src
-        self.start = start
-        self.end = end
-        self.job = job  # None: an acknowledgment
-        self.first = first  # fragments of the job: this one,
-        self.count = count  # and so many in all
-        self.overlaps: list[Transmission] = []
-        self.powers: Any = None  # dBm at each device, if there is a propagation
-        self.decoders: Any = None  # which devices' receivers are busy with this one, where that matters
 
 
 class Air:
@@ -95,7 +62,7 @@ class Air:
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.radios = [Radio(device) for device in range(n)]
+        self.senders = [Sender(device) for device in range(n)]
         self.undecided = 0  # messages of which at least one receiver's fate is open, counted per receiver
         self._numbers = itertools.count()
         self._reach = reach
@@ -109,10 +76,10 @@ class Air:
         self._collision = settings.collision if isinstance(settings, Contended) else None
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
         self._access = _access(settings, self, seed)
-        self._follows = isinstance(self._access, Distributed)  # looks at every beginning and end
+        self._follows = isinstance(self._access, DcfAccess)  # looks at every beginning and end
         self._lifetime = None if settings.queue is None else settings.queue.lifetime
         limit = settings.duty_cycle
-        self._duty = None if limit is None else [DutyCycle(limit.share, limit.mode, limit.window) for _ in range(n)]
+        self._duty = None if limit is None else [AirtimeBudget(limit.share, limit.mode, limit.window) for _ in range(n)]
 
     # Sending
 
@@ -131,122 +98,124 @@ class Air:
         its start that make a part of it useful.
         """
         if self.settings.broadcast == "once":
-            self._accept(source, Job(links, size, decided, token, self.clock.now, 0, needed))
+            self._accept(source, Outgoing(links, size, decided, token, self.clock.now, 0, needed))
         else:
             for k, link in enumerate(links):
-                self._accept(source, Job([link], size, decided, token, self.clock.now, k, needed))
+                self._accept(source, Outgoing([link], size, decided, token, self.clock.now, k, needed))
 
-    def _accept(self, source: DeviceId, job: Job) -> None:
-        radio = self.radios[source]
-        self.undecided += len(job.links)
-        if not self._has_room(radio, job):
-            self._decide(job, "queue")
+    def _accept(self, source: DeviceId, message: Outgoing) -> None:
+        sender = self.senders[source]
+        self.undecided += len(message.links)
+        if not self._has_room(sender, message):
+            self._decide(message, "queue")
             return
-        radio.jobs.append(job)
-        radio.held += job.bytes
-        radio.held_frames += job.frames
-        if radio.idle:
-            radio.idle = False
+        sender.waiting.append(message)
+        sender.held += message.bytes
+        sender.held_frames += message.frames
+        if sender.idle:
+            sender.idle = False
             # Tasks that run at one instant do so in random order; the calendar puts their devices in order.
-            self.schedule(self.clock.now, radio, self._next, radio)
+            self.schedule(self.clock.now, sender, self._next, sender)
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
-        """Tell whether a message for `target` waits for the source's radio, or is on the air."""
-        return any(link.dst == target for job in self.radios[source].jobs for link in job.links)
+        """Tell whether a message for `target` waits for the source's sender, or is on the air."""
+        return any(link.dst == target for message in self.senders[source].waiting for link in message.links)
 
     def crash(self, device: DeviceId, cause: str) -> None:
         """Lose what waits in a device's memory; a frame for which it already asked the channel is its last."""
-        radio = self.radios[device]
-        while len(radio.jobs) > 1:
-            job = radio.jobs.pop()
-            radio.held -= job.bytes
-            radio.held_frames -= job.frames
-            self._decide(job, cause)
-        if radio.jobs:
-            radio.jobs[0].cut = cause
+        sender = self.senders[device]
+        while len(sender.waiting) > 1:
+            message = sender.waiting.pop()
+            sender.held -= message.bytes
+            sender.held_frames -= message.frames
+            self._decide(message, cause)
+        if sender.waiting:
+            sender.waiting[0].cut = cause
 
     def abandon(self, verdict: Verdict) -> None:
         """Give all messages that are not over this verdict, as a run ends."""
-        for radio in self.radios:
-            for job in radio.jobs:
-                for k in range(len(job.links)):
+        for sender in self.senders:
+            for message in sender.waiting:
+                for k in range(len(message.links)):
                     self.undecided -= 1
-                    job.tell(k, verdict)
-            radio.jobs.clear()
+                    message.tell(k, verdict)
+            sender.waiting.clear()
 
-    def schedule(self, at: float, radio: Radio | None, call: Callable[[Any], object], argument: Any) -> None:
+    def schedule(self, at: float, sender: Sender | None, call: Callable[[Any], object], argument: Any) -> None:
         """Have `call(argument)` run at an instant; events of one instant run by device, those of none last."""
-        device, numbers = (len(self.radios), self._numbers) if radio is None else (radio.device, radio.numbers)
+        device, numbers = (len(self.senders), self._numbers) if sender is None else (sender.device, sender.numbers)
         self.clock.schedule(at, device, -2, next(numbers), call, argument)
 
-    def _has_room(self, radio: Radio, job: Job) -> bool:
+    def _has_room(self, sender: Sender, message: Outgoing) -> bool:
         queue = self.settings.queue
         if queue is None:
             return True
         return (
-            (queue.messages is None or len(radio.jobs) < queue.messages)
-            and (queue.packets is None or radio.held_frames + job.frames <= queue.packets)
-            and (queue.size is None or radio.held + job.bytes <= queue.size)
+            (queue.messages is None or len(sender.waiting) < queue.messages)
+            and (queue.packets is None or sender.held_frames + message.frames <= queue.packets)
+            and (queue.size is None or sender.held + message.bytes <= queue.size)
         )
 
-    def _next(self, radio: Radio) -> None:
-        """Ask for the channel for the radio's next frame."""
-        if not radio.jobs:
-            radio.idle = True
+    def _next(self, sender: Sender) -> None:
+        """Ask for the channel for the sender's next frame."""
+        if not sender.waiting:
+            sender.idle = True
             return
-        job = radio.jobs[0]
-        if job.cut:
-            self._finish(radio, job.cut, acknowledged=False)
+        message = sender.waiting[0]
+        if message.cut:
+            self._finish(sender, message.cut, acknowledged=False)
             return
-        if self._lifetime is not None and not job.done and self.clock.now - job.sent > self._lifetime:
-            self._finish(radio, "expired", acknowledged=False)
+        if self._lifetime is not None and not message.done and self.clock.now - message.sent > self._lifetime:
+            self._finish(sender, "expired", acknowledged=False)
             return
-        at = max(self.clock.now, radio.ready)
+        at = max(self.clock.now, sender.ready)
         if self._duty is not None:
-            at = self._duty[radio.device].earliest(at, self._duration(job, job.done, self._count(job)))
+            at = self._duty[sender.device].earliest(at, self._duration(message, message.done, self._count(message)))
         if at > self.clock.now:
-            self.schedule(at, radio, self._access.request, radio)
+            self.schedule(at, sender, self._access.request, sender)
         else:
-            self._access.request(radio)
+            self._access.request(sender)
 
-    def _count(self, job: Job) -> int:
+    def _count(self, message: Outgoing) -> int:
         """Return how many fragments go out in one transmission: one wherever somebody could cut in, or must answer."""
-        return 1 if self._collision is not None or job.arq is not None else job.frames
+        return 1 if self._collision is not None or message.arq is not None else message.frames
 
-    def _duration(self, job: Job, first: int, count: int) -> float:
+    def _duration(self, message: Outgoing, first: int, count: int) -> float:
         airtime = self.settings.airtime
-        rate = job.rate
-        if len(job.links) > 1 and self.settings.broadcast_rate is not None:
+        rate = message.rate
+        if len(message.links) > 1 and self.settings.broadcast_rate is not None:
             rate = self.settings.broadcast_rate
-        if first <= job.short < first + count:
-            return (count - 1) * airtime.seconds(job.full, rate) + airtime.seconds(job.frame(job.short), rate)
-        return count * airtime.seconds(job.full, rate)
+        if first <= message.short < first + count:
+            return (count - 1) * airtime.seconds(message.full, rate) + airtime.seconds(
+                message.frame(message.short), rate
+            )
+        return count * airtime.seconds(message.full, rate)
 
     # On the air
 
-    def transmit(self, radio: Radio, start: float | None = None) -> None:
-        """Put the radio's next frame on the air, at the instant `start` (now by default)."""
+    def transmit(self, sender: Sender, start: float | None = None) -> None:
+        """Put the sender's next frame on the air, at the instant `start` (now by default)."""
         start = self.clock.now if start is None else start
-        job = radio.jobs[0]
-        count = self._count(job)
-        start = max(start, radio.until)  # an acknowledgment of its own may be in the way
+        message = sender.waiting[0]
+        count = self._count(message)
+        start = max(start, sender.until)  # an acknowledgment of its own may be in the way
         transmission = Transmission(
-            radio.device, start, start + self._duration(job, job.done, count), job, job.done, count
+            sender.device, start, start + self._duration(message, message.done, count), message, message.done, count
         )
         if self._duty is not None:
-            self._duty[radio.device].add(start, transmission.end - start)
-        self._begin(radio, transmission)
-        self.schedule(transmission.end, radio, self._end, transmission)
+            self._duty[sender.device].add(start, transmission.end - start)
+        self._begin(sender, transmission)
+        self.schedule(transmission.end, sender, self._end, transmission)
 
-    def give_up(self, radio: Radio, cause: str) -> None:
-        """Take note that the channel couldn't be had for the radio's next frame."""
-        job = radio.jobs[0]
-        if job.arq is not None:
-            self._finish(radio, cause, acknowledged=False)
+    def give_up(self, sender: Sender, cause: str) -> None:
+        """Take note that the channel couldn't be had for the sender's next frame."""
+        message = sender.waiting[0]
+        if message.arq is not None:
+            self._finish(sender, cause, acknowledged=False)
             return
-        for k in range(len(job.links)):
-            job.missed(k, job.done, cause)
-        self._frames_over(radio, job, 1)
+        for k in range(len(message.links)):
+            message.missed(k, message.done, cause)
+        self._frames_over(sender, message, 1)
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device notices another's transmission now."""
@@ -259,14 +228,14 @@ class Air:
                 return True
         return False
 
-    def _begin(self, radio: Radio, transmission: Transmission) -> None:
+    def _begin(self, sender: Sender, transmission: Transmission) -> None:
         now, start, end = self.clock.now, transmission.start, transmission.end
-        if start < radio.until:
+        if start < sender.until:
             raise InvariantError(
-                f"device {radio.device} starts to transmit at {start} s and is on the air until {radio.until} s"
+                f"device {sender.device} starts to transmit at {start} s and is on the air until {sender.until} s"
             )
-        radio.until = end
-        radio.seconds += end - start
+        sender.until = end
+        sender.seconds += end - start
         if self._propagation is not None:
             transmission.powers = self._propagation.powers(transmission.src, start)
         if self._collision == "sinr":
@@ -279,10 +248,10 @@ class Air:
                 transmission.overlaps.append(other)
         self._on_air.append(transmission)
         if self._on_transmit is not None:
-            self._on_transmit(radio.device, start, end)
+            self._on_transmit(sender.device, start, end)
         if self._follows:
             if start > now:
-                self.schedule(start, radio, self._access.started, transmission)
+                self.schedule(start, sender, self._access.started, transmission)
             else:
                 self._access.started(transmission)
 
@@ -302,77 +271,77 @@ class Air:
 
     def _end(self, transmission: Transmission) -> None:
         """Decide who received what a device has just transmitted."""
-        radio, job = self.radios[transmission.src], transmission.job
-        assert job is not None
+        sender, message = self.senders[transmission.src], transmission.message
+        assert message is not None
         self._listen(transmission)
-        job.air_seconds += transmission.end - transmission.start
-        job.packets += transmission.count
-        job.air_bytes += job.full if transmission.count == 1 else job.bytes
-        if transmission.count == 1 and transmission.first == job.short:
-            job.air_bytes += job.frame(job.short) - job.full
+        message.air_seconds += transmission.end - transmission.start
+        message.packets += transmission.count
+        message.air_bytes += message.full if transmission.count == 1 else message.bytes
+        if transmission.count == 1 and transmission.first == message.short:
+            message.air_bytes += message.frame(message.short) - message.full
         lost = 0
-        for k, link in enumerate(job.links):
-            lost = self._receive(transmission, job, k, link)
+        for k, link in enumerate(message.links):
+            lost = self._receive(transmission, message, k, link)
         self._access.ended(transmission)
-        if job.arq is None:
-            self._frames_over(radio, job, transmission.count)
+        if message.arq is None:
+            self._frames_over(sender, message, transmission.count)
         else:
-            self._await_ack(radio, job, heard=not lost)
+            self._await_ack(sender, message, heard=not lost)
 
     def _listen(self, transmission: Transmission) -> None:
         if self._on_receive is None:
             return
-        for radio in self.radios:
-            if radio.device != transmission.src and self.hears(radio.device, transmission.src):
-                self._on_receive(radio.device, transmission.start, transmission.end)
+        for sender in self.senders:
+            if sender.device != transmission.src and self.hears(sender.device, transmission.src):
+                self._on_receive(sender.device, transmission.start, transmission.end)
 
-    def _frames_over(self, radio: Radio, job: Job, count: int) -> None:
-        radio.ready = self.clock.now + self.settings.spacing
-        job.done += count
-        job.heard = False
-        radio.failures = 0
-        if job.done == job.frames:
-            self._finish(radio, "", acknowledged=False)
+    def _frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
+        sender.ready = self.clock.now + self.settings.spacing
+        message.done += count
+        message.heard = False
+        sender.failures = 0
+        if message.done == message.frames:
+            self._finish(sender, "", acknowledged=False)
         else:
-            self._next(radio)
+            self._next(sender)
 
-    def _finish(self, radio: Radio, cause: str, acknowledged: bool) -> None:
+    def _finish(self, sender: Sender, cause: str, acknowledged: bool) -> None:
         """Be done with a message, and turn to the next."""
-        job = radio.jobs.popleft()
-        radio.held -= job.bytes
-        radio.held_frames -= job.frames
-        radio.failures = 0
-        self._decide(job, cause, acknowledged)
-        self._next(radio)
+        message = sender.waiting.popleft()
+        sender.held -= message.bytes
+        sender.held_frames -= message.frames
+        sender.failures = 0
+        self._decide(message, cause, acknowledged)
+        self._next(sender)
 
-    def _decide(self, job: Job, cause: str, acknowledged: bool = False) -> None:
-        for k in range(len(job.links)):
+    def _decide(self, message: Outgoing, cause: str, acknowledged: bool = False) -> None:
+        for k in range(len(message.links)):
             self.undecided -= 1
-            job.decide(k, cause, self.clock.now, acknowledged)
+            message.decide(k, cause, self.clock.now, acknowledged)
 
     # Receiving
 
-    def _receive(self, transmission: Transmission, job: Job, k: int, link: Link) -> int:
+    def _receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
         """Note what a receiver misses of a transmission, and return how many frames that is."""
         if transmission.count == 1:
-            cause = self._fate(transmission, link, job.frame(transmission.first))
+            cause = self._fate(transmission, link, message.frame(transmission.first))
             lost = {transmission.first: cause} if cause else {}
         else:
-            lost = self._fates(transmission, job, link)
-        job.unheard(k, len(lost))
-        if job.arq is None:
+            lost = self._fates(transmission, message, link)
+        message.unheard(k, len(lost))
+        if message.arq is None:
             for frame, cause in sorted(lost.items()):
-                job.missed(k, frame, cause)
+                message.missed(k, frame, cause)
         return len(lost)
 
-    def _fates(self, transmission: Transmission, job: Job, link: Link) -> dict[int, str]:
+    def _fates(self, transmission: Transmission, message: Outgoing, link: Link) -> dict[int, str]:
         """Return why a receiver misses frames of a message that went out in one: frame -> cause."""
-        steps = np.full(job.frames, self._duration(job, 0, 1) if job.short else 0.0)
-        steps[job.short] = 0.0
-        steps[job.short] = transmission.end - transmission.start - steps.sum()
+        steps = np.full(message.frames, self._duration(message, 0, 1) if message.short else 0.0)
+        steps[message.short] = 0.0
+        steps[message.short] = transmission.end - transmission.start - steps.sum()
         ends = transmission.start + np.cumsum(steps)
         starts = ends - steps
-        lost = link.hear_all(job.full, starts, ends)
+        lost = link.hear_all(message.full, starts, ends)
         for other in transmission.overlaps:
             if other.src == link.dst:
                 for frame in np.flatnonzero((starts < other.end) & (ends > other.start)).tolist():
@@ -416,67 +385,67 @@ class Air:
 
     # Acknowledgments
 
-    def _await_ack(self, radio: Radio, job: Job, *, heard: bool) -> None:
-        assert job.arq is not None
-        job.heard = job.heard or heard
+    def _await_ack(self, sender: Sender, message: Outgoing, *, heard: bool) -> None:
+        assert message.arq is not None
+        message.heard = message.heard or heard
         now, settings = self.clock.now, self.settings
         if settings.ack is None:
-            self.schedule(now + job.arq.turnaround, radio, self._ack_over, (radio, heard, None))
+            self.schedule(now + message.arq.turnaround, sender, self._ack_over, (sender, heard, None))
             return
         start = now + settings.ack.delay
         end = start + settings.ack.airtime
-        receiver = self.radios[job.links[0].dst]
+        receiver = self.senders[message.links[0].dst]
         ack = None
         if heard and receiver.until <= start:
             ack = Transmission(receiver.device, start, end, None, 0, 1)
             self._begin(receiver, ack)
-        self.schedule(end, radio, self._ack_over, (radio, heard, ack))
+        self.schedule(end, sender, self._ack_over, (sender, heard, ack))
 
-    def _ack_over(self, what: tuple[Radio, bool, Transmission | None]) -> None:
+    def _ack_over(self, what: tuple[Sender, bool, Transmission | None]) -> None:
         """Go on to the next fragment, or try again."""
-        radio, acknowledged, ack = what
-        radio.ready = self.clock.now + self.settings.spacing
-        job = radio.jobs[0]
-        assert job.arq is not None
+        sender, acknowledged, ack = what
+        sender.ready = self.clock.now + self.settings.spacing
+        message = sender.waiting[0]
+        assert message.arq is not None
         if self.settings.ack is not None:
             acknowledged = False
             if ack is not None:
                 self._listen(ack)
-                back = self._back(ack.src, radio.device)
+                back = self._back(ack.src, sender.device)
                 acknowledged = not self._fate(ack, back, self.settings.ack.size)
                 self._access.ended(ack)
         if acknowledged:
-            job.done += 1
-            job.heard = False
-            radio.failures = 0
-            if job.done == job.frames:
-                self._finish(radio, "", acknowledged=job.known)
+            message.done += 1
+            message.heard = False
+            sender.failures = 0
+            if message.done == message.frames:
+                self._finish(sender, "", acknowledged=message.known)
                 return
         else:
-            radio.failures += 1
-            if radio.failures >= job.arq.most_tries:
-                self._give_up_frame(radio, job)
+            sender.failures += 1
+            if sender.failures >= message.arq.most_tries:
+                self._give_up_frame(sender, message)
                 return
-        self._next(radio)
+        self._next(sender)
 
-    def _give_up_frame(self, radio: Radio, job: Job) -> None:
+    def _give_up_frame(self, sender: Sender, message: Outgoing) -> None:
         """Stop repeating a frame; the receiver may have it all the same."""
-        if not job.heard:
-            job.missed(0, job.done, "retries")
-        job.known = False
-        if job.useful_in_part or (job.heard and job.done == job.frames - 1):
-            self._frames_over(radio, job, 1)
+        if not message.heard:
+            message.missed(0, message.done, "retries")
+        message.known = False
+        if message.useful_in_part or (message.heard and message.done == message.frames - 1):
+            self._frames_over(sender, message, 1)
         else:
-            self._finish(radio, "retries", acknowledged=False)
+            self._finish(sender, "retries", acknowledged=False)
 
 
 def _access(settings: SharedMedium, air: Air, seed: int) -> Access:
     if isinstance(settings, Ideal):
-        return InTurn(air)
+        return IdealAccess(air)
     if isinstance(settings, CsmaCa):
-        return Unslotted(air, settings, seed)
+        return CsmaCaAccess(air, settings, seed)
     if isinstance(settings, Dcf):
-        return Distributed(air, settings, seed)
+        return DcfAccess(air, settings, seed)
     if isinstance(settings, Aloha):
-        return Unasked(air, settings, seed)
+        return AlohaAccess(air, settings, seed)
     return Access(air)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from p2pl_async.settings import OneOf, Settings
-from p2pl_async.units import PositiveSeconds, Seconds
+from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.units import PositiveSeconds, Seconds
 
 
 class AirTime(Settings):

@@ -7,9 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from p2pl_async.air.airtime import AnyAirTime, Serial
-from p2pl_async.link.queue import Queue
-from p2pl_async.settings import OneOf, Settings, mistake, word
-from p2pl_async.units import (
+from p2pl_async.basics.settings import OneOf, Settings, mistake, word
+from p2pl_async.basics.units import (
     BitsPerSecond,
     DecibelMilliwatts,
     PositiveBytes,
@@ -18,6 +17,7 @@ from p2pl_async.units import (
     Seconds,
     SpreadDecibels,
 )
+from p2pl_async.link.queue import Queue
 
 Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 
@@ -119,7 +119,7 @@ class Contended(SensedMedium):
 
 
 class CsmaCa(Contended):
-    """Unslotted CSMA/CA of 802.15.4: random backoff, one look at the channel, then transmit."""
+    """CsmaCaAccess CSMA/CA of 802.15.4: random backoff, one look at the channel, then transmit."""
 
     kind: Literal["csma-ca"] = "csma-ca"
     min_exponent: Small = Field(default=3, description="macMinBE: the first backoff is 0 to 2^this - 1 slots")
@@ -139,7 +139,7 @@ class CsmaCa(Contended):
 
 
 class Dcf(Contended):
-    """Distributed coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
+    """DcfAccess coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
 
     kind: Literal["dcf"] = "dcf"
     slot: PositiveSeconds = Field(default=9e-6, description="slot time")

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
+from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.units import Probability
 from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse
 from p2pl_async.messages import Vector
-from p2pl_async.settings import OneOf, Settings
-from p2pl_async.units import Probability
 
 Sparsity = Annotated[Probability, Field(lt=1)]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from p2pl_async.basics.settings import nearest
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.importing.measured import k7, mahimahi
 from p2pl_async.importing.movement import bonnmotion, ns2
 from p2pl_async.importing.netem import netem
 from p2pl_async.importing.part import Part
-from p2pl_async.settings import nearest
 
 FORMATS: dict[str, Callable[[Path], Part]] = {
     "mahimahi": mahimahi,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from p2pl_async.basics.tracefiles import read_k7, read_mahimahi
 from p2pl_async.importing.part import Part
-from p2pl_async.tracefiles import read_k7, read_mahimahi
 
 
 def mahimahi(path: Path) -> Part:

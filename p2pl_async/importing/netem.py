@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+from p2pl_async.basics.tracefiles import lines_of
 from p2pl_async.importing.part import Part
-from p2pl_async.tracefiles import lines_of
 
 _NUMBER = re.compile(r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)(.*)")
 _TIMES = {

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
+from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.units import Probability
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.partition import AnyPartition, Iid, Partition
-from p2pl_async.randomness import stream
-from p2pl_async.settings import OneOf, Settings
-from p2pl_async.units import Probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +267,7 @@ def _wrong_labels(y: NDArray[Any]) -> str:
 
 
 def _outside(spec: str) -> type[DataSource]:
-    from p2pl_async.plugins import load_class
+    from p2pl_async.basics.plugins import load_class
 
     return load_class(spec, DataSource)  # type: ignore[type-abstract]
 

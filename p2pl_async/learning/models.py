@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.settings import OneOf, Settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -140,7 +140,7 @@ def _dense(shape: tuple[int, ...], hidden: tuple[int, ...], activation: str, n_c
 
 
 def _outside(spec: str) -> type[Model]:
-    from p2pl_async.plugins import load_class
+    from p2pl_async.basics.plugins import load_class
 
     return load_class(spec, Model)  # type: ignore[type-abstract]
 

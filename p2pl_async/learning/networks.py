@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from p2pl_async.learning.trainer import Loss
+    from p2pl_async.learning.settings import Loss
 
 _WIDE = 64  # channels from which on batching a convolution over devices doesn't pay on a CPU
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.units import Probability
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.settings import OneOf, Settings
-from p2pl_async.units import Probability
 
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]

@@ -28,7 +28,7 @@ from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.networks import Dense, Single, choose, losses
 
 if TYPE_CHECKING:
-    from p2pl_async.learning.trainer import TrainSettings
+    from p2pl_async.learning.settings import TrainSettings
 
 Array = NDArray[Any]
 

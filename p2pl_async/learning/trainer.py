@@ -16,113 +16,20 @@ Trainer is made.
 from __future__ import annotations
 
 import itertools
-import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import Problem, ProtocolError, ScenarioError
+from p2pl_async.learning.batches import Batches, Rows, subset_rows
 from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.job import Job, Vector, frozen, groups, waves
 from p2pl_async.learning.models import Model
-from p2pl_async.randomness import stream
-from p2pl_async.settings import OneOf, Settings
-
-Vector = NDArray[np.floating[Any]]
-Rows = NDArray[np.int64]
-
-
-class Constant(Settings):
-    """The same learning rate throughout."""
-
-    kind: Literal["constant"] = "constant"
-
-    def factor(self, epochs: int) -> float:
-        """Return what multiplies the learning rate after so many epochs of a device."""
-        return 1.0
-
-
-class Step(Settings):
-    """Multiply the learning rate by a factor every so many epochs."""
-
-    kind: Literal["step"] = "step"
-    every: PositiveInt = Field(description="epochs of the device between two changes")
-    by: PositiveFloat = Field(default=0.1, description="what the rate is multiplied by")
-
-    def factor(self, epochs: int) -> float:
-        """Return `by ** floor(epochs / every)`."""
-        return float(self.by ** (epochs // self.every))
-
-
-class Cosine(Settings):
-    """Let the learning rate fall along half a cosine, down to a share of it."""
-
-    kind: Literal["cosine"] = "cosine"
-    epochs: PositiveInt = Field(description="epochs of the device until the lowest rate, which then stays")
-    final: float = Field(default=0.0, ge=0, le=1, description="lowest rate, as a share of the first")
-
-    def factor(self, epochs: int) -> float:
-        """Return `final + (1 - final) (1 + cos(pi e / epochs)) / 2`, e at most `epochs`."""
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(epochs / self.epochs, 1.0))) / 2
-
-
-class Inverse(Settings):
-    """Divide the learning rate by a number that grows linearly with the epochs."""
-
-    kind: Literal["inverse"] = "inverse"
-    decay: PositiveFloat = Field(description="per epoch of the device: 0.1 halves the rate after 10")
-
-    def factor(self, epochs: int) -> float:
-        """Return `1 / (1 + decay * epochs)`."""
-        return 1 / (1 + self.decay * epochs)
-
-
-Schedule = Constant | Step | Cosine | Inverse
-AnySchedule = Annotated[Schedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
-
-Loss = Literal["cross-entropy", "squared"]
-
-
-class TrainSettings(Settings):
-    """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
-
-    learning_rate: PositiveFloat = Field(default=0.05, description="step size of SGD")
-    loss: Loss = Field(
-        default="cross-entropy",
-        description="what is minimized, as a mean over samples; squared: half the squared distance of the model's "
-        "outputs from the one-hot label",
-    )
-    batch_size: PositiveInt | Literal["all"] = Field(
-        default=10,
-        description="samples per step, an epoch's last batch may be shorter; all: every step takes all of a device's",
-    )
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="share of the last step's direction that is kept")
-    nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum > 0")
-    weight_decay: float = Field(default=0.0, ge=0, description="adds this times the parameters to the gradient")
-    clip: PositiveFloat | None = Field(default=None, description="largest norm of a device's gradient over all layers")
-    schedule: AnySchedule = Field(
-        default=Constant(), description="learning rate over the epochs that the device itself has completed"
-    )
-    momentum_across_rounds: Literal["reset", "keep"] = Field(
-        default="reset", description="what happens to a device's momentum between two calls of train"
-    )
-    accelerator: Literal["cpu", "cuda", "auto"] = Field(
-        default="cpu", description="where to compute; auto: a GPU if present"
-    )
-    precision: Literal["float32", "float64"] = Field(
-        default="float32",
-        description="of parameters and features, in messages too; float64 is for comparing with theory",
-    )
-
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> Self:
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs momentum above 0; set train.momentum, 0.9 is common")
-        return self
+from p2pl_async.learning.settings import TrainSettings
 
 
 class Scores(NamedTuple):
@@ -130,68 +37,6 @@ class Scores(NamedTuple):
 
     accuracy: NDArray[np.float64]  # share of samples classified correctly, (k,)
     loss: NDArray[np.float64]  # mean of the loss that training minimizes, (k,)
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One device's training, or gradient, registered now and computed when its result is needed."""
-
-    device: int
-    number: int  # how many jobs the device had before
-    samples: int  # samples passed through, repeats counted: what compute time is charged for
-    steps: int
-    gradient: bool = False  # whether the result is the gradient of one batch
-    result: Vector | None = None  # parameters after training or gradient, read-only, (n_params,); None until computed
-    _w: Vector | None = None
-    _batches: Rows | None = None  # rows of the training data, (steps, batch)
-    _sizes: Rows | None = None  # rows of a batch that count, (steps,)
-    _rates: NDArray[np.float64] | None = None
-    _drift: Vector | None = None
-
-    @property
-    def work(self) -> str:
-        """What is to be computed: jobs that share it are computed together."""
-        return "gradient" if self.gradient else "train" if self._drift is None else "drift"
-
-
-class _Batches:
-    """A device's endless supply of batches: a fresh permutation per epoch, in order over all jobs.
-
-    Batches of all samples have them in the order of the data: equal parameters, equal bits.
-    """
-
-    def __init__(self, part: Rows, batch_size: int | Literal["all"], random: np.random.Generator) -> None:
-        self._part = part
-        self._random = None if batch_size == "all" else random
-        self.width = len(part) if batch_size == "all" else min(batch_size, len(part))
-        self.per_epoch = math.ceil(len(part) / self.width)
-        self._last = len(part) - (self.per_epoch - 1) * self.width
-        self.taken = 0
-        self._epoch = np.empty((0, self.width), np.int64)
-
-    def take(self, steps: int) -> tuple[Rows, Rows]:
-        """Return the rows (steps, batch) of the next batches, and their sizes (steps,).
-
-        A short batch is padded with its own first row.
-        """
-        numbers = np.arange(self.taken, self.taken + steps)
-        sizes = np.where(numbers % self.per_epoch == self.per_epoch - 1, self._last, self.width)
-        taken = []
-        while steps:
-            at = self.taken % self.per_epoch
-            if at == 0:
-                self._epoch = self._permutation()
-            taken.append(self._epoch[at : at + steps])
-            self.taken += len(taken[-1])
-            steps -= len(taken[-1])
-        return np.concatenate(taken), sizes
-
-    def _permutation(self) -> Rows:
-        order = self._part if self._random is None else self._random.permutation(self._part)
-        first_of_last = order[len(order) - self._last]
-        rows = np.full(self.per_epoch * self.width, first_of_last)
-        rows[: len(order)] = order
-        return rows.reshape(self.per_epoch, self.width)
 
 
 class Trainer:
@@ -237,7 +82,7 @@ class Trainer:
         self._n_classes = dataset.n_classes
         self._parameters = stacked.parameters
         self._supplies = [
-            _Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
+            Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
             for device, part in enumerate(parts)
         ]
         self._engine = stacked.Engine(
@@ -329,7 +174,7 @@ class Trainer:
         job = self._job(device, w, count)
         if drift is not None:
             self._check_shape(drift, "a drift")
-            job._drift = _frozen(drift, self._dtype)
+            job._drift = frozen(drift, self._dtype)
         return job
 
     def gradient_job(self, device: int, w: Vector) -> Job:
@@ -354,7 +199,7 @@ class Trainer:
         batches, sizes = supply.take(count)
         rates = self._rates(done, count, supply.per_epoch)
         job = Job(device, self._n_jobs[device], int(sizes.sum()), count)
-        job._w, job._batches, job._sizes, job._rates = _frozen(w, self._dtype), batches, sizes, rates
+        job._w, job._batches, job._sizes, job._rates = frozen(w, self._dtype), batches, sizes, rates
         self._n_jobs[device] += 1
         return job
 
@@ -380,11 +225,11 @@ class Trainer:
         if not waiting:
             return
         started = time.perf_counter()
-        for wave in _waves(waiting):
+        for wave in waves(waiting):
             # Longest first, so that the devices that still train are a prefix of the stack.
             wave.sort(key=lambda job: (job.work, -job.steps, job.device))
             for _, alike in itertools.groupby(wave, key=lambda job: job.work):
-                for group in _groups(list(alike), self._engine.group):
+                for group in groups(list(alike), self._engine.group):
                     self._compute_group(group)
         self.jobs += len(waiting)
         self.batches += 1
@@ -450,43 +295,3 @@ class Trainer:
             if of == "mean" and (total + len(order) - seen) / len(order) < target:
                 return False
         return of == "every_device" or total / len(order) >= target
-
-
-def subset_rows(seed: int, n_test: int, size: int) -> Rows:
-    """Return the rows of the fixed test subset, ascending; all of them if `size` is 0 or at least their number."""
-    if not 0 < size < n_test:
-        return np.arange(n_test)
-    return np.sort(stream(seed, "subset").choice(n_test, size, replace=False))
-
-
-def _frozen(w: Vector, dtype: np.dtype[Any]) -> Vector:
-    """Return parameters that nobody can change any more: `w` itself if it is read-only to the root, else a copy."""
-    base: Any = w
-    while isinstance(base, np.ndarray) and not base.flags.writeable:
-        base = base.base
-    if w.dtype == dtype and (base is None or isinstance(base, bytes)):
-        return w
-    copy = np.array(w, dtype)
-    copy.setflags(write=False)
-    return copy
-
-
-def _waves(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Return jobs in waves with each device at most once in each, a device's jobs in their order."""
-    waves: list[list[Job]] = []
-    seen: dict[int, int] = {}
-    for job in sorted(jobs, key=lambda job: job.number):
-        wave = seen.get(job.device, 0)
-        seen[job.device] = wave + 1
-        if wave == len(waves):
-            waves.append([])
-        waves[wave].append(job)
-    return waves
-
-
-def _groups(jobs: Sequence[Job], largest: int) -> Iterator[Sequence[Job]]:
-    """Yield jobs in as few groups as possible, equal within one."""
-    count = math.ceil(len(jobs) / largest)
-    ends = [len(jobs) * i // count for i in range(count + 1)]
-    for start, end in itertools.pairwise(ends):
-        yield jobs[start:end]

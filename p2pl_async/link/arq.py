@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from p2pl_async.settings import Settings, mistake, word
-from p2pl_async.units import PositiveSeconds, Probability, Seconds
+from p2pl_async.basics.settings import Settings, mistake, word
+from p2pl_async.basics.units import PositiveSeconds, Probability, Seconds
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.link.loss import CAUSES, LossProcess, Segment
-from p2pl_async.randomness import Substreams
+from p2pl_async.basics.randomness import Substreams
+from p2pl_async.link.loss.base import CAUSES, LossProcess, Segment
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from p2pl_async.settings import Settings
+from p2pl_async.basics.settings import Settings
 
 
 class Fec(Settings):

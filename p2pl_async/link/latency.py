@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-import p2pl_async.distributions as distributions
+from p2pl_async.basics import distributions
+from p2pl_async.basics.randomness import draws
+from p2pl_async.basics.settings import OneOf, mistake
+from p2pl_async.basics.tracefiles import Steps, TraceError
+from p2pl_async.basics.units import TIME, Meters, PositiveSeconds, Seconds
+from p2pl_async.link.over_time import VARIES, Clockwork, Trace, Varying
 from p2pl_async.link.shorthand import number_or_kind
-from p2pl_async.link.varying import VARIES, Clockwork, Trace, Varying
-from p2pl_async.randomness import draws
-from p2pl_async.settings import OneOf, mistake
-from p2pl_async.tracefiles import Steps, TraceError
-from p2pl_async.units import TIME, Meters, PositiveSeconds, Seconds
 
 Floats = NDArray[np.float64]
 

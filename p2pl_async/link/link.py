@@ -23,17 +23,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.randomness import Substreams, draws, stream
 from p2pl_async.link.arq import Paces
+from p2pl_async.link.changes import During, LossesInTurn
 from p2pl_async.link.channel import Channel, Down, Radio
 from p2pl_async.link.latency import Draw
-from p2pl_async.link.loss import CAUSES, LossProcess
+from p2pl_async.link.loss.base import CAUSES, LossProcess
 from p2pl_async.link.outage import NoOutage
 from p2pl_async.link.queue import Backlog
 from p2pl_async.link.rate import RateProfile, RatesInTurn, SteadyRate
 from p2pl_async.link.settings import LinkSettings
 from p2pl_async.link.transmitter import Cut, Sent, Transmitter
-from p2pl_async.link.turns import During, LossesInTurn
-from p2pl_async.randomness import Substreams, draws, stream
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
-from p2pl_async.distributions import AnyDuration, Exponential
+from p2pl_async.basics.distributions import AnyDuration, Exponential
+from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.settings import OneOf, Settings, mistake, word
+from p2pl_async.basics.tracefiles import TraceError, header_of, read_columns
+from p2pl_async.basics.units import TIME, PositiveSeconds, Probability, Seconds, show_seconds
 from p2pl_async.link.timeline import Either, Plan, Renewal, Switching, Timeline, geometric_scale
-from p2pl_async.randomness import stream
-from p2pl_async.settings import OneOf, Settings, mistake, word
-from p2pl_async.tracefiles import TraceError, header_of, read_columns
-from p2pl_async.units import TIME, PositiveSeconds, Probability, Seconds, show_seconds
 
 Floats = NDArray[np.float64]
 Process = Switching | Either

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from p2pl_async.settings import Settings, mistake
-from p2pl_async.units import PositiveBytes, PositiveSeconds
+from p2pl_async.basics.settings import Settings, mistake
+from p2pl_async.basics.units import PositiveBytes, PositiveSeconds
 
 
 class Queue(Settings):

@@ -6,15 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, model_validator
 
+from p2pl_async.basics.settings import Settings, mistake, word
+from p2pl_async.basics.units import Bytes, PositiveBytes, Probability
 from p2pl_async.link.arq import Arq
 from p2pl_async.link.fec import Fec
 from p2pl_async.link.latency import AnyLatency, Constant
-from p2pl_async.link.loss import AnyLoss, NoLoss
+from p2pl_async.link.loss.independent import NoLoss
+from p2pl_async.link.loss.kinds import AnyLoss
 from p2pl_async.link.outage import AnyOutage, NoOutage
 from p2pl_async.link.queue import Queue
-from p2pl_async.link.varying_rate import Rate
-from p2pl_async.settings import Settings, mistake, word
-from p2pl_async.units import Bytes, PositiveBytes, Probability
+from p2pl_async.link.rate_over_time import Rate
 
 
 class LinkSettings(Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from p2pl_async.settings import Settings, kind_of, mistake, nearest
+from p2pl_async.basics.settings import Settings, kind_of, mistake, nearest
 
 
 def number_or_kind(value: Any, what: str, example: str, classes: Iterable[type[Settings]]) -> Any:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.distributions import Distribution, mean_of, remaining
+from p2pl_async.basics.distributions import Distribution, mean_of, remaining
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.randomness import Substreams
 from p2pl_async.link.arq import Pace, Paces, draw_tries, selective_repeat, stop_and_wait, tries_shares
 from p2pl_async.link.channel import Channel, Codes, Steady
-from p2pl_async.link.loss import CAUSES
+from p2pl_async.link.loss.base import CAUSES
 from p2pl_async.link.rate import RateProfile
-from p2pl_async.randomness import Substreams
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]

@@ -16,7 +16,9 @@ from p2pl_async.errors import PredictionError
 from p2pl_async.prediction.linearizing import mixing
 from p2pl_async.prediction.measuring import round_seconds
 from p2pl_async.prediction.predicting import Prediction, graph_of, predict_linearized
-from p2pl_async.topology import Complete, RandomGeometric, Ring, Star, TopologySettings
+from p2pl_async.topology.base import TopologySettings
+from p2pl_async.topology.random_graphs import RandomGeometric
+from p2pl_async.topology.shapes import Complete, Ring, Star
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,11 +15,11 @@ from p2pl_async.dynamics.recursion import Rule
 from p2pl_async.errors import PredictionError, Problem, ScenarioError
 from p2pl_async.link import LinkSettings
 from p2pl_async.link.latency import Constant
-from p2pl_async.link.loss import Bernoulli, NoLoss
+from p2pl_async.link.loss.independent import Bernoulli, NoLoss
 from p2pl_async.link.outage import NoOutage
-from p2pl_async.mixing import Peer, row
-from p2pl_async.scenario.schema import Scenario
-from p2pl_async.scenario.world import World
+from p2pl_async.protocols.mixing import Peer, row
+from p2pl_async.scenario.building.world import World
+from p2pl_async.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -202,7 +202,8 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
         PredictionError: if the kernel doesn't fit into `most_bytes`.
     """
     from p2pl_async.dynamics import kernels
-    from p2pl_async.learning.trainer import Trainer, subset_rows
+    from p2pl_async.learning.batches import subset_rows
+    from p2pl_async.learning.trainer import Trainer
 
     scenario, data = world.scenario, world.dataset
     assert data is not None

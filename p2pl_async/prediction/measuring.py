@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import VirtualClock
-from p2pl_async.course import Progress
 from p2pl_async.device import Device
-from p2pl_async.emulation import Emulation
 from p2pl_async.errors import PredictionError
-from p2pl_async.experiment import run
-from p2pl_async.learner import LookaheadLearner
+from p2pl_async.experiment.course import Progress
+from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.experiment.lookahead import LookaheadLearner
+from p2pl_async.experiment.measures import consensus_distance
+from p2pl_async.experiment.running import run
+from p2pl_async.hardware.compute import ComputeTimes
 from p2pl_async.link import Link
-from p2pl_async.measures import consensus_distance
 from p2pl_async.messages import Vector
 from p2pl_async.prediction.predicting import Curves, Prediction, test_scores
-from p2pl_async.randomness import stream
-from p2pl_async.results import Run
-from p2pl_async.scenario.schema import Baselines, Evaluate, Scenario, Stop
-from p2pl_async.scenario.world import ComputeTimes
+from p2pl_async.results.run import Run
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.scenario.tables import Baselines, Evaluate, Stop
 
 Array = NDArray[np.floating[Any]]
 

@@ -25,8 +25,8 @@ from p2pl_async.prediction.linearizing import (
     mixing,
     require,
 )
-from p2pl_async.scenario.schema import Scenario
-from p2pl_async.scenario.world import World, build_world
+from p2pl_async.scenario.building.world import World, build_world
+from p2pl_async.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -306,7 +306,7 @@ def predict_linearized(
 
 def graph_of(scenario: Scenario, topology: Any) -> nx.DiGraph[int]:
     """Return the graph that a topology makes of a scenario's devices and seed."""
-    from p2pl_async.randomness import stream
+    from p2pl_async.basics.randomness import stream
 
     graph: nx.DiGraph[int] = topology.build(scenario.devices.count, stream(scenario.seed, "topology"))
     return graph

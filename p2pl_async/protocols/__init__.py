@@ -11,8 +11,8 @@ import inspect
 import pkgutil
 from typing import Annotated
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.settings import OneOf
 
 
 def _find() -> list[type[Protocol]]:
@@ -26,7 +26,7 @@ def _find() -> list[type[Protocol]]:
 
 
 def _outside(spec: str) -> type[Protocol]:
-    from p2pl_async.plugins import load_class
+    from p2pl_async.basics.plugins import load_class
 
     return load_class(spec, Protocol)  # type: ignore[type-abstract]  # mypy allows no abstract class as a bound
 

@@ -26,13 +26,13 @@ import numpy as np
 import trio
 from pydantic import Field, NonNegativeInt
 
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.mixing import is_finite
 from p2pl_async.protocols.averaging import Sync
 from p2pl_async.protocols.base import REQUEST_REPLY, Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync
-from p2pl_async.units import PositiveSeconds
+from p2pl_async.protocols.mixing import is_finite
 
 
 class Pairwise(Message):

@@ -20,15 +20,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
-from p2pl_async.mixing import stepped
 from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Cache, Ears, Fresh, Params
 from p2pl_async.protocols.max_norm import MaxNormSync
+from p2pl_async.protocols.mixing import stepped
 from p2pl_async.protocols.pushing import Intake
 from p2pl_async.protocols.running_sums import Account, Sums
-from p2pl_async.settings import OneOf
 
 
 class AsySonata(Protocol):

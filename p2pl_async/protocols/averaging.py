@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
-from p2pl_async.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Ears, Mode, Params, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.settings import OneOf
+from p2pl_async.protocols.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
 
 Sync = Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)]
 """How devices agree on one initial model."""

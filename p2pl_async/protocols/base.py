@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from p2pl_async.basics.settings import Settings
 from p2pl_async.device import Device
-from p2pl_async.settings import Settings
 
 FAULTS = {
     "loss": "lose nothing",

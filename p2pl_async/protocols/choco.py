@@ -14,8 +14,8 @@ from pydantic import Field
 
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.mixing import Peer, row
 from p2pl_async.protocols.base import Contract
+from p2pl_async.protocols.mixing import Peer, row
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 

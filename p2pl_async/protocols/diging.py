@@ -16,12 +16,12 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Ears, Params, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync
-from p2pl_async.settings import OneOf
 
 _GONE = "part of the tracked gradients is gone for good, and devices settle beside the minimum"
 

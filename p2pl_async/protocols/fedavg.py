@@ -14,12 +14,12 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from p2pl_async.basics.units import PositiveSeconds, Probability
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.mixing import mix
 from p2pl_async.protocols.base import STATE, Contract, Protocol
-from p2pl_async.units import PositiveSeconds, Probability
+from p2pl_async.protocols.mixing import mix
 
 
 @dataclass(frozen=True, slots=True)

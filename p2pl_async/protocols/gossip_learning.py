@@ -14,13 +14,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.mixing import is_finite, mix
 from p2pl_async.protocols.averaging import Sync
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync
-from p2pl_async.units import PositiveSeconds
+from p2pl_async.protocols.mixing import is_finite, mix
 
 
 @dataclass(frozen=True, slots=True)

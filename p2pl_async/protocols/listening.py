@@ -15,12 +15,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
+from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.units import PositiveSeconds, Seconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.mixing import Peer
 from p2pl_async.protocols.base import Contract
-from p2pl_async.settings import OneOf, Settings
-from p2pl_async.units import PositiveSeconds, Seconds
+from p2pl_async.protocols.mixing import Peer
 
 Version = tuple[int, int]
 

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from p2pl_async.basics.settings import Settings
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.settings import Settings
-from p2pl_async.units import PositiveSeconds
 
 Key = tuple[tuple[float, int], ...]  # per segment (norm, origin); one segment unless `scope = "layer"`
 

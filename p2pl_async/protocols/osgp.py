@@ -11,13 +11,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from p2pl_async.basics.settings import OneOf
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, absorb
-from p2pl_async.settings import OneOf
-from p2pl_async.units import PositiveSeconds
 
 
 class OSGP(Protocol):

@@ -12,14 +12,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.mixing import OnMissing, WeightRule
 from p2pl_async.protocols.averaging import Sync, average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync
-from p2pl_async.units import PositiveSeconds
+from p2pl_async.protocols.mixing import OnMissing, WeightRule
 
 
 class P2PL(Protocol):

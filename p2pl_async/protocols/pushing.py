@@ -21,13 +21,13 @@ from typing import Annotated, Generic, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.mixing import is_finite
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
-from p2pl_async.settings import OneOf
+from p2pl_async.protocols.mixing import is_finite
 
 BLOCK = 1 << 14
 """Entries of the longest slice that `blocks` gives."""

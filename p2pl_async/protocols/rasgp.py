@@ -16,13 +16,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Fresh, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import Intake, PushMode
 from p2pl_async.protocols.running_sums import Account, Sums
-from p2pl_async.settings import OneOf
 
 
 class RASGP(Protocol):

@@ -22,6 +22,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.compression import AnyCompressor, Compressor, Dense, Payload, RandomK, Sparse, TopK
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
@@ -32,7 +33,6 @@ from p2pl_async.protocols.listening import Barrier, Fresh, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import PushMode
 from p2pl_async.protocols.repairing import Share
-from p2pl_async.settings import OneOf
 
 _RESYNC = 100  # messages
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.mixing import is_finite
+from p2pl_async.protocols.mixing import is_finite
 from p2pl_async.protocols.pushing import BLOCK, blocks, reciprocal
 
 

@@ -12,12 +12,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, PushMode, absorb
-from p2pl_async.settings import OneOf
 
 
 class SGP(Protocol):

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
+from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.units import Seconds
 from p2pl_async.compression import AnyCompressor, Compressor, ErrorFeedback, Identity, RandomK, TopK
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
@@ -21,8 +23,6 @@ from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, abs
 from p2pl_async.protocols.listening import Barrier, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
 from p2pl_async.protocols.pushing import Mass, PushMode
-from p2pl_async.settings import OneOf, Settings
-from p2pl_async.units import Seconds
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 

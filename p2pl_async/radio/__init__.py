@@ -8,8 +8,8 @@ Propagation     received power, noise, SNR and error rates between all devices
 
 from p2pl_async.radio.mobility import AnyMobility, Mobility, Static
 from p2pl_async.radio.motion import Motion, Track
+from p2pl_async.radio.neighbors import InRange
 from p2pl_async.radio.propagation import Propagation, RadioLink, Transceivers
-from p2pl_async.radio.reach import InRange
 from p2pl_async.radio.settings import RadioSettings
 
 __all__ = [

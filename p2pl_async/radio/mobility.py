@@ -14,11 +14,11 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.settings import OneOf, Settings, mistake
+from p2pl_async.basics.units import MetersPerSecond, PositiveMetersPerSecond, PositiveSeconds, Radians, Seconds
 from p2pl_async.radio.motion import Corner, Track
 from p2pl_async.radio.traces import read_trace
-from p2pl_async.randomness import stream
-from p2pl_async.settings import OneOf, Settings, mistake
-from p2pl_async.units import MetersPerSecond, PositiveMetersPerSecond, PositiveSeconds, Radians, Seconds
 
 Sides = tuple[float, float]  # of the area, in m
 Speeds = tuple[PositiveMetersPerSecond, PositiveMetersPerSecond]

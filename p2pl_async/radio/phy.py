@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator
 
-from p2pl_async.settings import OneOf, Settings, mistake
-from p2pl_async.units import DecibelMilliwatts, Decibels, Hertz
+from p2pl_async.basics.settings import OneOf, Settings, mistake
+from p2pl_async.basics.units import DecibelMilliwatts, Decibels, Hertz
 
 Floats = NDArray[np.float64]
 

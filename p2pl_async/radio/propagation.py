@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.randomness import uniform_at, uniforms_at
 from p2pl_async.radio.motion import Motion, distances
 from p2pl_async.radio.phy import noise_power
 from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
-from p2pl_async.randomness import uniform_at, uniforms_at
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
-from p2pl_async.radio.phy import AnyPhy, Lora, Oqpsk
-from p2pl_async.settings import OneOf, Settings, Short, mistake, word
-from p2pl_async.units import (
+from p2pl_async.basics.settings import OneOf, Settings, Short, mistake, word
+from p2pl_async.basics.units import (
     DecibelMilliwatts,
     Decibels,
     Hertz,
@@ -25,6 +24,7 @@ from p2pl_async.units import (
     PositiveSeconds,
     SpreadDecibels,
 )
+from p2pl_async.radio.phy import AnyPhy, Lora, Oqpsk
 
 Floats = NDArray[np.float64]
 

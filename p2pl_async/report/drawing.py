@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pl_async.results import Run
+from p2pl_async.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,8 @@ import rich.live
 from rich.console import Console
 from rich.text import Text
 
-from p2pl_async.results import Snapshot
-from p2pl_async.units import show_bytes, show_seconds
+from p2pl_async.basics.units import show_bytes, show_seconds
+from p2pl_async.results.run import Snapshot
 
 _REFRESH = 6  # times per second
 _WINDOW = 20.0  # s of wall time over which speeds are taken

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from p2pl_async.report.drawing import GRAY, axes
-from p2pl_async.results import Run
+from p2pl_async.results.run import Run
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,7 +23,9 @@ from p2pl_async.report.drawing import (
     time_unit,
 )
 from p2pl_async.report.pictures import samples, topology
-from p2pl_async.results import PLOTS, Run, writing
+from p2pl_async.results.folder import PLOTS
+from p2pl_async.results.run import Run
+from p2pl_async.results.table import writing
 
 if TYPE_CHECKING:
     import pandas as pd

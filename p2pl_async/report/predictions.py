@@ -13,13 +13,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from p2pl_async.basics.units import show_seconds
 from p2pl_async.errors import PredictionError
 from p2pl_async.prediction.comparing import Report
 from p2pl_async.prediction.measuring import Measurement, Repetitions
 from p2pl_async.prediction.predicting import Curves, Prediction
 from p2pl_async.report.drawing import LEGEND, PALETTE, percent_axis, plain_axes, save
-from p2pl_async.results import RunFolder, writing
-from p2pl_async.units import show_seconds
+from p2pl_async.results.folder import RunFolder
+from p2pl_async.results.table import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def write_prediction(
     Raises:
         ScenarioError: if the folder can't be written.
     """
-    from p2pl_async.scenario.load import dump
+    from p2pl_async.scenario.reading.load import dump
 
     folder.begin(dump(prediction.scenario))
     with writing(folder.path):

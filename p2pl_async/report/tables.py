@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from p2pl_async.results import Run
-from p2pl_async.units import show_bytes, show_joules, show_seconds
+from p2pl_async.basics.units import show_bytes, show_joules, show_seconds
+from p2pl_async.results.run import Run
 
 _NONE = "-"
 _ACCURACY = {"min": "worst device", "mean": "mean accuracy", "max": "best device"}

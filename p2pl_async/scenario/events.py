@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictBool
 
+from p2pl_async.basics.settings import OneOf, Settings, mistake, nearest
+from p2pl_async.basics.units import PositiveMetersPerSecond, PositiveSeconds, Seconds, show_seconds
 from p2pl_async.link import LinkSettings
 from p2pl_async.radio.settings import Position
 from p2pl_async.scenario.selector import Selector
-from p2pl_async.settings import OneOf, Settings, mistake, nearest
-from p2pl_async.units import PositiveMetersPerSecond, PositiveSeconds, Seconds, show_seconds
 
 
 def _link_keys(table: dict[str, Any]) -> dict[str, Any]:

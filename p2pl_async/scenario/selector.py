@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from p2pl_async.settings import mistake, nearest
+from p2pl_async.basics.settings import mistake, nearest
 
 _RANGE = re.compile(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?")
 GROUP_NAME = re.compile(r"[A-Za-z_][\w-]*")

@@ -1,72 +1,294 @@
-"""Plain tables, as TOML gives them: merging them, and who set which value."""
+"""What a scenario file can say: one class per table.
+
+Tables that belong to a part of the program (links, data, protocols, ...) are classes beside
+their implementation; here are the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-Table = dict[str, Any]
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.settings import (
+    Settings,
+    Short,
+    line,
+    marker,
+    mistake,
+    mistakes,
+    moved,
+    unknown_key,
+    word,
+)
+from p2pl_async.basics.units import DecibelMilliwatts, Decibels, PositiveSeconds, Probability, Seconds, SpreadDecibels
+from p2pl_async.hardware.churn import Churn
+from p2pl_async.hardware.compute import Compute, GroupCompute
+from p2pl_async.hardware.energy import Energy
+from p2pl_async.hardware.local_clock import Clocks
+from p2pl_async.link import LinkSettings
+from p2pl_async.radio import RadioSettings
+from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
+
+Count = Annotated[int, Field(strict=True, ge=1)]
 
 
-def merge(old: Any, new: Mapping[Any, Any], rule: str = "", rules: dict[str, str] | None = None, path: str = "") -> Any:
-    """Return `old` with what `new` says instead; neither is changed.
+class Start(Settings):
+    """When a device begins, joins or leaves: at one instant, or at one drawn uniformly between 0 and a latest."""
 
-    Tables merge key by key; a table with another `kind` replaces the one before, as do lists
-    and values. Where `old` is a list, the keys of `new` are indices into it.
+    at: Seconds | None = Field(default=None, description="the instant")
+    uniform: PositiveSeconds | None = Field(default=None, description="the latest instant; drawn for each device")
 
-    Args:
-        old: the table, or list of tables, from before.
-        new: what comes on top.
-        rule: who says so.
-        rules: key path -> rule, for every value; kept up to date here.
-        path: where the tables lie, as those paths begin.
+    @model_validator(mode="after")
+    def _check(self) -> Start:
+        if (self.at is None) == (self.uniform is None):
+            raise mistake('must be an instant such as "5 s", or { uniform = "5 s" } to draw it')
+        return self
+
+    def instant(self, seed: int, device: int, purpose: str = "start", earliest: float = 0.0) -> float:
+        """Return the instant of one device, in virtual seconds.
+
+        Args:
+            seed: of the run.
+            device: whose stream to draw from.
+            purpose: of the stream.
+            earliest: before which a drawn instant doesn't lie.
+        """
+        if self.uniform is None:
+            assert self.at is not None
+            return self.at
+        return earliest + (self.uniform - earliest) * float(stream(seed, purpose, device).random())
+
+    @property
+    def latest(self) -> float:
+        """The latest instant that there can be."""
+        return self.at or 0.0 if self.uniform is None else self.uniform
+
+
+class Group(Settings):
+    """Some devices with settings of their own; where groups overlap, the later one wins."""
+
+    ids: Selector
+    compute: Annotated[GroupCompute, Short("per_epoch")] | None = None
+    start: Annotated[Start, Short("at")] | None = None
+    join: Annotated[Start, Short("at")] | None = None
+    leave: Annotated[Start, Short("at")] | None = None
+    churn: Churn | None = Field(default=None, description="instead of the `[churn]` of all devices")
+    clocks: Clocks | None = Field(default=None, description="instead of the `[clocks]` of all devices")
+    energy: Energy | None = Field(default=None, description="instead of the `[energy]` of all devices")
+
+
+class DeviceSettings(Settings):
+    """The `[devices]` table: how many there are, how fast they compute and when they begin."""
+
+    count: Count = Field(description="number of devices; their ids are 0 to count - 1")
+    compute: Annotated[Compute, Short("per_epoch")] = Compute.model_validate({"per_epoch": "1 s"})
+    start: Annotated[Start, Short("at")] = Start.model_validate({"at": "0 s"})
+    join: Annotated[Start, Short("at")] | None = Field(
+        default=None, description="when devices are switched on; the first instant by default"
+    )
+    leave: Annotated[Start, Short("at")] | None = Field(
+        default=None, description="when they are gone for good; a drawn instant lies after they have joined"
+    )
+    group: dict[str, Group] = Field(default={}, description="named groups; links can select them too")
+
+    @model_validator(mode="after")
+    def _check(self) -> DeviceSettings:
+        found = []
+        for name, group in self.group.items():
+            if not GROUP_NAME.fullmatch(name):
+                found.append(line(["group", name], "a group's name must be a letter, then letters, digits, _ and -"))
+            try:
+                select(group.ids, self.count, {})
+            except ValueError as error:
+                found.append(line(["group", name, "ids"], str(error), group.ids))
+        if found:
+            raise mistakes("devices", found)
+        for join, leave in zip(self.of_each("join", self.join), self.of_each("leave", self.leave), strict=True):
+            if join[1] is not None and leave[1] is not None and leave[1].latest <= join[1].latest:
+                keys = ["group", leave[0], "leave"] if leave[0] else ["leave"]
+                raise mistakes("devices", [line(keys, f"must come after join, {join[1].latest:g} s at the latest")])
+        return self
+
+    def groups(self) -> dict[str, frozenset[int]]:
+        """Return the ids of each group."""
+        return {name: select(group.ids, self.count, {}) for name, group in self.group.items()}
+
+    def computes(self) -> list[Compute]:
+        """Return each device's compute settings, groups applied; by id."""
+        result = [self.compute] * self.count
+        for name, ids in self.groups().items():
+            change = self.group[name].compute
+            if change is not None:
+                for device in ids:
+                    result[device] = change.over(result[device])
+        return result
+
+    def of_each(self, key: str, default: Any) -> list[tuple[str, Any]]:
+        """Return what each device has for a key that groups may change, as (group, value); by id.
+
+        Args:
+            key: of `[devices.group.NAME]`.
+            default: the value of devices in no group that has the key; their group is "".
+        """
+        result = [("", default)] * self.count
+        for name, ids in self.groups().items():
+            value = getattr(self.group[name], key)
+            if value is not None:
+                for device in ids:
+                    result[device] = (name, value)
+        return result
+
+    def starts(self, seed: int) -> list[float]:
+        """Return the virtual second at which each device begins, groups applied; by id."""
+        return [start.instant(seed, device) for device, (_, start) in enumerate(self.of_each("start", self.start))]
+
+    def stays(self, seed: int) -> list[tuple[float, float]]:
+        """Return when each device is there at all, as [join, leave); by id."""
+        joins, leaves = self.of_each("join", self.join), self.of_each("leave", self.leave)
+        result = []
+        for device, ((_, join), (_, leave)) in enumerate(zip(joins, leaves, strict=True)):
+            begin = 0.0 if join is None else join.instant(seed, device, "join")
+            result.append((begin, math.inf if leave is None else leave.instant(seed, device, "leave", begin)))
+        return result
+
+
+class LinkOverride(Settings):
+    """Some links with settings of their own: the keys of `[link]`, and which links they are for.
+
+    A table with the same `kind` as before changes that one's keys; another kind replaces it.
     """
-    result = list(old) if isinstance(old, list) else dict(old)
-    for key, value in new.items():
-        here = join(path, key)
-        before = old[key] if isinstance(old, list) else old.get(key)
-        if _goes_into(value, before):
-            if rules is not None and value and not before:
-                rules.pop(here, None)  # an empty table was a value; it no longer is
-            result[key] = merge(before, value, rule, rules, here)
-            continue
-        result[key] = value
-        if rules is not None:
-            for known in [known for known in rules if known == here or known.startswith((f"{here}.", f"{here}["))]:
-                del rules[known]
-            rules.update({leaf: rule for leaf, _ in leaves(value, here)})
-    return result
+
+    model_config = ConfigDict(extra="allow")  # the keys of [link], checked below
+    partial: ClassVar[type[Settings]] = LinkSettings
+
+    src: Selector = Field(default="*", alias="from", description="the sending devices")
+    dst: Selector = Field(default="*", alias="to", description="the receiving devices")
+    both: StrictBool = Field(default=False, description="also the links back")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: _expanded(key, item) for key, item in value.items()}
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """What it says about those links, as it was written."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _check(self) -> LinkOverride:
+        known = [*LinkSettings.model_fields, "from", "to", "both", "preset"]
+        unknown = [key for key in self.table if key not in LinkSettings.model_fields]
+        if unknown:
+            raise mistakes("override", [line([key], unknown_key(key, known)) for key in unknown])
+        if not self.table:
+            raise mistake(f"changes nothing; give some of {', '.join(LinkSettings.model_fields)}")
+        lines = [moved(detail, detail["loc"]) for detail in self._wrong_alone()]
+        if lines:
+            raise mistakes("override", lines)
+        return self
+
+    def _wrong_alone(self) -> list[ErrorDetails]:
+        """Return what is wrong whatever comes before; tables that give only some keys are checked once merged."""
+        whole = {key: value for key, value in self.table.items() if not isinstance(value, Mapping) or "kind" in value}
+        try:
+            LinkSettings.model_validate(whole)
+        except ValidationError as error:
+            return [detail for detail in error.errors() if detail["loc"]]
+        return []
 
 
-def _goes_into(value: Any, before: Any) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    if isinstance(before, list):
-        return bool(value) and all(isinstance(key, int) for key in value)
-    return isinstance(before, Mapping) and value.get("kind", before.get("kind")) == before.get("kind")
+def _expanded(key: str, value: Any) -> Any:
+    """Return a value of `[link]` with its shorthand written out, so that tables can be merged."""
+    found = marker(LinkSettings.model_fields[key]) if key in LinkSettings.model_fields else None
+    try:
+        return value if found is None else found.table(value)
+    except ValueError:
+        return value  # an error, found when it is checked
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (key path, value) of everything in a table that isn't itself a table."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from leaves(item, join(path, key))
-    elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        for index, item in enumerate(value):
-            yield from leaves(item, join(path, index))
-    else:
-        yield path, value
+class LinkTableSettings(LinkSettings):
+    """The `[link]` table: what every link does, then changes for some of them, in order."""
+
+    override: tuple[LinkOverride, ...] = ()
 
 
-def join(path: str, key: str | int) -> str:
-    """Return the path of a key in the table at `path`: "link.override[2].loss"."""
-    if isinstance(key, int):
-        return f"{path}[{key}]"
-    return f"{path}.{key}" if path else key
+class RadioOverride(Settings):
+    """Some devices with a radio of their own; where overrides overlap, the later one wins."""
+
+    devices: Selector = Field(description="whose radios these are")
+    power: DecibelMilliwatts | None = Field(default=None, description="transmit power")
+    noise_figure: SpreadDecibels | None = Field(default=None, description="noise that the receiver adds")
+    antenna_gain: Decibels | None = Field(default=None, description="gain of the antenna, sending and receiving")
+
+    @model_validator(mode="after")
+    def _check(self) -> RadioOverride:
+        if self.power is None and self.noise_figure is None and self.antenna_gain is None:
+            raise mistake("changes nothing; give some of power, noise_figure, antenna_gain")
+        return self
 
 
-def without_none(value: Any) -> Any:
-    """Return a table without the keys that are None, which TOML has no word for."""
-    if isinstance(value, Mapping):
-        return {key: without_none(item) for key, item in value.items() if item is not None}
-    return [without_none(item) for item in value] if isinstance(value, list | tuple) else value
+class RadioTableSettings(RadioSettings):
+    """The `[radio]` table: what every radio is, and what lies between them; then changes for some devices."""
+
+    override: tuple[RadioOverride, ...] = ()
+
+
+class Baselines(Settings):
+    """The `[baselines]` table: what to compare with, on the same data and devices."""
+
+    local: StrictBool = Field(default=False, description="every device trains alone")
+    central: StrictBool = Field(default=False, description="one device trains on all data pooled")
+
+
+class Evaluate(Settings):
+    """The `[evaluate]` table: how often models are tested while running; at the end they always are."""
+
+    every: Annotated[PositiveSeconds | None, *word("auto")] = Field(
+        default=None, description='virtual time between two evaluations; "auto" chooses it'
+    )
+    samples: Annotated[int, Field(strict=True, ge=0)] = Field(
+        default=500, description="test samples used while running, the same ones each time; 0: all"
+    )
+
+
+class Target(Settings):
+    """An accuracy to reach: by every device, or by their mean."""
+
+    every_device: Probability | None = None
+    mean: Probability | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Target:
+        if (self.every_device is None) == (self.mean is None):
+            raise mistake('needs exactly one of every_device = "97 %" and mean = "97 %"')
+        return self
+
+
+class Stop(Settings):
+    """The `[stop]` table: the run ends with whichever comes first."""
+
+    virtual_time: PositiveSeconds | None = Field(default=None, description="the clock shows this")
+    rounds: Count | None = Field(default=None, description="every device has finished this many rounds")
+    accuracy: Annotated[Target, Short("every_device")] | None = Field(
+        default=None, description="an evaluation reaches this"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Stop:
+        if self.virtual_time is None and self.rounds is None and self.accuracy is None:
+            raise mistake('needs a condition: virtual_time = "10 min", rounds = 100, or accuracy = "97 %"')
+        return self

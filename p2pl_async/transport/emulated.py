@@ -15,15 +15,15 @@ from collections.abc import Callable, Sequence
 
 from p2pl_async.air.air import Air
 from p2pl_async.clock import VirtualClock
-from p2pl_async.downtime import ABSENT, BATTERY, CRASHED, Downtime
-from p2pl_async.energy import Meter
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
+from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
+from p2pl_async.hardware.energy import Meter
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
-from p2pl_async.wire import SharedFrame, decode, encode_shared, head_size
+from p2pl_async.transport.wire import SharedFrame, decode, encode_shared, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes with which a receiver heard nothing
 
@@ -237,11 +237,11 @@ class EmulatedTransport:
                     )
             raise InvariantError(f"{trace.sent} messages sent, {accounted} have a fate")
         if self.air is not None:
-            for radio in self.air.radios:
-                busy = radio.seconds - max(0.0, radio.until - self._clock.now)
+            for sender in self.air.senders:
+                busy = sender.seconds - max(0.0, sender.until - self._clock.now)
                 if busy > self._clock.now * (1 + 1e-9):
                     raise InvariantError(
-                        f"device {radio.device} was on the air for {busy} s of a run of {self._clock.now} s"
+                        f"device {sender.device} was on the air for {busy} s of a run of {self._clock.now} s"
                     )
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:

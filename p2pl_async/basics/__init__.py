@@ -1,0 +1,1 @@
+"""What everything stands on: units, settings, random streams, plug-ins, distributions, files of measurements."""

@@ -1,0 +1,102 @@
+"""Classes of a user's own, named in a scenario as `module:Class` or `/path/file.py:Class`.
+
+Loading one runs that file's code, with everything it may do. It is the only code that a
+scenario can run, so read the files that a scenario names before running it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from p2pl_async.basics.settings import nearest
+from p2pl_async.errors import P2plError
+
+T = TypeVar("T")
+
+
+class PluginError(P2plError, ValueError):
+    """A class that a scenario names can't be loaded."""
+
+
+def load_class(spec: str, base: type[T]) -> type[T]:
+    """Return the class that `spec` names; runs the code of its module.
+
+    Args:
+        spec: `package.module:Class`, or `file.py:Class` with a path that is absolute or
+            relative to the working directory (a scenario's paths are absolute by then).
+        base: what the class must derive from.
+
+    Returns:
+        The same class object each time, as long as the file's content stays the same.
+
+    Raises:
+        PluginError: if there is no such file, module or class, if its code raises, or if the
+            class doesn't derive from `base`.
+    """
+    where, _, name = spec.rpartition(":")
+    if not where or not name.isidentifier():
+        raise PluginError('must be "module:Class" or "file.py:Class"')
+    module = _from_file(Path(where)) if where.endswith(".py") else _from_module(where)
+    found = getattr(module, name, None)
+    if found is None:
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
+        guess = nearest(name, classes)
+        raise PluginError(f"{where} has no class {name}" + (f"; did you mean {guess}?" if guess else ""))
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise PluginError(f"{name} in {where} must be a class derived from {base.__module__}.{base.__name__}")
+    return found
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    try:
+        code = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"can't read {path}: {(error.strerror or str(error)).lower()}") from error
+    # The module's name holds path and content: the import system then is the cache.
+    name = f"p2pl_async_user_{hashlib.sha256(str(path).encode() + b'|' + code).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before running it, as dataclasses and pydantic look their module up
+    try:
+        # Compiled from the bytes that were hashed; the loader would take a stale .pyc for an edit within a second.
+        exec(compile(code, str(path), "exec"), vars(module))
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, Exception):
+            raise
+        raise _raised(path, error) from error
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise PluginError(f"there is no module {name}; is it installed, or did you mean {name}.py?") from error
+        raise _raised(name, error) from error
+    except Exception as error:
+        raise _raised(name, error) from error
+
+
+def _raised(where: object, error: Exception) -> PluginError:
+    """Return the error of a module whose own code raised, with the line of it that did."""
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(where)), None)
+        line = line or frames[-1].lineno
+    return PluginError(f"{where}, line {line}: {type(error).__name__}: {error}")

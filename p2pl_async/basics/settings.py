@@ -1,0 +1,235 @@
+"""What every table of a scenario is made of: frozen settings, and tables chosen by `kind`."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    WrapSerializer,
+    create_model,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+
+
+class Settings(BaseModel):
+    """A table of a scenario: checked when made, never changed, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most like `name`, or None if nothing is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def kind_of(settings: type[Settings]) -> str:
+    """Return the name by which a scenario chooses this class: the default of its `kind`."""
+    return str(settings.model_fields["kind"].default)
+
+
+def mistake(text: str) -> PydanticCustomError:
+    """Return the error that a validator raises to say `text` about the value it was given."""
+    return PydanticCustomError("mistake", "{text}", {"text": text})
+
+
+def line(keys: Sequence[str | int], text: str, value: object = None) -> InitErrorDetails:
+    """Return one of the things wrong inside a table: where from here, what, and the value found."""
+    return InitErrorDetails(type=mistake(text), loc=tuple(keys), input=value)
+
+
+def moved(detail: ErrorDetails, keys: Sequence[str | int]) -> InitErrorDetails:
+    """Return a detail of another `ValidationError` as one that lies at `keys`."""
+    kind: str | PydanticCustomError = detail["type"]
+    if "url" not in detail:  # pydantic gives its own kinds of error a page
+        kind = PydanticCustomError(detail["type"], "{text}", {"text": detail["msg"]})
+    return InitErrorDetails(type=kind, loc=tuple(keys), input=detail["input"], ctx=detail.get("ctx", {}))
+
+
+def mistakes(title: str, lines: Iterable[InitErrorDetails]) -> ValidationError:
+    """Return one error for several things wrong inside the table called `title`."""
+    return ValidationError.from_exception_data(title, list(lines))
+
+
+class OneOf:
+    """Annotates a field whose table is one of several settings classes, chosen by `kind`.
+
+    A bare string is short for a table with that kind alone: `mode = "fresh"`. With a
+    `shorthand`, any other bare value is short for a table too: `latency = "20 ms"`.
+
+    Args:
+        what: how errors call it, such as "topology".
+        classes: settings classes, each with a `kind: Literal["..."] = "..."`.
+        shorthand: turns a value that is neither a table nor a kind into a table; its
+            ValueError is an error of the field.
+        outside: loads the class behind a kind such as `"file.py:Class"`; its ValueError is
+            an error of the field.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *classes: type[Any],
+        shorthand: Callable[[Any], Mapping[str, Any]] | None = None,
+        outside: Callable[[str], type[Any]] | None = None,
+    ) -> None:
+        self.what = what
+        self.classes = {kind_of(cls): cls for cls in classes}
+        self.shorthand = shorthand
+        self.outside = outside
+        self._named: dict[tuple[type[Any], str], type[Any]] = {}
+
+    def is_kind(self, value: object) -> bool:
+        """Tell whether `value` names a class: a known kind, or one to be loaded from outside."""
+        return isinstance(value, str) and (value in self.classes or (self.outside is not None and ":" in value))
+
+    def table(self, value: Any) -> Any:
+        """Return the table that a shorthand stands for; other values come back as they are."""
+        if self.is_kind(value):
+            return {"kind": value}
+        if self.shorthand is not None and not isinstance(value, Mapping):
+            return dict(self.shorthand(value))
+        return value
+
+    def find(self, kind: str) -> type[Any]:
+        """Return the class behind a kind; ValueError if there is none."""
+        if kind in self.classes:
+            return self.classes[kind]
+        if self.outside is None or ":" not in kind:
+            guess = nearest(kind, self.classes)
+            hint = f'; did you mean "{guess}"?' if guess else ";"
+            raise ValueError(f"unknown {self.what}{hint}  known: {', '.join(self.classes)}")
+        cls = self.outside(kind)
+        # A class written like ours says `kind: Literal["mine"]`; here its kind is what the scenario calls it.
+        if (cls, kind) not in self._named:
+            self._named[cls, kind] = create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, kind=(str, kind))
+        return self._named[cls, kind]
+
+    def validate(self, value: Any) -> Any:
+        """Return the settings that `value` describes; raises what pydantic collects."""
+        if isinstance(value, Settings):
+            if self.outside is None and type(value) not in self.classes.values():
+                raise mistake(f"must be a {self.what}, not a {type(value).__name__}")
+            return value
+        table = self.table(value)
+        if isinstance(table, str):
+            raise mistake(self._unknown(table))
+        if not isinstance(table, Mapping):
+            raise mistake(f'must be a table with a "kind"  known: {", ".join(self.classes)}')
+        if "kind" not in table:
+            raise mistake(f'needs a "kind"  known: {", ".join(self.classes)}')
+        kind = table["kind"]
+        try:
+            cls = self.find(kind) if isinstance(kind, str) else None
+        except ValueError as error:
+            raise mistakes(self.what, [line(["kind"], str(error), kind)]) from error
+        if cls is None:
+            raise mistakes(self.what, [line(["kind"], f"must be a text  known: {', '.join(self.classes)}", kind)])
+        return cls.model_validate(dict(table))
+
+    def _unknown(self, kind: str) -> str:
+        try:
+            self.find(kind)
+        except ValueError as error:
+            return str(error)
+        raise AssertionError(f"{kind} is known")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda settings: settings.model_dump(mode="json", by_alias=True)
+            ),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        options: list[JsonSchemaValue] = [{"enum": list(self.classes)}]
+        for cls in self.classes.values():
+            reference = handler(cls.__pydantic_core_schema__)  # through the handler, so that its $defs reach the top
+            definition = handler.resolve_ref_schema(reference)
+            definition["required"] = ["kind", *(key for key in definition.get("required", []) if key != "kind")]
+            options.append(reference)
+        if self.outside is not None:
+            kind = {"type": "string", "pattern": ":"}
+            options += [kind, {"type": "object", "properties": {"kind": kind}, "required": ["kind"]}]
+        if self.shorthand is not None:
+            options.append({"type": ["string", "number"]})
+        return {"anyOf": options}
+
+
+class Short:
+    """Annotates a table that a bare value stands for: `start = "5 s"` is `start = { at = "5 s" }`.
+
+    Args:
+        key: the key of the table that takes the value.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def table(self, value: Any) -> Any:
+        """Return the table that a bare value stands for; other values come back as they are."""
+        return value if isinstance(value, Mapping | Settings) else {self.key: value}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.table, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(schema), {"type": ["string", "number"]}]}
+
+
+def word(text: str) -> tuple[BeforeValidator, WrapSerializer, WithWord]:
+    """Return the metadata of an optional value for whose None a scenario writes a word: `every = "auto"`."""
+
+    def write(value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+        return text if value is None else handler(value)
+
+    return BeforeValidator(lambda value: None if value == text else value), WrapSerializer(write), WithWord(text)
+
+
+class WithWord:
+    """Adds the word of `word` to the JSON Schema."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"const": self.text}, handler(schema)]}
+
+
+def marker(field: FieldInfo) -> OneOf | Short | None:
+    """Return the `OneOf` or `Short` that a field is annotated with, also inside `... | None`; else None."""
+    return next(
+        (item for item in [*field.metadata, *_leaves(field.annotation)] if isinstance(item, OneOf | Short)), None
+    )
+
+
+def inner_class(field: FieldInfo) -> type[Settings] | None:
+    """Return the settings class of a field, or of its items or values, when that isn't chosen by kind."""
+    leaves = _leaves(field.annotation)
+    return next((item for item in leaves if isinstance(item, type) and issubclass(item, Settings)), None)
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield all that an annotation such as `Annotated[A | None, x]` is built from."""
+    yield annotation
+    for item in typing.get_args(annotation):
+        yield from _leaves(item)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Return what to say about a key that a table doesn't have."""
+    known = list(known)
+    guess = nearest(key, known)
+    return f'unknown key; did you mean "{guess}"?' if guess else f"unknown key; known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""The command `p2pl`: running, checking, listing, probing, predicting, importing."""

@@ -1,0 +1,67 @@
+"""What `p2pl list` shows: everything that a scenario can name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from p2pl_async.basics.settings import Settings
+
+
+def _groups() -> dict[str, list[tuple[str, str]]]:
+    """Return group -> (kind, its one line) of everything that a scenario chooses by name."""
+    from p2pl_async.air import SharedMedium
+    from p2pl_async.learning.data import DataSettings
+    from p2pl_async.learning.settings import TrainSettings
+    from p2pl_async.link import Latency, LinkSettings
+    from p2pl_async.radio import RadioSettings
+    from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
+    from p2pl_async.scenario.scenario import Scenario
+
+    def classes(table: type[Settings], key: str) -> dict[str, type[Settings]]:
+        from p2pl_async.basics.settings import OneOf, marker
+
+        found = marker(table.model_fields[key])
+        assert isinstance(found, OneOf)
+        return found.classes
+
+    def kinds(table: type[Settings], key: str) -> list[tuple[str, str]]:
+        return [(kind, _first_line(cls)) for kind, cls in classes(table, key).items()]
+
+    return {
+        "protocols": list(_protocols(classes(Scenario, "protocol"))),
+        "topologies": kinds(Scenario, "topology"),
+        "latencies": kinds(LinkSettings, "latency"),
+        "losses": kinds(LinkSettings, "loss"),
+        "rates": kinds(LinkSettings, "rate"),
+        "outages": kinds(LinkSettings, "outage"),
+        "media": kinds(Scenario, "medium"),
+        "air times": kinds(SharedMedium, "airtime"),
+        "courses": kinds(Latency, "base"),
+        "phys": kinds(RadioSettings, "phy"),
+        "path losses": kinds(RadioSettings, "path_loss"),
+        "fadings": kinds(RadioSettings, "fading"),
+        "mobilities": kinds(Scenario, "mobility"),
+        "presets": [(name, preset.line) for name, preset in LINK_PRESETS.items()],
+        "scenarios": [(name, task.line) for name, task in SCENARIO_PRESETS.items()],
+        "data": kinds(DataSettings, "dataset"),
+        "partitions": kinds(DataSettings, "partition"),
+        "models": kinds(Scenario, "model"),
+        "schedules": kinds(TrainSettings, "schedule"),
+        "events": kinds(Scenario, "event"),
+    }
+
+
+def _protocols(classes: Mapping[str, type[Any]]) -> Iterator[tuple[str, str]]:
+    """Yield each protocol's line, and one for its delivery contract and what it sends, with default settings."""
+    for kind, cls in sorted(classes.items()):
+        yield kind, _first_line(cls)
+        protocol = cls()
+        if protocol.contract is not None:
+            size = protocol.models_per_message
+            yield "", f"{protocol.contract}; {size:g} model{'s' * (size != 1)} per message"
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,340 @@
+"""The command `p2pl`. Everything heavy is imported inside the command that needs it.
+
+Exit codes: 0 all well; 1 a bug of this package; 2 something to fix by the user; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pl_async.errors import P2plError, Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from p2pl_async.results.folder import RunFolder
+    from p2pl_async.scenario import Loaded
+    from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.cli.listing import _groups
+from p2pl_async.cli.probe import _show_link, _show_topology
+
+app = typer.Typer(
+    help="Emulate asynchronous peer-to-peer deep learning over imperfect links.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+File = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario, as a TOML file.", show_default=False)]
+
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help='Change a value: --set link.loss.p="20 %". May be repeated.'),
+]
+
+
+Seed = Annotated[int | None, typer.Option(min=0, help="Take this seed instead of the scenario's.", show_default=False)]
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def run(
+    scenario: File,
+    changes: Changes = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where results go.  [default: runs/<name>/<seed>]", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --out overwrite an existing result.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Keep every message on every link: trace.parquet.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Emulate a scenario and its baselines; write results and print a table."""
+    with _errors(debug) as more:
+        loaded = _load(scenario, changes, seed)
+        from p2pl_async.experiment import running as experiment
+        from p2pl_async.results.folder import RunFolder
+
+        folder = RunFolder(out, loaded.scenario.name, loaded.scenario.seed, force=force)
+        more += [lambda: _recorded(folder), lambda: _repeat(scenario, changes, loaded.scenario.seed)]
+        with ExitStack() as stack:
+            progress = None
+            if not quiet:
+                from p2pl_async.report.live import Live
+
+                progress = stack.enter_context(Live())
+            result = experiment.run(loaded.scenario, out=folder, trace=trace, progress=progress)
+        if not no_plots:
+            from p2pl_async.report.plots import write_plots
+
+            write_plots(result)
+        if not quiet:
+            from rich.console import Console
+
+            from p2pl_async.report.tables import final_table
+
+            Console().print(final_table(result))
+
+
+@app.command()
+def predict(
+    scenario: File,
+    emulate: Annotated[bool, typer.Option("--run", help="Also emulate it, and compare.")] = False,
+    runs: Annotated[
+        int, typer.Option(min=1, help="With lost messages: emulate so many times, and compare their mean.")
+    ] = 1,
+    flow: Annotated[bool, typer.Option("--flow", help="The gradient flow instead of steps.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="ACCURACY", help="What every device is to reach, such as 90%.", show_default=False),
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Compare topologies and links.")] = True,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Most memory to use.")] = "4 GiB",
+    changes: Changes = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where results go.  [default: runs/<name>-prediction/<seed>]", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --out overwrite an existing result.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Predict DGD, CTA or ATC with squared loss in closed form, before running it."""
+    with _errors(debug):
+        most = _value("--memory", memory, "PositiveBytes")
+        goal = None if target is None else _value("--target", target, "Probability")
+        loaded = _load(scenario, changes, seed)
+        from p2pl_async import prediction
+        from p2pl_async.report import predictions
+        from p2pl_async.results.folder import RunFolder
+
+        folder = RunFolder(out, f"{loaded.scenario.name}-prediction", loaded.scenario.seed, force=force)
+        found = prediction.predict(loaded.scenario, time="flow" if flow else "recursion", most_bytes=most)
+        measured: prediction.Measurement | prediction.Repetitions | None = None
+        with ExitStack() as stack:
+            if runs > 1:
+                measured = prediction.repeat(found, runs)
+            elif emulate:
+                progress = None
+                if not quiet:
+                    from p2pl_async.report.live import Live
+
+                    progress = stack.enter_context(Live())
+                measured = prediction.measure(found, progress=progress)
+        report = prediction.compare(found, target=goal) if compare else None
+        predictions.write_prediction(folder, found, measured, report, plots=not no_plots)
+        if not quiet:
+            from rich.console import Console
+
+            Console().print(predictions.text(found, measured, report))
+            print(f"results in {folder.path}")
+
+
+@app.command()
+def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Debug = False) -> None:
+    """Say everything that is wrong with a scenario, at once; runs nothing."""
+    with _errors(debug):
+        found = _load(scenario, changes, seed).scenario
+        from p2pl_async.scenario.building.warnings import radio_warnings
+
+        for text in [*_contract_warnings(found), *radio_warnings(found)]:
+            print(f"warning: {text}")
+        print(
+            f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
+            f"protocol {found.protocol.kind}, seed {found.seed}"
+        )
+
+
+@app.command(name="list")
+def list_kinds(
+    what: Annotated[
+        str | None, typer.Argument(help="Only one of the groups, such as protocols.", show_default=False)
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """List protocols, topologies, link models, presets, data sets, partitions and models."""
+    with _errors(debug):
+        groups = _groups()
+        if what is not None and what not in groups:
+            from p2pl_async.basics.settings import nearest
+
+            guess = nearest(what, groups)
+            hint = f'did you mean "{guess}"?  ' if guess else ""
+            raise ScenarioError("p2pl list", [Problem("what", f"{hint}known: {', '.join(groups)}", what)])
+        for name in groups if what is None else [what]:
+            print(name)
+            for kind, line in groups[name]:
+                for i, part in enumerate(textwrap.wrap(line, 77)):
+                    print(f"  {'' if i else kind:<20} {part}")
+
+
+@app.command(name="import")
+def import_(
+    name: Annotated[str, typer.Argument(metavar="FORMAT", help="mahimahi, k7, netem, ns2 or bonnmotion.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to read.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PART", help="The part of a scenario to write, as TOML.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a measured trace, a netem line or a movement file into a part that scenarios can extend."""
+    with _errors(debug):
+        from p2pl_async.importing import import_file
+
+        for text in import_file(name, path, out, force=force):
+            print(f"warning: {text}", file=sys.stderr)
+        print(f'wrote {out}; a scenario begins with: extends = "{out.name}"')
+
+
+@app.command()
+def schema(debug: Debug = False) -> None:
+    """Print the JSON Schema of scenario files, with which editors complete and check them."""
+    with _errors(debug):
+        import json
+
+        from p2pl_async.scenario.reading.jsonschema import scenario_schema
+
+        print(json.dumps(scenario_schema(), indent=2))
+
+
+@app.command()
+def probe(
+    scenario: File,
+    explain: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="SRC DST", help="Show what this link does, and which rule set each value."),
+    ] = None,
+    src: Annotated[
+        int | None, typer.Option("--from", metavar="SRC", help="Send messages from this device ...", show_default=False)
+    ] = None,
+    dst: Annotated[
+        int | None, typer.Option("--to", metavar="DST", help="... to this one, like ping.", show_default=False)
+    ] = None,
+    every_link: Annotated[bool, typer.Option("--all", help="Send messages over each link in turn.")] = False,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Bytes of a message.")] = "1 kB",
+    count: Annotated[int | None, typer.Option(min=1, help="Messages.  [default: 1000; 100 with --all]")] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="From one to the next.  [default: when the radio is free]", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where pictures go.  [default: runs/<name>/probe]", show_default=False),
+    ] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    debug: Debug = False,
+) -> None:
+    """Show the topology of a scenario, what one of its links resolved to, or what messages meet on it."""
+    with _errors(debug):
+        loaded = _load(scenario, changes, seed)
+        if explain is not None:
+            _show_link(loaded, *explain)
+        elif src is None and dst is None and not every_link:
+            _show_topology(loaded)
+        else:
+            from p2pl_async.experiment.probing import Pinging
+
+            pairs = None if every_link else _pair(src, dst)
+            Pinging(loaded.scenario, size, count or (100 if every_link else 1000), interval, out).show(pairs)
+
+
+def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
+    if src is None or dst is None:
+        missing = "--from" if src is None else "--to"
+        raise ScenarioError("p2pl probe", [Problem(missing, "must be given too, or use --all for every link")])
+    return src, dst
+
+
+def _contract_warnings(scenario: Scenario) -> list[str]:
+    """Return what the links will do to the protocol; makes the topology only for one that can't bear every link."""
+    contract = scenario.protocol.contract
+    if contract is None or not any(contract.broken_by()):
+        return list(scenario.protocol.warnings)
+    from p2pl_async.scenario.building.contracts import warnings
+    from p2pl_async.scenario.building.layout import lay_out
+    from p2pl_async.scenario.building.link_table import LinkTable
+
+    return warnings(scenario, lay_out(scenario).graph, LinkTable(scenario))
+
+
+def _value(option: str, text: str, kind: str) -> float:
+    """Return the value of an option that is a quantity: the name of one in `units`, such as "Probability"."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from p2pl_async.basics import units
+
+    try:
+        value: float = TypeAdapter(getattr(units, kind)).validate_python(text)
+    except ValidationError as error:
+        raise ScenarioError("p2pl predict", [Problem(option, error.errors()[0]["msg"], text)]) from error
+    return value
+
+
+def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
+    from p2pl_async.scenario.reading.load import read_scenario
+
+    return read_scenario(path, changes or (), seed)
+
+
+@contextmanager
+def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
+    """Turn what goes wrong into one message and an exit code; the list given takes what adds a line to it."""
+    more: list[Callable[[], str]] = []
+    try:
+        yield more
+    except (KeyboardInterrupt, Exception) as error:
+        if debug or isinstance(error, typer.Exit):
+            raise
+        if isinstance(error, BrokenPipeError):  # whoever read our output, such as `head`, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        if isinstance(error, KeyboardInterrupt):
+            lines, code = ["interrupted"], 130
+        elif isinstance(error, P2plError):
+            lines, code = [str(error)], 2
+        else:
+            lines, code = [f"bug in p2pl_async: {type(error).__name__}: {error}; add --debug to see where"], 1
+        if not isinstance(error, ScenarioError):  # with one, nothing has begun
+            lines += [line() for line in more]
+        print("\n".join(filter(None, lines)), file=sys.stderr)
+        raise typer.Exit(code) from None
+
+
+def _recorded(folder: RunFolder) -> str:
+    """Return where the results of a run that was cut short are; nothing if there are none."""
+    return f"what was recorded so far is in {folder.path}" if folder.begun else ""
+
+
+def _repeat(path: Path, changes: list[str] | None, seed: int) -> str:
+    """Return the command that runs a scenario again."""
+    sets = [part for change in changes or () for part in ("--set", change)]
+    return "to repeat it: " + shlex.join(["p2pl", "run", str(path), "--seed", str(seed), *sets])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""Run a protocol on every device over emulated links, in virtual time.
+
+This is the part of a run that is not about scenarios, results or accuracy: devices as trio
+tasks, the clock that moves when all of them wait, and the ways in which a run can end.
+
+    start --> up: protocol.run(device) --> it returns: the device has ended
+               ^             | crash: the task is cut off where it waits, the inbox is emptied
+               |  restart    v
+               +----------- down --------> it is down for good: the device is gone
+
+The run goes on for a device that is down and will be back, unless all that is left are passive ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import math
+from collections.abc import Callable, Sequence
+
+import outcome
+import trio
+
+from p2pl_async.air.air import Air
+from p2pl_async.basics.randomness import stream
+from p2pl_async.clock import Idle, VirtualClock
+from p2pl_async.device import Device, Learner, Neighborhood
+from p2pl_async.errors import Deadlock, DeviceFailed
+from p2pl_async.hardware.downtime import Downtime
+from p2pl_async.hardware.energy import Meter
+from p2pl_async.hardware.local_clock import LocalClock
+from p2pl_async.link import Link
+from p2pl_async.messages import DeviceId
+from p2pl_async.protocols.base import Protocol
+from p2pl_async.trace import Record, Trace
+from p2pl_async.transport.emulated import EmulatedTransport
+
+MakeAir = Callable[[VirtualClock, Callable[[DeviceId, DeviceId], Link]], Air]
+
+_GARBAGE = 20_000  # objects between two looks for cyclic garbage
+
+
+class Emulation:
+    """Devices, links and a clock, ready to run a protocol once.
+
+    Args:
+        out_neighbors: for each device, whom it can send to, in order of id.
+        make_link: returns the link from one device to another.
+        seed: of the devices' own random streams.
+        clock: the clock of this run, new.
+        make_air: returns the medium that the devices share, given the clock and what finds the link from
+            one device to another; None if every link is dedicated.
+        neighborhood: whom devices find in reach where that changes; `out_neighbors` is then the union.
+        clocks: each device's own clock; ideal by default.
+        learner: what devices train with; None for protocols that don't.
+        rounds: how many rounds each device does; None for no end.
+        starts: for each device, the virtual second at which it begins; 0 by default.
+        downtimes: for each device, when it is down; never by default. The links know it by themselves.
+        meter: of the devices' energy; it needs downtimes for devices with a battery.
+        keeps_state: for each device, whether its parameters survive a crash; False by default.
+        on_crash: called when a device has crashed.
+        on_gone: called when a device is down for good, before its protocol has ended.
+        record: takes (device, metric, value) of what protocols measure.
+        on_round: called after each finished round.
+        sink: takes the network's records, in order.
+    """
+
+    def __init__(
+        self,
+        out_neighbors: Sequence[Sequence[DeviceId]],
+        make_link: Callable[[DeviceId, DeviceId], Link],
+        seed: int,
+        *,
+        clock: VirtualClock | None = None,
+        make_air: MakeAir | None = None,
+        neighborhood: Neighborhood | None = None,
+        clocks: Sequence[LocalClock] | None = None,
+        learner: Learner | None = None,
+        rounds: int | None = None,
+        starts: Sequence[float] | None = None,
+        downtimes: Sequence[Downtime] | None = None,
+        meter: Meter | None = None,
+        keeps_state: Sequence[bool] | None = None,
+        on_crash: Callable[[Device], object] | None = None,
+        on_gone: Callable[[Device], object] | None = None,
+        record: Callable[[DeviceId, str, float], object] | None = None,
+        on_round: Callable[[Device], object] | None = None,
+        sink: Callable[[Record], object] | None = None,
+    ) -> None:
+        n = len(out_neighbors)
+        in_neighbors: list[list[DeviceId]] = [[] for _ in range(n)]
+        for source, targets in enumerate(out_neighbors):
+            for target in targets:
+                in_neighbors[target].append(source)
+        self.clock = VirtualClock() if clock is None else clock
+        self.trace = Trace(sink)
+        air = None if make_air is None else functools.partial(make_air, self.clock)
+        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air, downtimes, meter)
+        self.devices = [
+            Device(
+                k,
+                self.transport,
+                in_neighbors[k],
+                out_neighbors[k],
+                functools.partial(stream, seed, "protocol", k),
+                neighborhood=neighborhood,
+                clock=None if clocks is None else clocks[k],
+                learner=learner,
+                rounds=rounds,
+                record=record,
+                on_round=on_round,
+            )
+            for k in range(n)
+        ]
+        self._starts = [0.0] * n if starts is None else starts
+        self._downtimes = downtimes
+        if meter is not None:
+            meter.watch(self.end)
+        self._keeps_state = [False] * n if keeps_state is None else keeps_state
+        self._on_crash = on_crash
+        self._on_gone = on_gone
+        self._lives: dict[DeviceId, trio.CancelScope] = {}  # of the devices that are up
+        self.gone: set[DeviceId] = set()
+        self._active = list(self.devices)
+        self.clock.persists = lambda: not all(device.passive for device in self._active)
+        self._failures: list[DeviceFailed] = []
+
+    def run(self, protocol: Protocol, *, until: float | None = None) -> None:
+        """Run the protocol on every device until all have ended, or `until`, or `clock.stop()`.
+
+        Args:
+            protocol: its `run` is called once per device.
+            until: virtual second at which the run is cut off, before anything else of that instant.
+
+        Raises:
+            DeviceFailed: if a device's protocol raises; of several at one instant, the lowest id.
+            Deadlock: if every device waits and nothing is left to happen.
+        """
+        if until is not None:
+            self.clock.observe(until, self.clock.stop)
+        # Messages are many and free themselves; looking for cycles among 10,000 devices after every 700
+        # of them, Python's default, was 40 % of a hop.
+        thresholds = gc.get_threshold()
+        gc.set_threshold(_GARBAGE, *thresholds[1:])
+        try:
+            trio.run(self._main, protocol, clock=self.clock, strict_exception_groups=True)
+        except BaseExceptionGroup as group:
+            if group.subgroup(KeyboardInterrupt):
+                raise KeyboardInterrupt from group
+            raise
+        finally:
+            gc.set_threshold(*thresholds)
+            self.transport.finish()
+            self.trace.flush()
+        self.transport.check()
+
+    async def _main(self, protocol: Protocol) -> None:
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            for device in self.devices:
+                nursery.start_soon(self._run_device, protocol, device, name=f"device {device.id}")
+            try:
+                await self.clock.supervise()
+            except Idle:
+                if not all(device.passive for device in self._active):
+                    failure = Deadlock(self._who_waits())
+            except Exception as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if self._failures:
+            failure = min(self._failures, key=lambda failed: failed.device)
+        if failure is not None:
+            raise failure
+
+    async def _run_device(self, protocol: Protocol, device: Device) -> None:
+        try:
+            await trio.sleep_until(self._starts[device.id])
+            if self._downtimes is None:
+                await protocol.run(device)
+            else:
+                await self._live(protocol, device, self._downtimes[device.id])
+        except Exception as error:
+            # Others of this instant still run before the supervisor does, whatever their order.
+            failure = DeviceFailed(device.id, self.clock.now, error)
+            failure.__cause__ = error
+            self._failures.append(failure)
+            self.clock.stop()
+            return
+        self._active.remove(device)
+        if not self._active:
+            self.clock.stop()
+
+    async def _live(self, protocol: Protocol, device: Device, downtime: Downtime) -> None:
+        """Run the protocol from restart to crash, until it has ended or the device is gone."""
+        while await self._up_again(device, downtime):
+            crash = downtime.next(self.clock.now)
+            with trio.CancelScope() as life:
+                self._lives[device.id] = life
+                if crash is not None:
+                    self.clock.forecast(crash.start, device.id, life.cancel)
+                await protocol.run(device)
+            del self._lives[device.id]
+            if not life.cancelled_caught:
+                return
+            self.transport.crash(device.id, downtime.cause(self.clock.now))
+            device.crash(keep_state=self._keeps_state[device.id])
+            if self._on_crash is not None:
+                self._on_crash(device)
+        self.gone.add(device.id)
+        if self._on_gone is not None:
+            self._on_gone(device)
+
+    async def _up_again(self, device: Device, downtime: Downtime) -> bool:
+        """Wait until the device is up; False if it never will be."""
+        while (stay := downtime.stay(self.clock.now)) is not None:
+            if stay.end == math.inf:
+                return False
+            wake = functools.partial(trio.lowlevel.reschedule, trio.lowlevel.current_task(), outcome.Value(None))
+            self.clock.forecast(stay.end, device.id, wake)
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+            device.boot()
+        return True
+
+    def end(self, device: DeviceId) -> None:
+        """Take a device down for good, now: its battery is empty."""
+        assert self._downtimes is not None
+        self._downtimes[device].end(self.clock.now)
+        if device in self._lives:
+            self._lives[device].cancel()
+
+    def _who_waits(self) -> str:
+        waits = []
+        for device in self._active:
+            if device.waiting_for:
+                kinds = " or ".join(
+                    "any message" if kind.__name__ == "Message" else kind.tag for kind in device.waiting_for
+                )
+                heard = ", ".join(map(str, device.in_neighbors[:8])) or "nobody"
+                waits.append(f"  device {device.id} (round {device.round}) waits for {kinds}; it hears {heard}")
+        if not waits:
+            waits = ["  no device waits for a message: each waits for something that no event will bring"]
+        elif len(waits) > 10:
+            waits[10:] = [f"  ... and {len(waits) - 10} more"]
+        if self.gone:
+            waits.append(f"  gone for good: {', '.join(map(str, sorted(self.gone)[:20]))}")
+        lost = self.trace.counts.n_lost
+        why = f"{lost} messages were lost so far; " if lost else ""
+        return "\n".join(
+            [
+                f"deadlock at {self.clock.now:.6g} s: every device waits and nothing is left to happen",
+                *waits,
+                f"  {why}give the wait a timeout, or the links an arq that repeats what is lost",
+            ]
+        )

@@ -1,0 +1,60 @@
+"""Which samples a device's mini-batches have."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.basics.randomness import stream
+
+Rows = NDArray[np.int64]
+
+
+class Batches:
+    """A device's endless supply of batches: a fresh permutation per epoch, in order over all jobs.
+
+    Batches of all samples have them in the order of the data: equal parameters, equal bits.
+    """
+
+    def __init__(self, part: Rows, batch_size: int | Literal["all"], random: np.random.Generator) -> None:
+        self._part = part
+        self._random = None if batch_size == "all" else random
+        self.width = len(part) if batch_size == "all" else min(batch_size, len(part))
+        self.per_epoch = math.ceil(len(part) / self.width)
+        self._last = len(part) - (self.per_epoch - 1) * self.width
+        self.taken = 0
+        self._epoch = np.empty((0, self.width), np.int64)
+
+    def take(self, steps: int) -> tuple[Rows, Rows]:
+        """Return the rows (steps, batch) of the next batches, and their sizes (steps,).
+
+        A short batch is padded with its own first row.
+        """
+        numbers = np.arange(self.taken, self.taken + steps)
+        sizes = np.where(numbers % self.per_epoch == self.per_epoch - 1, self._last, self.width)
+        taken = []
+        while steps:
+            at = self.taken % self.per_epoch
+            if at == 0:
+                self._epoch = self._permutation()
+            taken.append(self._epoch[at : at + steps])
+            self.taken += len(taken[-1])
+            steps -= len(taken[-1])
+        return np.concatenate(taken), sizes
+
+    def _permutation(self) -> Rows:
+        order = self._part if self._random is None else self._random.permutation(self._part)
+        first_of_last = order[len(order) - self._last]
+        rows = np.full(self.per_epoch * self.width, first_of_last)
+        rows[: len(order)] = order
+        return rows.reshape(self.per_epoch, self.width)
+
+
+def subset_rows(seed: int, n_test: int, size: int) -> Rows:
+    """Return the rows of the fixed test subset, ascending; all of them if `size` is 0 or at least their number."""
+    if not 0 < size < n_test:
+        return np.arange(n_test)
+    return np.sort(stream(seed, "subset").choice(n_test, size, replace=False))

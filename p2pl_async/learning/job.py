@@ -1,0 +1,71 @@
+"""One training, or one gradient, of one device; and how jobs are put together to be computed at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.learning.batches import Rows
+
+Vector = NDArray[np.floating[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One device's training, or gradient, registered now and computed when its result is needed."""
+
+    device: int
+    number: int  # how many jobs the device had before
+    samples: int  # samples passed through, repeats counted: what compute time is charged for
+    steps: int
+    gradient: bool = False  # whether the result is the gradient of one batch
+    result: Vector | None = None  # parameters after training or gradient, read-only, (n_params,); None until computed
+    _w: Vector | None = None
+    _batches: Rows | None = None  # rows of the training data, (steps, batch)
+    _sizes: Rows | None = None  # rows of a batch that count, (steps,)
+    _rates: NDArray[np.float64] | None = None
+    _drift: Vector | None = None
+
+    @property
+    def work(self) -> str:
+        """What is to be computed: jobs that share it are computed together."""
+        return "gradient" if self.gradient else "train" if self._drift is None else "drift"
+
+
+def frozen(w: Vector, dtype: np.dtype[Any]) -> Vector:
+    """Return parameters that nobody can change any more: `w` itself if it is read-only to the root, else a copy."""
+    base: Any = w
+    while isinstance(base, np.ndarray) and not base.flags.writeable:
+        base = base.base
+    if w.dtype == dtype and (base is None or isinstance(base, bytes)):
+        return w
+    copy = np.array(w, dtype)
+    copy.setflags(write=False)
+    return copy
+
+
+def waves(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return jobs in waves with each device at most once in each, a device's jobs in their order."""
+    waves: list[list[Job]] = []
+    seen: dict[int, int] = {}
+    for job in sorted(jobs, key=lambda job: job.number):
+        wave = seen.get(job.device, 0)
+        seen[job.device] = wave + 1
+        if wave == len(waves):
+            waves.append([])
+        waves[wave].append(job)
+    return waves
+
+
+def groups(jobs: Sequence[Job], largest: int) -> Iterator[Sequence[Job]]:
+    """Yield jobs in as few groups as possible, equal within one."""
+    count = math.ceil(len(jobs) / largest)
+    ends = [len(jobs) * i // count for i in range(count + 1)]
+    for start, end in itertools.pairwise(ends):
+        yield jobs[start:end]

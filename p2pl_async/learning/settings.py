@@ -1,0 +1,102 @@
+"""The `[train]` table: loss, step sizes and their schedules, precision."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from p2pl_async.basics.settings import OneOf, Settings
+
+
+class Constant(Settings):
+    """The same learning rate throughout."""
+
+    kind: Literal["constant"] = "constant"
+
+    def factor(self, epochs: int) -> float:
+        """Return what multiplies the learning rate after so many epochs of a device."""
+        return 1.0
+
+
+class Step(Settings):
+    """Multiply the learning rate by a factor every so many epochs."""
+
+    kind: Literal["step"] = "step"
+    every: PositiveInt = Field(description="epochs of the device between two changes")
+    by: PositiveFloat = Field(default=0.1, description="what the rate is multiplied by")
+
+    def factor(self, epochs: int) -> float:
+        """Return `by ** floor(epochs / every)`."""
+        return float(self.by ** (epochs // self.every))
+
+
+class Cosine(Settings):
+    """Let the learning rate fall along half a cosine, down to a share of it."""
+
+    kind: Literal["cosine"] = "cosine"
+    epochs: PositiveInt = Field(description="epochs of the device until the lowest rate, which then stays")
+    final: float = Field(default=0.0, ge=0, le=1, description="lowest rate, as a share of the first")
+
+    def factor(self, epochs: int) -> float:
+        """Return `final + (1 - final) (1 + cos(pi e / epochs)) / 2`, e at most `epochs`."""
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(epochs / self.epochs, 1.0))) / 2
+
+
+class Inverse(Settings):
+    """Divide the learning rate by a number that grows linearly with the epochs."""
+
+    kind: Literal["inverse"] = "inverse"
+    decay: PositiveFloat = Field(description="per epoch of the device: 0.1 halves the rate after 10")
+
+    def factor(self, epochs: int) -> float:
+        """Return `1 / (1 + decay * epochs)`."""
+        return 1 / (1 + self.decay * epochs)
+
+
+Schedule = Constant | Step | Cosine | Inverse
+
+
+AnySchedule = Annotated[Schedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
+
+
+Loss = Literal["cross-entropy", "squared"]
+
+
+class TrainSettings(Settings):
+    """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
+
+    learning_rate: PositiveFloat = Field(default=0.05, description="step size of SGD")
+    loss: Loss = Field(
+        default="cross-entropy",
+        description="what is minimized, as a mean over samples; squared: half the squared distance of the model's "
+        "outputs from the one-hot label",
+    )
+    batch_size: PositiveInt | Literal["all"] = Field(
+        default=10,
+        description="samples per step, an epoch's last batch may be shorter; all: every step takes all of a device's",
+    )
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="share of the last step's direction that is kept")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum > 0")
+    weight_decay: float = Field(default=0.0, ge=0, description="adds this times the parameters to the gradient")
+    clip: PositiveFloat | None = Field(default=None, description="largest norm of a device's gradient over all layers")
+    schedule: AnySchedule = Field(
+        default=Constant(), description="learning rate over the epochs that the device itself has completed"
+    )
+    momentum_across_rounds: Literal["reset", "keep"] = Field(
+        default="reset", description="what happens to a device's momentum between two calls of train"
+    )
+    accelerator: Literal["cpu", "cuda", "auto"] = Field(
+        default="cpu", description="where to compute; auto: a GPU if present"
+    )
+    precision: Literal["float32", "float64"] = Field(
+        default="float32",
+        description="of parameters and features, in messages too; float64 is for comparing with theory",
+    )
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0; set train.momentum, 0.9 is common")
+        return self

@@ -1,0 +1,1 @@
+"""Whether a packet that is sent also arrives: one kind of loss per file."""

@@ -1,0 +1,52 @@
+"""Losses that are independent from packet to packet."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from p2pl_async.basics.units import Probability
+from p2pl_async.link.loss.base import Codes, Floats, LossModel, LossProcess, Segment
+from p2pl_async.link.over_time import VARIES
+
+
+class NoLoss(LossModel):
+    """Every packet arrives."""
+
+    kind: Literal["none"] = "none"
+
+    def steady(self, seed: int, src: int, dst: int) -> None:
+        return None
+
+
+class Bernoulli(LossModel):
+    """Each packet is lost with the same probability, independently of all others."""
+
+    kind: Literal["bernoulli"] = "bernoulli"
+    p: Annotated[Probability, VARIES] = Field(description="share of packets that are lost")
+
+    def steady(self, seed: int, src: int, dst: int) -> LossProcess | None:
+        return _Coin(self.p) if self.p else None
+
+
+class _Coin:
+    __slots__ = ("_p", "_segment")
+
+    def __init__(self, p: float) -> None:
+        self._p = p
+        self._segment = Segment(p, "loss", math.inf)
+
+    def fate(self, uniform: float, at: float) -> str:
+        return "loss" if uniform < self._p else ""
+
+    def fates(self, uniforms: Floats, at: Floats) -> Codes:
+        return (uniforms < self._p).astype(np.int8)
+
+    def passed(self, packets: int) -> None:
+        pass
+
+    def segment(self, at: float) -> Segment:
+        return self._segment

@@ -1,0 +1,94 @@
+"""Who is in range of whom: neighbors that follow from the radios, and change as devices move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.basics.units import show_seconds
+from p2pl_async.radio.propagation import Propagation
+
+Bools = NDArray[np.bool_]
+
+
+class InRange:
+    """Neighbors by signal: whoever receives a device well enough, without fading, is its out-neighbor.
+
+    It is looked at every `update` seconds, from 0 on. A link begins when the SNR reaches what the
+    loss asked for needs, and ends when it has fallen `hysteresis` below that, so links at
+    the border don't come and go with every step.
+
+    Args:
+        propagation: powers and noise.
+        most_loss: packet error rate that a neighbor may have, averaged over fading.
+        size: bytes on the air of the packets that are meant.
+        hysteresis: dB.
+        update: seconds between two looks.
+    """
+
+    def __init__(
+        self, propagation: Propagation, most_loss: float, size: int, hysteresis: float = 0.0, update: float = 1.0
+    ) -> None:
+        self.least_snr = least_snr(propagation, most_loss, size)
+        self._propagation = propagation
+        self._hysteresis = hysteresis
+        self._update = update
+        self._look = -1  # number of the last look
+        self._linked: Bools = np.zeros((propagation.n, propagation.n), np.bool_)
+        self._outgoing: dict[int, tuple[int, ...]] = {}
+        self._incoming: dict[int, tuple[int, ...]] = {}
+
+    def __str__(self) -> str:
+        links = np.count_nonzero(self.table(0.0))
+        return f"whoever is in range, looked at every {show_seconds(self._update)}; at the beginning {links} links"
+
+    def outgoing(self, device: int, now: float, round: int) -> tuple[int, ...]:
+        """Return the devices that can hear `device`, in order of id."""
+        self._advance(now)
+        if device not in self._outgoing:
+            self._outgoing[device] = tuple(np.flatnonzero(self._linked[device]).tolist())
+        return self._outgoing[device]
+
+    def incoming(self, device: int, now: float, round: int) -> tuple[int, ...]:
+        """Return the devices that `device` can hear, in order of id."""
+        self._advance(now)
+        if device not in self._incoming:
+            self._incoming[device] = tuple(np.flatnonzero(self._linked[:, device]).tolist())
+        return self._incoming[device]
+
+    def table(self, now: float) -> Bools:
+        """Return who hears whom, shape (n, n): row src, column dst."""
+        self._advance(now)
+        return self._linked
+
+    def snapshots(self, end: float) -> Iterator[tuple[float, Bools]]:
+        """Yield (instant, who hears whom from then on) of each look before `end`."""
+        for look in range(math.ceil(end / self._update)):
+            yield look * self._update, self.table(look * self._update)
+
+    def _advance(self, now: float) -> None:
+        """Look at every instant up to `now` that is due; what a link was before decides about the next."""
+        due = math.floor(now / self._update) if self._propagation.motion.moves else 0
+        if due < self._look:  # another run of the same world: from the beginning
+            self._look, self._linked = -1, np.zeros_like(self._linked)
+        while self._look < due:
+            self._look += 1
+            snr = self._propagation.mean_snr_table(self._look * self._update)
+            self._linked = snr >= np.where(self._linked, self.least_snr - self._hysteresis, self.least_snr)
+            self._outgoing.clear()
+            self._incoming.clear()
+
+
+def least_snr(propagation: Propagation, most_loss: float, size: int) -> float:
+    """Return the mean SNR in dB at which a packet error rate, averaged over fading, is reached."""
+    low, high = -100.0, 200.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        if propagation.mean_error(middle, size) <= most_loss:
+            high = middle
+        else:
+            low = middle
+    return high

@@ -1,0 +1,1 @@
+"""Recorded runs: the folder of a run, its tables, and reading them back."""

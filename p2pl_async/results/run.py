@@ -1,0 +1,147 @@
+"""A finished run: its summary and tables, in memory or read back from a folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+from p2pl_async.results.table import (
+    _DEVICE_COLUMNS,
+    LINK_COLUMNS,
+    METRIC_COLUMNS,
+    TRACE_COLUMNS,
+    Table,
+    _refuse,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far a run is; what `run` hands to its `progress`."""
+
+    label: str  # the protocol, or the baseline
+    now: float  # s, virtual
+    wall: float  # s since this part of the run began
+    accuracy: tuple[float, float, float] | None  # min, mean, max over devices; None before any
+    sent: int  # messages, one for each link that a message is sent on
+    delivered: int
+    lost: int
+    air_bytes: int
+    done: float | None  # share of the run, 0 to 1, by the stop condition that is nearest; None if unknown
+    rounds: float  # mean over devices
+
+
+class Run:
+    """The results of a run, from `run` or `load_run`; tables are read when first asked for.
+
+    Args:
+        summary: what happened, in numbers: the content of `summary.json`.
+        metrics: measurements: time_s, device (-1: the whole run), metric, value.
+        devices: a row per device: device, x, y (m; NaN without positions), n_samples,
+            class_0, class_1, ... (training samples of each class), rounds, accuracy.
+        links: a row per link: src, dst, messages sent, delivered, lost, partial, acknowledged, air_s, mean_delay_s.
+        trace: a row per message and link, if the run kept them.
+        path: the folder; None if nothing was written.
+        scenario_text: the resolved scenario, as TOML.
+        baselines: name -> its results.
+    """
+
+    def __init__(
+        self,
+        *,
+        summary: dict[str, Any],
+        metrics: Table | pd.DataFrame,
+        devices: Table | pd.DataFrame,
+        links: Table | pd.DataFrame,
+        trace: Table | pd.DataFrame | None = None,
+        path: Path | None = None,
+        scenario_text: str = "",
+        baselines: dict[str, Run] | None = None,
+    ) -> None:
+        self.path = path
+        self.scenario_text = scenario_text
+        self.summary = summary
+        self.baselines = baselines or {}
+        self._tables = {"metrics": metrics, "devices": devices, "links": links, "trace": trace}
+
+    def __repr__(self) -> str:
+        what = f"{self.summary.get('scenario')!r} seed {self.summary.get('seed')}"
+        return f"<Run {what}: {self.summary.get('status')}>"
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Measurements: time_s, device (-1: the whole run), metric, value."""
+        return self._frame("metrics")
+
+    @property
+    def devices(self) -> pd.DataFrame:
+        """A row per device."""
+        return self._frame("devices")
+
+    @property
+    def links(self) -> pd.DataFrame:
+        """A row per link."""
+        return self._frame("links")
+
+    @property
+    def trace(self) -> pd.DataFrame | None:
+        """A row per message and link; None if the run didn't keep them."""
+        return None if self._tables["trace"] is None else self._frame("trace")
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        table = self._tables[name]
+        assert table is not None
+        if isinstance(table, Table):
+            table = self._tables[name] = table.frame()
+        return table
+
+
+def load_run(path: Path | str) -> Run:
+    """Read the results of a run back, also those that a killed run left, or that one still writes.
+
+    Args:
+        path: the run's folder.
+
+    Raises:
+        ScenarioError: if it holds no result, or one that can't be read.
+    """
+    path = Path(path)
+    summary = _summary_of(path)
+    if summary is None:
+        missing = "" if path.is_dir() else "there is no such folder; "
+        _refuse(path, f'{missing}a run\'s folder has a summary.json; look under "runs"')
+    scenario = path / "scenario.toml"
+    stored = {
+        name: Table(path / name, columns)
+        for name, columns in {
+            "metrics": METRIC_COLUMNS, "devices": _DEVICE_COLUMNS, "links": LINK_COLUMNS, "trace": TRACE_COLUMNS,
+        }.items()
+    }  # fmt: skip
+    traced = any((path / f"trace{suffix}").exists() for suffix in (".parquet", ".arrows"))
+    names = list(summary.get("baselines") or ())  # in the order in which they ran; others behind them
+    names += sorted({folder.name for folder in (path / "baselines").glob("*/")} - set(names))
+    folders = [path / "baselines" / name for name in names]
+    return Run(
+        path=path,
+        scenario_text=scenario.read_text(encoding="utf-8") if scenario.exists() else "",
+        summary=summary,
+        metrics=stored["metrics"],
+        devices=stored["devices"],
+        links=stored["links"],
+        trace=stored["trace"] if traced else None,
+        baselines={folder.name: load_run(folder) for folder in folders if _summary_of(folder) is not None},
+    )
+
+
+def _summary_of(path: Path) -> dict[str, Any] | None:
+    """Return the summary in a folder; None if it holds no result of a run."""
+    try:
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(summary, dict) and {"status", "scenario", "seed"} <= summary.keys()
+    return summary if ours else None

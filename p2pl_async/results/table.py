@@ -1,0 +1,213 @@
+"""Tables that are written while a run goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from p2pl_async.errors import Problem, ScenarioError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRIC_COLUMNS = {"time_s": "float64", "device": "int32", "metric": "category", "value": "float64"}
+
+
+TRACE_COLUMNS = {
+    "sent_s": "float64", "src": "int32", "dst": "int32", "number": "int64", "kind": "category",
+    "size_bytes": "int64", "packets": "int64", "packets_lost": "int64", "air_bytes": "int64",
+    "air_s": "float64", "acknowledged": "bool", "arrival_s": "float64", "fate": "category", "copy_s": "float64",
+}  # fmt: skip
+
+
+_BATCH = 4096  # rows in memory before they become a batch
+
+
+_ROW_GROUP = 1 << 20  # rows of one Parquet row group, and most that closing a table holds in memory
+
+
+class Table:
+    """Rows appended while a run goes; what was flushed survives a kill.
+
+    Args:
+        path: where to write, without suffix: `path.arrows` while rows come, `path.parquet`
+            once closed. None keeps the table in memory. Nothing is made before the first flush.
+        columns: name -> type, as Arrow calls it: "float64", "int64", ...; "category" for a text
+            that is one of a few.
+    """
+
+    def __init__(self, path: Path | None, columns: Mapping[str, str]) -> None:
+        self.path = path
+        self.columns = dict(columns)
+        self._rows: list[tuple[Any, ...]] = []
+        self._batches: list[Any] = []  # pyarrow.RecordBatch; only without a path
+        self._stream: Any = None
+        self._sink: Any = None
+        self._closed = False
+
+    def add(self, *row: Any) -> None:
+        """Append a row, its values in the order of the columns."""
+        self._rows.append(row)
+        if len(self._rows) >= _BATCH:
+            self.flush()
+
+    def add_many(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Append rows."""
+        self._rows.extend(rows)
+        if len(self._rows) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make the rows added so far survive a kill.
+
+        Raises:
+            ScenarioError: if the file can't be written.
+        """
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        batch = self._batch(rows)
+        if self.path is None:
+            self._batches.append(batch)
+            return
+        import pyarrow as pa
+
+        stream = self.path.with_suffix(".arrows")
+        with writing(stream):
+            if self._stream is None:
+                self._sink = pa.OSFile(str(stream), "wb")
+                self._stream = pa.ipc.new_stream(self._sink, self._schema())
+            self._stream.write_batch(batch)
+
+    def close(self) -> None:
+        """Turn what was written into `path.parquet`; the table can be read but takes no more rows.
+
+        Raises:
+            ScenarioError: if the file can't be written.
+        """
+        if self._closed:
+            return
+        self.flush()
+        self._closed = True
+        if self.path is None:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        stream, parquet = self.path.with_suffix(".arrows"), self.path.with_suffix(".parquet")
+        temporary = parquet.with_suffix(".parquet.part")
+        with writing(parquet):
+            if self._stream is not None:
+                self._stream.close()
+                self._sink.close()
+            with pq.ParquetWriter(temporary, self._schema()) as writer:
+                group: list[Any] = []
+                for batch in batches_of(stream):
+                    group.append(batch)
+                    if sum(map(len, group)) >= _ROW_GROUP:
+                        writer.write_table(pa.Table.from_batches(group).unify_dictionaries())
+                        group = []
+                if group:
+                    writer.write_table(pa.Table.from_batches(group).unify_dictionaries())
+            temporary.replace(parquet)
+            stream.unlink(missing_ok=True)
+
+    def frame(self) -> pd.DataFrame:
+        """Return all rows."""
+        self.flush()
+        if self.path is not None:
+            frame = read_table(self.path)
+            if frame is not None:
+                return frame
+        return _frame(self._batches, self._schema())
+
+    def _schema(self) -> Any:
+        import pyarrow as pa
+
+        text = pa.dictionary(pa.int32(), pa.string())
+        types = {name: text if kind == "category" else pa.type_for_alias(kind) for name, kind in self.columns.items()}
+        return pa.schema(types.items())
+
+    def _batch(self, rows: list[tuple[Any, ...]]) -> Any:
+        import pyarrow as pa
+
+        arrays = [
+            pa.array(values, pa.string()).dictionary_encode() if kind == "category" else pa.array(values, kind)
+            for values, kind in zip(zip(*rows, strict=True), self.columns.values(), strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema())
+
+
+# Reading tables
+
+
+LINK_COLUMNS = {"src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64"}
+
+
+ENERGY_COLUMNS = (
+    "off_s", "tx_s", "sleep_s", "rx_s", "idle_s", "training_s",
+    "tx_j", "sleep_j", "rx_j", "idle_j", "training_j", "energy_j", "battery_empty_s",
+)  # fmt: skip
+"""Of devices.parquet, where a scenario has `[energy]`: times in each state, joules, when the battery was empty."""
+
+
+_DEVICE_COLUMNS = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
+
+
+def pandas(table: Any) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into an error that says where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        _refuse(
+            path,
+            f"can't be written: {reason}; make room or change its permissions, or choose another folder with --out",
+        )
+
+
+def _refuse(path: Path, text: str) -> NoReturn:
+    raise ScenarioError(str(path), [Problem("results", text)])
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """Return the rows of a closed table, or those that an open one has flushed; None if there is no file."""
+    parquet, stream = path.with_suffix(".parquet"), path.with_suffix(".arrows")
+    if parquet.exists():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return pandas(pq.read_table(parquet))
+        except (pa.ArrowException, OSError) as error:
+            _refuse(parquet, f"can't be read: {error}")
+    batches = list(batches_of(stream))
+    return _frame(batches, batches[0].schema) if batches else None
+
+
+def batches_of(stream: Path) -> Iterator[Any]:
+    """Yield the batches of a stream up to its end, or to where a kill cut it off."""
+    import pyarrow as pa
+
+    if not stream.exists():
+        return
+    with pa.OSFile(str(stream)) as source:
+        try:
+            yield from pa.ipc.open_stream(source)
+        except (pa.ArrowInvalid, OSError):
+            return  # cut off inside a batch
+
+
+def _frame(batches: list[Any], schema: Any) -> pd.DataFrame:
+    import pyarrow as pa
+
+    return pandas(pa.Table.from_batches(batches, schema).unify_dictionaries())

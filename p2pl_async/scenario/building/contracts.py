@@ -1,0 +1,78 @@
+"""Whether a scenario's links keep the delivery contract of its protocol, and what happens where they don't."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from p2pl_async.air.settings import Contended
+from p2pl_async.link import LinkSettings
+from p2pl_async.link.latency import Constant
+from p2pl_async.link.loss.independent import Bernoulli, NoLoss
+from p2pl_async.link.outage import NoOutage
+from p2pl_async.protocols.base import FAULTS
+from p2pl_async.scenario.building.link_table import LinkTable
+from p2pl_async.scenario.events import Crash, LinkDown, Partition, Ramp, Set
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.topology.from_file import LinkTrace
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+def warnings(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[str]:
+    """Return what the protocol warns of, and a sentence for each fault of the links that its contract doesn't allow.
+
+    Args:
+        scenario: whose protocol, and what else than links may lose messages.
+        graph: every link that there ever is.
+        links: what they do.
+    """
+    protocol = scenario.protocol
+    contract = protocol.contract
+    if contract is None:
+        return list(protocol.warnings)
+    by_settings = Counter(id(links.settings(src, dst)) for src, dst in graph.edges)
+    shared = {id(settings): settings for settings in (links.settings(src, dst) for src, dst in graph.edges)}
+    having: Counter[str] = Counter()
+    for key, count in by_settings.items():
+        having.update(dict.fromkeys(faults(shared[key]), count))
+    if loses_anyway(scenario):
+        having["loss"] = graph.number_of_edges()
+    having["one_way"] = sum(not graph.has_edge(dst, src) for src, dst in graph.edges)
+    return [*protocol.warnings] + [
+        f'protocol "{protocol.kind}" needs links that {FAULTS[fault]}, and {having[fault]} of '
+        f"{graph.number_of_edges()} may not: {consequence}" + (f"; {contract.repair}" if contract.repair else "")
+        for fault, consequence in contract.broken_by()
+        if having[fault]
+    ]
+
+
+def loses_anyway(scenario: Scenario) -> bool:
+    """Tell whether messages may be lost whatever links do: to noise, collisions, or devices that are down."""
+    groups = scenario.devices.group.values()
+    comes_and_goes = ("churn", "join", "leave")
+    energies = [scenario.energy, *(group.energy for group in groups)]
+    return (
+        scenario.radio is not None
+        or isinstance(scenario.medium, Contended)
+        or isinstance(scenario.topology, LinkTrace)
+        or scenario.churn is not None
+        or scenario.devices.join is not None
+        or scenario.devices.leave is not None
+        or any(getattr(group, name) is not None for group in groups for name in comes_and_goes)
+        or any(energy is not None and energy.battery is not None for energy in energies)
+        or any(isinstance(event, Crash | LinkDown | Partition | Set | Ramp) for event in scenario.event)
+    )
+
+
+def faults(link: LinkSettings) -> list[str]:
+    """Return which of the faults "loss", "duplication" and "reordering" a link may have."""
+    reaches = isinstance(link.loss, NoLoss) or (isinstance(link.loss, Bernoulli) and link.loss.p == 0)
+    stays_up = isinstance(link.outage, NoOutage)
+    has = {
+        "loss": not (reaches and stays_up) or link.queue is not None or link.corrupt > 0,
+        "duplication": link.duplicate > 0,
+        "reordering": link.order == "free" and not isinstance(link.latency, Constant),
+    }
+    return [fault for fault, there in has.items() if there]

@@ -1,0 +1,55 @@
+"""What a link's radios, its medium and its neighbors in time come to, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from p2pl_async.radio import InRange, Propagation
+from p2pl_async.radio.settings import NoFading
+from p2pl_async.scenario.building.layout import Layout
+from p2pl_async.scenario.reading.plain import leaves, origin_of, without_none
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.topology.contacts import Contacts, meetings
+
+if TYPE_CHECKING:
+    from p2pl_async.scenario.scenario import Scenario
+
+
+def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> list[tuple[str, str]]:
+    """Return (what, value) of a link's radio budget at the beginning of a run.
+
+    Args:
+        propagation: of the scenario.
+        src: the device that sends.
+        dst: the device that hears it.
+        size: bytes on the air of the packet whose loss is shown.
+    """
+    snr = propagation.mean_snr(src, dst, 0.0)
+    fades = "" if isinstance(propagation.settings.fading, NoFading) else ", mean over fading"
+    return [
+        ("distance", f"{propagation.distance(src, dst, 0.0):.4g} m"),
+        ("received power", f"{snr + propagation.noise(dst):.1f} dBm"),
+        ("noise", f"{propagation.noise(dst):.1f} dBm"),
+        ("mean SNR", f"{snr:.1f} dB"),
+        (f"loss of {size} B", f"{100 * propagation.mean_error(snr, size):.3g} %{fades}"),
+    ]
+
+
+_LONGEST_LOOK = 600.0  # s of virtual time that `describe_meetings` looks ahead, unless the run is shorter
+
+
+def describe_meetings(scenario: Scenario, layout: Layout) -> list[str]:
+    """Return sentences about links that come and go with time; none if links stay, or follow rounds."""
+    if not isinstance(layout.neighborhood, InRange | Contacts):
+        return []
+    end = min(scenario.stop.virtual_time or _LONGEST_LOOK, _LONGEST_LOOK)
+    return meetings(layout.neighborhood.snapshots(end), end)
+
+
+def explain_medium(scenario: Scenario, origins: Mapping[str, str]) -> list[tuple[str, object, str]]:
+    """Return (key path, value, who set it) of the medium that the links of a scenario share; nothing if none."""
+    if not scenario.medium.shared:
+        return []
+    table = without_none(scenario.medium.model_dump(mode="json"))
+    return [(path, value, origin_of(origins, path, "medium") or "default") for path, value in leaves(table, "medium")]

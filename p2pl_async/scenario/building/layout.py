@@ -1,0 +1,120 @@
+"""Where the devices of a scenario are, and what their radios make of it.
+
+[radio] positions, or [mobility], or the topology's places times [radio] area  ->  Motion
+[radio], its overrides, Motion                                                 ->  Propagation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2pl_async.basics.randomness import stream
+from p2pl_async.device import Neighborhood
+from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.radio import InRange, Motion, Propagation, Track, Transceivers
+from p2pl_async.scenario.events_in_order import Timetable
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.scenario.selector import select
+from p2pl_async.topology.random_graphs import InRange as InRangeTopology
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Who can hear whom, and why.
+
+    Attributes:
+        graph: nodes 0 to n - 1, an edge j -> k where k can ever hear j.
+        neighborhood: who can hear whom when; None where that never changes.
+        propagation: what the radios make of the places; None without `[radio]`.
+    """
+
+    graph: nx.DiGraph[int]
+    neighborhood: Neighborhood | None
+    propagation: Propagation | None
+
+
+def lay_out(scenario: Scenario) -> Layout:
+    """Return the topology of a scenario, with its places and radios if it has any.
+
+    Raises:
+        ScenarioError: if the topology can't be made, a device has no place, or a trace can't be used.
+    """
+    topology, n, seed = scenario.topology, scenario.devices.count, scenario.seed
+    try:
+        graph = topology.build(n, stream(seed, "topology"))
+    except ValueError as error:
+        raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
+    propagation = make_propagation(scenario, graph)
+    if propagation is None or not isinstance(topology, InRangeTopology):
+        return Layout(graph, topology.neighborhood(n, stream(seed, "topology")), propagation)
+    in_range = InRange(propagation, topology.loss, topology.size, topology.hysteresis, scenario.mobility.update)
+    moves = propagation.motion.moves
+    return Layout(_linked(graph, in_range, moves), in_range if moves else None, propagation)
+
+
+def make_propagation(scenario: Scenario, graph: nx.DiGraph[int]) -> Propagation | None:
+    """Return what the radios of a scenario make of its places; None if it has no `[radio]`.
+
+    Args:
+        scenario: a valid one.
+        graph: its topology, with the attribute "pos" of devices that have a place there.
+
+    Raises:
+        ScenarioError: if a device has no place, or a trace can't be used.
+    """
+    radio, n = scenario.radio, scenario.devices.count
+    if radio is None:
+        return None
+    try:
+        tracks = scenario.mobility.tracks(n, radio.sides, scenario.seed)
+    except ValueError as error:
+        raise ScenarioError(scenario.name, [Problem("mobility.path", str(error))]) from error
+    if radio.positions is not None:
+        places: Mapping[int, Any] = dict(enumerate(radio.positions))
+    elif radio.sides is not None:
+        width, height = radio.sides
+        places = {k: (width * pos[0], height * pos[1]) for k, pos in graph.nodes("pos") if pos is not None}
+    else:
+        places = {}
+    lost = [k for k in range(n) if k not in tracks and k not in places]
+    if lost:
+        text = f"device {lost[0]} has no place: give [radio] positions, or a topology with places and an area"
+        raise ScenarioError(scenario.name, [Problem("mobility", text)])
+    motion = Motion([tracks[k] if k in tracks else Track.still(places[k]) for k in range(n)])
+    if scenario.event:
+        motion = Timetable(scenario.devices, scenario.link, scenario.event).moved(motion)
+    return Propagation(radio, motion, scenario.seed, transceivers(scenario))
+
+
+def transceivers(scenario: Scenario) -> Transceivers:
+    """Return the power, noise figure and antenna gain of each device, overrides applied."""
+    radio, n = scenario.radio, scenario.devices.count
+    assert radio is not None
+    result = Transceivers.alike(radio, n)
+    groups = scenario.devices.groups()
+    for override in radio.override:
+        ids = sorted(select(override.devices, n, groups))
+        for name in ("power", "noise_figure", "antenna_gain"):
+            value = getattr(override, name)
+            if value is not None:
+                getattr(result, name)[ids] = value
+    return result
+
+
+def _linked(graph: nx.DiGraph[int], in_range: InRange, moves: bool) -> nx.DiGraph[int]:
+    """Return the devices of `graph` with a link wherever one is in range; where they move, with every link."""
+    import networkx as nx
+
+    n = len(graph)
+    table = ~np.eye(n, dtype=np.bool_) if moves else in_range.table(0.0)
+    result: nx.DiGraph[int] = nx.DiGraph()
+    result.add_nodes_from(graph.nodes(data=True))
+    result.add_edges_from(np.argwhere(table).tolist())
+    return result

@@ -1,0 +1,85 @@
+"""What can be wrong with overrides of links, and with changes of their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails
+
+from p2pl_async.basics.settings import line, moved, unknown_key
+from p2pl_async.link import LinkSettings
+from p2pl_async.scenario.link_matches import LinkMatches, changed_settings
+from p2pl_async.scenario.reading.plain import Table
+from p2pl_async.scenario.reading.schema_walk import child, fields_of
+from p2pl_async.scenario.selector import select
+from p2pl_async.scenario.tables import DeviceSettings, LinkTableSettings
+from p2pl_async.topology.contacts import Contacts
+
+
+def change_mistakes(
+    devices: DeviceSettings, link: LinkTableSettings, contacts: Contacts, path: Path
+) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong with the changes of settings that the topology's file at `path` asks for."""
+    matches = LinkMatches(devices, link)
+    wrong = set()
+    for src, dst in contacts.links:
+        try:
+            changed_settings(matches.table(matches.of(src, dst)), contacts.settings_changes(src, dst), path.parent)
+        except ValueError as error:
+            wrong.add(str(error))
+    for text in sorted(wrong):
+        yield line(["topology", "path"], f"{path}, {text}")
+
+
+def override_mistakes(devices: DeviceSettings, link: LinkTableSettings) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong with overrides, alone and where several meet, for any topology."""
+    groups = devices.groups()
+    wrong = set()
+    for index, override in enumerate(link.override):
+        for key, selector in (("from", override.src), ("to", override.dst)):
+            try:
+                select(selector, devices.count, groups)
+            except ValueError as error:
+                wrong.add(index)
+                yield line(["link", "override", index, key], str(error), selector)
+    if wrong:
+        return
+    matches = LinkMatches(devices, link)
+    possible = matches.all()
+    for index in range(len(link.override)):
+        if not any(match >> index & 1 for match in possible):
+            yield line(["link", "override", index], "matches no link, as no device links to itself")
+    seen = set()
+    for match in sorted(possible):
+        rules: dict[str, str] = {}
+        try:
+            LinkSettings.model_validate(matches.table(match, rules))
+        except ValidationError as error:
+            for detail in error.errors():
+                index = _culprit(detail["loc"], rules, match)
+                if (index, detail["loc"]) not in seen:
+                    seen.add((index, detail["loc"]))
+                    yield _blame(detail, index, matches.table(match))
+
+
+def _blame(detail: ErrorDetails, index: int, table: Table) -> InitErrorDetails:
+    """Return a mistake in the merged `table` as one of `override[index]`."""
+    keys = ["link", "override", index, *detail["loc"]]
+    if detail["type"] != "extra_forbidden" or len(detail["loc"]) != 2:
+        return moved(detail, keys)
+    outer, key = map(str, detail["loc"])
+    cls = child(LinkSettings, outer, table[outer])
+    kind = f'; the {outer} of such a link is of kind "{table[outer]["kind"]}"' if "kind" in table[outer] else ""
+    return line(keys, unknown_key(key, fields_of(cls) if isinstance(cls, type) else []) + kind)
+
+
+def _culprit(loc: tuple[str | int, ...], rules: Mapping[str, str], match: int) -> int:
+    """Return the override to blame: the last that set the key, or something in its table, or anything."""
+    for length in range(len(loc), -1, -1):
+        path = ".".join(map(str, loc[:length]))
+        found = [rule for key, rule in rules.items() if key == path or key.startswith(f"{path}.") or not path]
+        if found:
+            return max(int(rule.removeprefix("link.override[").removesuffix("]")) for rule in found)
+    return match.bit_length() - 1

@@ -1,0 +1,56 @@
+"""What must fit between `[radio]`, `[mobility]`, `[topology]` and `[devices]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic_core import InitErrorDetails
+
+from p2pl_async.basics.settings import line
+from p2pl_async.radio import Static
+from p2pl_async.scenario.selector import select
+from p2pl_async.topology.random_graphs import InRange as InRangeTopology
+
+
+def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    """Yield what doesn't fit between `[radio]`, `[mobility]`, `[topology]` and `[devices]`."""
+    radio, mobility, topology, devices = (tables.get(name) for name in ("radio", "mobility", "topology", "devices"))
+    moving = mobility is not None and not isinstance(mobility, Static)
+    if "radio" in tables and radio is None:
+        if moving:
+            yield line(["mobility"], 'needs [radio], whose losses follow the movement; add [radio] with area = "100 m"')
+        if isinstance(topology, InRangeTopology):
+            yield line(["topology"], 'needs [radio], which says who is in range; add [radio] with area = "100 m"')
+    if radio is None:
+        return
+    link = tables.get("link")
+    if link is not None and link.latency.distance != 0:
+        yield line(["link", "latency", "distance"], "must be left out: with [radio], the places say how far it is")
+    if devices is not None:
+        for index, override in enumerate(radio.override):
+            try:
+                select(override.devices, devices.count, devices.groups())
+            except ValueError as error:
+                yield line(["radio", "override", index, "devices"], str(error), override.devices)
+        if radio.positions is not None and len(radio.positions) != devices.count:
+            text = f"has {len(radio.positions)} places, and there are {devices.count} devices"
+            yield line(["radio", "positions"], text)
+    if mobility is None or topology is None:
+        return
+    if mobility.roams:
+        if radio.positions is not None:
+            text = f'must be left out, as [mobility] kind "{mobility.kind}" places the devices itself'
+            yield line(["radio", "positions"], text)
+        if radio.sides is None:
+            yield line(["radio", "area"], 'is missing: devices roam through it; write area = "100 m"')
+    elif radio.positions is None and not moving:
+        if not topology.placed:
+            text = (
+                f'needs positions, which topology "{topology.kind}" has not; give [radio] positions, or a topology '
+                'with places: "grid", "torus", "random-geometric", "in-range"'
+            )
+            yield line(["radio"], text)
+        elif radio.sides is None:
+            text = f'is missing: it makes meters of the places of topology "{topology.kind}"; write area = "100 m"'
+            yield line(["radio", "area"], text)

@@ -1,0 +1,83 @@
+"""Which overrides of `[link]` each directed link matches, and the settings that follow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from p2pl_async.link import LinkSettings
+from p2pl_async.scenario.reading.plain import Table, merge, toml_value, without_none
+from p2pl_async.scenario.reading.schema_walk import expand
+from p2pl_async.scenario.selector import select
+from p2pl_async.scenario.tables import DeviceSettings, LinkTableSettings
+from p2pl_async.topology.contacts import Change
+
+
+def changed_settings(table: Table, changes: Sequence[Change], folder: Path) -> list[tuple[float, LinkSettings]]:
+    """Return (instant, settings) of a link with the settings `table`, as its changes come one after another."""
+    found: list[tuple[float, LinkSettings]] = []
+    for change in changes:
+        layer: Any = toml_value(change.value)
+        for key in reversed(change.what.split(".")):
+            layer = {key: layer}
+        table = merge(table, expand(LinkTableSettings, layer, folder, set()))
+        try:
+            found.append((change.at, LinkSettings.model_validate(table)))
+        except ValidationError as error:
+            detail = error.errors()[0]
+            text = "unknown key of [link]" if detail["type"] == "extra_forbidden" else detail["msg"]
+            shown = f"{change.what}={change.value}"
+            raise ValueError(f'line {change.line}: "{shown}": {text}') from error
+    return found
+
+
+class LinkMatches:
+    """Which overrides each link matches, as a number with bit i set for `override[i]`."""
+
+    def __init__(self, devices: DeviceSettings, link: LinkTableSettings) -> None:
+        self._base: Table = without_none(link.model_dump(mode="json", exclude={"override"}))
+        self._tables = [override.table for override in link.override]
+        self._sends = [0] * devices.count  # for each device, the overrides whose `from` has it
+        self._hears = [0] * devices.count
+        self._both = 0
+        groups = devices.groups()
+        for index, override in enumerate(link.override):
+            for device in select(override.src, devices.count, groups):
+                self._sends[device] |= 1 << index
+            for device in select(override.dst, devices.count, groups):
+                self._hears[device] |= 1 << index
+            self._both |= override.both << index
+
+    def sort(self, device: int) -> tuple[int, int]:
+        """Return what tells a device apart: the overrides for what it sends, and for what it hears."""
+        return self._sends[device], self._hears[device]
+
+    def of(self, src: int, dst: int) -> int:
+        """Return the overrides that the link from `src` to `dst` matches."""
+        back = self._sends[dst] & self._hears[src] & self._both
+        return self._sends[src] & self._hears[dst] | back
+
+    def all(self) -> set[int]:
+        """Return every set of overrides that a link can match, whatever the topology."""
+        # Devices that no override tells apart are of one sort; two of a sort also have links to each other.
+        sorts = Counter(zip(self._sends, self._hears, strict=True))
+        some = dict(zip(zip(self._sends, self._hears, strict=True), range(len(self._sends)), strict=True))
+        return {
+            self.of(some[a], some[b])
+            for a in sorts
+            if a[0] | a[1] & self._both
+            for b in sorts
+            if a != b or sorts[a] > 1
+        }
+
+    def table(self, match: int, rules: dict[str, str] | None = None) -> Table:
+        """Return the merged table of links that match these overrides; notes in `rules` who set what."""
+        table = self._base
+        for index, change in enumerate(self._tables):
+            if match >> index & 1:
+                table = merge(table, change, f"link.override[{index}]", rules)
+        return table

@@ -1,0 +1,237 @@
+"""From a scenario file to a `Scenario`, and back.
+
+TOML -> shorthands written out -> extends -> --set -> presets -> pydantic -> Scenario
+                                                                    |
+                                          every mistake -> Problem -+-> ScenarioError
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from p2pl_async.basics.settings import mistakes, nearest
+from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.scenario.reading.plain import Table, merge, toml_value, without_none
+from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
+from p2pl_async.scenario.reading.problems import problems_of
+from p2pl_async.scenario.reading.schema_walk import Keys, expand, inside, path_of, unset_kind
+from p2pl_async.scenario.scenario import Scenario, misfits
+from p2pl_async.scenario.tables import LinkTableSettings
+
+
+class Loaded(NamedTuple):
+    """A scenario, and where its values come from."""
+
+    scenario: Scenario
+    origins: dict[str, str]  # "link.loss.p" -> "" (the file itself), "preset NAME", a file it extends, "--set KEY"
+
+
+def load_scenario(path: str | os.PathLike[str], overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
+    """Return the scenario that a TOML file describes.
+
+    A class of the user's own that the file names is loaded, which runs that file's code;
+    nothing else in a scenario can run code.
+
+    Args:
+        path: the file; relative paths in it are relative to its folder.
+        overrides: "key.path=value" each, with a TOML value or a bare text; applied in order.
+            Relative paths in them are relative to the working directory.
+        seed: takes the place of the scenario's seed.
+
+    Raises:
+        ScenarioError: with everything that is wrong in the file.
+    """
+    return read_scenario(path, overrides, seed).scenario
+
+
+def read_scenario(path: str | os.PathLike[str], overrides: Sequence[str] = (), seed: int | None = None) -> Loaded:
+    """Return what `load_scenario` does, and who set which value."""
+    source = str(path)
+    short: set[Keys] = set()
+    origins: dict[str, str] = {}
+    raw = _read(Path(path), source, short, origins)
+    raw = _apply(overrides if seed is None else [*overrides, f"seed={seed}"], raw, source, short, origins)
+    found = _expand_presets(raw, origins)
+    raw.setdefault("name", re.sub(r"[^\w .+-]", "_", Path(path).stem).lstrip(" .+-") or "scenario")
+    scenario, more = _check(raw, short)
+    if scenario is None or found:
+        raise ScenarioError(source, [*found, *more])
+    return Loaded(scenario, origins)
+
+
+def dump(scenario: Scenario) -> str:
+    """Return a scenario as TOML with every default written out; loading it gives an equal one."""
+    import tomli_w
+
+    table = without_none(scenario.model_dump(mode="json", by_alias=True))
+    head = (
+        f"# {scenario.name}, seed {scenario.seed}: every value resolved. `p2pl run` on this file repeats the run.\n\n"
+    )
+    return head + tomli_w.dumps(table)
+
+
+def _read(path: Path, source: str, short: set[Keys], origins: dict[str, str], above: tuple[Path, ...] = ()) -> Table:
+    """Return the table of a file, merged over those that it extends."""
+    path = Path(os.path.abspath(path))
+    where = f"{path.name}: " if above else ""
+    raw = expand(Scenario, _parse(path, source, where), path.parent, short)
+    base: Table = {}
+    if "extends" in raw:
+        base = _base(raw.pop("extends"), path, source, short, origins, above)
+        base.pop("name", None)  # a file that extends another is a scenario of its own
+    merged: Table = merge(base, raw, path.name if above else "", origins)
+    return merged
+
+
+def _base(
+    extends: Any, path: Path, source: str, short: set[Keys], origins: dict[str, str], above: tuple[Path, ...]
+) -> Table:
+    """Return the table of the file, or preset, that the file at `path` extends."""
+    key = f"{path.name}: extends" if above else "extends"
+    if not isinstance(extends, str):
+        raise ScenarioError(source, [Problem(key, 'must be a file such as "base.toml"', extends)])
+    if extends in SCENARIO_PRESETS:
+        table = expand(Scenario, SCENARIO_PRESETS[extends].table, path.parent, short)
+        return dict(merge({}, table, f"preset {extends}", origins))
+    parent = Path(os.path.abspath(path.parent / Path(extends).expanduser()))
+    if parent in (path, *above):
+        raise ScenarioError(source, [Problem(key, "must not lead back to the same file", extends)])
+    if not parent.is_file():
+        text = f"no such file: {parent}{_near_file(parent)}; presets: {', '.join(SCENARIO_PRESETS)}"
+        raise ScenarioError(source, [Problem(key, text, extends)])
+    return _read(parent, source, short, origins, (path, *above))
+
+
+def _parse(path: Path, source: str, where: str) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        problem = Problem(f"{where}line {line}", "must be UTF-8 text; save the file with that encoding")
+    except tomllib.TOMLDecodeError as error:
+        match = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.DOTALL)
+        text, line_number, column = match.groups() if match else (str(error), None, None)
+        place = f"line {line_number}, column {column}" if line_number else "end of file"
+        problem = Problem(where + place, f"not valid TOML: {text[0].lower()}{text[1:]}")
+    except FileNotFoundError:
+        problem = Problem(str(path), f"no such file{_near_file(path)}")
+    except OSError as error:
+        problem = Problem(str(path), f"can't be read: {(error.strerror or str(error)).lower()}")
+    raise ScenarioError(source, [problem])
+
+
+def _near_file(path: Path) -> str:
+    """Return a hint at a file beside `path` with almost its name."""
+    try:
+        guess = nearest(path.name, [item.name for item in path.parent.iterdir()])
+    except OSError:
+        return f"; there is no folder {path.parent}"
+    return f'; did you mean "{path.parent / guess}"?' if guess else ""
+
+
+def _apply(overrides: Sequence[str], raw: Table, source: str, short: set[Keys], origins: dict[str, str]) -> Table:
+    """Return the table with each "key.path=value" applied."""
+    for text in overrides:
+        name, equals, value_text = text.partition("=")
+        keys: Keys = tuple(
+            int(key) if key.isdigit() else key for key in name.strip().replace("[", ".").replace("]", "").split(".")
+        )
+        if not equals or "" in keys:
+            raise ScenarioError(source, [Problem(f"--set {text}", 'must be like "--set devices.count=50"')])
+        table = raw
+        missing = unset_kind(Scenario, raw, keys)
+        if missing is not None:
+            table = _put(table, (*missing[0], "kind"), missing[1], source, name, origins)
+        table = _put(table, keys, toml_value(value_text.strip()), source, name, origins)
+        short.difference_update([known for known in short if known == keys[: len(known)]])
+        raw = expand(Scenario, table, Path.cwd(), short)
+    return raw
+
+
+def _put(table: Table, keys: Keys, value: Any, source: str, name: str, origins: dict[str, str]) -> Table:
+    layer = value
+    node: Any = table
+    steps: list[str | int] = []  # the keys, as indices where they go into a list
+    for key in keys:
+        if not isinstance(node, list):
+            steps.append(str(key))
+        elif isinstance(key, int) and key < len(node):
+            steps.append(key)
+        else:
+            text = f"there is no such item; {path_of(steps)} has {len(node)}, counted from 0"
+            raise ScenarioError(source, [Problem(f"--set {name}", text)])
+        node = inside(node, steps[-1])
+    for step in reversed(steps):
+        layer = {step: layer}
+    merged: Table = merge(table, layer, f"--set {name}", origins)
+    return merged
+
+
+def _expand_presets(raw: Table, origins: dict[str, str]) -> list[Problem]:
+    """Put the tables of link presets under what the scenario says; changes `raw`, returns problems."""
+    link = raw.get("link")
+    if not isinstance(link, Mapping):
+        return []
+    found: list[Problem] = []
+    name, medium = link.get("preset"), raw.get("medium", {})
+    if isinstance(name, str) and name in LINK_PRESETS and isinstance(medium, Mapping):
+        shared = LINK_PRESETS[name].medium
+        if medium.get("kind", shared["kind"]) == shared["kind"]:
+            raw["medium"] = _under(shared, "medium", name, medium, origins)
+    raw["link"] = link = _under_preset(link, "link", origins, found)
+    overrides = link.get("override")
+    if isinstance(overrides, list):
+        link["override"] = [
+            _under_preset(item, f"link.override[{i}]", origins, found) if isinstance(item, Mapping) else item
+            for i, item in enumerate(overrides)
+        ]
+    return found
+
+
+def _under_preset(table: Mapping[str, Any], path: str, origins: dict[str, str], found: list[Problem]) -> Table:
+    said = {key: value for key, value in table.items() if key != "preset"}
+    if "preset" not in table:
+        return said
+    name = table["preset"]
+    origins.pop(f"{path}.preset", None)
+    if not isinstance(name, str) or name not in LINK_PRESETS:
+        guess = nearest(str(name), LINK_PRESETS)
+        hint = f'; did you mean "{guess}"?' if guess else ";"
+        found.append(Problem(f"{path}.preset", f"unknown preset{hint}  known: {', '.join(LINK_PRESETS)}", name))
+        return said
+    preset = expand(LinkTableSettings, LINK_PRESETS[name].link, Path("/"), set())
+    return _under(preset, path, name, said, origins)
+
+
+def _under(preset: Table, path: str, name: str, said: Mapping[str, Any], origins: dict[str, str]) -> Table:
+    """Return the table at `path` of a preset, with what the scenario says on top."""
+    rules: dict[str, str] = {}
+    result = merge(merge({}, preset, f"preset {name}", rules, path), said, "said", rules, path)
+    origins.update({key: rule for key, rule in rules.items() if rule != "said"})
+    return dict(result)
+
+
+def _check(raw: Table, short: set[Keys]) -> tuple[Scenario | None, list[Problem]]:
+    """Return the scenario, or every problem in its table."""
+    try:
+        return Scenario.model_validate(raw), []
+    except ValidationError as error:
+        found = problems_of(Scenario, error, raw, short)
+        bad = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    # With a wrong table, pydantic didn't get to what must fit between the right ones.
+    good: Table = {}
+    for name, field in Scenario.model_fields.items():
+        if name not in bad and name in raw:
+            good[name] = TypeAdapter(field.rebuild_annotation()).validate_python(raw[name])
+        elif name not in bad and not field.is_required():
+            good[name] = field.get_default(call_default_factory=True)
+    known = {problem.path for problem in found}
+    more = problems_of(Scenario, mistakes("scenario", misfits(good)), raw, short)
+    return None, found + [problem for problem in more if problem.path not in known]

@@ -1,0 +1,165 @@
+"""Walking a plain table along the classes that will check it: which keys it can have, what its values mean."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic.fields import FieldInfo
+
+from p2pl_async.basics.settings import OneOf, Settings, inner_class, marker
+from p2pl_async.scenario.reading.plain import Table, join
+from p2pl_async.scenario.tables import LinkOverride, LinkTableSettings
+
+Keys = tuple[str | int, ...]
+
+
+class Many(NamedTuple):
+    """A list of tables, or a table of named ones, all of one class, or each of one of several."""
+
+    cls: type[Settings] | OneOf
+
+
+Place = type[Settings] | Many | None  # what checks a table; None where that isn't known
+
+
+def path_of(keys: Sequence[str | int]) -> str:
+    """Return keys as a path: "link.override[2].loss.p"."""
+    path = ""
+    for key in keys:
+        path = join(path, key)
+    return path
+
+
+def fields_of(cls: type[Settings]) -> dict[str, FieldInfo]:
+    """Return the fields of a table by the names that a scenario uses; of an override, those of `[link]` too."""
+    fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+    return {**fields, **LinkOverride.partial.model_fields} if cls is LinkOverride else fields
+
+
+def child(place: Place, key: str | int, value: Any) -> Place:
+    """Return what checks the table `value`, which is at `key` of the table that `place` checks."""
+    if place is None:
+        return None
+    if isinstance(place, Many):
+        return _chosen(place.cls, value) if isinstance(place.cls, OneOf) else place.cls
+    field = fields_of(place).get(str(key))
+    if field is None:
+        return None
+    found = marker(field)
+    holds_many = typing.get_origin(field.annotation) in (dict, list, tuple)
+    if isinstance(found, OneOf):
+        return Many(found) if holds_many else _chosen(found, value)
+    cls = inner_class(field)
+    return Many(cls) if cls is not None and holds_many else cls
+
+
+def _chosen(one_of: OneOf, value: Any) -> Place:
+    try:
+        return one_of.find(value["kind"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def known_keys(root: type[Settings], keys: Keys, raw: Mapping[str, Any]) -> list[str]:
+    """Return the keys that the table at `keys` below `root` can have; none if that isn't known."""
+    place: Place = root
+    node: Any = raw
+    for key in keys:
+        node = node[key]
+        place = child(place, key, node)
+    if place is None or isinstance(place, Many):
+        return []
+    more = ["extends"] if place is root else ["preset"] if place in (LinkTableSettings, LinkOverride) else []
+    return [*fields_of(place), *more]
+
+
+def expand(root: type[Settings], raw: Mapping[str, Any], folder: Path, short: set[Keys]) -> Table:
+    """Return a table with shorthands written out and paths made absolute.
+
+    Args:
+        root: the class that checks the table.
+        raw: the table, as read from a file.
+        folder: what relative paths in it are relative to.
+        short: gets the keys of what was written as a shorthand.
+    """
+    return _expand_table(root, raw, folder, short, ())
+
+
+def _expand_table(place: Place, table: Mapping[str, Any], folder: Path, short: set[Keys], keys: Keys) -> Table:
+    fields = fields_of(place) if isinstance(place, type) else {}
+    result = {}
+    for key, value in table.items():
+        here = (*keys, key)
+        if key in fields:
+            value = _expand_value(fields[key], value, folder, short, here)
+        result[key] = _expand_inside(child(place, key, value), value, folder, short, here)
+    return result
+
+
+def _expand_inside(place: Place, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:
+    if isinstance(value, Mapping):
+        return _expand_table(place, value, folder, short, keys)
+    if isinstance(value, list) and isinstance(place, Many):
+        return [_expand_inside(child(place, i, item), item, folder, short, (*keys, i)) for i, item in enumerate(value)]
+    return value
+
+
+def _expand_value(field: FieldInfo, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:
+    found = marker(field)
+    if isinstance(found, OneOf) and found.outside is not None:
+        if isinstance(value, Mapping) and "kind" in value:
+            value = {**value, "kind": _absolute_spec(value["kind"], folder)}
+        value = _absolute_spec(value, folder)
+    if isinstance(value, Mapping):
+        short.discard(keys)  # a file may write out what one that it extends has as a shorthand
+    elif found is not None:
+        try:
+            table = found.table(value)
+        except ValueError:
+            return value
+        if table is not value:
+            short.add(keys)
+        return table
+    if isinstance(value, str) and Path in (field.annotation, *typing.get_args(field.annotation)):
+        return str(folder / Path(value).expanduser())
+    return value
+
+
+def _absolute_spec(value: Any, folder: Path) -> Any:
+    """Return "file.py:Class" with an absolute path; other values as they are."""
+    where, colon, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    return f"{folder / Path(where).expanduser()}:{name}" if colon and where.endswith(".py") else value
+
+
+def inside(node: Any, key: str | int) -> Any:
+    """Return what a table or a list has at `key`; None if it has nothing there, or is neither."""
+    if isinstance(node, list):
+        return node[key] if isinstance(key, int) and key < len(node) else None
+    return node.get(str(key)) if isinstance(node, Mapping) else None
+
+
+def unset_kind(root: type[Settings], raw: Mapping[str, Any], keys: Collection[str | int]) -> tuple[Keys, str] | None:
+    """Find the first table on the way to `keys` that `raw` lacks and that needs a kind; return its keys and a kind.
+
+    The kind is the default one if that has the next key, else what a bare number means, else the
+    only one that has it: `link.loss.p` means Bernoulli losses.
+    """
+    place: Place = root
+    node: Any = raw
+    way = list(keys)
+    for depth, key in enumerate(way[:-1]):
+        field = fields_of(place).get(str(key)) if isinstance(place, type) else None
+        node = inside(node, key)
+        found = marker(field) if field is not None else None
+        if isinstance(found, OneOf) and not isinstance(node, Mapping):
+            fits = [kind for kind, cls in found.classes.items() if way[depth + 1] in fields_of(cls)]
+            usual = [getattr(field.default, "kind", None)] if field is not None else []
+            if found.shorthand is not None:
+                usual.append(found.shorthand("0")["kind"])
+            chosen = next((kind for kind in usual if kind in fits), fits[0] if len(fits) == 1 else None)
+            return None if chosen is None else (tuple(way[: depth + 1]), chosen)
+        place = child(place, key, node)
+    return None

@@ -1,0 +1,116 @@
+"""What a scenario file can say: one class per table, and what must fit between tables.
+
+Tables that belong to a part of the program (links, data, protocols, ...) are classes beside
+their implementation; here are the others, and `Scenario`, which holds them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
+
+from p2pl_async.air import AnyMedium, Dedicated
+from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.settings import Settings, line, mistake, mistakes
+from p2pl_async.hardware.churn import Churn
+from p2pl_async.hardware.energy import Energy
+from p2pl_async.hardware.local_clock import Clocks
+from p2pl_async.learning.data import DataSettings
+from p2pl_async.learning.models import AnyModel, Mlp
+from p2pl_async.learning.settings import TrainSettings
+from p2pl_async.protocols import AnyProtocol
+from p2pl_async.radio import AnyMobility, Static
+from p2pl_async.scenario.events import AnyEvent
+from p2pl_async.scenario.tables import Baselines, DeviceSettings, Evaluate, LinkTableSettings, RadioTableSettings, Stop
+from p2pl_async.topology.from_file import LinkTrace
+from p2pl_async.topology.kinds import AnyTopology
+from p2pl_async.topology.shapes import Ring
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[\w][\w .+-]*", name) or len(name) > 100:
+        raise mistake("must be letters, digits, spaces and . + - _ (results go into a folder of this name)")
+    return name
+
+
+class Scenario(Settings):
+    """A scenario: everything that, with its seed, determines a run."""
+
+    name: Annotated[str, Field(strict=True), AfterValidator(_folder_name)] = "scenario"
+    seed: Annotated[int, Field(strict=True, ge=0)] = 1
+    devices: DeviceSettings
+    topology: AnyTopology = Ring()
+    link: LinkTableSettings = LinkTableSettings()
+    churn: Churn | None = Field(default=None, description="when devices crash; none: never by themselves")
+    clocks: Clocks | None = Field(default=None, description="how wrong the devices' own clocks are; none: ideal")
+    energy: Energy | None = Field(default=None, description="what devices draw; none: nobody measures it")
+    event: tuple[AnyEvent, ...] = Field(default=(), description="what happens at given instants")
+    radio: RadioTableSettings | None = Field(
+        default=None, description="positions, power and noise, from which losses follow; none: links say it all"
+    )
+    mobility: AnyMobility = Static()
+    medium: AnyMedium = Dedicated()
+    protocol: AnyProtocol
+    data: DataSettings | None = Field(default=None, validate_default=True)
+    model: AnyModel = Mlp()
+    train: TrainSettings = TrainSettings()
+    baselines: Baselines = Baselines()
+    evaluate: Evaluate = Evaluate()
+    stop: Stop
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _digits_unless_nothing_learns(cls, value: object, info: ValidationInfo) -> object:
+        protocol = info.data.get("protocol")
+        return {} if value is None and protocol is not None and protocol.trains else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Scenario:
+        found = list(misfits(dict(self)))
+        if found:
+            raise mistakes("scenario", found)
+        return self
+
+
+def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    """Yield what doesn't fit between tables.
+
+    Args:
+        tables: the valid tables of a scenario by name; checks that need another one are left out,
+            so that a file with a mistake in one table hears about the others too.
+    """
+    from p2pl_async.scenario.checks.events import event_mistakes
+    from p2pl_async.scenario.checks.links import change_mistakes, override_mistakes
+    from p2pl_async.scenario.checks.medium import medium_mistakes
+    from p2pl_async.scenario.checks.places import place_mistakes
+
+    devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
+    if devices is not None and topology is not None:
+        for text in topology.check(devices.count):
+            yield line(["topology"], text)
+    if devices is not None and link is not None:
+        mistaken = list(override_mistakes(devices, link))
+        yield from mistaken
+        if isinstance(topology, LinkTrace) and not mistaken and not topology.check(devices.count):
+            contacts = topology.neighborhood(devices.count, stream(0, "topology"))
+            yield from change_mistakes(devices, link, contacts, topology.path)
+    yield from place_mistakes(tables)
+    yield from medium_mistakes(tables)
+    yield from event_mistakes(tables)
+    if protocol is not None and not protocol.trains:
+        baselines, stop = tables.get("baselines"), tables.get("stop")
+        for name in ("local", "central"):
+            if baselines is not None and getattr(baselines, name):
+                yield line(["baselines", name], f'must be false, as the protocol "{protocol.kind}" never trains', True)
+        if stop is not None and stop.accuracy is not None:
+            yield line(["stop", "accuracy"], f'must be left out, as the protocol "{protocol.kind}" never trains')
