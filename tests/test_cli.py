@@ -279,7 +279,7 @@ def test_a_run_prints_a_table_and_writes_plots_unless_told_not_to(file: Path) ->
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "s.toml"], ["list"]])
 def test_what_must_be_fast_imports_nothing_heavy(file: Path, arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom p2pl_async.cli import app\n"
+        "import sys\nfrom p2pl_async.cli.main import app\n"
         "try:\n    app(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "heavy = {'torch', 'sklearn', 'networkx', 'matplotlib', 'pandas', 'pyarrow', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -302,7 +302,7 @@ def test_explain_lists_the_events_that_touch_a_link(script) -> None:
         ("event[3] at 4 s", 'partition groups = ["left"]'),
         ("event[2] at 1.5 min", "crash devices = 3"),
     ]
-    command = [sys.executable, "-m", "p2pl_async.cli", "probe", str(path), "--explain", "1", "3"]
+    command = [sys.executable, "-m", "p2pl_async", "probe", str(path), "--explain", "1", "3"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
     assert "1.5 min" in shown
     assert "event[2]" in shown
@@ -351,7 +351,7 @@ def test_churn_clocks_energy_and_events_are_the_same_in_any_process(tmp_path) ->
 
 
 def test_list_names_every_kind_of_event() -> None:
-    command = [sys.executable, "-m", "p2pl_async.cli", "list", "events"]
+    command = [sys.executable, "-m", "p2pl_async", "list", "events"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]).stdout
     kinds = ["set", "ramp", "link-down", "link-up", "partition", "heal", "crash", "restart", "move"]
     first = [line for line in shown.splitlines()[1:] if line.startswith("  ") and line[2] != " "]

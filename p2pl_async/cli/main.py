@@ -50,7 +50,6 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 def main() -> None:
     """Run the command line."""
-    app()
 
 
 @app.command()
@@ -334,7 +333,3 @@ def _repeat(path: Path, changes: list[str] | None, seed: int) -> str:
     """Return the command that runs a scenario again."""
     sets = [part for change in changes or () for part in ("--set", change)]
     return "to repeat it: " + shlex.join(["p2pl", "run", str(path), "--seed", str(seed), *sets])
-
-
-if __name__ == "__main__":
-    main()
