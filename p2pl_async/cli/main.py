@@ -50,6 +50,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 def main() -> None:
     """Run the command line."""
+    app()
 
 
 @app.command()
