@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from p2pl_async.basics.settings import Settings
 
 
-def _groups() -> dict[str, list[tuple[str, str]]]:
+def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
     """Return group -> (kind, its one line) of everything that a scenario chooses by name."""
     from p2pl_async.air import SharedMedium
     from p2pl_async.learning.data import DataSettings

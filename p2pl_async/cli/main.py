@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pl_async.cli.listing import groups_of_kinds
+from p2pl_async.cli.probe import Pinging, show_link, show_topology
 from p2pl_async.errors import P2plError, Problem, ScenarioError
 
 if TYPE_CHECKING:
     from p2pl_async.results.folder import RunFolder
     from p2pl_async.scenario import Loaded
     from p2pl_async.scenario.scenario import Scenario
-from p2pl_async.cli.listing import _groups
-from p2pl_async.cli.probe import _show_link, _show_topology
 
 app = typer.Typer(
     help="Emulate asynchronous peer-to-peer deep learning over imperfect links.",
@@ -177,7 +177,7 @@ def list_kinds(
 ) -> None:
     """List protocols, topologies, link models, presets, data sets, partitions and models."""
     with _errors(debug):
-        groups = _groups()
+        groups = groups_of_kinds()
         if what is not None and what not in groups:
             from p2pl_async.basics.settings import nearest
 
@@ -253,12 +253,10 @@ def probe(
     with _errors(debug):
         loaded = _load(scenario, changes, seed)
         if explain is not None:
-            _show_link(loaded, *explain)
+            show_link(loaded, *explain)
         elif src is None and dst is None and not every_link:
-            _show_topology(loaded)
+            show_topology(loaded)
         else:
-            from p2pl_async.experiment.probing import Pinging
-
             pairs = None if every_link else _pair(src, dst)
             Pinging(loaded.scenario, size, count or (100 if every_link else 1000), interval, out).show(pairs)
 

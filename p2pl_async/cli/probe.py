@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from p2pl_async.experiment.probing import Probed
+    from p2pl_async.messages import DeviceId
     from p2pl_async.scenario import Loaded
+    from p2pl_async.scenario.scenario import Scenario
+
+_MOST_ROWS = 24  # of a table
 
 
-def _show_topology(loaded: Loaded) -> None:
+def show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.building.contracts import warnings
     from p2pl_async.scenario.building.explain import describe_meetings
     from p2pl_async.scenario.building.layout import lay_out
@@ -36,7 +44,7 @@ def _show_topology(loaded: Loaded) -> None:
         print(f"warning: {problem.path} {problem.text}")
 
 
-def _show_link(loaded: Loaded, src: int, dst: int) -> None:
+def show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -65,3 +73,129 @@ def _show_link(loaded: Loaded, src: int, dst: int) -> None:
         for what, value in explain_radio(layout.propagation, src, dst, size):
             table.add_row(what, value, "radio")
     Console().print(table)
+
+
+class Pinging:
+    """The command `p2pl probe --from --to` and `--all`: asks, prints, draws.
+
+    Args:
+        scenario: whose links.
+        size: bytes of a message, as text with its unit.
+        count: messages on a link.
+        interval: time between two, as text with its unit; None: when the radio is free.
+        out: folder for pictures.
+
+    Raises:
+        ScenarioError: if a text is no quantity.
+    """
+
+    def __init__(self, scenario: Scenario, size: str, count: int, interval: str | None, out: Path | None) -> None:
+        from p2pl_async.basics.units import PositiveBytes, PositiveSeconds
+        from p2pl_async.experiment.probing import probe_world
+
+        self.world = probe_world(scenario)
+        self.size = int(_quantity("--size", size, PositiveBytes))
+        self.count = count
+        self.interval = None if interval is None else float(_quantity("--interval", interval, PositiveSeconds))
+        self.out = Path("runs") / scenario.name / "probe" if out is None else out
+        self.note = f"{scenario.name}, seed {scenario.seed}"
+
+    def show(self, pair: tuple[DeviceId, DeviceId] | None) -> None:
+        """Probe one link, or all of them; print a table, and write pictures."""
+        if pair is None:
+            self._show_all()
+        else:
+            self._show_one(*pair)
+
+    def _probe(self, src: DeviceId, dst: DeviceId) -> Probed:
+        from p2pl_async.experiment.probing import probe_link
+
+        return probe_link(self.world, src, dst, size=self.size, count=self.count, interval=self.interval)
+
+    def _show_one(self, src: DeviceId, dst: DeviceId) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from p2pl_async.basics.units import show_bytes
+        from p2pl_async.report.probes import delays
+
+        probed = self._probe(src, dst)
+        table = Table(title=f"link {src} -> {dst}", title_justify="left", box=None, show_header=False)
+        for what, value in describe(probed):
+            table.add_row(what, value)
+        Console().print(table)
+        sent = f"{self.note}; {probed.count:,} messages of {show_bytes(probed.size)}"
+        self._save(f"delay-{src}-{dst}", delays(f"delay {src} -> {dst}", sent, probed.delays))
+
+    def _show_all(self) -> None:
+        from rich.console import Console
+        from rich.progress import track
+        from rich.table import Table
+
+        from p2pl_async.basics.units import show_bytes, show_rate, show_seconds
+        from p2pl_async.report.probes import matrix
+
+        pairs = [(src, dst) for src, targets in enumerate(self.world.out_neighbors) for dst in targets]
+        console = Console()
+        found = {
+            pair: self._probe(*pair) for pair in track(pairs, "probing", console=Console(stderr=True), transient=True)
+        }
+        table = Table("link", "lost", "median", "p99", "goodput", "packets", box=None)
+        for (src, dst), probed in sorted(found.items(), key=lambda item: (-item[1].loss, item[0]))[:_MOST_ROWS]:
+            times = [show_seconds(probed.percentile(share)) for share in (50, 99)] if len(probed.delays) else ["-", "-"]
+            packets = f"{probed.packets.mean():.3g}"
+            table.add_row(f"{src} -> {dst}", f"{100 * probed.loss:.3g} %", *times, show_rate(probed.goodput), packets)
+        if len(found) > _MOST_ROWS:
+            table.caption = f"the {_MOST_ROWS} worst of {len(found):,} links"
+        console.print(table)
+        n = len(self.world.out_neighbors)
+        sent = f"{self.note}; {self.count:,} x {show_bytes(self.size)}"
+        losses = {pair: 100 * probed.loss for pair, probed in found.items()}
+        medians = {pair: 1e3 * probed.percentile(50) for pair, probed in found.items() if len(probed.delays)}
+        self._save("loss", matrix("messages lost", sent, n, losses, "lost (%)"))
+        if medians:
+            self._save("delay", matrix("median delay", sent, n, medians, "delay (ms)"))
+
+    def _save(self, name: str, figure: Figure | None) -> None:
+        from p2pl_async.report.drawing import save
+        from p2pl_async.results.table import writing
+
+        if figure is None:
+            return
+        with writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            written = save(figure, self.out / name)
+        print(f"picture: {written[0]}")
+
+
+def _quantity(option: str, text: str, kind: Any) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(text)
+    except ValidationError as error:
+        raise ScenarioError("p2pl probe", [Problem(option, error.errors()[0]["msg"], text)]) from None
+
+
+def describe(probed: Probed) -> list[tuple[str, str]]:
+    """Return (what, value) lines for people."""
+    from p2pl_async.basics.units import show_bytes, show_rate, show_seconds
+
+    lines = [
+        ("messages", f"{probed.count:,} of {show_bytes(probed.size)}, {len(probed.delays):,} delivered whole"),
+        ("lost", f"{100 * probed.loss:.3g} %" + _causes(probed)),
+        ("acknowledged", f"{probed.acknowledged:,}"),
+        ("packets", f"{probed.packets.mean():.4g} per message, {probed.packets.max():,} at most"),
+        ("time on air", f"{show_seconds(probed.air_seconds / probed.count)} per message"),
+        ("goodput", show_rate(probed.goodput)),
+    ]
+    if len(probed.delays):
+        names = [(0, "least"), (50, "median"), (90, "p90"), (99, "p99"), (100, "most")]
+        lines.append(("delay", ", ".join(f"{name} {show_seconds(probed.percentile(p))}" for p, name in names)))
+    return lines
+
+
+def _causes(probed: Probed) -> str:
+    if not probed.causes:
+        return ""
+    return ": " + ", ".join(f"{count:,} {cause}" for cause, count in sorted(probed.causes.items()))
