@@ -21,11 +21,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Vector as Vector
 from p2pl_async.errors import ProtocolError
 
 DeviceId = int
-Vector = NDArray[np.floating[Any]]
-"""Flat parameters of a model, shape (n_params,); float32 where something trains."""
 
 Check = type[Any] | Callable[[Any], bool]
 """What a field's value must be: exactly of this type, or something for which this is true."""

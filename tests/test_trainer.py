@@ -21,7 +21,8 @@ from p2pl_async.learning import networks, stacked
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import LeNet, Mlp, Model, Softmax
 from p2pl_async.learning.settings import Cosine, Inverse, Step, TrainSettings
-from p2pl_async.learning.trainer import Job, Trainer, Vector
+from p2pl_async.learning.trainer import Job, Trainer
+from p2pl_async.messages import Vector
 
 SEED = 3
 SHAPE = (4, 4)

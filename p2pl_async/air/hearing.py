@@ -8,12 +8,9 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.messages import DeviceId
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 class Propagation(Protocol):

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import OneOf, Settings, mistake
 from p2pl_async.basics.tracefiles import TraceError, read_columns
 from p2pl_async.basics.units import TIME, PositiveSeconds, Probability, Seconds, show_seconds
-
-Floats = NDArray[np.float64]
 
 _FARTHEST_CUT = 8.0  # standard deviations; beyond, what a cut leaves of a normal distribution has no practical meaning
 _GRID = (np.arange(8192) + 0.5) / 8192  # shares at which a mean is taken

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Floats, Ints
 from p2pl_async.basics.settings import nearest
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Gaps = Literal["error", "hold", "skip"]
 
 _EMPTY = frozenset({"", "-", "nan", "na", "null", "none"})  # cells that say: no value

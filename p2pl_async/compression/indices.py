@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Ints
 from p2pl_async.errors import RemoteError
 
-Indices = NDArray[np.int64]
 Raw = NDArray[np.uint8]
 
 _PAGE = 1 << 16
@@ -43,12 +43,12 @@ class Coding(NamedTuple):
     """
 
     name: str
-    size: Callable[[Indices, Indices, int], int]
-    write: Callable[[Indices, Indices, int], Raw]
-    read: Callable[[Raw, int, int], Indices]
+    size: Callable[[Ints, Ints, int], int]
+    write: Callable[[Ints, Ints, int], Raw]
+    read: Callable[[Raw, int, int], Ints]
 
 
-def encode_indices(indices: Indices, size: int) -> tuple[int, Raw]:
+def encode_indices(indices: Ints, size: int) -> tuple[int, Raw]:
     """Return the number of the smallest coding (in `CODINGS`; the first of equals) and the encoded positions.
 
     Args:
@@ -61,7 +61,7 @@ def encode_indices(indices: Indices, size: int) -> tuple[int, Raw]:
     return best, CODINGS[best].write(indices, gaps, size)
 
 
-def decode_indices(coding: int, data: Raw, count: int, size: int) -> Indices:
+def decode_indices(coding: int, data: Raw, count: int, size: int) -> Ints:
     """Return the positions that a peer encoded, shape (count,), strictly ascending and below `size`.
 
     Raises:
@@ -80,11 +80,11 @@ def decode_indices(coding: int, data: Raw, count: int, size: int) -> Indices:
 # Fixed width
 
 
-def _write_32(indices: Indices, gaps: Indices, size: int) -> Raw:
+def _write_32(indices: Ints, gaps: Ints, size: int) -> Raw:
     return indices.astype("<u4").view(np.uint8)
 
 
-def _read_32(data: Raw, count: int, size: int) -> Indices:
+def _read_32(data: Raw, count: int, size: int) -> Ints:
     _expect(data, 4 * count)
     return np.frombuffer(data.tobytes(), "<u4").astype(np.int64)
 
@@ -93,20 +93,20 @@ def _pages(size: int) -> int:
     return -(-size // _PAGE)
 
 
-def _page_counts(indices: Indices, size: int) -> Indices:
+def _page_counts(indices: Ints, size: int) -> Ints:
     return np.bincount(indices >> 16, minlength=_pages(size)).astype(np.int64)
 
 
-def _size_16(indices: Indices, gaps: Indices, size: int) -> int:
+def _size_16(indices: Ints, gaps: Ints, size: int) -> int:
     return int(_widths(_page_counts(indices, size)).sum()) + 2 * indices.size
 
 
-def _write_16(indices: Indices, gaps: Indices, size: int) -> Raw:
+def _write_16(indices: Ints, gaps: Ints, size: int) -> Raw:
     low = (indices & 0xFFFF).astype("<u2").view(np.uint8)
     return np.concatenate([_to_sevens(_page_counts(indices, size)), low])
 
 
-def _read_16(data: Raw, count: int, size: int) -> Indices:
+def _read_16(data: Raw, count: int, size: int) -> Ints:
     pages, split = _pages(size), data.size - 2 * count
     if split < 0:
         raise RemoteError(f"{count} positions don't fit into {data.size} bytes")
@@ -114,22 +114,22 @@ def _read_16(data: Raw, count: int, size: int) -> Indices:
     if int(counts.sum()) != count:
         raise RemoteError(f"pages hold {int(counts.sum())} positions, {count} announced")
     low = np.frombuffer(data[split:].tobytes(), "<u2").astype(np.int64)
-    high: Indices = np.repeat(np.arange(pages, dtype=np.int64) << 16, counts)
+    high: Ints = np.repeat(np.arange(pages, dtype=np.int64) << 16, counts)
     return high + low
 
 
 # Gaps, 7 bits a byte
 
 
-def _write_gaps(indices: Indices, gaps: Indices, size: int) -> Raw:
+def _write_gaps(indices: Ints, gaps: Ints, size: int) -> Raw:
     return _to_sevens(gaps)
 
 
-def _read_gaps(data: Raw, count: int, size: int) -> Indices:
+def _read_gaps(data: Raw, count: int, size: int) -> Ints:
     return np.cumsum(_from_sevens(data, count)) - 1
 
 
-def _widths(numbers: Indices) -> Indices:
+def _widths(numbers: Ints) -> Ints:
     """Return how many bytes each number takes, 7 bits in each."""
     widths = np.ones(numbers.shape, np.int64)
     limit = 1 << 7
@@ -140,7 +140,7 @@ def _widths(numbers: Indices) -> Indices:
     return widths
 
 
-def _to_sevens(numbers: Indices) -> Raw:
+def _to_sevens(numbers: Ints) -> Raw:
     """Return numbers with 7 bits a byte, the lowest first; all but a number's last byte have their high bit set."""
     widths = _widths(numbers)
     place = _places(widths)
@@ -149,7 +149,7 @@ def _to_sevens(numbers: Indices) -> Raw:
     return digits.astype(np.uint8)
 
 
-def _from_sevens(data: Raw, count: int) -> Indices:
+def _from_sevens(data: Raw, count: int) -> Ints:
     """Return what `_to_sevens` was given: so many numbers, below 2^35."""
     ends = np.flatnonzero(data < 0x80)
     if ends.size != count or (data.size and data[-1] >= 0x80):
@@ -161,20 +161,20 @@ def _from_sevens(data: Raw, count: int) -> Indices:
     if int(widths.max()) > 5:
         raise RemoteError("a number is too wide")
     digits = (data & 0x7F).astype(np.int64) << (7 * _places(widths))
-    numbers: Indices = np.add.reduceat(digits, starts)
+    numbers: Ints = np.add.reduceat(digits, starts)
     return numbers
 
 
 # One bit for each entry
 
 
-def _write_bitmap(indices: Indices, gaps: Indices, size: int) -> Raw:
+def _write_bitmap(indices: Ints, gaps: Ints, size: int) -> Raw:
     bits = np.zeros(size, np.bool_)
     bits[indices] = True
     return np.packbits(bits)
 
 
-def _read_bitmap(data: Raw, count: int, size: int) -> Indices:
+def _read_bitmap(data: Raw, count: int, size: int) -> Ints:
     _expect(data, -(-size // 8))
     return np.flatnonzero(np.unpackbits(data)).astype(np.int64)
 
@@ -182,15 +182,15 @@ def _read_bitmap(data: Raw, count: int, size: int) -> Indices:
 # Elias gamma: g has b = floor(log2 g) zeros, a one, then its lowest b bits
 
 
-def _gamma_bits(gaps: Indices) -> Indices:
+def _gamma_bits(gaps: Ints) -> Ints:
     return np.frexp(gaps.astype(np.float64))[1].astype(np.int64) - 1
 
 
-def _gamma_size(indices: Indices, gaps: Indices, size: int) -> int:
+def _gamma_size(indices: Ints, gaps: Ints, size: int) -> int:
     return -(-int(2 * _gamma_bits(gaps).sum() + gaps.size) // 8)
 
 
-def _write_gamma(indices: Indices, gaps: Indices, size: int) -> Raw:
+def _write_gamma(indices: Ints, gaps: Ints, size: int) -> Raw:
     widths = _gamma_bits(gaps)
     unary = np.zeros(int(widths.sum()) + gaps.size, np.bool_)
     unary[np.cumsum(widths + 1) - 1] = True
@@ -199,7 +199,7 @@ def _write_gamma(indices: Indices, gaps: Indices, size: int) -> Raw:
     return np.packbits(np.concatenate([unary, binary.astype(np.bool_)]))
 
 
-def _read_gamma(data: Raw, count: int, size: int) -> Indices:
+def _read_gamma(data: Raw, count: int, size: int) -> Ints:
     bits = np.unpackbits(data)
     ones = np.flatnonzero(bits)[:count]
     if ones.size < count:
@@ -220,7 +220,7 @@ def _read_gamma(data: Raw, count: int, size: int) -> Indices:
     return np.cumsum((np.int64(1) << widths) + low) - 1
 
 
-def _places(widths: Indices) -> Indices:
+def _places(widths: Ints) -> Ints:
     """Return 0, 1, ... widths[0] - 1, 0, 1, ... widths[1] - 1, and so on."""
     ends = np.cumsum(widths)
     total = int(ends[-1]) if widths.size else 0

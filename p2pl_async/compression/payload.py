@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from p2pl_async.compression.indices import Indices, Raw, decode_indices, encode_indices
+from p2pl_async.basics.arrays import Ints
+from p2pl_async.compression.indices import Raw, decode_indices, encode_indices
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import Vector
 
@@ -114,7 +115,7 @@ class Sparse(Payload):
         values: shape (k,).
     """
 
-    def __init__(self, size: int, indices: Indices, values: Vector) -> None:
+    def __init__(self, size: int, indices: Ints, values: Vector) -> None:
         self.size = size
         self.indices = indices
         self.values = values

@@ -25,10 +25,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics.linearized import Form
 from p2pl_async.dynamics.recursion import Rule, combine, step
 
-Array = NDArray[np.floating[Any]]
 OnMissing = Literal["renormalize", "self"]
 
 _POWER = 8  # of the integration variable: what makes the integrand smooth at 0

@@ -19,16 +19,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.errors import PredictionError
-
-Array = NDArray[np.floating[Any]]
 
 _BLOCK_BYTES = 1 << 28  # of one block of a Jacobian
 

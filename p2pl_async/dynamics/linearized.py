@@ -21,12 +21,11 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating[Any]]
+from p2pl_async.basics.arrays import Array
 
 
 @dataclass(frozen=True)

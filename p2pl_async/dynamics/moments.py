@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics.failures import LossyMixing
 from p2pl_async.dynamics.linearized import ParameterForm
 from p2pl_async.dynamics.recursion import Rule, combine
 from p2pl_async.dynamics.spectrum import DENSE
 from p2pl_async.errors import PredictionError
-
-Array = NDArray[np.floating[Any]]
 
 
 class Moments(NamedTuple):

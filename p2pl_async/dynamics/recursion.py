@@ -29,9 +29,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics.linearized import Form
 
-Array = NDArray[np.floating[Any]]
 Rule = Literal["dgd", "cta", "atc"]
 Time = Literal["recursion", "flow"]
 

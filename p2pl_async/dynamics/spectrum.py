@@ -19,16 +19,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics.linearized import Form, ParameterForm
 from p2pl_async.dynamics.recursion import Rule, step
 from p2pl_async.errors import PredictionError
-
-Array = NDArray[np.floating[Any]]
 
 DENSE = 1000  # states up to which dense eigenvalues and solutions are computed: about a second
 _CLOSE = 1e-9

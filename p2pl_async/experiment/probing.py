@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.device import Device
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.experiment.emulation import Emulation
@@ -25,8 +26,6 @@ from p2pl_async.scenario.building.world import World, build_world
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.trace import Record
 from p2pl_async.transport.wire import encode
-
-Floats = NDArray[np.float64]
 
 _LOOKS = 50  # at a radio that is busy, while one message would be on the air
 

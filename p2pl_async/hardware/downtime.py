@@ -21,10 +21,8 @@ from heapq import merge
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from p2pl_async.basics.arrays import Bools, Floats
 
 CRASHED = "crashed"
 ABSENT = "absent"  # not there yet, or gone

@@ -17,15 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import Settings, mistake
 from p2pl_async.basics.units import Amperes, PositiveJoules, Volts, Watts
 from p2pl_async.clock import VirtualClock
 from p2pl_async.hardware.downtime import Downtime
 
-Floats = NDArray[np.float64]
 Between = Callable[[float, float], Floats]
 """(start, end) -> the intervals that lie in it, shape (n, 2)."""
 

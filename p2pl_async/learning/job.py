@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Vector
 from p2pl_async.learning.batches import Rows
-
-Vector = NDArray[np.floating[Any]]
 
 
 @dataclass(slots=True, eq=False)

@@ -23,11 +23,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Vector
 from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import Problem, ProtocolError, ScenarioError
 from p2pl_async.learning.batches import Batches, Rows, subset_rows
 from p2pl_async.learning.data import Dataset
-from p2pl_async.learning.job import Job, Vector, frozen, groups, waves
+from p2pl_async.learning.job import Job, frozen, groups, waves
 from p2pl_async.learning.models import Model
 from p2pl_async.learning.settings import TrainSettings
 

@@ -26,12 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from p2pl_async.basics.arrays import Bools, Floats, Ints
 from p2pl_async.basics.settings import Settings, mistake, word
 from p2pl_async.basics.units import PositiveSeconds, Probability, Seconds
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 UNLIMITED = 1_000_000  # retries; a link that loses everything for ever would never give up
 _REMEMBERED = 16  # paces

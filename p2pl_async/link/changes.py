@@ -10,8 +10,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.link.channel import Bools, Codes, Down, Floats
-from p2pl_async.link.loss.base import LossProcess, Segment
+from p2pl_async.basics.arrays import Bools, Floats
+from p2pl_async.link.channel import Down
+from p2pl_async.link.loss.base import Codes, LossProcess, Segment
 
 
 class LossesInTurn:

@@ -14,14 +14,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.randomness import Substreams
-from p2pl_async.link.loss.base import CAUSES, LossProcess, Segment
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Codes = NDArray[np.int8]
+from p2pl_async.link.loss.base import CAUSES, Codes, LossProcess, Segment
 
 _NOISE, _CORRUPT = CAUSES.index("noise"), CAUSES.index("corrupt")
 

@@ -20,18 +20,16 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from p2pl_async.basics import distributions
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import draws
 from p2pl_async.basics.settings import OneOf, mistake
 from p2pl_async.basics.tracefiles import Steps, TraceError
 from p2pl_async.basics.units import TIME, Meters, PositiveSeconds, Seconds
 from p2pl_async.link.over_time import VARIES, Clockwork, Trace, Varying
 from p2pl_async.link.shorthand import number_or_kind
-
-Floats = NDArray[np.float64]
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 

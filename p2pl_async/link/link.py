@@ -21,8 +21,8 @@ from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Floats, Indices
 from p2pl_async.basics.randomness import Substreams, draws, stream
 from p2pl_async.link.arq import Paces
 from p2pl_async.link.changes import During, LossesInTurn
@@ -35,8 +35,6 @@ from p2pl_async.link.rate import RateProfile, RatesInTurn, SteadyRate
 from p2pl_async.link.settings import LinkSettings
 from p2pl_async.link.transmitter import Cut, Sent, Transmitter
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 Ranges = tuple[tuple[int, int], ...]
 """Parts of a message, as [start, end) in bytes, ascending."""
 
@@ -376,7 +374,7 @@ class Link:
         return latency if next(self._copies) < stage.duplicate else math.inf
 
 
-def missing_ranges(lost: Ints, fragments: int, payload: float, size: int, needed: int | None) -> Ranges:
+def missing_ranges(lost: Indices, fragments: int, payload: float, size: int, needed: int | None) -> Ranges:
     """Return what a message of which a part is of use lacks; () if the part that arrived is of none.
 
     Args:

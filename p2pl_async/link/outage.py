@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.distributions import AnyDuration, Exponential
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings, mistake, word
@@ -24,7 +24,6 @@ from p2pl_async.basics.tracefiles import TraceError, header_of, read_columns
 from p2pl_async.basics.units import TIME, PositiveSeconds, Probability, Seconds, show_seconds
 from p2pl_async.link.timeline import Either, Plan, Renewal, Switching, Timeline, geometric_scale
 
-Floats = NDArray[np.float64]
 Process = Switching | Either
 """When something is down: state 1."""
 

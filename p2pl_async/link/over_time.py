@@ -34,11 +34,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import OneOf, Settings, line, marker, mistake, mistakes, moved
 from p2pl_async.basics.tracefiles import IRELAND_TIME, Steps, TraceError, read_steps
 from p2pl_async.basics.units import TIME, Seconds, show_seconds
-
-Floats = NDArray[np.float64]
 
 
 class Clockwork:

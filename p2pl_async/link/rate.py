@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from p2pl_async.basics.arrays import Floats
 
 
 class RateProfile(Protocol):

@@ -20,18 +20,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings, line, mistake, mistakes, word
 from p2pl_async.basics.tracefiles import TraceError, read_mahimahi
 from p2pl_async.basics.units import RATE, BitsPerSecond, Seconds, parse
 from p2pl_async.link.over_time import Clockwork, Schedule, Trace
-
-Floats = NDArray[np.float64]
 
 OPPORTUNITY_BITS = 8 * 1500  # what may leave at each line of a Mahimahi trace
 _OPPORTUNITY_S = 1e-5  # within which it does

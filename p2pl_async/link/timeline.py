@@ -20,12 +20,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.distributions import Distribution, mean_of, remaining
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 _LARGEST_BLOCK = 512  # switches drawn at once; even, so that a block starts in the state the last one did
 

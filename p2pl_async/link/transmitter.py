@@ -19,16 +19,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Floats, Indices
 from p2pl_async.basics.randomness import Substreams
 from p2pl_async.link.arq import Pace, Paces, draw_tries, selective_repeat, stop_and_wait, tries_shares
-from p2pl_async.link.channel import Channel, Codes, Steady
-from p2pl_async.link.loss.base import CAUSES
+from p2pl_async.link.channel import Channel, Steady
+from p2pl_async.link.loss.base import CAUSES, Codes
 from p2pl_async.link.rate import RateProfile
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 AGGREGATE = 64  # packets of equal chances from which on their number is drawn; fewer cost less one by one
 _CHUNK = 64  # packets looked at together at first
@@ -62,7 +59,7 @@ class Sent:
     acknowledged: bool = False
     code: int = 0  # why it is lost: of the first packet that is
     gave_up: bool = False  # ARQ came to its end
-    missing: Ints | None = None  # packets that didn't arrive, ascending; None if nobody asked
+    missing: Indices | None = None  # packets that didn't arrive, ascending; None if nobody asked
 
 
 class Transmitter:
@@ -100,7 +97,7 @@ class Transmitter:
         """
         channel, rate = self._channel, self._rate
         sent, bits, equal = Sent(), 8 * cut.full, cut.packets - 1
-        lost: list[Ints] = []
+        lost: list[Indices] = []
         now, done, chunk = start, 0, _CHUNK
         while done < equal:
             if channel.holds:

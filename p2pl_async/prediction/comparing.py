@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics import spectrum
 from p2pl_async.dynamics.failures import LossyMixing
 from p2pl_async.errors import PredictionError
@@ -23,7 +23,6 @@ from p2pl_async.topology.shapes import Complete, Ring, Star
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = NDArray[np.floating[Any]]
 
 _LOST = 0.1  # the loss of a link whose effect is told
 _SHARE = 0.95  # of the improvement of the scenario's own run: the target by default

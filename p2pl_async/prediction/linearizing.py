@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics.failures import LossyMixing
 from p2pl_async.dynamics.linearized import Form, KernelForm, ParameterForm, Task, product
 from p2pl_async.dynamics.recursion import Rule
@@ -23,8 +24,6 @@ from p2pl_async.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     import networkx as nx
-
-Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Device
@@ -27,8 +27,6 @@ from p2pl_async.prediction.predicting import Curves, Prediction, test_scores
 from p2pl_async.results.run import Run
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.tables import Baselines, Evaluate, Stop
-
-Array = NDArray[np.floating[Any]]
 
 _TIMED = 12  # rounds emulated to see how long one takes; with losses, which cost timeouts, more
 _TIMED_LOSSY = 40

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics import recursion, spectrum
 from p2pl_async.dynamics.failures import LossyMixing
 from p2pl_async.dynamics.linearized import Form, ParameterForm, compressed, consensus_distance
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-Array = NDArray[np.floating[Any]]
 
 MOST_BYTES = 4 * 2**30
 _STRONGEST = 600  # states of an approximate system, whose modes are wanted

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from p2pl_async.basics.arrays import Floats
+
 Corner = tuple[float, float, float, float]  # instant in s, and x, y, z in m
 
 _AHEAD = 64  # corners made at once

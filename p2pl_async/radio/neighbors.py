@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Bools
 from p2pl_async.basics.units import show_seconds
 from p2pl_async.radio.propagation import Propagation
-
-Bools = NDArray[np.bool_]
 
 
 class InRange:

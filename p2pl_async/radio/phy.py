@@ -14,13 +14,12 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field, field_validator
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import OneOf, Settings, mistake
 from p2pl_async.basics.units import DecibelMilliwatts, Decibels, Hertz
-
-Floats = NDArray[np.float64]
 
 THERMAL_NOISE = -174.0  # dBm per Hz, at 290 K
 _COMBINATIONS = np.array([(-1) ** k * math.comb(16, k) for k in range(2, 17)], dtype=np.float64)

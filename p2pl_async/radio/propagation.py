@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import uniform_at, uniforms_at
 from p2pl_async.radio.motion import Motion, distances
 from p2pl_async.radio.phy import noise_power
 from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
 
-Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _STEPS = 8  # of shadowing in a decorrelation distance

@@ -10,9 +10,10 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import OneOf, Settings, Short, mistake, word
 from p2pl_async.basics.units import (
     DecibelMilliwatts,
@@ -25,8 +26,6 @@ from p2pl_async.basics.units import (
     SpreadDecibels,
 )
 from p2pl_async.radio.phy import AnyPhy, Lora, Oqpsk
-
-Floats = NDArray[np.float64]
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 _COHERENCE = 0.423  # of the inverse of the largest Doppler shift; T. S. Rappaport, "Wireless communications", eq. 5.40

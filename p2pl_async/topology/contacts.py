@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.tracefiles import TraceError, read_texts
 from p2pl_async.basics.units import show_seconds
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 
 class Change(NamedTuple):

@@ -18,10 +18,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.link.over_time import Clockwork, Varying
-
-Floats = NDArray[np.float64]
-
 
 Codes = NDArray[np.int8]  # fates of packets: indices into CAUSES, 0 for one that arrives
 

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.units import PositiveSeconds, Probability
-from p2pl_async.link.loss.base import Codes, Floats, LossModel, LossProcess, Segment
+from p2pl_async.link.loss.base import Codes, LossModel, LossProcess, Segment
 from p2pl_async.link.over_time import VARIES
 from p2pl_async.link.timeline import Timeline
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.units import Probability
-from p2pl_async.link.loss.base import Codes, Floats, LossModel, LossProcess, Segment
+from p2pl_async.link.loss.base import Codes, LossModel, LossProcess, Segment
 from p2pl_async.link.over_time import VARIES
 
 

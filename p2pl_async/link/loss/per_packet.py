@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import mistake
 from p2pl_async.basics.units import Probability
-from p2pl_async.link.loss.base import _BURST, _LOSS, CAUSES, Codes, Floats, LossModel, LossProcess, States
+from p2pl_async.link.loss.base import _BURST, _LOSS, CAUSES, Codes, LossModel, LossProcess, States
 from p2pl_async.link.over_time import VARIES
 
 # --- Per packet

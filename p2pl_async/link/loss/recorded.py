@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import mistake
 from p2pl_async.basics.tracefiles import TraceError, read_columns
-from p2pl_async.link.loss.base import _LOSS, Floats, LossModel, LossProcess, States
+from p2pl_async.link.loss.base import _LOSS, LossModel, LossProcess, States
 from p2pl_async.link.loss.per_packet import _Steps
 
 
