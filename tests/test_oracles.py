@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.models import start
+from helpers.small_worlds import params_of, run_watched, small
+from helpers.strategies import lossy_links, undirected
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_worlds import params_of, run_watched, small
-from strategies import lossy_links, undirected
-from test_p2pl import start
 
 from p2pl_async.basics.randomness import stream
 from p2pl_async.learning.trainer import Trainer

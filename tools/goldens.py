@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "protocols")]
 
 TABLE = ROOT / "tests" / "goldens.json"
 QUICK = 'stop.virtual_time="20 s"'

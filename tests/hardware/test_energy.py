@@ -1,0 +1,317 @@
+"""Section 16 of the link models: energy, batteries and the regulatory duty cycle."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from helpers.small_worlds import small
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from p2pl_async.air.airtime_budget import AirtimeBudget
+from p2pl_async.clock import VirtualClock
+from p2pl_async.experiment import running as experiment
+from p2pl_async.hardware.downtime import BATTERY, CRASHED, Downtime
+from p2pl_async.hardware.energy import PRESETS, STATES, Account, Energy, Meter
+from p2pl_async.report.plots import write_plots
+from p2pl_async.report.tables import final_table
+from p2pl_async.results.run import load_run
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.reading.load import dump, load_scenario
+
+RADIO = {"voltage": "3 V", "tx": "20 mA", "rx": "10 mA", "idle": "5 mA", "sleep": "1 mA"}
+
+
+def settings(**changes) -> Energy:
+    return Energy.model_validate({**RADIO, **changes})
+
+
+def states(account: Account) -> dict[str, float]:
+    return {state: account.seconds[state] for state in STATES}
+
+
+# One device
+
+
+def test_energy_is_the_sum_by_hand() -> None:
+    """3 V x (20 mA x 2 s + 10 mA x 3 s + 5 mA x 4 s + 1 mA x 1 s) + 0.5 W x 6 s."""
+    off = Downtime({CRASHED: [(10.0, 12.0)]})
+    account = Account(settings(cpu="500 mW"), off.between, lambda a, b: np.array([[max(a, 9.0), min(b, 10.0)]]))
+    account.tell("tx", 0.0, 2.0)
+    account.tell("rx", 1.0, 3.0)  # a second of it while transmitting: once, as transmitting
+    account.tell("rx", 2.5, 5.0)
+    account.tell("tx", 11.0, 11.5)  # while off: not at all
+    account.tell("cpu", 3.0, 9.0)
+    account.tell("cpu", 10.5, 11.0)
+    account.settle(12.0)
+    assert states(account) == pytest.approx({"off": 2, "tx": 2, "sleep": 1, "rx": 3, "idle": 4})
+    joules = account.joules()
+    assert joules == pytest.approx({"tx": 0.12, "rx": 0.09, "idle": 0.06, "sleep": 0.003, "cpu": 3.0})
+    assert sum(joules.values()) == pytest.approx(3 * (0.020 * 2 + 0.010 * 3 + 0.005 * 4 + 0.001 * 1) + 0.5 * 6)
+
+
+INTERVALS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), max_size=8)
+
+
+@given(INTERVALS, INTERVALS, INTERVALS, INTERVALS, st.lists(st.integers(1, 60), max_size=5))
+def test_the_states_add_up_to_the_run_however_often_it_is_settled(tx, rx, asleep, off, looks) -> None:
+    """Against a count of the seconds, one by one; each is told before it begins, as links do."""
+    covers = {
+        name: [any(s <= t < s + length for s, length in parts) for t in range(60)]
+        for name, parts in {"off": off, "tx": tx, "sleep": asleep, "rx": rx}.items()
+    }
+    expected = dict.fromkeys(STATES, 0)
+    for t in range(60):
+        expected[next((name for name in ("off", "tx", "sleep", "rx") if covers[name][t]), "idle")] += 1
+
+    def between(parts):
+        def cut(start, end):
+            return np.array(
+                [(max(s, start), min(s + length, end)) for s, length in parts if s < end and s + length > start], float
+            ).reshape(-1, 2)
+
+        return cut
+
+    account = Account(settings(), between(off), between(asleep))
+    told = sorted([(s, length, "tx") for s, length in tx] + [(s, length, "rx") for s, length in rx])
+    for now in sorted({*looks, 60}):
+        for s, length, state in [each for each in told if each[0] < now]:
+            account.tell(state, float(s), float(s + length))
+        told = [each for each in told if each[0] >= now]
+        account.settle(float(now))
+        assert sum(account.seconds.values()) == pytest.approx(now, abs=1e-12)
+    assert states(account) == pytest.approx(expected)
+
+
+def test_what_a_crash_cuts_short_costs_nothing_more() -> None:
+    account = Account(settings(cpu="1 W"), Downtime({CRASHED: [(4.0, 5.0)]}).between, None)
+    account.tell("cpu", 0.0, 10.0)
+    account.tell("tx", 3.0, 8.0)
+    account.tell("tx", 8.0, 9.0)
+    account.crash(4.0)
+    account.settle(20.0)
+    assert account.cpu_seconds == 4
+    assert account.seconds["tx"] == 1
+
+
+def test_an_empty_battery_is_found_when_it_is_empty() -> None:
+    """15 mW idle, 60 mW for 2 s: 1 J is used up at 2 + (1 - 0.12) / 0.015 s; sleep makes it last."""
+    for asleep, expected in ((None, 2 + (1 - 0.12) / 0.015), (lambda a, b: np.array([[max(a, 2.0), b]]), None)):
+        clock = VirtualClock()
+        meter = Meter([settings(battery="1 J")], clock, None, [asleep])
+        meter.watch(lambda device: None)
+        meter.transmitting(0, 0.0, 2.0)
+        clock.persists = lambda: not meter.died  # noqa: B023
+        clock.stop = lambda reason=None: None
+        while not meter.died:
+            clock.deadline_to_sleep_time(math.inf)
+        if expected is None:
+            expected = 2 + (1 - 0.12) / 0.003
+        assert meter.died[0] == pytest.approx(expected, rel=1e-6)
+        assert meter.joules() == pytest.approx(1, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ({"voltage": "3 V"}, "tx\n"),
+        ({**RADIO, "voltage": "3 mA"}, 'unknown unit "mA"'),
+        ({"preset": "nrf9160"}, "rx\n"),  # its source doesn't say
+        ({"preset": "nrf52"}, "nrf52840"),
+        ({**dict.fromkeys(RADIO, "0 mA"), "voltage": "3 V", "battery": "1 J"}, "battery never runs out"),
+    ],
+)
+def test_bad_tables_are_told(table, match) -> None:
+    with pytest.raises(ValidationError, match=match):
+        Energy.model_validate(table)
+
+
+def test_presets_are_the_table_of_section_16() -> None:
+    values = {
+        name: (one.voltage, one.tx, one.rx, one.idle, one.sleep)
+        for name in PRESETS
+        for one in [Energy.model_validate({"rx": "1 A", "preset": name} if name == "nrf9160" else {"preset": name})]
+    }
+    assert values == {
+        "nrf52840": (3.0, 0.0048, 0.0046, 0.0046, 1.5e-6),
+        "cc2420": (3.0, 0.0174, 0.0188, 0.0188, 1e-6),
+        "esp32-s2": (3.3, 0.135, 0.063, 0.063, 550e-6),
+        "sx1276": (3.3, 0.029, 0.011, 0.0016, 0.2e-6),
+        "nrf9160": (3.7, 0.1075, 1.0, 18e-6, 2.7e-6),
+    }
+    louder = Energy.model_validate({"preset": "sx1276", "tx": "120 mA"})
+    assert (louder.tx, louder.rx) == (0.12, 0.011)
+
+
+# Whole runs
+
+
+def measured(**changes):
+    base = {"energy": RADIO, "link": {"rate": "200 kbit/s", "loss": "10 %"}, "protocol": {"sync": "none"}}
+    return small(**{**base, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"churn": {"up": "3 s", "down": "500 ms"}, "stop": {"rounds": 12}},
+        {"link": {"rate": "200 kbit/s", "outage": {"kind": "duty-cycle", "awake": "300 ms", "period": "1 s"}}},
+        {"medium": {"kind": "csma-ca"}, "link": {"rate": "200 kbit/s", "mtu": "500 B"}, "stop": {"rounds": 2}},
+        {"devices": {"group": {"late": {"ids": 2, "join": "2 s"}, "short": {"ids": 4, "leave": "2 s"}}}},
+    ],
+    ids=["plain", "churn", "duty cycle", "shared medium", "join and leave"],
+)
+def test_times_of_states_add_up_to_the_run_on_every_device(changes) -> None:
+    result = experiment.run(measured(**changes))
+    devices, end = result.devices, result.summary["virtual_seconds"]
+    times = devices[[f"{state}_s" for state in STATES]]
+    assert (times >= -1e-9).all().all()
+    assert times.sum(axis=1).to_numpy() == pytest.approx(end, abs=1e-9)
+    by_hand = 3 * times.to_numpy() @ [0, 0.020, 0.001, 0.010, 0.005]
+    assert devices["energy_j"].to_numpy() == pytest.approx(by_hand)
+    assert result.summary["energy"]["joules"] == pytest.approx(by_hand.sum())
+    assert (devices["tx_s"] > 0).all()
+    assert (devices["rx_s"] > 0).any()
+    curve = result.metrics.query("metric == 'energy_j'")["value"].to_numpy()
+    assert (np.diff(curve) >= 0).all()
+    assert curve[-1] == pytest.approx(by_hand.sum())
+    if "churn" in changes or "devices" in changes:
+        assert devices["off_s"].max() > 0.3
+    assert (devices["sleep_s"].min() > 0.2) == ("outage" in changes.get("link", {}))
+
+
+def test_time_in_the_air_is_transmitting_time_where_nothing_overlaps() -> None:
+    """One link: the sender's transmitting time, and the receiver's receiving time, are the time on air."""
+    topology = {"kind": "path"}
+    scenario = measured(devices={"count": 2}, topology=topology, link={"rate": "200 kbit/s"})
+    result = experiment.run(scenario, trace=True)
+    trace, end = result.trace, result.summary["virtual_seconds"]
+    on_air = (trace["sent_s"] + trace["air_s"]).clip(upper=end) - trace["sent_s"]  # the end cuts the last one off
+    assert result.devices["tx_s"].to_numpy() == pytest.approx(on_air.groupby(trace["src"]).sum().to_numpy())
+    air = result.metrics.query("metric == 'seconds_on_air'")["value"].iloc[-1]
+    assert 0.9 * air > result.devices["tx_s"].sum() > 0.5 * air
+
+
+def test_energy_without_a_rate_is_a_warning() -> None:
+    def warned(**changes) -> bool:
+        return any("links have no rate" in text for text in build_world(small(**changes)).warnings)
+
+    assert warned(energy=RADIO)
+    assert not warned(energy=RADIO, link={"rate": "1 Mbit/s"})
+    assert not warned()
+
+
+def test_training_takes_the_processors_power() -> None:
+    result = experiment.run(measured(energy={**RADIO, "cpu": "2 W"}, protocol={"kind": "local"}, stop={"rounds": 3}))
+    end = result.summary["virtual_seconds"]
+    assert result.devices["training_s"].max() == pytest.approx(end)  # the slowest does nothing else
+    assert result.devices["training_j"].to_numpy() == pytest.approx(2 * result.devices["training_s"].to_numpy())
+    assert result.devices["idle_s"].to_numpy() == pytest.approx(end)
+
+
+def test_measuring_energy_changes_nothing() -> None:
+    plain = experiment.run(small(link={"rate": "200 kbit/s"})).summary
+    watched = experiment.run(small(link={"rate": "200 kbit/s"}, energy=RADIO)).summary
+    assert plain["energy"] is None
+    assert watched["energy"]["joules"] > 0
+    for key in ("trace_digest", "params_digest", "virtual_seconds"):
+        assert plain[key] == watched[key]
+
+
+def test_a_device_whose_battery_is_empty_is_gone_and_its_messages_are_accounted_for() -> None:
+    """Idle draws 15 mW: 60 mJ last less than 4 s."""
+    scenario = measured(
+        devices={"group": {"weak": {"ids": [1, 2], "energy": {**RADIO, "battery": "60 mJ"}}}},
+        link={"rate": "40 kbit/s", "latency": "300 ms"},
+        stop={"rounds": 15},
+    )
+    result = experiment.run(scenario, trace=True)
+    devices, messages = result.devices, result.summary["messages"]
+    empty = devices["battery_empty_s"]
+    assert empty.notna().tolist() == [False, True, True, False, False]
+    assert ((empty[[1, 2]] > 1) & (empty[[1, 2]] < 4)).all()
+    assert devices["energy_j"][[1, 2]].to_numpy() == pytest.approx(0.06, rel=1e-6)
+    assert result.summary["energy"]["batteries_empty"] == 2
+    assert result.summary["stopped_by"] == "rounds"
+    assert devices["rounds"][[0, 3, 4]].min() == 15
+    assert messages["lost"][BATTERY] > 0
+    assert messages["sent"] == messages["delivered"] + sum(messages["lost"].values()) + messages["in_flight"]
+    fates = result.trace.groupby("fate", observed=True).size()
+    assert fates[BATTERY] == messages["lost"][BATTERY]
+    late = result.trace[(result.trace["sent_s"] > empty[1]) & (result.trace["dst"] == 1)]
+    assert set(late["fate"]) == {BATTERY}
+    assert not (result.trace[result.trace["src"] == 1]["sent_s"] > empty[1]).any()
+    again = experiment.run(scenario, trace=True)
+    assert again.summary["trace_digest"] == result.summary["trace_digest"]
+    assert again.devices.equals(devices)
+
+
+def test_energy_is_in_the_results_tables_and_plots(tmp_path) -> None:
+    scenario = measured(evaluate={"every": "500 ms"}, baselines={"local": True}, stop={"accuracy": "10 %"})
+    result = experiment.run(scenario, out=tmp_path)
+    target = result.summary["target"]
+    assert target["reached"]
+    assert 0 < target["energy_j"] <= result.summary["energy"]["joules"]
+    read = load_run(tmp_path)
+    names = {path.stem for path in write_plots(read)}
+    assert {"accuracy_energy", "accuracy_air"} <= names
+    from rich.console import Console
+
+    console = Console(width=100, file=io.StringIO())
+    console.print(final_table(read))
+    text = console.file.getvalue()
+    assert "per device" in text
+    assert "listening" in text
+    assert (tmp_path / "scenario.toml").read_text() == dump(load_scenario(tmp_path / "scenario.toml"))
+
+
+# The regulatory duty cycle
+
+
+@dataclass
+class Sent:
+    starts: list[float]
+    air: list[float]
+
+
+def saturated(limit: AirtimeBudget, air_times) -> Sent:
+    now, sent = 0.0, Sent([], [])
+    for air in air_times:
+        now = limit.earliest(now, air)
+        limit.add(now, air)
+        sent.starts.append(now)
+        sent.air.append(air)
+        now += air
+    return sent
+
+
+@pytest.mark.parametrize("mode", ["window", "per-frame"])
+def test_the_long_run_goodput_is_the_share_of_the_rate(mode) -> None:
+    """8 payload D / T: 235 B with SF7, 368.9 ms on air, at 1 %: 51 bit/s."""
+    air, payload = 0.3689, 235
+    sent = saturated(AirtimeBudget(0.01, mode), [air] * 3000)
+    goodput = 8 * payload * 2999 / (sent.starts[-1] - sent.starts[0])
+    assert goodput == pytest.approx(8 * payload * 0.01 / air, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 2), st.floats(0, 30)), min_size=1, max_size=60), st.floats(0.05, 0.5))
+def test_never_above_the_share_in_any_window(frames, share) -> None:
+    window = 60.0
+    limit = AirtimeBudget(share, "window", window)
+    now, intervals = 0.0, []
+    for air, pause in frames:
+        start = limit.earliest(now, air)
+        assert start >= now
+        limit.add(start, air)
+        intervals.append((start, start + air))
+        now = start + air + pause
+    for _, end in intervals:  # a window is fullest where a frame ends, or where one begins
+        for begin in (end - window, end):
+            used = sum(max(0.0, min(e, begin + window) - max(s, begin)) for s, e in intervals)
+            assert used <= share * window + 1e-6

@@ -1,0 +1,17 @@
+"""Models of devices: where they start, and where a run has left them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2pl_async.experiment.emulation import Emulation
+
+
+def start(n: int, size: int = 4, seed: int = 0) -> list[np.ndarray]:
+    """Draw the initial models of n devices, each (size,)."""
+    return list(np.random.default_rng(seed).normal(size=(n, size)))
+
+
+def values(emulation: Emulation) -> np.ndarray:
+    """Return the models of all devices, (n, size)."""
+    return np.stack([device.params for device in emulation.devices])

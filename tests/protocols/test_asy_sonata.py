@@ -1,0 +1,94 @@
+"""ASY-SONATA: its recursion, what its trackers add up to on any links, and the exact minimum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.bowls import DIRECTED, BowlLearner
+from helpers.matrices import push_matrix
+from helpers.models import start, values
+from helpers.strategies import lossy_links, strongly_connected
+from helpers.sums import owed_totals
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pl_async.protocols.asy_sonata import AsySonata
+from p2pl_async.testing import FixedLearner, emulate, ring
+
+PATIENT = {"kind": "cache", "wait": "300 ms"}
+
+
+@settings(max_examples=20)
+@given(strongly_connected(), st.integers(0, 99))
+def test_in_lockstep_it_is_the_matrix_recursion(neighbors, seed) -> None:
+    n, eta = len(neighbors), 0.02
+    x0 = start(n, seed=seed)
+    emulation = emulate(
+        AsySonata(sync="none", mode=PATIENT), neighbors, learner=BowlLearner(x0, learning_rate=eta), rounds=6
+    )
+    p, ids = push_matrix(neighbors), np.arange(n)[:, None]
+    w = (p > 0) / (p > 0).sum(axis=1, keepdims=True)
+    x = np.stack(x0)
+    g = kept = (1 + ids) * (x - ids)
+    sent = np.zeros_like(x)
+    for _ in range(6):
+        x = w @ (x - eta * kept)
+        new = (1 + ids) * (x - ids)
+        y, g = kept + sent + new - g, new
+        kept = np.diag(p)[:, None] * y
+        sent = p @ y - kept
+    np.testing.assert_allclose(values(emulation), x, atol=1e-10)
+
+
+@settings(max_examples=30)
+@given(
+    strongly_connected(),
+    lossy_links(max_loss=0.9),
+    st.sampled_from([AsySonata(sync="none"), AsySonata(sync="none", mode=PATIENT)]),
+    st.integers(0, 99),
+    st.integers(2, 20),
+)
+def test_trackers_with_what_is_owed_add_up_to_the_latest_gradients(neighbors, link, form, seed, until) -> None:
+    n = len(neighbors)
+    learner = BowlLearner(start(n, seed=seed), seconds=[0.3 + 0.1 * k for k in range(n)], learning_rate=0.005)
+    emulation = emulate(form, neighbors, link=link, learner=learner, seed=seed, until=until)
+    np.testing.assert_allclose(owed_totals(emulation)[0], sum(learner.latest.values()), atol=1e-8)
+
+
+def test_the_minimum_is_exact_though_links_are_one_way_and_lose_a_third() -> None:
+    learner = BowlLearner([np.zeros(1)] * 4, seconds=[1.0, 1.3, 0.8, 1.1], learning_rate=0.03)
+    emulation = emulate(
+        AsySonata(sync="none"),
+        DIRECTED,
+        link={"latency": "200 ms", "loss": "33 %", "duplicate": 0.2},
+        learner=learner,
+        until=2000,
+    )
+    np.testing.assert_allclose(values(emulation), np.average(range(4), weights=[1, 2, 3, 4]), atol=1e-8)
+
+
+def test_it_waits_for_nobody_and_agrees_on_one_initial_model() -> None:
+    x0 = start(4)
+    for mode, seconds in (("cache", 11.0), (PATIENT, 14.0)):  # a gradient to begin with, and one a round
+        form = AsySonata(sync="none", mode=mode)
+        found = emulate(form, ring(4), link={"latency": "2 s"}, learner=FixedLearner(x0), rounds=10)
+        assert found.clock.now == pytest.approx(seconds)
+    emulation = emulate(AsySonata(), ring(4), learner=FixedLearner(x0), rounds=1)
+    np.testing.assert_allclose(values(emulation), np.tile(max(x0, key=np.linalg.norm), (4, 1)), atol=1e-12)
+
+
+def test_copies_that_are_too_old_are_left_out() -> None:
+    """Its neighbor spoke once, long ago: whoever mixes old copies is held back by it."""
+    found = {}
+    for max_age in (0, None):
+        mode = {"kind": "cache"} | ({} if max_age is None else {"max_age": max_age})
+        emulation = emulate(
+            AsySonata(sync="none", mode=mode),
+            ring(2),
+            learner=FixedLearner([np.zeros(1), np.full(1, 8.0)], seconds=[1.0, 50.0]),
+            link={"latency": "60 s"},
+            until=120.5,
+        )
+        found[max_age] = float(emulation.devices[0].params[0])
+    assert found[0] == 4.0
+    assert found[None] == pytest.approx(8.0, abs=0.1)

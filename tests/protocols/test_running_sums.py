@@ -1,0 +1,305 @@
+"""Robust push-sum, and RASGP and P2PL on it: mass is owed, never lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.matrices import push_matrix
+from helpers.models import start, values
+from helpers.strategies import lossy_links, strongly_connected
+from helpers.sums import owed_totals
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pl_async.hardware.downtime import CRASHED, Downtime
+from p2pl_async.protocols.fedavg import FedAvg
+from p2pl_async.protocols.p2pl_push import P2PLPush
+from p2pl_async.protocols.rasgp import RASGP
+from p2pl_async.protocols.running_sums import Account, Sums
+from p2pl_async.testing import FixedLearner, complete, emulate, ring
+
+BARRIER = {"kind": "barrier"}
+HASTY = {"kind": "barrier", "timeout": "300 ms"}
+FORMS = [
+    RASGP(sync="none"),
+    RASGP(sync="none", grad_scale="one", u_min=0.02),
+    RASGP(sync="none", mode={"kind": "fresh", "wait": "200 ms"}),
+    RASGP(sync="none", mode=HASTY),
+    P2PLPush(sync="none", mode="fresh"),
+    P2PLPush(sync="none", mode=HASTY, grad_scale="u"),
+]
+
+
+# Invariants
+
+
+@settings(max_examples=60)
+@given(strongly_connected(), lossy_links(max_loss=0.9), st.sampled_from(FORMS), st.integers(0, 99), st.floats(1, 30))
+def test_mass_with_what_is_owed_is_conserved_whatever_links_do(neighbors, link, form, seed, until) -> None:
+    n = len(neighbors)
+    sizes = [1 + k for k in range(n)]
+    x0 = start(n, seed=seed)
+    emulation = emulate(
+        form,
+        neighbors,
+        link=link,
+        learner=FixedLearner(x0, seconds=[0.3 + 0.2 * k for k in range(n)], n_samples=sizes),
+        seed=seed,
+        until=until,
+    )
+    weights = np.array(sizes, float) if isinstance(form, P2PLPush) else np.ones(n)
+    x, u = owed_totals(emulation)
+    np.testing.assert_allclose(x, weights @ np.stack(x0), atol=1e-10)
+    assert u == pytest.approx(weights.sum(), abs=1e-10)
+    z = values(emulation)
+    assert all(device.state[0].u > 0 for device in emulation.devices)
+    assert (z >= np.min(x0, axis=0) - 1e-9).all()
+    assert (z <= np.max(x0, axis=0) + 1e-9).all()
+
+
+@settings(max_examples=30)
+@given(strongly_connected(), lossy_links(max_loss=0.8), st.integers(0, 99))
+def test_a_step_enters_the_total_with_its_scale(neighbors, link, seed) -> None:
+    """Every step moves its device's model by one; the total moves by one, the push weight, or the sample count."""
+    n = len(neighbors)
+    sizes = [1 + k for k in range(n)]
+    x0 = start(n, seed=seed)
+    for form, scale in (
+        (RASGP(sync="none", grad_scale="one", u_min=0.1), lambda k, u: 1.0),
+        (RASGP(sync="none"), lambda k, u: u),
+        (P2PLPush(sync="none", mode="fresh"), lambda k, u: sizes[k]),
+        (P2PLPush(sync="none", grad_scale="u"), lambda k, u: u),
+    ):
+        first = [float(size) for size in sizes] if isinstance(form, P2PLPush) else [1.0] * n
+        weights, moved = dict(enumerate(first)), []
+
+        def step(k, w, scale=scale, weights=weights, moved=moved):
+            moved.append(scale(k, weights[k]))
+            return w + 1
+
+        def remember(k, metric, value, weights=weights):
+            if metric == "push_weight":
+                weights[k] = value
+
+        emulation = emulate(
+            form,
+            neighbors,
+            link=link,
+            learner=FixedLearner(x0, step=step, n_samples=sizes),
+            seed=seed,
+            until=12.0,
+            record=remember,
+        )
+        np.testing.assert_allclose(owed_totals(emulation)[0], np.array(first) @ np.stack(x0) + sum(moved), rtol=1e-9)
+
+
+@settings(max_examples=12)
+@given(strongly_connected(max_size=4), st.floats(0.5, 0.9), st.integers(0, 99))
+def test_the_average_is_exact_though_most_messages_are_lost(neighbors, loss, seed) -> None:
+    x0 = start(len(neighbors), seed=seed)
+    emulation = emulate(
+        RASGP(sync="none"),
+        neighbors,
+        link={
+            "latency": {"kind": "lognormal", "mean": "300 ms", "sd": "800 ms"},
+            "loss": loss,
+            "order": "free",
+            "duplicate": 0.2,
+        },
+        learner=FixedLearner(x0, seconds=[1 + 0.3 * k for k in range(len(x0))]),
+        seed=seed,
+        until=1000,
+    )
+    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (len(x0), 1)), atol=1e-6)
+
+
+@settings(max_examples=12)
+@given(strongly_connected(max_size=5), st.integers(0, 99), st.data())
+def test_p2pl_on_push_sum_agrees_on_the_mean_by_sample_count(neighbors, seed, data) -> None:
+    n = len(neighbors)
+    sizes = data.draw(st.lists(st.integers(1, 100), min_size=n, max_size=n))
+    x0 = start(n, seed=seed)
+    emulation = emulate(
+        P2PLPush(sync="none", mode="fresh"),
+        neighbors,
+        link={"latency": "100 ms", "loss": "30 %"},
+        learner=FixedLearner(x0, n_samples=sizes),
+        seed=seed,
+        until=600,
+    )
+    np.testing.assert_allclose(values(emulation), np.tile(np.average(x0, axis=0, weights=sizes), (n, 1)), atol=1e-6)
+
+
+# Exact oracles
+
+
+@settings(max_examples=25)
+@given(strongly_connected(), st.sampled_from(["u", "one"]), st.data())
+def test_without_loss_or_latency_the_barrier_is_the_matrix_recursion(neighbors, grad_scale, data) -> None:
+    n, eta = len(neighbors), 0.1
+    x0 = start(n, seed=data.draw(st.integers(0, 99)))
+    speeds = data.draw(st.lists(st.floats(0.1, 3), min_size=n, max_size=n))
+    emulation = emulate(
+        RASGP(sync="none", mode=BARRIER, grad_scale=grad_scale),
+        neighbors,
+        learner=FixedLearner(x0, seconds=speeds, step=lambda k, w: w - eta * (w - k)),
+        rounds=5,
+    )
+    p, x, u, ids = push_matrix(neighbors), np.stack(x0), np.ones((n, 1)), np.arange(n)[:, None]
+    for _ in range(5):
+        x = p @ (x - (u if grad_scale == "u" else 1) * eta * (x / u - ids))
+        u = p @ u
+    np.testing.assert_allclose(values(emulation), x / u, atol=1e-12)
+
+
+def test_p2pl_on_push_sum_on_a_complete_graph_is_fedavg() -> None:
+    n, sizes = 5, [3, 50, 20, 1, 9]
+    x0 = [start(1)[0]] * n
+    learner = FixedLearner(x0, step=lambda k, w: w - 0.1 * (w - k), n_samples=sizes)
+    ours = emulate(P2PLPush(sync="none", mode=BARRIER), complete(n), learner=learner, rounds=7)
+    theirs = emulate(FedAvg(), complete(n), learner=learner, rounds=7)
+    np.testing.assert_allclose(values(ours), values(theirs), atol=1e-12)
+
+
+def test_p2pl_on_push_sum_finds_the_minimum_of_the_mean_loss_over_all_samples() -> None:
+    """Losses n_k (w - k)^2 / 2 on a directed graph with unequal neighborhoods; local steps are small."""
+    neighbors, sizes = [[1, 2, 3], [2], [3], [0]], [1, 10, 2, 30]
+    eta = 0.01
+    learner = FixedLearner([np.zeros(1)] * 4, step=lambda k, w: w - eta * (w - k), n_samples=sizes)
+    best = np.average(range(4), weights=sizes)
+    ours = emulate(P2PLPush(sync="none", mode=BARRIER), neighbors, learner=learner, rounds=800)
+    assert np.mean(values(ours)) == pytest.approx(best, abs=0.1)
+    by_push_weight = emulate(
+        P2PLPush(sync="none", mode=BARRIER, grad_scale="u"), neighbors, learner=learner, rounds=800
+    )
+    assert abs(np.mean(values(by_push_weight)) - best) > 0.4
+
+
+# Settings
+
+
+def test_a_fast_device_keeps_a_push_weight_above_the_least() -> None:
+    """One of four is twenty times as fast as its neighbors and hears half of what they say."""
+
+    def least(**how) -> float:
+        found: list[float] = []
+        emulate(
+            RASGP(sync="none", **how),
+            ring(4),
+            link={"loss": "50 %"},
+            learner=FixedLearner(start(4), seconds=[0.05, 1, 1, 1]),
+            until=60,
+            record=lambda k, metric, value: found.append(value) if metric == "push_weight" else None,
+        )
+        return min(found)
+
+    assert least() >= 1e-3 / 3
+    assert least(u_min=0.1) >= 0.1 / 3
+    assert least(u_min=0) < 1e-5
+
+
+def test_scaling_by_the_push_weight_keeps_a_fast_device_from_diverging() -> None:
+    def largest(**how) -> float:
+        emulation = emulate(
+            RASGP(sync="none", **how),
+            ring(4),
+            link={"loss": "50 %"},
+            learner=FixedLearner(start(4), seconds=[0.05, 1, 1, 1], step=lambda k, w: w - 0.5 * (w - k)),
+            until=5,
+        )
+        return float(np.abs(values(emulation)).max())
+
+    assert largest() < 4
+    assert largest(grad_scale="one") > 100
+
+
+def test_below_the_least_weight_a_device_still_repeats_what_it_owes() -> None:
+    """After two losses each way both are below it; silence from then on would be for ever."""
+    emulation = emulate(
+        RASGP(sync="none", u_min=0.3),
+        ring(2),
+        link={"loss": "90 %"},
+        learner=FixedLearner([np.zeros(1), np.ones(1)]),
+        until=1000,
+    )
+    np.testing.assert_allclose(values(emulation), 0.5, atol=1e-6)
+
+
+def test_sums_that_can_not_be_right_are_refused() -> None:
+    account = Account(np.zeros(2, np.float32))
+    assert account.fits(Sums(0, 0, 0.5, np.ones(2)))
+    for u, x in ((-1.0, np.ones(2)), (np.inf, np.ones(2)), (1.0, np.ones(3)), (1.0, np.ones(2, np.float32))):
+        assert not account.fits(Sums(0, 0, u, x))
+
+
+def test_a_neighbor_whose_sums_are_not_finite_is_refused_and_counted() -> None:
+    refused: list[int] = []
+    for form in (RASGP, P2PLPush):
+        emulation = emulate(
+            form(sync="none", mode=HASTY),
+            [[1], [0], [0]],
+            learner=FixedLearner([np.zeros(4), np.ones(4), np.full(4, np.nan)]),
+            rounds=1,
+            record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
+        )
+        np.testing.assert_allclose(emulation.devices[0].params, 0.5)
+    assert refused == [0, 0]
+
+
+def test_a_restarted_device_is_neither_ignored_nor_thrown_back() -> None:
+    """Every round makes models larger. After a crash the device takes part again, and brings nobody history.
+
+    If the first sums that it hears were all added, models of rounds long past would have most of the weight; if its
+    own new sums were taken for old ones, what it pushes would be lost.
+    """
+    for form in (RASGP(sync="none"), P2PLPush(sync="none", mode="fresh")):
+        weights: dict[int, float] = {}
+        emulation = emulate(
+            form,
+            complete(3),
+            link={"latency": "100 ms"},
+            learner=FixedLearner([np.zeros(2)] * 3, step=lambda k, w: w + 1),
+            downtimes=[Downtime({CRASHED: [(80.5, 90.0)]}), Downtime({}), Downtime({})],
+            keeps_state=[True] * 3,
+            until=130.5,
+            record=lambda k, metric, value, weights=weights: weights.update(
+                {k: value} if metric == "push_weight" else {}
+            ),
+        )
+        assert (values(emulation) > 68).all()  # about 48 before the crash; models move while they aren't in flight
+        assert np.ptp(values(emulation)) < 1
+        assert 0.3 < sum(weights.values()) < 1.5  # of 3: what was owed to the former life is gone
+
+
+def test_links_with_one_sum_share_one_encoding() -> None:
+    sent: list[tuple[int, int]] = []
+    emulate(
+        RASGP(sync="none"),
+        complete(4),
+        learner=FixedLearner(start(4)),
+        rounds=3,
+        sink=lambda record: sent.append((record[1], record[3])),
+    )
+    assert max(number for _, number in sent) == 2  # one message a round, to three receivers
+    assert len(sent) == 4 * 3 * 3
+
+
+@pytest.mark.parametrize(("form", "default"), [(RASGP, (None, 1)), (P2PLPush, (1, None))])
+def test_steps_or_epochs_of_local_training(form, default) -> None:
+    asked: list[tuple[int | None, int | None]] = []
+
+    class Spy(FixedLearner):
+        async def train(self, device, w, epochs, steps, drift):
+            asked.append((epochs, steps))
+            return await super().train(device, w, epochs, steps, drift)
+
+    for how in ({}, {"steps": 3}, {"epochs": 2} if form is P2PLPush else {}):
+        emulate(form(sync="none", **how), complete(2), learner=Spy(start(2)), rounds=1)
+    assert asked == [default] * 2 + [(None, 3)] * 2 + [(2, None) if form is P2PLPush else default] * 2
+
+
+@pytest.mark.parametrize("form", [RASGP, P2PLPush])
+def test_devices_agree_on_one_initial_model_first(form) -> None:
+    x0 = start(4)
+    emulation = emulate(form(), [[1], [2], [3], [0]], learner=FixedLearner(x0), rounds=1)
+    np.testing.assert_allclose(values(emulation), np.tile(max(x0, key=np.linalg.norm), (4, 1)), atol=1e-12)
