@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "protocols")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 TABLE = ROOT / "tests" / "goldens.json"
 QUICK = 'stop.virtual_time="20 s"'
@@ -100,15 +100,16 @@ def _keys(value: Any) -> Any:
 
 def observe_protocols() -> dict[str, dict[str, Any]]:
     """Run the protocol contract's worlds; return a digest of each protocol's outcomes over all topologies."""
-    from test_protocol_contract import CASES, LOSSLESS, LOSSY, outcome, run
+    from helpers.contract_worlds import CASES, LOSSLESS, LOSSY, outcome, run
+
+    from p2pl_async.basics.settings import kind_of
 
     found: dict[str, dict[str, Any]] = {}
-    for case in CASES:
-        cls, topology = case.values
+    for cls, topology in CASES:
         for link in (LOSSLESS, LOSSY):
             emulation = run(cls, topology, link)
             trace, now, params = outcome(emulation)
-            row = found.setdefault(f"protocol {case.id.removesuffix(f'-{topology}')}", {"trace": "", "params": ""})
+            row = found.setdefault(f"protocol {kind_of(cls)}", {"trace": "", "params": ""})
             row["trace"] += f"{trace}{now!r}"
             row["params"] += "".join(hashlib.blake2b(one).hexdigest() for one in params)
             row["sent"] = row.get("sent", 0) + emulation.trace.sent
