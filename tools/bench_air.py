@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from p2pl_async.air.air import Air
-from p2pl_async.air.hearing import PowerReach
+from p2pl_async.air.hearing import PowerHearing
 from p2pl_async.air.settings import CsmaCa
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Device
@@ -86,7 +86,7 @@ def through_devices(senders: int, load: float, frames: int) -> tuple[float, floa
 
     def make_air(clock: VirtualClock, back: Callable[[int, int], Link]) -> Air:
         medium = CsmaCa(collision="sinr")
-        return Air(medium, clock, senders + 1, PowerReach(waves, -85.0), 1, back=back, propagation=waves)
+        return Air(medium, clock, senders + 1, PowerHearing(waves, -85.0), 1, back=back, propagation=waves)
 
     records: list[Record] = []
     emulation = Emulation(
@@ -109,7 +109,7 @@ def air_alone(senders: int, load: float, frames: int) -> float:
     waves, clock, random = Cell(senders + 1), VirtualClock(), np.random.default_rng(1)
     links = [[Link(k, 0, LINK, 1)] for k in range(senders + 1)]
     air = Air(
-        CsmaCa(collision="sinr"), clock, senders + 1, PowerReach(waves, -85.0), 1,
+        CsmaCa(collision="sinr"), clock, senders + 1, PowerHearing(waves, -85.0), 1,
         back=lambda src, dst: links[src][0], propagation=waves,
     )  # fmt: skip
     decided: list[object] = []

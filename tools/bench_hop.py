@@ -51,7 +51,7 @@ class PassOn(Protocol):
     hops: int
 
     async def run(self, device: Device) -> None:
-        """Be one device."""
+        """Run the protocol on one device."""
         device.broadcast(Token(0))
         for _ in range(self.hops):
             token = await device.receive(Token)

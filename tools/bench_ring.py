@@ -57,7 +57,7 @@ class Shout(Protocol):
     times: int
 
     async def run(self, device: Device) -> None:
-        """Be one device."""
+        """Run the protocol on one device."""
         w = np.zeros(max(self.size - 60, 4) // 4, np.float32)
         w.flags.writeable = False  # as what `train` returns
         for _ in range(self.times):

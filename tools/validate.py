@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from p2pl_async.air.hearing import PowerReach
+from p2pl_async.air.hearing import PowerHearing
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.radio import AnyMobility, Motion, Propagation, RadioSettings, Track
 from p2pl_async.radio.phy import AnyPhy
@@ -330,7 +330,7 @@ def csma(axes: list[Axes]) -> str:
         for load in golden:
             waves = Waves(9, hidden)
             medium = {"kind": "csma-ca", "collision": "sinr"}
-            cell = Cell(medium, 9, link=frame, reach=PowerReach(waves, -85.0), propagation=waves, seed=7)
+            cell = Cell(medium, 9, link=frame, hearing=PowerHearing(waves, -85.0), propagation=waves, seed=7)
             for sender in range(1, 9):
                 cell.poisson(load / 8 / 3.104e-3, sender, [0], 80, 1500)
             cell.run()

@@ -1,6 +1,6 @@
 """The air that devices share: media, channel access, collisions, air time and duty cycles.
 
-The settings are the `[medium]` table; `Air` (in `air.air`) is the medium itself.
+Settings, the `[medium]` table, are exported here; the medium itself is `air.air.Air`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each class decides for all devices of one medium. The air asks (`request`) once per
 transmission; the answer is a call of `air.transmit`, at once or from a later event, or of
-`air.give_up`. What devices can hear of each other is the air's business (`air.is_busy`).
-`Channel` is all that these classes know of the air.
+`air.give_up`. The air itself knows which devices hear each other (`air.is_busy`).
+`AirView` is all that these classes see of the air.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from p2pl_async.basics.randomness import draws, stream
 from p2pl_async.clock import VirtualClock
 from p2pl_async.messages import DeviceId
 
-_EPSILON = 1e-9  # s; slots counted from different instants meet to within rounding
+_EPSILON = 1e-9  # s; slots counted from different instants coincide up to rounding
 
 
-class Channel(Protocol):
+class AirView(Protocol):
     """What channel access needs of the air."""
 
     clock: VirtualClock
 
     @property
     def senders(self) -> Sequence[Sender]:
-        """What each device has to transmit."""
+        """The sender of each device, by id."""
 
     def schedule(self, at: float, sender: Sender | None, call: Callable[[Any], object], argument: Any) -> None:
-        """Have `call(argument)` run at an instant."""
+        """Run `call(argument)` at an instant."""
 
     def transmit(self, sender: Sender, start: float | None = None) -> None:
         """Put the sender's next frame on the air, now or at the instant `start`."""
@@ -51,7 +51,7 @@ class Access:
 
     memory = 0.0  # s: how long after its end a transmission still matters
 
-    def __init__(self, air: Channel) -> None:
+    def __init__(self, air: AirView) -> None:
         self.air = air
 
     def request(self, sender: Sender) -> None:
@@ -66,9 +66,9 @@ class Access:
 
 
 class IdealAccess(Access):
-    """Ideal: who asked first transmits first, never two within range of each other."""
+    """Ideal: devices transmit in the order of their requests, never two within range of each other."""
 
-    def __init__(self, air: Channel) -> None:
+    def __init__(self, air: AirView) -> None:
         super().__init__(air)
         self._waiting: list[tuple[float, int]] = []  # (instant of the request, device)
         self._asked = -1.0  # instant for which a look is already scheduled
@@ -81,7 +81,7 @@ class IdealAccess(Access):
         self._look_soon()
 
     def _look_soon(self) -> None:
-        """Decide once all that happens at this instant has: the order of requests must not count."""
+        """Decide once every event of this instant has run, so that the order of simultaneous requests doesn't count."""
         if self._asked != self.air.clock.now:
             self._asked = self.air.clock.now
             self.air.schedule(self.air.clock.now, None, self._look, None)
@@ -108,7 +108,7 @@ class CsmaCaAccess(Access):
     Source: IEEE 802.15.4-2020, 6.2.5.1.
     """
 
-    def __init__(self, air: Channel, settings: CsmaCa, seed: int) -> None:
+    def __init__(self, air: AirView, settings: CsmaCa, seed: int) -> None:
         super().__init__(air)
         self.memory = settings.cca_time
         self._settings = settings
@@ -129,7 +129,7 @@ class CsmaCaAccess(Access):
         self.air.schedule(end, sender, self._assess, sender)
 
     def _assess(self, sender: Sender) -> None:
-        """Look back on the assessment that ends now."""
+        """Transmit if the channel was clear during the assessment that ends now; else back off longer, or give up."""
         now = self.air.clock.now
         if not self.air.is_busy(sender.device, now - self._settings.cca_time, now):
             self.air.transmit(sender, now + self._settings.turnaround)
@@ -146,7 +146,7 @@ class DcfAccess(Access):
     Source: IEEE 802.11-2020, 10.3; G. Bianchi, IEEE JSAC 18(3), 2000.
     """
 
-    def __init__(self, air: Channel, settings: Dcf, seed: int) -> None:
+    def __init__(self, air: AirView, settings: Dcf, seed: int) -> None:
         super().__init__(air)
         self._settings = settings
         self._uniforms: list[Iterator[float]] = [
@@ -154,7 +154,7 @@ class DcfAccess(Access):
         ]
         self._slots = [0] * len(air.senders)  # left to count down
         self._idle_since = [0.0] * len(air.senders)
-        self._expiry: dict[int, float] = {}  # of those who count; inf while frozen
+        self._expiry: dict[int, float] = {}  # of devices that count down; inf while frozen
 
     def request(self, sender: Sender) -> None:
         settings, device, now = self._settings, sender.device, self.air.clock.now
@@ -167,7 +167,7 @@ class DcfAccess(Access):
     def started(self, transmission: Transmission) -> None:
         settings, now = self._settings, self.air.clock.now
         for device, expiry in self._expiry.items():
-            # Whose countdown ends at this very instant transmits as well: it can't have heard.
+            # A device whose countdown ends at this very instant transmits too: it can't have noticed in time.
             if expiry != math.inf and expiry > now + _EPSILON and self.air.hears(device, transmission.src):
                 idle = now - self._idle_since[device] - settings.difs
                 counted = max(0, math.floor((idle + _EPSILON) / settings.slot))
@@ -199,7 +199,7 @@ class AlohaAccess(Access):
     Source: N. Abramson, 1970; L. Roberts, 1975 (slotted).
     """
 
-    def __init__(self, air: Channel, settings: Aloha, seed: int) -> None:
+    def __init__(self, air: AirView, settings: Aloha, seed: int) -> None:
         super().__init__(air)
         self._settings = settings
         self._uniforms: list[Iterator[float]] = [

@@ -4,10 +4,10 @@
                                    (access.py)              half duplex, collision,
                                                             noise, loss, outage
 
-What becomes of a frame is decided at its end, when everything that overlapped it is known. Each
-step is an event of the calendar, ordered by device, so that the order in which tasks run decides
-nothing. One frame of a message is one transmission, to one device or to many; where nothing can
-contend for the channel between two frames, the whole message is one.
+The fate of a frame is decided at its end, when everything that overlapped it is known. Each
+step is an event of the calendar, ordered by device, so the order in which tasks run doesn't matter.
+A frame of a message is one transmission, to one device or to many; if no other device can take the
+channel between two frames, the whole message is one transmission.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess
 from p2pl_async.air.airtime_budget import AirtimeBudget
-from p2pl_async.air.hearing import Propagation, Reach, error_in_interference
+from p2pl_async.air.hearing import Hearing, Waves, error_in_interference
 from p2pl_async.air.outgoing import Decided, Outgoing
 from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
@@ -29,7 +29,7 @@ from p2pl_async.errors import InvariantError
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId
 
-_TOUCH = 1e-9  # s; transmissions that overlap by less only touch: slots are sums of rounded numbers
+_TOUCH = 1e-9  # s; a shorter overlap is rounding: instants are sums of slots
 
 
 class Air:
@@ -37,11 +37,11 @@ class Air:
 
     Args:
         settings: how devices share it.
-        clock: whose calendar everything enters.
+        clock: its calendar takes every event.
         n: number of devices.
-        reach: who hears whom.
+        hearing: who hears whom.
         seed: the run's seed.
-        propagation: powers and error rates; needed for `capture` and `sinr`.
+        propagation: powers and error rates; required for `capture` and `sinr`.
         back: (src, dst) -> the link that an acknowledgment takes.
         on_transmit: called with (device, start, end) of each transmission.
         on_receive: called with (device, start, end) of each frame that a device listens to.
@@ -52,11 +52,11 @@ class Air:
         settings: SharedMedium,
         clock: VirtualClock,
         n: int,
-        reach: Reach,
+        hearing: Hearing,
         seed: int,
         *,
         back: Callable[[DeviceId, DeviceId], Link],
-        propagation: Propagation | None = None,
+        propagation: Waves | None = None,
         on_transmit: Callable[[DeviceId, float, float], object] | None = None,
         on_receive: Callable[[DeviceId, float, float], object] | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class Air:
         self.senders = [Sender(device) for device in range(n)]
         self.undecided = 0  # messages of which at least one receiver's fate is open, counted per receiver
         self._numbers = itertools.count()
-        self._reach = reach
+        self._hearing = hearing
         self._propagation = propagation
         self._back = back
         self._on_transmit = on_transmit
@@ -92,10 +92,10 @@ class Air:
         token: Any,
         needed: int | None = None,
     ) -> None:
-        """Take a message for the devices at the ends of `links`.
+        """Accept a message for the devices at the ends of `links`.
 
-        `decided(token, k, verdict)` is called once for each link k, now or later. `needed`: bytes at
-        its start that make a part of it useful.
+        `decided(token, k, verdict)` is called once for each link k, now or later. `needed`: number of bytes
+        at the start without which a part of the message is useless; None if only the whole is useful.
         """
         if self.settings.broadcast == "once":
             self._accept(source, Outgoing(links, size, decided, token, self.clock.now, 0, needed))
@@ -122,7 +122,7 @@ class Air:
         return any(link.dst == target for message in self.senders[source].waiting for link in message.links)
 
     def crash(self, device: DeviceId, cause: str) -> None:
-        """Lose what waits in a device's memory; a frame for which it already asked the channel is its last."""
+        """Lose the messages waiting in a device's memory; a frame that already asked for the channel is its last."""
         sender = self.senders[device]
         while len(sender.waiting) > 1:
             message = sender.waiting.pop()
@@ -133,7 +133,7 @@ class Air:
             sender.waiting[0].cut = cause
 
     def abandon(self, verdict: Verdict) -> None:
-        """Give all messages that are not over this verdict, as a run ends."""
+        """Give this verdict to every message that is not finished, as a run ends."""
         for sender in self.senders:
             for message in sender.waiting:
                 for k in range(len(message.links)):
@@ -142,7 +142,7 @@ class Air:
             sender.waiting.clear()
 
     def schedule(self, at: float, sender: Sender | None, call: Callable[[Any], object], argument: Any) -> None:
-        """Have `call(argument)` run at an instant; events of one instant run by device, those of none last."""
+        """Run `call(argument)` at an instant; events of one instant run in order of device, those of none last."""
         device, numbers = (len(self.senders), self._numbers) if sender is None else (sender.device, sender.numbers)
         self.clock.schedule(at, device, -2, next(numbers), call, argument)
 
@@ -177,7 +177,7 @@ class Air:
             self._access.request(sender)
 
     def _count(self, message: Outgoing) -> int:
-        """Return how many fragments go out in one transmission: one wherever somebody could cut in, or must answer."""
+        """Return the fragments of one transmission: one if another device could cut in or must acknowledge it."""
         return 1 if self._collision is not None or message.arq is not None else message.frames
 
     def _duration(self, message: Outgoing, first: int, count: int) -> float:
@@ -208,7 +208,7 @@ class Air:
         self.schedule(transmission.end, sender, self._end, transmission)
 
     def give_up(self, sender: Sender, cause: str) -> None:
-        """Take note that the channel couldn't be had for the sender's next frame."""
+        """Drop the sender's next frame, which never got the channel."""
         message = sender.waiting[0]
         if message.arq is not None:
             self._finish(sender, cause, acknowledged=False)
@@ -219,7 +219,7 @@ class Air:
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device notices another's transmission now."""
-        return self._reach.hears(listener, speaker, self.clock.now)
+        return self._hearing.hears(listener, speaker, self.clock.now)
 
     def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
         """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
@@ -256,13 +256,13 @@ class Air:
                 self._access.started(transmission)
 
     def _lock(self, transmission: Transmission) -> None:
-        """Find the receivers that turn to a transmission.
+        """Find the receivers that start to decode a transmission.
 
-        Those that notice it and are free, or busy with one so much weaker that this one captures them.
+        They notice it, and are free or busy with a frame so much weaker that this one captures them.
         """
         start, powers = transmission.start, transmission.powers
         free = self._decoding_until <= start
-        turned = self._reach.listeners(transmission.src, start) & (
+        turned = self._hearing.listeners(transmission.src, start) & (
             free | (powers >= self._decoding_power + self._capture)
         )
         self._decoding_until[turned] = transmission.end
@@ -270,7 +270,7 @@ class Air:
         transmission.decoders = turned
 
     def _end(self, transmission: Transmission) -> None:
-        """Decide who received what a device has just transmitted."""
+        """Decide which devices received a transmission that ends now."""
         sender, message = self.senders[transmission.src], transmission.message
         assert message is not None
         self._listen(transmission)
@@ -306,7 +306,7 @@ class Air:
             self._next(sender)
 
     def _finish(self, sender: Sender, cause: str, acknowledged: bool) -> None:
-        """Be done with a message, and turn to the next."""
+        """Finish a message, and start the next."""
         message = sender.waiting.popleft()
         sender.held -= message.bytes
         sender.held_frames -= message.frames
@@ -322,7 +322,7 @@ class Air:
     # Receiving
 
     def _receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
-        """Note what a receiver misses of a transmission, and return how many frames that is."""
+        """Record the frames of a transmission that a receiver misses, and return their number."""
         if transmission.count == 1:
             cause = self._fate(transmission, link, message.frame(transmission.first))
             lost = {transmission.first: cause} if cause else {}
@@ -335,7 +335,7 @@ class Air:
         return len(lost)
 
     def _fates(self, transmission: Transmission, message: Outgoing, link: Link) -> dict[int, str]:
-        """Return why a receiver misses frames of a message that went out in one: frame -> cause."""
+        """Return the frames that a receiver misses of a message sent in one transmission: frame -> cause."""
         steps = np.full(message.frames, self._duration(message, 0, 1) if message.short else 0.0)
         steps[message.short] = 0.0
         steps[message.short] = transmission.end - transmission.start - steps.sum()
@@ -360,18 +360,19 @@ class Air:
                 disturbed = "collision"
             elif self._collision is not None:
                 disturbed, error = self._disturbed(transmission, interferers, link, size)
-        cause = link.hear(size, transmission.start, transmission.end, error)  # draws whatever has happened
+        # Draws even if the frame is lost already, so that the link's later draws don't depend on other traffic.
+        cause = link.hear(size, transmission.start, transmission.end, error)
         return disturbed or ("collision" if cause == "noise" and error is not None else cause)
 
     def _interferes(self, other: Transmission, dst: DeviceId) -> bool:
         if self._collision is None:
             return False
-        return self._collision == "sinr" or self._reach.hears(dst, other.src, other.start)
+        return self._collision == "sinr" or self._hearing.hears(dst, other.src, other.start)
 
     def _disturbed(
         self, transmission: Transmission, interferers: Sequence[Transmission], link: Link, size: int
     ) -> tuple[str, float | None]:
-        """Return whether a frame is lost to others for certain, and else with what probability."""
+        """Return ("collision", None) if others certainly destroy a frame, else "" and the probability of losing it."""
         dst, signal = link.dst, float(transmission.powers[link.dst])
         if self._collision == "capture":
             strongest = max(float(other.powers[dst]) for other in interferers)
@@ -402,7 +403,7 @@ class Air:
         self.schedule(end, sender, self._ack_over, (sender, heard, ack))
 
     def _ack_over(self, what: tuple[Sender, bool, Transmission | None]) -> None:
-        """Go on to the next fragment, or try again."""
+        """Continue with the next fragment, or repeat this one."""
         sender, acknowledged, ack = what
         sender.ready = self.clock.now + self.settings.spacing
         message = sender.waiting[0]
@@ -429,7 +430,7 @@ class Air:
         self._next(sender)
 
     def _give_up_frame(self, sender: Sender, message: Outgoing) -> None:
-        """Stop repeating a frame; the receiver may have it all the same."""
+        """Stop repeating a frame; the receiver may have it nevertheless, if only acknowledgments were lost."""
         if not message.heard:
             message.missed(0, message.done, "retries")
         message.known = False

@@ -1,4 +1,4 @@
-"""Who hears a transmission at all: neighbors in a graph, or whoever receives enough power."""
+"""Which devices hear a transmission at all: neighbors in a graph, or those that receive enough power."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.messages import DeviceId
 
 
-class Propagation(Protocol):
-    """What the air needs to know of radio waves; `radio.Propagation` is one."""
+class Waves(Protocol):
+    """The part of `radio.Propagation` that the air uses."""
 
     def powers(self, src: DeviceId, at: float) -> Floats:
         """Return the power that each device receives from `src`, in dBm, shape (n,)."""
@@ -26,18 +26,18 @@ class Propagation(Protocol):
         """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB."""
 
 
-class Reach(Protocol):
-    """Who hears whom."""
+class Hearing(Protocol):
+    """Which device hears which."""
 
     def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
         """Tell whether `listener` notices that `speaker` transmits at the instant `at`."""
 
     def listeners(self, speaker: DeviceId, at: float) -> Bools:
-        """Return which devices do, shape (n,)."""
+        """Return which devices notice that `speaker` transmits at the instant `at`, shape (n,)."""
 
 
-class GraphReach:
-    """A device hears those that have a link to it."""
+class GraphHearing:
+    """A device hears the devices that have a link to it."""
 
     def __init__(self, out_neighbors: Sequence[Sequence[DeviceId]]) -> None:
         self._reached = [frozenset(neighbors) for neighbors in out_neighbors]
@@ -52,10 +52,10 @@ class GraphReach:
         return found
 
 
-class PowerReach:
-    """A device hears those from which it receives at least a threshold, so hidden terminals follow from positions."""
+class PowerHearing:
+    """A device hears those it receives with at least a threshold power, so hidden terminals follow from positions."""
 
-    def __init__(self, propagation: Propagation, threshold: float) -> None:
+    def __init__(self, propagation: Waves, threshold: float) -> None:
         self._propagation = propagation
         self._threshold = threshold
 
@@ -68,7 +68,7 @@ class PowerReach:
 
 
 def error_in_interference(
-    propagation: Propagation,
+    propagation: Waves,
     src: DeviceId,
     dst: DeviceId,
     size: int,
@@ -81,11 +81,11 @@ def error_in_interference(
     The frame is cut where an interferer begins or ends; each part counts with its share of the bits.
 
     Args:
-        propagation: knows noise and error rates.
-        src: who sends the frame.
-        dst: who receives it.
+        propagation: noise and error rates.
+        src: the sender.
+        dst: the receiver.
         size: bytes of the frame.
-        span: when it begins and ends, in seconds.
+        span: its begin and end, in seconds.
         signal: its power at the receiver, in dBm.
         interference: (begin, end, power in dBm) of each interferer at the receiver.
     """

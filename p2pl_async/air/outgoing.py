@@ -1,4 +1,4 @@
-"""A message on its way through a device's radio: cut into frames, and what each receiver has of them."""
+"""A message on its way through a device's radio: its frames, and which of them each receiver misses."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Decided = Callable[[Any, int, Verdict], object]
 
 
 class Outgoing:
-    """A message that a device has accepted: for one device, or for several at once.
+    """A message that a device has accepted for transmission, to one device or to several at once.
 
-    Frames are its fragments in order and, with erasure coding, the parity of each group after it.
-    Where links differ, the message is cut for the narrowest and sent at the lowest rate.
+    Frames are its fragments in order; with erasure coding, the parity of each group follows the group.
+    If links differ, the message is cut for the smallest MTU and sent at the lowest rate.
 
     Args:
         links: to its receivers.
         size: bytes.
-        decided: takes `token`, the place of a link among the message's, and what became of it there.
-        token: whatever the sender needs then.
+        decided: called with `token`, the index of a link among the message's, and the verdict there.
+        token: passed on to `decided`.
         now: the instant.
-        place: of the first of `links` among all that the message goes to.
-        needed: bytes at its start that make a part of it useful; None if only all of it is.
+        place: index of the first of `links` among all links that the message takes.
+        needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class Outgoing:
         rates = [one.rate for one in settings if isinstance(one.rate, float)]
         self.rate = min(rates, default=None)
         self.arq = settings[0].arq if len(links) == 1 else None
-        self.cut = ""  # why its sender gives it up at the end of the current frame; "": it doesn't
-        self.done = 0  # frames that are over
+        self.cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
+        self.done = 0  # frames that are finished
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
         self.packets = 0
         self.air_bytes = 0
         self.air_seconds = 0.0
         self._lost = [0] * len(links)  # transmissions that a receiver didn't hear
-        self._missing: list[list[int]] = [[] for _ in links]  # frames that it never did
-        self._causes = [""] * len(links)  # why it misses the first of them
+        self._missing: list[list[int]] = [[] for _ in links]  # frames that a receiver never gets
+        self._causes = [""] * len(links)  # why it misses the first of these
 
     def frame(self, index: int) -> int:
         """Return the bytes of a frame, header included."""
@@ -79,24 +79,24 @@ class Outgoing:
 
     @property
     def useful_in_part(self) -> bool:
-        """Whether it goes on when a fragment is given up."""
+        """Whether sending continues after a fragment is given up."""
         return self._needed is not None
 
     def missed(self, k: int, frame: int, cause: str) -> None:
-        """Note that receiver k will never have a frame."""
+        """Record that receiver k will never get a frame."""
         self._missing[k].append(frame)
         self._causes[k] = self._causes[k] or cause
 
     def unheard(self, k: int, transmissions: int) -> None:
-        """Note that receiver k didn't hear so many transmissions."""
+        """Record the number of transmissions that receiver k didn't hear."""
         self._lost[k] += transmissions
 
     def decide(self, k: int, cause: str, end: float, acknowledged: bool) -> None:
-        """Tell what became of the message at receiver k, when its last frame ended.
+        """Report the fate of the message at receiver k, when its last frame has ended.
 
         Args:
             k: the receiver.
-            cause: why nobody has it, if it was given up as a whole.
+            cause: why the whole message was given up; "" if it wasn't.
             end: the instant.
             acknowledged: whether the sender knows that all of it arrived.
         """
@@ -107,16 +107,16 @@ class Outgoing:
             missing = missing_ranges(found, self._fragments, self.payload, self._size, self._needed)
             cause = "partial" if missing else self._causes[k]
         arrival = math.inf if cause and not missing else self.links[k].travel(end)
-        # One transmission is charged once, whoever hears it: to the first of its links.
+        # A transmission to several devices is charged once: to the first of its links.
         charged = (self.packets, self._lost[0], self.air_bytes, self.air_seconds) if k == 0 else (0, 0, 0, 0.0)
         self.tell(k, Verdict(arrival, cause, *charged, acknowledged and not missing, math.inf, missing))
 
     def tell(self, k: int, verdict: Verdict) -> None:
-        """Hand over a verdict."""
+        """Report a verdict for receiver k."""
         self._decided(self.token, self.place + k, verdict)
 
     def _fragment(self, frame: int) -> int | None:
-        """Return which fragment a frame carries; None if it is parity."""
+        """Return the fragment that a frame carries; None if it is parity."""
         if not self._parity:
             return frame
         group, within = divmod(frame, self._data + self._parity)
@@ -124,7 +124,7 @@ class Outgoing:
         return fragment if within < self._data and fragment < self._fragments else None
 
     def _unrepaired(self, k: int) -> list[int]:
-        """Return the fragments that receiver k neither has nor can rebuild, ascending."""
+        """Return the fragments that receiver k misses and can't rebuild from parity, ascending."""
         if not self._parity:
             return self._missing[k]
         step = self._data + self._parity

@@ -30,7 +30,7 @@ class Medium(Settings):
 
 
 class Dedicated(Medium):
-    """Every link has a channel and a transmitter of its own; nothing disturbs anything."""
+    """Every link has a channel and a transmitter of its own; links don't disturb each other."""
 
     kind: Literal["dedicated"] = "dedicated"
     shared: ClassVar[bool] = False
@@ -42,14 +42,14 @@ class DutyCycleLimit(Settings):
     share: Probability = Field(description="share of time on the air, such as 1 % in most of EU 868 MHz")
     mode: Literal["window", "per-frame"] = Field(
         default="window",
-        description='"window": at most its share of any window, in bursts if need be; "per-frame": silent after each',
+        description='"window": at most the share of any window, bursts allowed; "per-frame": silent after each frame',
     )
     window: PositiveSeconds = Field(default=3600.0, description="length of the window")
 
     @model_validator(mode="after")
     def _check(self) -> DutyCycleLimit:
         if self.share == 0:
-            raise mistake("share must be above 0 %, or nothing may ever be sent")
+            raise mistake("share must be above 0 %, or no frame may ever be sent")
         return self
 
 
@@ -62,22 +62,22 @@ class Ack(Settings):
 
 
 class SharedMedium(Medium):
-    """Base of media in which a device has one radio for all it sends: a broadcast is one transmission."""
+    """Base of media in which a device has one radio for all its messages: a broadcast is one transmission."""
 
     airtime: AnyAirTime = Field(default=Serial(), description="how long a frame occupies the channel")
     broadcast: Literal["once", "one-by-one"] = Field(
         default="once",
-        description='what goes to several devices is sent "once", to all, and nobody acknowledges it; or '
-        '"one-by-one", each copy acknowledged and repeated as its link says',
+        description='a message to several devices is sent "once", without acknowledgments; or "one-by-one", each copy '
+        "acknowledged and repeated as its link says",
     )
     broadcast_rate: BitsPerSecond | None = Field(
-        default=None, description="rate of what goes to several devices; by default the lowest of their links"
+        default=None, description="rate of messages to several devices; by default the lowest of their links"
     )
     queue: Annotated[Queue | None, *word("unlimited")] = Field(
-        default=None, description="how much a device may hold that waits for its radio; what doesn't fit is lost"
+        default=None, description="limits of what waits for a device's radio; a message that doesn't fit is lost"
     )
     ack: Annotated[Ack | None, *word("none")] = Field(
-        default=None, description="acknowledgments, for links with arq; without it they take no air and never fail"
+        default=None, description="acknowledgments, for links with arq; if none, they take no air time and never fail"
     )
     spacing: Seconds = Field(default=0.0, description="how long a device pauses between two frames of its own (IFS)")
     duty_cycle: Annotated[DutyCycleLimit | None, *word("none")] = Field(
@@ -86,7 +86,7 @@ class SharedMedium(Medium):
 
 
 class HalfDuplex(SharedMedium):
-    """One radio per device, which can't hear while it transmits; devices don't disturb each other otherwise."""
+    """One radio per device, which can't receive while it transmits; devices don't disturb each other otherwise."""
 
     kind: Literal["half-duplex"] = "half-duplex"
 
@@ -97,7 +97,7 @@ class SensedMedium(SharedMedium):
     sense: DecibelMilliwatts | None = Field(
         default=None,
         description="power from which a device notices a transmission (CCA threshold), if there is a [radio]; "
-        "without it, a device notices those that have a link to it",
+        "by default, a device notices those that have a link to it",
     )
 
 
@@ -112,14 +112,14 @@ class Contended(SensedMedium):
 
     collision: Literal["overlap", "capture", "sinr"] = Field(
         default="overlap",
-        description='"overlap": any overlap kills both; "capture": the one that is stronger by `capture` survives; '
-        '"sinr": interference is noise to the radio\'s error model (both need [radio])',
+        description='"overlap": any overlap destroys both; "capture": the one that is stronger by `capture` survives; '
+        '"sinr": interference is noise to the radio\'s error model (the last two need [radio])',
     )
     capture: SpreadDecibels = Field(default=6.0, description="how much stronger a frame must be to capture a receiver")
 
 
 class CsmaCa(Contended):
-    """CsmaCaAccess CSMA/CA of 802.15.4: random backoff, one look at the channel, then transmit."""
+    """Unslotted CSMA/CA of 802.15.4: random backoff, one look at the channel, then transmit."""
 
     kind: Literal["csma-ca"] = "csma-ca"
     min_exponent: Small = Field(default=3, description="macMinBE: the first backoff is 0 to 2^this - 1 slots")
@@ -127,7 +127,7 @@ class CsmaCa(Contended):
     max_backoffs: Small = Field(
         default=4, description="macMaxCSMABackoffs: busy looks before a frame is dropped, less 1"
     )
-    slot: PositiveSeconds = Field(default=320e-6, description="aUnitBackoffPeriod")
+    slot: PositiveSeconds = Field(default=320e-6, description="aUnitBackoffPeriod: unit of the backoff")
     cca_time: PositiveSeconds = Field(default=128e-6, description="how long the channel is assessed")
     turnaround: Seconds = Field(default=192e-6, description="from a clear channel to the first byte")
 
@@ -139,7 +139,7 @@ class CsmaCa(Contended):
 
 
 class Dcf(Contended):
-    """DcfAccess coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
+    """Distributed coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
 
     kind: Literal["dcf"] = "dcf"
     slot: PositiveSeconds = Field(default=9e-6, description="slot time")
@@ -159,7 +159,7 @@ class Aloha(Contended):
 
     kind: Literal["aloha"] = "aloha"
     slot: PositiveSeconds | None = Field(
-        default=None, description="slots that transmissions start at; none: pure ALOHA"
+        default=None, description="transmissions start at multiples of this; without it, pure ALOHA"
     )
     backoff: PositiveSeconds = Field(default=1.0, description="mean wait before a retry, for links with arq")
 

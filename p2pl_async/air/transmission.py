@@ -11,23 +11,23 @@ from p2pl_async.messages import DeviceId
 
 
 class Sender:
-    """What one device has to transmit, and what its radio is doing."""
+    """One device's messages to transmit, and the state of its radio."""
 
     def __init__(self, device: DeviceId) -> None:
         self.device = device
         self.waiting: deque[Outgoing] = deque()
-        self.held = 0  # bytes of them
+        self.held = 0  # bytes of the waiting messages
         self.held_frames = 0
         self.failures = 0  # of the current frame
-        self.idle = True  # no access is under way
+        self.idle = True  # it isn't trying to get the channel
         self.until = 0.0  # end of its latest transmission, ACKs included
         self.ready = 0.0  # earliest start of its next frame
-        self.seconds = 0.0  # on the air so far
+        self.seconds = 0.0  # air time so far
         self.numbers = itertools.count()
 
 
 class Transmission:
-    """One uninterrupted stretch on the air."""
+    """One uninterrupted transmission."""
 
     __slots__ = ("count", "decoders", "end", "first", "message", "overlaps", "powers", "src", "start")
 
@@ -38,8 +38,8 @@ class Transmission:
         self.start = start
         self.end = end
         self.message = message  # None: an acknowledgment
-        self.first = first  # fragments of the message: this one,
-        self.count = count  # and so many in all
+        self.first = first  # the first of its frames
+        self.count = count  # number of its frames
         self.overlaps: list[Transmission] = []
-        self.powers: Any = None  # dBm at each device, if there is a propagation
-        self.decoders: Any = None  # which devices' receivers are busy with this one, where that matters
+        self.powers: Any = None  # dBm at each device, if the air has a propagation model
+        self.decoders: Any = None  # which devices decode it, for collision = "sinr"

@@ -315,7 +315,7 @@ class Course:
             level = min(accuracies) + 2 * math.sqrt(target * (1 - target) / samples)
         else:
             level = float(np.mean(accuracies))
-        if level < target or not self.trainer.reach(params, target, of=of, guess=accuracies):
+        if level < target or not self.trainer.attains(params, target, of=of, guess=accuracies):
             return
         self.target_reached = {
             "virtual_seconds": self.clock.now,

@@ -1,7 +1,7 @@
 """Parts of scenarios from other people's files: `p2pl import mahimahi|k7|netem|ns2|bonnmotion FILE -o part.toml`.
 
-A part is an ordinary TOML file that a scenario extends; what else it needs lies beside it. What
-the file means otherwise than we do is a warning, and a comment in the part.
+A part is an ordinary TOML file that a scenario extends; files that it needs lie beside it. A
+difference in meaning between the source and the part is a warning, and a comment in the part.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ FORMATS: dict[str, Callable[[Path], Part]] = {
 
 
 def import_file(name: str, path: Path, out: Path, *, force: bool = False) -> list[str]:
-    """Write what a file says as a part of a scenario, and files that it needs beside it.
+    """Write the content of a file as a part of a scenario, and files that the part needs beside it.
 
     Args:
         name: one of `FORMATS`.
         path: the file.
         out: the TOML file to write.
-        force: overwrite what is there.
+        force: overwrite existing files.
 
     Returns:
-        Warnings: what the file means otherwise than the part does.
+        Warnings: differences in meaning between the file and the part.
 
     Raises:
-        ScenarioError: if the file can't be read or understood, or `out` is there already.
+        ScenarioError: if the file can't be read or understood, or `out` exists already.
     """
     if name not in FORMATS:
         guess = nearest(name, FORMATS)
@@ -49,7 +49,7 @@ def import_file(name: str, path: Path, out: Path, *, force: bool = False) -> lis
         files = part.files(name, path, out)
         there = [str(file) for file in files if file.exists()]
         if there and not force:
-            raise ScenarioError("p2pl import", [Problem("--out", f"{', '.join(there)} is there already; add --force")])
+            raise ScenarioError("p2pl import", [Problem("--out", f"{', '.join(there)} exists already; add --force")])
         out.parent.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
             file.write_text(text, encoding="utf-8")

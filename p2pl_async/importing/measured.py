@@ -11,7 +11,7 @@ from p2pl_async.importing.part import Part
 
 
 def mahimahi(path: Path) -> Part:
-    """Return links that send when a Mahimahi trace says so; ValueError if it is none."""
+    """Return links that send at the instants of a Mahimahi file; ValueError if it isn't one."""
     times = read_mahimahi(path)
     seconds = float(times[-1]) / 1000
     mean = len(times) * 12_000 / seconds / 1e6
@@ -24,9 +24,9 @@ def mahimahi(path: Path) -> Part:
 
 
 def k7(path: Path) -> Part:
-    """Return a mesh as it was measured: its links, each with the share of frames it lost; ValueError if there is none.
+    """Return a measured mesh: its links, each with the share of frames it lost; ValueError if no link delivered any.
 
-    The share is that over all rows of a link: channels and times together.
+    The share is taken over all rows of a link: channels and times together.
     """
     found = read_k7(path)
     ids = np.unique(np.concatenate((found.src, found.dst)))
@@ -36,9 +36,9 @@ def k7(path: Path) -> Part:
     numbers = np.searchsorted(ids, links)
     alive = [(int(src), int(dst), float(share)) for (src, dst), share in zip(numbers, pdr, strict=True) if share > 0]
     if not alive:
-        raise ValueError(f"{path} has no link over which anything was delivered")
+        raise ValueError(f"{path} has no link that delivered a frame")
     warnings = [
-        f"{len(links) - len(alive)} of {len(links)} measured links never delivered anything, and are left out",
+        f"{len(links) - len(alive)} of {len(links)} measured links never delivered a frame, and are left out",
         "the loss of a link is its mean over channels and times, and losses are independent; in the measurement they "
         "came in bursts",
     ]
@@ -48,7 +48,7 @@ def k7(path: Path) -> Part:
         {"from": src, "to": dst, "loss": f"{100 * (1 - share):.6g} %"} for src, dst, share in alive if share < 1
     ]
     return Part(
-        f"A measured mesh: {len(ids)} devices, {len(alive)} links that deliver something, one direction each.",
+        f"A measured mesh: {len(ids)} devices, {len(alive)} links that deliver frames, one direction each.",
         lambda beside, elsewhere: {
             "devices": {"count": len(ids)},
             "topology": {"kind": "file", "path": beside(".edges.txt"), "directed": True},

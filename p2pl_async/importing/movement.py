@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pl_async.importing.part import Part
-from p2pl_async.radio.traces import csv_of, read_trace
+from p2pl_async.radio.recorded import csv_of, read_movement
 
 
 def ns2(path: Path) -> Part:
@@ -19,11 +19,11 @@ def bonnmotion(path: Path) -> Part:
 
 
 def _movement(path: Path, name: str) -> Part:
-    found = read_trace(path, name)
+    found = read_movement(path, name)
     ends = max(corners[-1][0] for corners in found.values())
     missing = sorted(set(range(max(found) + 1)) - set(found))
     return Part(
-        f"{len(found)} devices that move for {ends:g} s, and then stay.",
+        f"{len(found)} devices that move for {ends:g} s, then stay.",
         lambda beside, elsewhere: {
             "devices": {"count": max(found) + 1},
             "mobility": {"kind": "trace", "path": beside(".positions.csv")},

@@ -1,7 +1,7 @@
 """Links from a line of Linux' traffic control: `tc qdisc add dev eth0 root netem delay 100ms 10ms loss 1%`.
 
-Reads what one types, and what `tc qdisc show` prints. Options whose meaning differs from ours
-make the nearest thing that we have, and a warning that says how it differs.
+Reads commands as typed, and the output of `tc qdisc show`. An option with another meaning than ours
+becomes the nearest setting, and a warning says how the two differ.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def netem(path: Path) -> Part:
     """Return the link that the netem line of a file describes.
 
     Raises:
-        ValueError: if there is none, or more than one, or something in it can't be understood.
+        ValueError: if there is none, or more than one, or it can't be understood.
     """
     text = "\n".join(line.partition("#")[0] for _, line in lines_of(path)).replace("\\\n", " ")
     found = [line.strip() for line in text.splitlines() if re.search(r"\bnetem\b", line)]
@@ -49,22 +49,22 @@ def netem(path: Path) -> Part:
 
 
 class _Reader:
-    """Goes through the words of a line, one option after the other."""
+    """Reads the words of a line, one option after the other."""
 
     def __init__(self, words: list[str]) -> None:
-        if words and re.fullmatch(r"[0-9a-f]*:", words[0]):  # tc's own number of it, in what it prints
+        if words and re.fullmatch(r"[0-9a-f]*:", words[0]):  # tc prints its own number first
             words = [word for word in words[1:] if word != "root"]
             for name in ("dev", "parent", "refcnt"):
                 if name in words:
                     place = words.index(name)
                     del words[place : place + 2]
         self._words = words
-        self._link: dict[str, Any] = {"order": "free"}  # packets overtake each other in netem, unless there is a rate
+        self._link: dict[str, Any] = {"order": "free"}  # in netem packets overtake each other, unless there is a rate
         self._delay_and_jitter: tuple[float, float] | None = None
         self._shape = "uniform"
         self._most: int | None = None
         self.warnings: list[str] = []
-        self.delays: list[float] | None = None  # in seconds, of a distribution that is a table
+        self.delays: list[float] | None = None  # in seconds, for a distribution given as a table
 
     def link(self) -> dict[str, Any]:
         """Return the `[link]` table."""
@@ -96,8 +96,8 @@ class _Reader:
         if share:
             self._warn(
                 f"delay: with a correlation of {_percent(share)} netem mixes uniform values, so its delays have "
-                "another distribution, and the correlation goes with packets, not with time; left out here, for one in "
-                'time add correlation = "500 ms" to the latency'
+                "another distribution, and the correlation is by packets, not by time; left out here, for one by time "
+                'add correlation = "500 ms" to the latency'
             )
 
     def _distribution(self) -> None:
@@ -113,7 +113,7 @@ class _Reader:
         if share:
             self._warn(
                 f"loss: with a correlation of {_percent(share)} netem mixes uniform values, so it doesn't lose "
-                f"{_percent(p)} then (10 % with a correlation of 25 % loses 1.75 %); left out here, for bursts write "
+                f"{_percent(p)} (10 % with a correlation of 25 % loses 1.75 %); left out here, for bursts write "
                 'loss = { kind = "gilbert-packets", loss = "10 %", burst = 3 }'
             )
         return {"kind": "bernoulli", "p": _percent(p)}
@@ -136,23 +136,25 @@ class _Reader:
         return {"kind": "gilbert-packets", **{name: _percent(share) for name, share in letters.items()}}
 
     def _ecn(self) -> None:
-        self._warn("ecn: left out, as no message here is marked")
+        self._warn("ecn: left out, as messages are never marked here")
 
     def _corrupt(self) -> None:
         self._link["corrupt"] = _percent(self._share())
-        self._warn("corrupt: netem flips a bit of a packet, which a checksum then finds; here the packet is lost")
+        self._warn("corrupt: netem flips a bit of a packet, which a checksum detects; here the packet is lost")
         self._skip_correlation("corrupt")
 
     def _duplicate(self) -> None:
         self._link["duplicate"] = _percent(self._share())
-        self._warn("duplicate: netem repeats packets before it delays them; here a message that arrives does so twice")
+        self._warn(
+            "duplicate: netem repeats packets before it delays them; here a message that arrives is delivered twice"
+        )
         self._skip_correlation("duplicate")
 
     def _reorder(self) -> None:
         self._share()
         self._warn(
             "reorder: netem sends some packets at once and delays the others; here all are delayed, and overtake each "
-            'other by their latencies (order = "free")'
+            'other if their latencies differ (order = "free")'
         )
         self._skip_correlation("reorder")
 
@@ -194,42 +196,38 @@ class _Reader:
             if self._is_number() and self._whole(name):
                 self._warn(f"rate: {name} is left out, as packets are not cut into cells here")
 
-    # --- What they make together
+    # --- Settings that several options make together
 
     def _latency(self, mean: float, sd: float, shape: str) -> Any:
         if sd == 0:
             return _seconds(mean)
         if shape == "uniform":
             if mean < sd:
-                self._warn(
-                    "delay: netem sends at once what would be delayed by less than 0 s; here the shortest is 0 s"
-                )
+                self._warn("delay: netem sends packets with a delay below 0 s at once; here the shortest delay is 0 s")
             return {"kind": "uniform", "low": _seconds(max(mean - sd, 0.0)), "high": _seconds(mean + sd)}
         if shape == "normal":
             if mean < 4 * sd:
                 self._warn(
-                    "delay: netem sends at once what a normal delay below 0 s would mean; here the distribution is "
-                    "cut off at 0 s, which moves its mean up"
+                    "delay: netem sends packets with a delay below 0 s at once; here the normal distribution is "
+                    "cut off at 0 s, which raises its mean"
                 )
             return {"kind": "normal", "mean": _seconds(mean), "sd": _seconds(sd)}
         if shape not in _SHAPES:
             raise ValueError(
-                f'distribution "{shape}" is a table of your own; measure some delays and write latency = '
+                f'distribution "{shape}" is not one of netem\'s own tables; measure some delays and write latency = '
                 '{ kind = "empirical", path = "delays.csv", column = "delay", unit = "ms" }'
             )
-        # The table's values below 0 s are delays that have passed already: sent at once, as in netem.
+        # Delays below 0 s become 0 s, as netem sends such packets at once.
         self.delays = [max(mean + sd * value, 0.0) for value in _SHAPES[shape]()]
         return None
 
     def _queue(self, limit: int) -> None:
         if "rate" not in self._link:
-            self._warn(
-                "limit: left out, as without a rate nothing waits here; netem counts packets that it delays, too"
-            )
+            self._warn("limit: left out, as without a rate no message waits here; netem counts delayed packets, too")
             return
         self._link["queue"] = {"messages": limit}
         self._warn(
-            f"limit: netem drops when it holds {limit} packets, those that it delays included; here the queue holds "
+            f"limit: netem drops when it holds {limit} packets, delayed ones included; here the queue holds "
             f"{limit} messages that wait for the transmitter, whatever their number of packets"
         )
 
@@ -246,7 +244,7 @@ class _Reader:
         word = self._words.pop(0) if self._words else ""
         match = _NUMBER.fullmatch(word)
         if match is None:
-            raise ValueError(f'"{word}" must be {what}' if word else f"the line ends where there must be {what}")
+            raise ValueError(f'"{word}" must be {what}' if word else f"the line ends before {what}")
         return float(match[1]), match[2].lower()
 
     def _time(self) -> float:
@@ -269,7 +267,7 @@ class _Reader:
 
     def _skip_correlation(self, option: str) -> None:
         if self._is_number() and self._share():
-            self._warn(f"{option}: its correlation is left out; here each message is on its own")
+            self._warn(f"{option}: its correlation is left out; here messages are independent")
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -283,9 +281,9 @@ _OPTIONS = {
 
 
 def _pareto() -> list[float]:
-    """Return the 4096 values of netem's pareto table: shape 3, shifted and scaled by its law, cut at 4.
+    """Return the 4096 values of netem's pareto table: shape 3, shifted and scaled, cut at 4.
 
-    Their mean is -0.03 and their deviation 0.82, not the 0 and 1 that the law has without the cut.
+    Their mean is -0.03 and their deviation 0.82; only without the cut would they be 0 and 1.
     """
     return [min(4 / 3 * ((k / 4096) ** (-1 / 3) - 1.5), _HIGHEST) for k in range(4096, 0, -1)]
 
@@ -297,7 +295,7 @@ def _paretonormal() -> list[float]:
     return [min((bell + 3 * tail) / 4, _HIGHEST) for bell, tail in zip(bells, _pareto(), strict=True)]
 
 
-_HIGHEST = 32767 / 8192  # what a table's entry, 16 bits with 8192 for one deviation, can hold
+_HIGHEST = 32767 / 8192  # the largest entry of a table: 16 bits, with 8192 for one deviation
 _SHAPES = {"pareto": _pareto, "paretonormal": _paretonormal}
 
 

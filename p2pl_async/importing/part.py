@@ -15,11 +15,11 @@ class Part:
     """Tables of a scenario that were read from a file.
 
     Attributes:
-        says: what it is, a line or two for the head of the part.
-        make: returns the tables; gets a function from a file's ending to what the part calls the
-            file of that ending beside it, and one from the path of any file to what it calls that.
+        says: a description of a line or two, for the head of the part.
+        make: returns the tables. It is called with two functions: one from an ending in `beside` to the
+            name of that file, and one from the path of any file to its path relative to the part.
         beside: ending such as ".edges.txt" -> text of a file to be written beside the part.
-        warnings: what the file means otherwise than the part does.
+        warnings: differences in meaning between the file and the part.
     """
 
     says: str

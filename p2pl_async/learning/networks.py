@@ -2,12 +2,12 @@
 
 Which one depends on the module, never on a timing (bits must not):
 
-    flatten, linear layers with ReLU or tanh     Dense     backward pass written out
+    flatten, linear layers with ReLU or tanh     DenseNetwork     backward pass written out
     a convolution of 64 channels, on a CPU       Single    one device at a time
     any other module                             Vmapped   torch.func.vmap and autograd
 
 Measured (2 cores of a Xeon, AVX-512, batches of 10, per device and step): 784-200-200-10 takes
-100 us with Dense, 250 us with vmap, 480-710 us one device at a time; LeNet on 8 x 8 pixels
+100 us with DenseNetwork, 250 us with vmap, 480-710 us one device at a time; LeNet on 8 x 8 pixels
 0.2-0.3 ms with vmap, 1.2 ms alone; convolutions of 32 and 64 channels on 28 x 28 pixels 3.1 and
 3.3 ms on two cores, 5.5 and 5.0 ms on one.
 """
@@ -45,7 +45,7 @@ class Network(Protocol):
         """
 
 
-class Dense:
+class DenseNetwork:
     """Flatten, then linear layers with one ReLU or tanh between each two; the backward pass is written out.
 
     Gradients land in buffers that are kept: fresh ones for every step cost as much as the
@@ -220,8 +220,8 @@ def _gradients(outputs: Tensor, leaves: tuple[Tensor, ...], y: Tensor, weights: 
 
 def choose(module: nn.Module, accelerator: str, loss: Loss) -> Network:
     """Return the network that computes `module` fast on "cpu" or "cuda"."""
-    if Dense.fits(module):
-        return Dense(module, loss)
+    if DenseNetwork.fits(module):
+        return DenseNetwork(module, loss)
     channels = [
         max(part.in_channels, part.out_channels)
         for part in module.modules()

@@ -55,10 +55,10 @@ class Inverse(Settings):
         return 1 / (1 + self.decay * epochs)
 
 
-Schedule = Constant | Step | Cosine | Inverse
+LearningRateSchedule = Constant | Step | Cosine | Inverse
 
 
-AnySchedule = Annotated[Schedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
+AnyLearningRateSchedule = Annotated[LearningRateSchedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
 
 
 Loss = Literal["cross-entropy", "squared"]
@@ -81,7 +81,7 @@ class TrainSettings(Settings):
     nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum > 0")
     weight_decay: float = Field(default=0.0, ge=0, description="adds this times the parameters to the gradient")
     clip: PositiveFloat | None = Field(default=None, description="largest norm of a device's gradient over all layers")
-    schedule: AnySchedule = Field(
+    schedule: AnyLearningRateSchedule = Field(
         default=Constant(), description="learning rate over the epochs that the device itself has completed"
     )
     momentum_across_rounds: Literal["reset", "keep"] = Field(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.learning.networks import Dense, Single, choose, losses
+from p2pl_async.learning.networks import DenseNetwork, Single, choose, losses
 
 if TYPE_CHECKING:
     from p2pl_async.learning.settings import TrainSettings
@@ -160,7 +160,7 @@ class Engine:
                 [values[0], *values] for values in (params, batches, sizes, rates, velocities, steps)
             )
             drifts = [*drifts[:1], *drifts]
-        indices, labels, weight = self._plan(batches, sizes)
+        indices, labels, weight = self._samples(batches, sizes)
         rate = np.zeros((steps[0], len(params)), self._dtype)
         for i, own_rates in enumerate(rates):
             rate[: steps[i], i] = own_rates
@@ -191,11 +191,11 @@ class Engine:
         shadow = self._paired and len(params) == 1
         if shadow:
             params, batches, sizes = ([values[0], *values] for values in (params, batches, sizes))
-        indices, labels, weight = self._plan(batches, sizes)
+        indices, labels, weight = self._samples(batches, sizes)
         g = self._gradients(self._stack("w", params), self._features(indices[0]), labels[0], weight[0])
         return self._unstack([layer[shadow:] for layer in g])
 
-    def _plan(self, batches: Sequence[Array], sizes: Sequence[Array]) -> tuple[Tensor, Tensor, Tensor]:
+    def _samples(self, batches: Sequence[Array], sizes: Sequence[Array]) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows, labels and weights of all samples of all steps, each (steps, k, width)."""
         shape = (max(map(len, batches)), len(batches), self._width)
         plan = np.zeros(shape, np.int64)
@@ -235,7 +235,7 @@ class Engine:
         """
         settings = self._settings
         rate = settings.learning_rate if settings.schedule.kind == "constant" else None
-        if isinstance(self.network, Dense) and not (settings.clip or settings.weight_decay or settings.nesterov):
+        if isinstance(self.network, DenseNetwork) and not (settings.clip or settings.weight_decay or settings.nesterov):
             if settings.momentum:
                 self.network.add_gradients(w, x, y, weights, v, settings.momentum, 1.0)
                 self._descend(w, v, rate, rates)

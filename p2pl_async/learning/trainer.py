@@ -269,7 +269,7 @@ class Trainer:
         self.evaluation_seconds += time.perf_counter() - started
         return scores
 
-    def reach(
+    def attains(
         self,
         params: Sequence[Vector],
         target: float,

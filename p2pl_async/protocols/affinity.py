@@ -1,18 +1,18 @@
-"""P2PL with Affinity: local training is pulled towards where the neighbors are, so that it strays less.
+"""P2PL with Affinity: local training is pulled towards the neighbors' models, so it drifts less.
 
 Source: S. Pranav and J. M. F. Moura, "Peer-to-Peer Learning + Consensus with Non-IID Data",
 arXiv:2312.13602. Letters follow the paper; this device is k.
 
 On data that differ by device, accuracy falls while devices train and rises when they mix. The paper adds
-a term to the local steps that damps this sawtooth without any traffic. Its text wasn't at hand: what
-follows is our reading of its purpose and abstract, not its letter.
+a term to the local steps that damps this sawtooth without any traffic. Its full text wasn't available: the
+equations below are our reading of its abstract.
 
     learning    w_k <- w_k - eta v + eta_d d_k                       in each of T local steps
     consensus   w_k <- sum_j a_kj w_j                                as in P2PL
     after it    d_k <- 1/T (sum_j b_kj w_j - w_k)                    over the neighbors heard, b without k itself
 
-w_j are the models that the mix just used, so nothing more is sent. With eta_d = 0 this is P2PL to the bit.
-A term of the consensus phase, which the paper has too, is left out: nothing says what it would be.
+w_j are the models that the mix just used, so no extra message is sent. With eta_d = 0 this is P2PL, bit for
+bit. The paper also has a term in the consensus phase; the abstract doesn't define it, so it is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic import Field, NonNegativeFloat
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import averaged
-from p2pl_async.protocols.listening import Ears
+from p2pl_async.protocols.listening import Received
 from p2pl_async.protocols.p2pl import P2PL
 
 
@@ -37,37 +37,37 @@ class Affinity(P2PL):
     )
 
     async def run(self, device: Device) -> None:
-        """Be device k."""
+        """Run the protocol on device k."""
         sync = await self.sync.run(device, device.initial_params())
         w = sync.w
         drift: Vector | None = None  # eta_d d_k
-        ears = Ears(device, like=w)
+        received = Received(device, like=w)
         while device.running:
             if not self.mix_first:
                 w = await self._train(device, w, drift)  # w_k <- w_k - eta v + eta_d d_k, step after step
             for step in range(self.consensus_steps):
                 self._tell(device, step, w)
-                heard = await self.mode.listen(ears, (device.round, step))
+                heard = await self.mode.listen(received, (device.round, step))
                 told = w
-                w, own = averaged(ears, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
+                w, own = averaged(received, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
             drift = self._drift(device, told, w, own)
             if self.mix_first:
                 w = await self._train(device, w, drift)
             device.finish_round(w)
             sync.serve()
             if self.max_lead is not None:
-                await self._let_others_catch_up(device, ears, self.max_lead)
+                await self._let_others_catch_up(device, received, self.max_lead)
 
     def _drift(self, device: Device, told: Vector, w: Vector, own: float) -> Vector | None:
-        """Return eta_d / T (sum_j b_kj w_j - w_k); None if there is nothing to add.
+        """Return eta_d / T (sum_j b_kj w_j - w_k), or None if that is 0.
 
         The mean of the neighbors alone needs no second mix: with own weight a, the mix is
-        a told + (1 - a) mean, so that mean - mix = a / (1 - a) (mix - told).
+        a told + (1 - a) mean, so mean - mix = a / (1 - a) (mix - told).
 
         Args:
             device: k.
-            told: its model before the mix, which the neighbors heard.
-            w: its model after it.
+            told: its model before the mix, as sent to the neighbors.
+            w: its model after the mix.
             own: the weight of `told` in the mix.
         """
         if own == 1 or self.eta_d == 0:

@@ -1,14 +1,14 @@
 """ASY-SONATA: gradient tracking without rounds, to the exact minimum over one-way links that lose messages.
 
 Models are pulled: a device averages the newest ones that it has heard, however old. Trackers are pushed by
-running sums, so that nothing of a gradient is ever lost:
+running sums, so no part of a gradient is ever lost:
 
     v_i <- x_i - eta y_i;                          v_i goes to the out-neighbors
     x_i <- mean of v_i and the newest v_j heard
     y_i <- y_i + what is new in the neighbors' sums + g_i(new x_i) - g_i(old x_i)
-    y_i <- y_i / (d + 1);                          as much is promised to each of d out-neighbors
+    y_i <- y_i / (d + 1);                          each of d out-neighbors is promised the same share
 
-so that  sum_i y_i, with what is owed, = sum_i g_i(x_i)  at all times, whatever links do.
+so  sum_i y_i, with what is owed, = sum_i g_i(x_i)  at all times, whatever links do.
 
 Source: Y. Tian, Y. Sun, G. Scutari, "Achieving Linear Convergence in Distributed Asynchronous Multiagent
 Optimization", IEEE TAC 2020. This device is i; the tracker z of the paper is y, as in DIGing.
@@ -22,12 +22,12 @@ from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
-from p2pl_async.protocols.averaging import Sync, average
+from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
-from p2pl_async.protocols.listening import Cache, Ears, Fresh, Params
-from p2pl_async.protocols.max_norm import MaxNormSync
+from p2pl_async.protocols.listening import Cache, Fresh, Params, Received
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import stepped
-from p2pl_async.protocols.pushing import Intake
+from p2pl_async.protocols.pushing import ReceivedPushes
 from p2pl_async.protocols.running_sums import Account, Sums
 
 
@@ -35,30 +35,28 @@ class AsySonata(Protocol):
     """Gradient tracking by running sums: the exact minimum over any links (Tian et al. 2020)."""
 
     kind: Literal["asy-sonata"] = "asy-sonata"
-    sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
+    sync: Sync = MaxNormSync()
     mode: Annotated[Cache, OneOf("mode", Cache)] = Field(
-        default=Cache(), description="Which copies of neighbors' models are averaged; nobody is waited for"
+        default=Cache(), description="Which copies of neighbors' models are averaged; a device never waits"
     )
 
     contract: ClassVar[Contract] = CUMULATIVE
     models_per_message: ClassVar[float] = 2
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
         g = await device.gradient(x)
-        tracker = Account(
-            g, since=device.round, weighted=False
-        )  # y_i(0) = g_i(x_i(0)); its push weight has no use here
-        ears, intake = Ears(device, like=x), Intake(device, Sums, tracker.fits)
-        device.state = tracker, intake
+        tracker = Account(g, since=device.round, weighted=False)  # y_i(0) = g_i(x_i(0)), without a push weight
+        models, sums = Received(device, like=x), ReceivedPushes(device, Sums, tracker.fits)
+        device.state = tracker, sums
         while device.running:
             v = stepped(x, tracker.z, device.learning_rate)
             device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), v))
-            heard = await self.mode.listen(ears, (device.round, 0))
-            x = average(ears, v, heard, "uniform", "renormalize")
-            tracker.take(device, await intake.listen(Fresh()))
+            heard = await self.mode.listen(models, (device.round, 0))
+            x = average(models, v, heard, "uniform", "renormalize")
+            tracker.take(device, await sums.listen(Fresh()))
             old, g = g, await device.gradient(x)
             tracker.learn_and_push(device, g, old, 1.0, least=0.0)
             device.finish_round(x)

@@ -1,7 +1,7 @@
 """ATC, adapt then combine: step along the gradient, then average the neighbors' models.
 
 Source: A. H. Sayed, "Adaptation, Learning, and Optimization over Networks", Foundations and Trends in
-Machine Learning 2014. This device is i. See `dgd` for what `[train]` does here. With more
+Machine Learning 2014. This device is i. `dgd` says how `[train]` applies. With more
 local steps before each average this is local DSGD: `p2pl` with `sync = "none"`.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
-from p2pl_async.protocols.listening import Ears
+from p2pl_async.protocols.listening import Received
 
 
 class ATC(Averaging):
@@ -20,13 +20,13 @@ class ATC(Averaging):
     kind: Literal["atc"] = "atc"
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
-        ears = Ears(device, like=x)
+        received = Received(device, like=x)
         while device.running:
             y = await device.train(x, steps=1)  # y_i = x_i - eta g_i(x_i)
             self.tell(device, y)
-            x = await self.mix(ears, y)  # x_i <- sum_j W_ij y_j
+            x = await self.mix(received, y)  # x_i <- sum_j W_ij y_j
             device.finish_round(x)
             sync.serve()

@@ -1,27 +1,23 @@
-"""Averaging models with neighbors: what DGD, CTA, ATC and their relatives do with what they heard."""
+"""Averaging with neighbors: the step that DGD, CTA, ATC and their relatives share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, Ears, Mode, Params, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.protocols.listening import Barrier, Mode, Params, Received, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
-
-Sync = Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)]
-"""How devices agree on one initial model."""
 
 
 def average(
-    ears: Ears,
+    received: Received,
     w: Vector,
     heard: Mapping[DeviceId, Params],
     rule: WeightRule,
@@ -35,49 +31,49 @@ def average(
     the lead over the slowest neighbor.
 
     Args:
-        ears: of this device.
+        received: messages that the device received.
         w: its model, (n_params,).
         heard: neighbor -> its message.
-        rule: of the mixing weights.
-        on_missing: where the weight of a neighbor not heard goes; "cache" puts its newest copy into its place.
+        rule: how mixing weights are chosen.
+        on_missing: where the weight of a neighbor not heard goes; "cache" mixes its newest copy instead.
         stepped: `w` after a local step, (n_params,); the step is added to the mean.
     """
-    return averaged(ears, w, heard, rule, on_missing, stepped)[0]
+    return averaged(received, w, heard, rule, on_missing, stepped)[0]
 
 
 def averaged(
-    ears: Ears,
+    received: Received,
     w: Vector,
     heard: Mapping[DeviceId, Params],
     rule: WeightRule,
     on_missing: OnMissing,
     stepped: Vector | None = None,
 ) -> tuple[Vector, float]:
-    """Return what `average` does, and the weight that the device's own model had in it."""
-    device = ears.device
+    """Return the average (see `average`), and the weight that the device's own model had in it."""
+    device = received.device
     if on_missing == "cache":
-        heard = {**{j: ears.newest[j] for j in device.in_neighbors if j in ears.newest}, **heard}
+        heard = {**{j: received.newest[j] for j in device.in_neighbors if j in received.newest}, **heard}
     device.record_mix(heard)
-    device.record("lead", ears.lead())
-    mixed, own = _mean(ears, w, heard, rule, on_missing, stepped)
-    if not is_finite(mixed):  # one look at the sum instead of one at each term
+    device.record("lead", received.lead())
+    mixed, own = _mean(received, w, heard, rule, on_missing, stepped)
+    if not is_finite(mixed):  # checking the sum alone is cheaper than checking each term
         for j in [j for j, message in heard.items() if not is_finite(message.w)]:
-            ears.refuse(j)
+            received.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
-        mixed, own = _mean(ears, w, heard, rule, on_missing, stepped)
+        mixed, own = _mean(received, w, heard, rule, on_missing, stepped)
     return mixed, own
 
 
 def _mean(
-    ears: Ears,
+    received: Received,
     w: Vector,
     heard: Mapping[DeviceId, Params],
     rule: WeightRule,
     on_missing: OnMissing,
     stepped: Vector | None,
 ) -> tuple[Vector, float]:
-    device = ears.device
-    peers = ears.peers(heard)
+    device = received.device
+    peers = received.peers(heard)
     full = row(rule, device.id, Peer(device.n_samples, len(peers)), peers)
     weights = without_missing(full, device.id, heard, on_missing)
     models = {j: message.w for j, message in heard.items()}
@@ -87,12 +83,12 @@ def _mean(
 class Averaging(Protocol):
     """Settings of protocols that average whole models with all neighbors, once per local step."""
 
-    sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
+    sync: Sync = MaxNormSync()
     weights: WeightRule = Field(
         default="metropolis",
         description="Mixing weights: Metropolis-Hastings, uniform, dataset size, or relative dataset size",
     )
-    mode: Mode = Field(default=Barrier(), description="Whom a mix waits for")
+    mode: Mode = Field(default=Barrier(), description="Which neighbors' messages a mixing step waits for")
     on_missing: OnMissing = Field(
         default="self",
         description="Where the weight of a neighbor not heard goes: to this device, to all, or its old copy stands in",
@@ -102,7 +98,7 @@ class Averaging(Protocol):
 
     @property
     def contract(self) -> Contract:
-        """State; Metropolis-Hastings weights keep the mean of all models only where links go both ways."""
+        """State; Metropolis-Hastings weights preserve the mean of all models only on two-way links."""
         one_way = {
             "one_way": "Metropolis-Hastings weights are doubly stochastic on two-way links only: the mean of models "
             "drifts, and some devices count for more",
@@ -114,7 +110,7 @@ class Averaging(Protocol):
         """Send this round's model to all neighbors."""
         device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), w))
 
-    async def mix(self, ears: Ears, w: Vector, *, stepped: Vector | None = None) -> Vector:
-        """Hear the neighbors, as the mode says; return `w` averaged with their models, plus the step to `stepped`."""
-        heard = await self.mode.listen(ears, (ears.device.round, 0))
-        return average(ears, w, heard, self.weights, self.on_missing, stepped=stepped)
+    async def mix(self, received: Received, w: Vector, *, stepped: Vector | None = None) -> Vector:
+        """Listen as the mode says; return `w` averaged with the neighbors' models, plus the step to `stepped`."""
+        heard = await self.mode.listen(received, (received.device.round, 0))
+        return average(received, w, heard, self.weights, self.on_missing, stepped=stepped)

@@ -1,7 +1,6 @@
-"""What every protocol is: settings that a scenario fills in, one coroutine per device, and a delivery contract.
+"""The base of every protocol: settings from the scenario, one coroutine per device, and a delivery contract.
 
-A contract says how a protocol means what it sends, and what becomes of it on links that do what
-the contract doesn't allow:
+A contract says what a message means, and so what loss, repetition and reordering do to the protocol:
 
     contract          payload                      loss        repeated    overtaken
     state             value and version            stale       harmless    harmless
@@ -10,7 +9,7 @@ the contract doesn't allow:
     increment         to be added once             breaks it   breaks it   harmless, as a rule
     request/reply     number of a transaction      retried     harmless    harmless
 
-Source: `Contract.name` of each protocol is the row; what the table calls harmless holds by its tests.
+Each protocol names its row in `Contract.name`; tests hold it to what the table calls harmless.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ FAULTS = {
     "reordering": "keep the order",
     "one_way": "have a link back",
 }
-"""What links may do to a protocol -> what one that can't bear it needs of them."""
+"""Fault -> what a protocol that doesn't tolerate it requires of links."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a protocol needs of the links.
+    """What a protocol requires of the links.
 
-    For each fault that it can't bear, what will happen on links that have it, as a clause such
-    as "the mass of a lost message is gone"; empty where the fault only delays or makes stale.
+    Each fault that the protocol doesn't tolerate has its consequence, as a clause such as "the mass of a
+    lost message is gone"; a fault that only delays or makes stale has none.
     """
 
     name: str
@@ -45,10 +44,10 @@ class Contract:
     duplication: str = ""
     reordering: str = ""
     one_way: str = ""  # the topology has links without a link back
-    repair: str = ""  # what to write instead, as a sentence's end: 'use protocol "rasgp"'
+    repair: str = ""  # what to write instead, as the end of a sentence: 'use protocol "rasgp"'
 
     def broken_by(self) -> Iterator[tuple[str, str]]:
-        """Yield (fault, what it does) for each fault that the protocol can't bear."""
+        """Yield (fault, consequence) for each fault that the protocol doesn't tolerate."""
         for fault in FAULTS:
             consequence: str = getattr(self, fault)
             if consequence:
@@ -64,17 +63,17 @@ JOIN = Contract("join")
 CUMULATIVE = Contract("cumulative mass")
 INCREMENT = Contract(
     "increment",
-    loss="what is lost is gone for good",
-    duplication="what arrives twice is added twice",
+    loss="a lost message is never made up for",
+    duplication="a message that arrives twice is added twice",
 )
-REQUEST_REPLY = Contract("request/reply", one_way="no answer can come back, and nobody is averaged with")
+REQUEST_REPLY = Contract("request/reply", one_way="answers can't return, so no pair is ever averaged")
 
 
 class Protocol(Settings, abc.ABC):
     """Base of protocols: fields are the keys of the scenario's `[protocol]` table.
 
-    `run` is called once for each device; all of them share this one frozen object, so a
-    device's state lives in local variables of `run`.
+    `run` is called once per device. All devices share this one frozen object, so a device's
+    state lives in local variables of `run`.
     """
 
     trains: ClassVar[bool] = True
@@ -84,23 +83,23 @@ class Protocol(Settings, abc.ABC):
 
     @property
     def contract(self) -> Contract | None:
-        """What it needs of the links, with these settings; None if nobody has said.
+        """What the protocol requires of the links, with these settings; None if not stated.
 
-        A subclass overrides it with a property, or where settings don't matter with
+        A subclass overrides it with a property, or, if settings don't matter, with
         `contract: ClassVar[Contract] = STATE`.
         """
         return None
 
     @property
     def models_per_message(self) -> float | None:
-        """Size of its largest message in models (parameters of the run's precision); None if nobody has said."""
+        """Size of the largest message in models (parameters of the run's precision); None if not stated."""
         return None
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the author of a scenario with these settings should know, whatever the links."""
+        """Warnings about these settings, whatever the links."""
         return ()
 
     @abc.abstractmethod
     async def run(self, device: Device) -> None:
-        """Be this device: train, talk and mix until `device.running` is False."""
+        """Run the protocol on one device: train, send and mix until `device.running` is False."""

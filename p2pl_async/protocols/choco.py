@@ -1,8 +1,8 @@
-"""CHOCO-SGD: neighbors keep copies of each other, told by compressed differences, and mix those.
+"""CHOCO-SGD: neighbors keep copies of each other, updated by compressed differences, and mix the copies.
 
 Source: A. Koloskova, S. Stich, M. Jaggi, "Decentralized Stochastic Optimization and Gossip Algorithms
 with Compressed Communication", ICML 2019. Letters follow the paper, except that the public copy x hat
-is h here; this device is i. The paper's rounds are synchronous and lose nothing.
+is h here; this device is i. The paper's rounds are synchronous, and no message is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 
 class Choco(CopyProtocol):
-    """Mixes copies told by compressed differences: CHOCO-SGD, on two-way links (Koloskova et al. 2019)."""
+    """Mixes copies updated by compressed differences: CHOCO-SGD, on two-way links (Koloskova et al. 2019)."""
 
     kind: Literal["choco"] = "choco"
     gamma: Rate | None = Field(
@@ -34,12 +34,12 @@ class Choco(CopyProtocol):
         contract = super().contract
         return replace(
             contract,
-            one_way="weights are doubly stochastic on two-way links only, so the mean of models drifts",
+            one_way="weights are doubly stochastic on two-way links only, so the mean of all models drifts",
             repair=contract.repair or 'use protocol "choco-sgp"',
         )
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
         gamma = self.gamma or self.compressor.quality(device.layers)
@@ -52,13 +52,15 @@ class Choco(CopyProtocol):
             if self.delivery != "repaired":
                 replicas.add(heard)  # h_j <- h_j + q_j
             x = self._mix(device, replicas, x, gamma)
-            if self.delivery == "repaired":  # what has just come the other end doesn't know to be here
+            if (
+                self.delivery == "repaired"
+            ):  # the sender can't know yet that these have arrived, so the mix goes without
                 replicas.add(heard)
             device.finish_round(x)
             sync.serve()
 
     def _mix(self, device: Device, replicas: Replicas, x: Vector, gamma: float) -> Vector:
-        """Return x_i + gamma sum_j w_ij (h_j - h_i), with h_i as j has it."""
+        """Return x_i + gamma sum_j w_ij (h_j - h_i), where h_i is the copy that j holds."""
         copies = {j: replicas.of[j] for j in device.in_neighbors if j in replicas.of}
         peers = {j: Peer(1, copy.degree) for j, copy in copies.items()}
         weights = row(self.weights, device.id, Peer(1, len(device.out_neighbors)), peers)

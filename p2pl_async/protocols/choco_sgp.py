@@ -1,4 +1,4 @@
-"""CHOCO-SGP: CHOCO's compressed differences under push-sum, for links that lead one way.
+"""CHOCO-SGP: CHOCO's compressed differences under push-sum, for one-way links.
 
 Sources: A. Koloskova, S. Stich, M. Jaggi, ICML 2019, for the copies; H. Taheri, A. Mokhtari,
 H. Hassani, R. Pedarsani, "Quantized Decentralized Stochastic Learning over Directed Graphs",
@@ -19,7 +19,7 @@ from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 
 class ChocoSGP(CopyProtocol):
-    """Push-sum of copies told by compressed differences, on one-way links (Koloskova 2019, Taheri 2020)."""
+    """Push-sum of copies updated by compressed differences, on one-way links (Koloskova 2019, Taheri 2020)."""
 
     kind: Literal["choco-sgp"] = "choco-sgp"
     gamma: Rate | None = Field(
@@ -28,16 +28,16 @@ class ChocoSGP(CopyProtocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Whether copies that lag behind are likely to be overshot."""
+        """Whether gamma is likely to overshoot copies that lag behind."""
         if self.delivery != "repaired" or self.gamma is None or self.gamma <= 0.5:
             return ()
         return [
-            f"protocol.gamma = {self.gamma:g} moves whole shares of copies, which lag behind where deliveries are "
+            f"protocol.gamma = {self.gamma:g} moves large shares of copies, which lag behind when deliveries are "
             "repaired: push weights may fall below 0, which ends the run; use 0.2"
         ]
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         mass = Mass(sync.w.copy(), 1.0)
         gamma = self.gamma or self.compressor.averaging_rate(device.layers)
@@ -51,7 +51,9 @@ class ChocoSGP(CopyProtocol):
             if self.delivery != "repaired":
                 replicas.add(heard)  # h_j <- h_j + q_j
             self._mix(device, replicas, mass, gamma)
-            if self.delivery == "repaired":  # what has just come the other end doesn't know to be here
+            if (
+                self.delivery == "repaired"
+            ):  # the sender can't know yet that these have arrived, so the mix goes without
                 replicas.add(heard)
             device.record("push_weight", mass.u)
             z = mass.z
@@ -59,7 +61,7 @@ class ChocoSGP(CopyProtocol):
             sync.serve()
 
     def _mix(self, device: Device, replicas: Replicas, mass: Mass, gamma: float) -> None:
-        """x_i <- x_i + gamma (sum_j p_ij h_j - sum_j p_ji h_i), with h_i as j has it; u_i likewise."""
+        """x_i <- x_i + gamma (sum_j p_ij h_j - sum_j p_ji h_i), where h_i is the copy that j holds; u_i likewise."""
         number = mass.x.dtype.type
         targets = device.out_neighbors
         for j in targets:

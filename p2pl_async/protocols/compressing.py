@@ -1,13 +1,13 @@
-"""Compressed increments over links: what Sparse-Push, DeepSqueeze and the CHOCO family have in common.
+"""Compressed increments over links: what Sparse-Push, DeepSqueeze and the CHOCO family share.
 
-    push:   share of q, share of u -> the message of each link      (delivery decides what that is)
-    listen: messages -> what they add to x and u
+    push:   share of q, share of u -> the message of each link      (its content depends on the delivery)
+    listen: messages -> the shares to add to x and u
 
-Three deliveries. A push is an increment, right only if it counts exactly once:
+A push is an increment, correct only if it counts exactly once. There are three deliveries:
 
-    raw           every copy that arrives counts: what an algorithm suffers on real links
-    exactly_once  a second copy is recognized and dropped; that nothing is lost is up to the links
-    repaired      the next message makes up for those lost; see `repairing`
+    raw           every copy that arrives counts, as on real links without further measures
+    exactly_once  a second copy is recognized and dropped; the links must not lose messages
+    repaired      the next message makes up for lost ones; see `repairing`
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
-from p2pl_async.protocols.pushing import Intake, Mass
+from p2pl_async.protocols.pushing import Mass, ReceivedPushes
 from p2pl_async.protocols.repairing import Applied, Confirmations, Confirmed, Owed, Share
 
 Delivery = Literal["exactly_once", "raw", "repaired"]
@@ -36,7 +36,7 @@ CONTRACTS = {
     "raw": Contract(
         "increment",
         loss="the mass of a lost message is gone",
-        duplication="what arrives twice is added twice",
+        duplication="a message that arrives twice is added twice",
         repair='set delivery = "repaired"',
     ),
     "exactly_once": Contract(
@@ -44,12 +44,12 @@ CONTRACTS = {
     ),
     "repaired": CUMULATIVE,
 }
-"""What each delivery needs of the links."""
+"""What each delivery requires of the links."""
 
 
 @dataclass(frozen=True, slots=True)
 class MassPush(Message, tag="mass"):
-    """Share for the receiver to add, as the delivery says."""
+    """A share for the receiver to add, as the delivery says."""
 
     round: int
     base: int  # repaired: what the receiver has confirmed; else 0
@@ -61,7 +61,7 @@ class MassPush(Message, tag="mass"):
 
 
 class Heard(NamedTuple):
-    """What a message adds."""
+    """The share that one message adds."""
 
     sender: DeviceId
     degree: int  # number of the sender's out-neighbors
@@ -72,10 +72,10 @@ class MassLinks:
     """The links of one device that pushes compressed mass.
 
     Args:
-        device: whose links.
+        device: the device.
         delivery: what a push means; `absolute` is for copies, see `replicas`.
         like: a vector of the shape and dtype that is pushed.
-        signed: whether push weights may fall, too.
+        signed: whether a share of a push weight may be negative.
     """
 
     def __init__(
@@ -85,9 +85,10 @@ class MassLinks:
         self.delivery = delivery
         self.owed: dict[DeviceId, Owed] = {}
         self.applied: dict[DeviceId, Applied] = {}
-        self.intake = Intake(device, MassPush, self._usable)
+        self.received = ReceivedPushes(device, MassPush, self._usable)
         self._confirmed = Confirmed(device.id, frozenset(device.all_out_neighbors))
-        self._start = int(1e6 * device.now)  # after a crash above every number used before: nobody pushes that often
+        # Above every number used before a crash, since no device pushes a million times a second.
+        self._start = int(1e6 * device.now)
         self._seen: dict[DeviceId, set[int]] = {}  # exactly_once: numbers of the messages that counted
         self._newest: dict[DeviceId, int] = {}  # absolute: number of the newest message
         self._least_u = -math.inf if signed else 0.0
@@ -95,14 +96,17 @@ class MassLinks:
         self._layers = device.layers
 
     def push(self, share: Share, targets: Sequence[DeviceId], later: Sequence[DeviceId] = ()) -> None:
-        """Push the same share to each of the targets; repaired, those to be served `later` get it when they are."""
+        """Push the same share to each target.
+
+        With delivery "repaired", neighbors in `later` are owed it too, and get it with the next push to them.
+        """
         round, degree = self.device.round, len(targets)
         if self.delivery != "repaired":
             data = share.q.encode()
             self.device.send(targets, MassPush(round, 0, share.u, degree, data))
             record_bytes(self.device, share.q, data, len(targets))
             return
-        self.intake.drain()  # for confirmations: what is known to have come need not be sent again
+        self.received.drain()  # confirmed pushes need not be sent again
         for target in (*targets, *later):
             self.owed.setdefault(target, Owed(self._start)).push(share)
         for target in targets:
@@ -114,9 +118,9 @@ class MassLinks:
             record_bytes(self.device, everything.q, data, 1)
 
     async def listen(self, mode: Barrier | Fresh) -> list[Heard]:
-        """Return what is to be added at the end of this round, in order of sender."""
+        """Return the shares to add at the end of this round, in order of sender."""
         heard = []
-        messages = await self.intake.listen(mode)
+        messages = await self.received.listen(mode)
         self.device.record_mix({message.sender: message for message in messages})
         for message in messages:
             try:
@@ -129,7 +133,7 @@ class MassLinks:
         return heard
 
     def _take(self, message: MassPush) -> Share | None:
-        """Return what a message adds, or None if that was added before."""
+        """Return the share that a message adds, or None if it was added before."""
         sender = message.sender
         if self.delivery == "exactly_once":
             seen = self._seen.setdefault(sender, set())
@@ -170,26 +174,26 @@ class MassLinks:
 
 
 def contraction(compressor: Compressor) -> Compressor:
-    """Return the compressor; ValueError if errors that it makes would grow when they are sent again."""
+    """Return the compressor; ValueError if it isn't a contraction, so that fed-back errors would grow."""
     if not compressor.contracts:
         raise ValueError(
-            f'compressor "{compressor.kind}" with unbiased = true is no contraction: what is left out would grow '
-            "from round to round; leave unbiased out"
+            f'compressor "{compressor.kind}" with unbiased = true is no contraction: the error that it feeds back '
+            "would grow from round to round; leave unbiased out"
         )
     return compressor
 
 
 def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> None:
-    """Give every out-neighbor its share: x_i <- x_i + eta_a (p_ii - 1) q_i, and u_i likewise.
+    """Push a share to every out-neighbor: x_i <- x_i + eta_a (p_ii - 1) q_i, and u_i likewise.
 
     Args:
-        mass: of this device, changed.
+        mass: the device's mass, changed in place.
         feedback: q_i = C(x_i + e_i), e_i <- x_i + e_i - q_i.
-        links: to its neighbors.
+        links: the device's links.
         rate: eta_a.
     """
     targets = links.device.out_neighbors
-    if targets:  # an error would grow for nothing while nobody hears
+    if targets:  # without a receiver, compressing would only grow the error that is fed back
         q = feedback.compress(mass.x)
         p = 1 / (1 + len(targets))  # p_ji = p_ii
         share = Share(q.times(rate * p), rate * p * mass.u)
@@ -199,7 +203,7 @@ def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> 
 
 
 async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
-    """Add what was heard: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise."""
+    """Add the shares received: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise."""
     for _, _, share in await links.listen(mode):
         share.q.add_to(mass.x)
         mass.u += share.u
@@ -207,7 +211,7 @@ async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
 
 
 def record_bytes(device: Device, q: Payload, data: NDArray[np.uint8], links: int) -> None:
-    """Record what messages to so many links would take uncompressed, as papers count, and as encoded.
+    """Record the size of messages to so many links: uncompressed, as papers count it, and as encoded.
 
     Metrics, in bytes: `bytes_dense` (float32 values), `bytes_paper` (float32 values and 4 bytes for an index),
     `bytes_encoded`. The first two count a push weight of 4 bytes too.

@@ -1,7 +1,7 @@
 """CTA, combine then adapt: average the neighbors' models, then step along the gradient at the average.
 
 Source: A. H. Sayed, "Adaptation, Learning, and Optimization over Networks", Foundations and Trends in
-Machine Learning 2014. This device is i. See `dgd` for what `[train]` does here.
+Machine Learning 2014. This device is i. `dgd` says how `[train]` applies.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Literal
 
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
-from p2pl_async.protocols.listening import Ears
+from p2pl_async.protocols.listening import Received
 
 
 class CTA(Averaging):
@@ -19,13 +19,13 @@ class CTA(Averaging):
     kind: Literal["cta"] = "cta"
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
-        ears = Ears(device, like=x)
+        received = Received(device, like=x)
         while device.running:
             self.tell(device, x)
-            y = await self.mix(ears, x)  # y_i = sum_j W_ij x_j
+            y = await self.mix(received, x)  # y_i = sum_j W_ij x_j
             x = await device.train(y, steps=1)  # x_i <- y_i - eta g_i(y_i)
             device.finish_round(x)
             sync.serve()

@@ -2,8 +2,8 @@
 
 Source: H. Tang, X. Lian, S. Qiu, L. Yuan, C. Zhang, T. Zhang, J. Liu, "DeepSqueeze: Decentralization
 Meets Error-Compensated Compression", arXiv:1907.07346. It is Sparse-Push whose model is x itself,
-with no push weight to divide by: so everybody must have as many in- as out-neighbors, and all the
-same number. Elsewhere the mean of all models still changes by gradients only, but devices don't agree.
+without a push weight to divide by, so every device must have the same number of in- and out-neighbors.
+On other graphs the mean of all models still changes by gradients only, but devices don't agree.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""DGD: average the neighbors' models, and step along the gradient at the own one. With mini-batches, D-PSGD.
+"""DGD: average the neighbors' models, and step along the gradient at the own model. With mini-batches, D-PSGD.
 
 Source: A. Nedic and A. Ozdaglar, "Distributed Subgradient Methods for Multi-Agent Optimization", IEEE
 TAC 2009; K. Yuan, Q. Ling, W. Yin, "On the Convergence of Decentralized Gradient Descent", SIAM J.
 Optim. 2016; with mini-batches X. Lian et al., "Can Decentralized Algorithms Outperform Centralized
 Algorithms?", NeurIPS 2017. This device is i.
 
-Messages travel while the gradient is computed. The gradient step is `train`'s: learning rate,
-schedule, weight decay and clipping are the scenario's `[train]`; momentum acts if it is kept across
-rounds, as every round is one step. Several local steps between two averages is local DSGD, which is
-`p2pl` with `sync = "none"`.
+Messages travel while the gradient is computed. The gradient step is one of `device.train`: the scenario's
+`[train]` sets learning rate, schedule, weight decay and clipping. Every round is one step, so momentum
+acts only if it is kept across rounds. Several local steps between two averages are local DSGD, which
+is `p2pl` with `sync = "none"`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
-from p2pl_async.protocols.listening import Ears
+from p2pl_async.protocols.listening import Received
 
 
 class DGD(Averaging):
@@ -26,13 +26,13 @@ class DGD(Averaging):
     kind: Literal["dgd"] = "dgd"
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
-        ears = Ears(device, like=x)
+        received = Received(device, like=x)
         while device.running:
             self.tell(device, x)
             y = await device.train(x, steps=1)  # x_i - eta g_i(x_i)
-            x = await self.mix(ears, x, stepped=y)  # x_i <- sum_j W_ij x_j - eta g_i(x_i)
+            x = await self.mix(received, x, stepped=y)  # x_i <- sum_j W_ij x_j - eta g_i(x_i)
             device.finish_round(x)
             sync.serve()

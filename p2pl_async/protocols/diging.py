@@ -4,8 +4,8 @@ Source: A. Nedic, A. Olshevsky, W. Shi, "Achieving Geometric Convergence for Dis
 Time-Varying Graphs", SIAM J. Optim. 2017, algorithm 1. Letters follow the paper; this device is i. With
 mini-batches it is stochastic gradient tracking. A message carries x and y, twice the model.
 
-The sum of all y_i is the sum of all latest gradients only while the mixing matrix is doubly stochastic in
-every round: over two-way links, with Metropolis-Hastings weights, and with nothing lost.
+The sum of all y_i equals the sum of all latest gradients only while the mixing matrix is doubly stochastic
+in every round: over two-way links, with Metropolis-Hastings weights, and without loss.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
-from p2pl_async.protocols.averaging import Sync, average
+from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, Ears, Params, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync
+from p2pl_async.protocols.listening import Barrier, Params, Received, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 
-_GONE = "part of the tracked gradients is gone for good, and devices settle beside the minimum"
+_GONE = "part of the tracked gradients is lost, and devices converge near the minimum, not at it"
 
 
 class DIGing(Protocol):
     """Gradient tracking: models and gradients are averaged, for the exact minimum (Nedic et al. 2017)."""
 
     kind: Literal["diging"] = "diging"
-    sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
+    sync: Sync = MaxNormSync()
     mode: Annotated[Barrier, OneOf("mode", Barrier)] = Field(
-        default=Barrier(), description="Whom a mix waits for: everybody, or a timeout"
+        default=Barrier(), description="A mixing step waits for all neighbors' messages, or for a timeout"
     )
 
     models_per_message: ClassVar[float] = 2
 
     @property
     def contract(self) -> Contract:
-        """Its sums are kept by doubly stochastic weights alone."""
+        """State, but only doubly stochastic weights preserve the tracked sum."""
         repair = 'use protocol "asy-sonata", which tracks gradients by running sums'
         return waiting(replace(STATE, loss=_GONE, one_way=_GONE, repair=repair), self.mode)
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
         size = x.size
         g = await device.gradient(x)
         both = np.concatenate([x, g])  # x_i and y_i, which begins as g_i(x_i)
-        ears = Ears(device, like=both)
+        received = Received(device, like=both)
         while device.running:
             both.flags.writeable = False  # so that sending it needs no copy
             device.state = both[size:], g
             device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), both))
-            heard = await self.mode.listen(ears, (device.round, 0))
+            heard = await self.mode.listen(received, (device.round, 0))
             y = both[size:]
-            both = average(ears, both, heard, "metropolis", "self")  # a new array, of nobody else
+            both = average(received, both, heard, "metropolis", "self")  # a new array, so it can be changed in place
             both.flags.writeable = True
             both[:size] -= y * x.dtype.type(device.learning_rate)  # x_i <- sum_j W_ij x_j - eta y_i
             x = both[:size].copy()

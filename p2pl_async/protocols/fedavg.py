@@ -1,4 +1,4 @@
-"""FedAvg: a server sends the model to devices, they train, it takes the mean by sample count.
+"""FedAvg: a server sends the model to devices, they train it, and the server takes the mean by sample count.
 
 Source: B. McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
 Data", AISTATS 2017. The server is one of the devices (the hub of a star), trains like the others,
@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from p2pl_async.basics.units import PositiveSeconds, Probability
@@ -19,7 +18,7 @@ from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
-from p2pl_async.protocols.mixing import mix
+from p2pl_async.protocols.mixing import is_finite, is_like, mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class FedAvg(Protocol):
     epochs: PositiveInt = Field(default=1, description="Passes over the local data in each round")
     timeout: PositiveSeconds | None = Field(
         default=None,
-        description="How long the server waits after its own training; without it a lost update is a deadlock",
+        description="How long the server waits after its own training; without a timeout a lost update is a deadlock",
     )
 
     models_per_message: ClassVar[float] = 1
@@ -64,11 +63,11 @@ class FedAvg(Protocol):
         one_way = "the server must hear every device that it can reach"
         if self.timeout is not None:
             return replace(STATE, one_way=one_way)
-        waits = "the server waits for ever for an update that was lost, and the run ends as a deadlock"
+        waits = "the server never stops waiting for an update that was lost, and the run ends as a deadlock"
         return replace(STATE, loss=waits, one_way=one_way, repair='write timeout = "10 s"')
 
     async def run(self, device: Device) -> None:
-        """Be the server, or one of the others."""
+        """Run the protocol on the server, or on one of the other devices."""
         if device.id == self.server:
             await self._serve(device)
         else:
@@ -94,7 +93,7 @@ class FedAvg(Protocol):
         self._send_model(device, [], w)
 
     def _send_model(self, device: Device, chosen: list[DeviceId], w: Vector) -> None:
-        """Send the model to all: those who train need it, the others are evaluated with it."""
+        """Send the model to all devices: those chosen train it, the others are evaluated with it."""
         device.send([j for j in device.all_out_neighbors if j in chosen], Global(device.round, True, w))
         device.send([j for j in device.all_out_neighbors if j not in chosen], Global(device.round, False, w))
 
@@ -108,7 +107,7 @@ class FedAvg(Protocol):
                     updates[update.sender] = update
 
     def _average(self, updates: dict[DeviceId, Update], w: Vector) -> Vector:
-        """w <- sum_k (n_k / n) w_k over the updates that came; nothing came: nothing changes."""
+        """Return sum_k (n_k / n) w_k over the updates that arrived, or `w` if there are none."""
         if not updates:
             return w
         total = sum(update.n_samples for update in updates.values())
@@ -136,7 +135,7 @@ class FedAvg(Protocol):
                 device.send(self.server, Update(model.round, device.n_samples, trained))
 
     async def _hear_model(self, device: Device, mine: Vector) -> Global | None:
-        """Wait for models and return the newest of the server's, or None if none can be used."""
+        """Wait for models; return the server's newest, or None if none is usable."""
         message: Global | None = await device.receive(Global)
         models = []
         while message is not None:
@@ -149,4 +148,4 @@ class FedAvg(Protocol):
 
 
 def _fits(w: Vector, like: Vector) -> bool:
-    return w.shape == like.shape and w.dtype == like.dtype and bool(np.isfinite(w).all())
+    return is_like(w, like) and is_finite(w)

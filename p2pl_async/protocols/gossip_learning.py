@@ -1,10 +1,10 @@
-"""Gossip learning: send the model to a random neighbor every period; merge what comes, then train.
+"""Gossip learning: send the model to a random neighbor every period; merge models that arrive, then train.
 
 Source: R. Ormandi, I. Hegedus, M. Jelasity, "Gossip Learning with Linear Models on Fully Distributed
 Data", Concurrency and Computation 2013, algorithms 1 and 2; merging by age: I. Hegedus, G. Danner, M.
 Jelasity, "Decentralized Learning Works: An Empirical Comparison of Gossip Learning and Federated
-Learning", JPDC 2021. Nobody waits for anybody, and a lost message only makes a merge less. A round is a
-period: with one message arriving in each on average, about one training too.
+Learning", JPDC 2021. No device waits for another, and a lost message costs one merge. A round is a
+period; one message arrives in each on average, so a round has about one training.
 """
 
 from __future__ import annotations
@@ -17,44 +17,43 @@ from pydantic import Field, PositiveInt
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.averaging import Sync
 from p2pl_async.protocols.base import STATE, Contract, Protocol
-from p2pl_async.protocols.max_norm import MaxNormSync
-from p2pl_async.protocols.mixing import is_finite, mix
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
+from p2pl_async.protocols.mixing import is_finite, is_like, mix
 
 
 @dataclass(frozen=True, slots=True)
 class Aged(Message, tag="aged"):
-    """The sender's model, and how many local steps it has behind it."""
+    """The sender's model and its age, in local steps."""
 
     age: int
     w: Vector  # (n_params,)
 
 
 class GossipLearning(Protocol):
-    """A model to one random neighbor each period; merge what comes, then train (Ormandi et al. 2013)."""
+    """A model to one random neighbor each period; merge those that arrive, then train (Ormandi et al. 2013)."""
 
     kind: Literal["gossip-learning"] = "gossip-learning"
-    sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
+    sync: Sync = MaxNormSync()
     period: PositiveSeconds = Field(default=1.0, description="Time between two messages of a device")
-    steps: PositiveInt = Field(default=1, description="Mini-batches of a training")
+    steps: PositiveInt = Field(default=1, description="Mini-batches in each training")
     variant: Literal["merge-update", "update-merge", "update"] = Field(
         default="merge-update",
-        description="Merge, then train; train both models, then merge; or train the one that came: models that walk",
+        description="Merge, then train; train both models, then merge; or train the one that arrived: models that walk",
     )
     merging: Literal["age", "mean"] = Field(
-        default="age", description="Weights of a merge: by the models' ages, or equal ones"
+        default="age", description="Weights of a merge: in proportion to the models' ages, or equal"
     )
 
     contract: ClassVar[Contract] = STATE
     models_per_message: ClassVar[float] = 1
 
     async def run(self, device: Device) -> None:
-        """Be one device."""
+        """Run the protocol on one device."""
         sync = await self.sync.run(device, device.initial_params())
-        model = Model(device, sync.w)
+        model = AgedModel(device, sync.w)
         device.state = model
-        tick = device.now + self.period * float(device.random.random())  # not all at once
+        tick = device.now + self.period * float(device.random.random())  # so that devices don't send all at once
         while device.running:
             await self._learn_until(device, model, tick)
             tick = max(tick + self.period, device.now)  # a training may have taken longer than a period
@@ -63,8 +62,8 @@ class GossipLearning(Protocol):
             device.finish_round(model.w)
             sync.serve()
 
-    async def _learn_until(self, device: Device, model: Model, tick: float) -> None:
-        """Take in what comes, until it is time to send; a training that has begun is finished."""
+    async def _learn_until(self, device: Device, model: AgedModel, tick: float) -> None:
+        """Merge and train on models that arrive, until it is time to send; a training that has begun is finished."""
         while device.now < tick:
             with device.timeout(tick - device.now) as scope:
                 model.hear(await device.receive(Aged))
@@ -74,7 +73,7 @@ class GossipLearning(Protocol):
             if heard:
                 await self._update(device, model, heard)
 
-    async def _update(self, device: Device, model: Model, heard: dict[DeviceId, Aged]) -> None:
+    async def _update(self, device: Device, model: AgedModel, heard: dict[DeviceId, Aged]) -> None:
         if self.variant == "merge-update":
             for message in heard.values():
                 model.merge(message, message.w, message.age, self.merging)
@@ -92,11 +91,11 @@ class GossipLearning(Protocol):
                 model.merge(message, theirs, message.age + self.steps, self.merging)
 
 
-class Model:
-    """A device's model and its age, and the newest of each neighbor that is not taken in yet.
+class AgedModel:
+    """A device's model and its age, and each neighbor's newest model that is not merged yet.
 
     Args:
-        device: whose.
+        device: the device.
         w: its initial model, (n_params,).
     """
 
@@ -108,19 +107,19 @@ class Model:
         self._newest: dict[DeviceId, int] = {}  # number of the newest message of each neighbor
 
     def become(self, w: Vector, age: int) -> None:
-        """Take the place of the model."""
+        """Replace the model."""
         self.w, self.age = w, age
 
     def hear(self, message: Aged) -> None:
-        """Keep a message until it is taken; drop one that is older than what came from its sender, refuse nonsense."""
-        if message.w.shape != self.w.shape or message.w.dtype != self.w.dtype or message.age < 0:
+        """Keep a message until it is taken; drop it if a newer one came from its sender, refuse it if it can't fit."""
+        if not is_like(message.w, self.w) or message.age < 0:
             self._device.record("refused", 1)
         elif message.number > self._newest.get(message.sender, -1):
             self._newest[message.sender] = message.number
             self._waiting[message.sender] = message
 
     def take(self) -> dict[DeviceId, Aged]:
-        """Return what has come by now, in order of sender, and forget it."""
+        """Return the messages that have arrived, in order of sender, and forget them."""
         while (message := self._device.receive_nowait(Aged)) is not None:
             self.hear(message)
         taken, self._waiting = dict(sorted(self._waiting.items())), {}
@@ -129,7 +128,7 @@ class Model:
         return taken
 
     def merge(self, message: Aged, w: Vector, age: int, merging: str) -> None:
-        """Take the mean with another model, `w` of age `age`, that came from the message's sender."""
+        """Replace the model by its mean with another, `w` of age `age`, that came from the message's sender."""
         me, j, total = self._device.id, message.sender, self.age + age
         share = age / total if merging == "age" and total else 0.5
         mixed = mix(self.w, {j: w}, {me: 1 - share, j: share}, me)

@@ -1,8 +1,8 @@
-"""Whom a mix waits for: `barrier`, `cache` or `fresh`.
+"""Which neighbors' messages a mixing step waits for: `barrier`, `cache` or `fresh`.
 
-A message carries its sender's round and consensus step, its version. What arrives is sorted here
-by the state contract: the newest version of each neighbor counts, older ones and repetitions are
-dropped, so loss, duplication and reordering only make things stale.
+A message carries its sender's round and consensus step: its version. Only the newest version of each
+neighbor counts; older ones and repetitions are dropped. So loss, duplication and reordering make
+models stale and do nothing else, as the state contract says.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from p2pl_async.basics.units import PositiveSeconds, Seconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
-from p2pl_async.protocols.mixing import Peer
+from p2pl_async.protocols.mixing import Peer, is_like
 
 Version = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Params(Message, tag="params"):
-    """The sender's parameters, and what mixing weights need to know of it."""
+    """The sender's parameters, and what mixing weights depend on."""
 
     round: int
     step: int  # of the consensus phase
@@ -36,29 +36,29 @@ class Params(Message, tag="params"):
     w: Vector  # (n_params,)
 
 
-class Ears:
-    """What one device has heard: the newest of each neighbor, and what came since the last mix.
+class Received:
+    """The messages one device has received: the newest of each neighbor, and those since the last mix.
 
     Messages that can't be mixed with `like` (another shape or dtype, no sample count, not from an
-    in-neighbor) are refused, counted and forgotten; no peer can end a device with one.
+    in-neighbor) are refused, counted and forgotten, so no peer can end a device with one.
     """
 
     def __init__(self, device: Device, like: Vector) -> None:
         self.device = device
         self.newest: dict[DeviceId, Params] = {}
-        self.fresh: dict[DeviceId, Params] = {}  # newest since the last mix
-        self.versions: dict[Version, dict[DeviceId, Params]] = {}  # for the barrier: of now and later
+        self.fresh: dict[DeviceId, Params] = {}  # the newest since the last mix
+        self.versions: dict[Version, dict[DeviceId, Params]] = {}  # the current version and later ones, for barriers
         self.arrived: dict[DeviceId, int] = {}  # this device's round in which the newest came
-        self.late = 0  # older than what was known, or a repetition
-        self._shape, self._dtype = like.shape, like.dtype
+        self.late = 0  # messages no newer than one known already
+        self._like = like
         self._neighbors = frozenset(device.all_in_neighbors)
 
     def drain(self) -> None:
-        """Hear everything that has arrived."""
+        """Take every message that has arrived."""
         while (message := self.device.receive_nowait(Params)) is not None:
-            self.hear(message)
+            self.add(message)
 
-    def hear(self, message: Params) -> None:
+    def add(self, message: Params) -> None:
         """Take a message: it is new, late, or refused."""
         if not self._usable(message):
             self.device.record("refused", 1)
@@ -73,12 +73,12 @@ class Ears:
         self.arrived[sender] = self.device.round
 
     def refuse(self, sender: DeviceId) -> None:
-        """Forget what a neighbor sent: it can't be mixed after all."""
+        """Forget a neighbor's newest message, which can't be mixed after all."""
         self.newest.pop(sender, None)
         self.device.record("refused", 1)
 
     def take_version(self, version: Version) -> dict[DeviceId, Params]:
-        """Return the messages of this version, and forget those before it."""
+        """Return the messages of this version, and forget earlier ones."""
         found = self.versions.pop(version, {})
         self.versions = {later: heard for later, heard in self.versions.items() if later > version}
         return found
@@ -90,9 +90,9 @@ class Ears:
         return fresh
 
     def peers(self, heard: Iterable[DeviceId] = ()) -> dict[DeviceId, Peer]:
-        """Return what is known of every in-neighbor, and of those `heard` that no longer are.
+        """Return sample count and degree of every in-neighbor, and of those in `heard` that no longer are neighbors.
 
-        One never heard of counts as like this device.
+        A neighbor never heard is assumed to be like this device.
         """
         now = self.device.in_neighbors
         like_me = Peer(self.device.n_samples, len(now))
@@ -102,16 +102,14 @@ class Ears:
         }
 
     def lead(self) -> int:
-        """Return how many rounds this device is ahead of the in-neighbor known to be last."""
+        """Return how many rounds this device is ahead of its slowest in-neighbor, as far as known."""
         rounds = [self.newest[j].round if j in self.newest else 0 for j in self.device.in_neighbors]
         return self.device.round - min(rounds, default=self.device.round)
 
     def _usable(self, message: Params) -> bool:
-        w = message.w
         return (
             message.sender in self._neighbors
-            and w.shape == self._shape
-            and w.dtype == self._dtype
+            and is_like(message.w, self._like)
             and message.n_samples > 0
             and message.degree >= 0
         )
@@ -122,73 +120,75 @@ class Barrier(Settings):
 
     kind: Literal["barrier"] = "barrier"
     timeout: PositiveSeconds | None = Field(
-        default=None, description="How long one consensus step waits at most; without it a lost message is a deadlock"
+        default=None,
+        description="How long a consensus step waits at most; without a timeout a lost message is a deadlock",
     )
 
-    async def listen(self, ears: Ears, version: Version) -> Mapping[DeviceId, Params]:
-        """Return what was heard of this version: from everybody, or when the time is up."""
-        everybody = set(ears.device.in_neighbors)
-        ears.drain()
-        with ears.device.timeout(math.inf if self.timeout is None else self.timeout):
-            while not everybody <= ears.versions.get(version, {}).keys():
-                ears.hear(await ears.device.receive(Params))
-        return ears.take_version(version)
+    async def listen(self, received: Received, version: Version) -> Mapping[DeviceId, Params]:
+        """Return the messages of this version, once every in-neighbor's is there or the time is up."""
+        everybody = set(received.device.in_neighbors)
+        received.drain()
+        with received.device.timeout(math.inf if self.timeout is None else self.timeout):
+            while not everybody <= received.versions.get(version, {}).keys():
+                received.add(await received.device.receive(Params))
+        return received.take_version(version)
 
 
 class Cache(Settings):
     """Never wait: mix the newest copy of every in-neighbor, up to a maximum age.
 
-    A copy ages by this device's rounds since it came. Its sender's round says nothing of that: a
-    slow neighbor's is far behind however new its copy is.
+    A copy's age is the number of this device's rounds since it came. Its sender's round doesn't tell: the
+    round of a slow neighbor is far behind, however new the copy is.
     """
 
     kind: Literal["cache"] = "cache"
     max_age: NonNegativeInt | None = Field(
         default=None,
-        description="This device's rounds since the copy came: 0 mixes what came since the last mix; no limit if None",
+        description="Age limit, in this device's rounds: 0 mixes only copies since the last mix; no limit if None",
     )
     wait: Seconds = Field(default=0.0, description="How long to listen after sending, before mixing")
 
-    async def listen(self, ears: Ears, version: Version) -> Mapping[DeviceId, Params]:
+    async def listen(self, received: Received, version: Version) -> Mapping[DeviceId, Params]:
         """Return the newest copy of each neighbor that is young enough."""
-        await _listen_for(ears, self.wait)
-        ears.take_fresh()
+        await _listen_for(received, self.wait)
+        received.take_fresh()
         oldest = -math.inf if self.max_age is None else version[0] - self.max_age
-        return {j: ears.newest[j] for j in ears.device.in_neighbors if j in ears.newest and ears.arrived[j] >= oldest}
+        newest, arrived = received.newest, received.arrived
+        return {j: newest[j] for j in received.device.in_neighbors if j in newest and arrived[j] >= oldest}
 
 
 class Fresh(Settings):
-    """Never wait: mix what has arrived since the last mix. No rounds, no copy mixed twice."""
+    """Never wait: mix the messages since the last mix. There are no common rounds, and no copy is mixed twice."""
 
     kind: Literal["fresh"] = "fresh"
     wait: Seconds = Field(default=0.0, description="How long to listen after sending, before mixing")
 
-    async def listen(self, ears: Ears, version: Version) -> Mapping[DeviceId, Params]:
+    async def listen(self, received: Received, version: Version) -> Mapping[DeviceId, Params]:
         """Return the newest message of each neighbor that came since the last mix."""
-        await _listen_for(ears, self.wait)
-        return ears.take_fresh()
+        await _listen_for(received, self.wait)
+        return received.take_fresh()
 
 
-async def _listen_for(ears: Ears, seconds: float) -> None:
+async def _listen_for(received: Received, seconds: float) -> None:
     if seconds > 0:
-        await ears.device.sleep(seconds)
-    ears.drain()
+        await received.device.sleep(seconds)
+    received.drain()
 
 
 Mode = Annotated[Barrier | Cache | Fresh, OneOf("mode", Barrier, Cache, Fresh)]
 
 
 def waiting(contract: Contract, mode: Mode | None) -> Contract:
-    """Return a protocol's contract given whom it waits for: a barrier without a timeout can't bear losses.
+    """Return a protocol's contract given its mode: a barrier without a timeout doesn't tolerate loss.
 
     Args:
-        contract: what the protocol itself needs.
-        mode: whom it waits for; None for everybody without a timeout.
+        contract: what the protocol itself requires.
+        mode: which messages it waits for; None for all, without a timeout.
     """
     if mode is not None and (not isinstance(mode, Barrier) or mode.timeout is not None):
         return contract
     return dataclasses.replace(
         contract,
-        loss="a device waits for ever for a message that was lost, and the run ends as a deadlock",
+        loss="a device never stops waiting for a message that was lost, and the run ends as a deadlock",
         repair=contract.repair or 'write mode = { kind = "barrier", timeout = "10 s" }',
     )

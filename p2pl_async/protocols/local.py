@@ -1,4 +1,4 @@
-"""Local only: every device trains alone; what peers add is measured against this."""
+"""Local only: every device trains alone, the baseline that shows what peers add."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2pl_async.protocols.base import Contract, Protocol
 
 
 class Local(Protocol):
-    """Every device trains alone and talks to nobody."""
+    """Every device trains alone and sends no messages."""
 
     kind: Literal["local"] = "local"
     epochs: PositiveInt = Field(default=1, description="Passes over the local data in each round")
@@ -23,7 +23,7 @@ class Local(Protocol):
     models_per_message: ClassVar[float] = 0
 
     async def run(self, device: Device) -> None:
-        """Be one device."""
+        """Run the protocol on one device."""
         w = device.initial_params()
         while device.running:
             w = await (device.train(w, epochs=self.epochs) if self.steps is None else device.train(w, steps=self.steps))

@@ -1,16 +1,16 @@
 """Max-norm synchronization: every device starts from the initial model of the largest norm.
 
-Averaging unrelated random initial models shrinks their variance and stalls training; here all
-devices adopt one of them. The state is a key (norm, origin) and a model; merging takes the larger
-key, lexicographically: a join, so loss, duplication and order only cost time.
+Averaging unrelated random initial models shrinks their variance and stalls training, so all devices
+adopt one of them. The state is a key (norm, origin) and a model; merging keeps the larger key,
+lexicographically. That is a join, so loss, duplication and reordering cost nothing but time.
 
     start, and every `anti_entropy`:   broadcast my key (norm, origin)
     a key below mine arrives:          send my model there
     a key above mine arrives:          answer with my key, which asks for the model
     a model above mine arrives:        adopt it, forward it at once
 
-The norm is computed once, by the origin, in float64, and shipped: every device compares the same
-numbers and ends with bitwise equal models.
+The origin computes the norm once, in float64, and it travels with the model: every device compares the
+same numbers and ends with a bitwise equal model.
 
 Source: arXiv:2310.18861, start-up phase; the asynchronous form (a join with anti-entropy) is ours.
 """
@@ -20,16 +20,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from p2pl_async.basics.settings import Settings
+from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.protocols.mixing import is_finite, is_like
 
 Key = tuple[tuple[float, int], ...]  # per segment (norm, origin); one segment unless `scope = "layer"`
 
@@ -40,7 +41,7 @@ class SyncMessage(Message):
 
 @dataclass(frozen=True, slots=True)
 class NormKey(SyncMessage, tag="norm-key"):
-    """Which initial model the sender holds, without the model."""
+    """The key of the initial model that the sender holds."""
 
     norms: NDArray[np.float64]  # (n_segments,)
     origins: NDArray[np.int32]  # (n_segments,)
@@ -71,7 +72,7 @@ class Candidate:
         self.key: Key = tuple((_norm(w[part]), origin) for part in self.segments)
 
     def merge(self, key: Key, w: Vector) -> bool:
-        """Take over what is larger in the other; tell whether anything was."""
+        """Adopt every segment whose key is larger in the other; tell whether there was one."""
         larger = [index for index, (mine, theirs) in enumerate(zip(self.key, key, strict=True)) if theirs > mine]
         if not larger:
             return False
@@ -92,19 +93,19 @@ class MaxNormSync(Settings):
     anti_entropy: PositiveSeconds = Field(default=1.0, description="Time between two broadcasts of a device's key")
     quiet: PositiveInt = Field(
         default=3,
-        description="A device is done when, for so many of these times, its key and all its neighbors' keys were equal",
+        description="A device is done once its key and all its neighbors' keys were equal for so many of these times",
     )
     timeout: PositiveSeconds = Field(
-        default=60.0, description="A device is done after this time at the latest, agreed or not"
+        default=60.0, description="A device is done after this time at the latest, even without agreement"
     )
     scope: Literal["model", "layer"] = Field(
         default="model", description="Compare norms of whole models, or adopt each parameter tensor by its own norm"
     )
 
     async def run(self, device: Device, w: Vector) -> Synchronized:
-        """Take part until done; returns what the device holds then, and how it answers later.
+        """Take part until done; return the device's state, which also answers later messages.
 
-        A device that goes on after a crash with what it had has taken part already.
+        A device that resumes after a crash with its old model has taken part already.
         """
         if device.resumed:
             return await NoSync().run(device, w)
@@ -134,8 +135,16 @@ class NoSync(Settings):
         return sync
 
 
+Sync = Annotated[
+    MaxNormSync | NoSync,
+    OneOf("synchronization", MaxNormSync, NoSync),
+    Field(description="How devices agree on one initial model before they train"),
+]
+"""The `sync` key of protocols whose devices start from one model."""
+
+
 class Synchronized:
-    """One device's part in the synchronization: what it holds, what it heard, how it answers."""
+    """One device's state in the synchronization: its candidate, its neighbors' keys, and how it answers."""
 
     def __init__(self, device: Device, candidate: Candidate) -> None:
         self.candidate = candidate
@@ -144,9 +153,9 @@ class Synchronized:
         self._device = device
         self._heard: dict[DeviceId, Key] = {}
         self._changed = device.now
-        hears = frozenset(device.all_in_neighbors)
-        self._reach = frozenset(device.all_out_neighbors)
-        self._one_way = [j for j in device.all_out_neighbors if j not in hears]  # they can't ask
+        sources = frozenset(device.all_in_neighbors)
+        self._targets = frozenset(device.all_out_neighbors)
+        self._one_way = [j for j in device.all_out_neighbors if j not in sources]  # they can't ask for the model
 
     @property
     def w(self) -> Vector:
@@ -154,7 +163,7 @@ class Synchronized:
         return self.candidate.w
 
     def agreed(self, quiet_s: float) -> bool:
-        """Tell whether every in-neighbor's key equals this device's, and has for a while."""
+        """Tell whether every in-neighbor's key has equaled this device's for `quiet_s` seconds."""
         return (
             all(self._heard.get(j) == self.candidate.key for j in self._device.all_in_neighbors)
             and self._device.now - self._changed >= quiet_s
@@ -163,7 +172,8 @@ class Synchronized:
     def tell_key(self) -> None:
         """Broadcast the key; neighbors that can't answer get the model itself."""
         idle = [j for j in self._one_way if not self._device.is_sending(j)]  # the key itself keeps a radio busy
-        self._device.send(self._device.all_out_neighbors, self._key())  # a key is small, and some may be in reach later
+        # Keys go to all, also to neighbors that are out of range: keys are small, and sending them costs little.
+        self._device.send(self._device.all_out_neighbors, self._key())
         if idle:
             self._device.send(idle, self._model())
 
@@ -185,7 +195,7 @@ class Synchronized:
             elif self.candidate.merge(key, message.w):
                 self._changed = self._device.now
                 self._device.send([j for j in self._device.out_neighbors if j != sender], self._model())
-        elif sender in self._reach:
+        elif sender in self._targets:
             assert isinstance(message, NormKey)
             if any(map(_larger, self.candidate.key, key)):
                 if not self._device.is_sending(sender):
@@ -194,12 +204,12 @@ class Synchronized:
                 self._device.send(sender, self._key())
 
     def serve(self) -> None:
-        """Answer what has arrived since; a device that trains answers between its rounds."""
+        """Answer the messages that have arrived; a device that trains answers between its rounds."""
         while (message := self._device.receive_nowait(SyncMessage)) is not None:
             self.hear(message)
 
     def finish(self) -> None:
-        """Leave the synchronization; record when, and the norm agreed on (summed over segments)."""
+        """Leave the synchronization; record the time, and the norm agreed on (summed over segments)."""
         self.done = True
         self._device.record("sync_s", self._device.now)
         self._device.record("sync_norm", math.fsum(norm for norm, _ in self.candidate.key))
@@ -220,8 +230,7 @@ class Synchronized:
         return tuple(zip(message.norms.tolist(), message.origins.tolist(), strict=True))
 
     def _fits(self, w: Vector) -> bool:
-        mine = self.candidate.w
-        return w.shape == mine.shape and w.dtype == mine.dtype and bool(np.isfinite(w).all())
+        return is_like(w, self.candidate.w) and is_finite(w)
 
 
 def _norm(w: Vector) -> float:

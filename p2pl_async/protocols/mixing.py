@@ -1,12 +1,12 @@
-"""Mixing: weights from what devices know of each other, and the weighted mean itself.
+"""Mixing: weights from sample counts and degrees, and the weighted mean itself.
 
 Every rule gives a row of a row-stochastic matrix, so a mix is a convex combination: whatever
-links do, parameters stay in the hull of what they were.
+links do, parameters stay in the convex hull of the former ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,11 +17,14 @@ from p2pl_async.messages import DeviceId, Vector
 WeightRule = Literal["size", "uniform", "metropolis", "relative-size"]
 OnMissing = Literal["renormalize", "self", "cache"]
 
-_BLOCK = 1 << 15  # entries; a block of the sum and its product stay in the cache
+BLOCK = 1 << 14
+"""Entries of the longest slice that `blocks` gives by default: several float64 arrays of them fit the cache."""
+
+_FEW = 1 << 15  # entries of a block where only a sum and one product must fit the cache
 
 
 class Peer(NamedTuple):
-    """What mixing weights need to know of a device."""
+    """The facts about a device that mixing weights depend on."""
 
     n_samples: int
     degree: int  # number of its in-neighbors, itself not counted
@@ -61,9 +64,8 @@ def mix(
             raise ProtocolError(f"device {j} sent parameters of shape {w.shape}, mixing needs {own.shape}")
     terms = [(own.dtype.type(weights[j]), own if j == me else heard[j]) for j in sorted({me, *heard})]
     mixed = np.empty_like(own)
-    product = np.empty(min(_BLOCK, own.size), own.dtype)
-    for start in range(0, own.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    product = np.empty(min(_FEW, own.size), own.dtype)
+    for block in blocks(own.size, _FEW):
         total = mixed[block]
         np.multiply(terms[0][1][block], terms[0][0], out=total)
         for weight, w in terms[1:]:
@@ -79,8 +81,7 @@ def mix(
 def stepped(w: Vector, direction: Vector, eta: float) -> Vector:
     """Return `w - eta direction`, a new read-only array of the shape and dtype of `w`; both vectors are (n_params,)."""
     after = np.empty_like(w)
-    for start in range(0, w.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in blocks(w.size, _FEW):
         part = after[block]
         part[:] = direction[block]
         part *= w.dtype.type(-eta)
@@ -89,10 +90,23 @@ def stepped(w: Vector, direction: Vector, eta: float) -> Vector:
     return after
 
 
+def blocks(size: int, longest: int = BLOCK) -> Iterator[slice]:
+    """Yield consecutive slices that cover `size` entries, each of at most `longest`.
+
+    Passes over several vectors go block by block: each block is then read from memory once.
+    """
+    return (slice(start, start + longest) for start in range(0, size, longest))
+
+
 def is_finite(w: Vector) -> bool:
     """Tell whether every parameter is a finite number."""
-    # The sum is finite or has overflowed; only in the latter case the slower look is needed.
+    # A finite sum has finite terms. A sum that isn't may have overflowed, so only then are the terms checked.
     return bool(np.isfinite(w.sum())) or bool(np.isfinite(w).all())
+
+
+def is_like(w: Vector, other: Vector) -> bool:
+    """Tell whether a vector has the shape and dtype of another, so that both can be mixed."""
+    return w.shape == other.shape and w.dtype == other.dtype
 
 
 def row(rule: WeightRule, me: DeviceId, own: Peer, neighbors: Mapping[DeviceId, Peer]) -> dict[DeviceId, float]:
@@ -130,8 +144,8 @@ def without_missing(
 ) -> dict[DeviceId, float]:
     """Return the weights of this device and of those heard, summing to 1 again.
 
-    `renormalize` scales what is left; `self` gives the missing weight to the device itself.
-    (With `cache` the caller has put old copies into `heard`; what is still missing is renormalized.)
+    `renormalize` scales up the weights that are left; `self` adds the missing weight to the device's own.
+    With `cache` the caller has put old copies into `heard`, and the weights still missing are renormalized.
     """
     left = {j: weight for j, weight in weights.items() if j == me or j in heard}
     if on_missing == "self":

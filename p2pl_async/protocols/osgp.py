@@ -1,57 +1,55 @@
-"""Overlap Stochastic Gradient Push: messages travel while devices go on training.
+"""Overlap Stochastic Gradient Push: messages travel while devices continue to train.
 
 Source: M. Assran, N. Loizou, N. Ballas, M. Rabbat, "Stochastic Gradient Push for Distributed Deep
-Learning", ICML 2019, overlap SGP. What neighbors push may come up to `overlap` rounds late; only
-what is older than that is waited for. Here every round pushes.
+Learning", ICML 2019, overlap SGP. A neighbor's push may come up to `overlap` rounds late; a device
+waits only for older ones. Here every round pushes.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from p2pl_async.basics.settings import OneOf
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, absorb
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, Mass, Push, ReceivedPushes, absorb
 
 
 class OSGP(Protocol):
     """SGP whose pushes may come some rounds late, hidden behind training (Assran et al. 2019)."""
 
     kind: Literal["osgp"] = "osgp"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
+    sync: Sync = MaxNormSync()
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
     overlap: PositiveInt = Field(default=1, description="Rounds that a neighbor's push may be late (tau in the paper)")
     timeout: PositiveSeconds | None = Field(
-        default=None, description="How long a round waits for later ones at most; without it a lost push is a deadlock"
+        default=None,
+        description="How long a round waits for later pushes at most; without a timeout a lost push is a deadlock",
     )
 
     models_per_message: ClassVar[float] = 1
 
     @property
     def contract(self) -> Contract:
-        """Increments: mass that was lost, or came twice, stays so."""
+        """Increments: mass that is lost or arrives twice is never corrected."""
         return waiting(PUSH_CONTRACT, Barrier(timeout=self.timeout))
 
     async def run(self, device: Device) -> None:
-        """Be device k."""
+        """Run the protocol on device k."""
         sync = await self.sync.run(device, device.initial_params())
         mass = Mass(sync.w.copy(), 1.0)
-        intake = Intake(device, Push, mass.fits)
-        device.state = mass, intake
+        received = ReceivedPushes(device, Push, mass.fits)
+        device.state = mass, received
         z = mass.z
         while device.running:
             w = await device.train(z, steps=self.steps)
             # x_k <- p_kk (x_k - eta g(z_k)),  u_k <- p_kk u_k
             mass.learn_and_split(w, z, 1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
-            z = absorb(device, mass, await intake.wait(self.timeout, self.overlap))
+            z = absorb(device, mass, await received.wait(self.timeout, self.overlap))
             device.finish_round(z)
             sync.serve()

@@ -2,8 +2,8 @@
 
 Source: S. Pranav and J. M. F. Moura, "Peer-to-Peer Deep Learning for Beyond-5G IoT",
 arXiv:2310.18861. Letters follow the paper; this device is k. The paper's rounds are synchronous and
-its links drop whole exchanges; the listening modes and the answers to missing messages are what
-asynchronous, lossy links add. With `sync = "none"` this is local DSGD.
+its links drop whole exchanges. The listening modes and the rules for missing messages are additions for
+asynchronous, lossy links. With `sync = "none"` this is local DSGD.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
-from p2pl_async.protocols.averaging import Sync, average
+from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, Ears, Fresh, Mode, Params, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync
+from p2pl_async.protocols.listening import Barrier, Fresh, Mode, Params, Received, waiting
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, WeightRule
 
 
@@ -26,7 +26,7 @@ class P2PL(Protocol):
     """Max-norm start, then local SGD and mixing with neighbors (arXiv:2310.18861)."""
 
     kind: Literal["p2pl"] = "p2pl"
-    sync: Sync = Field(default=MaxNormSync(), description="How devices agree on one initial model before they train")
+    sync: Sync = MaxNormSync()
     epochs: PositiveInt = Field(default=1, description="Passes over the local data in each round")
     steps: PositiveInt | None = Field(
         default=None, description="Or a number of mini-batches in each round, instead of epochs"
@@ -36,7 +36,7 @@ class P2PL(Protocol):
         default="size",
         description="Mixing weights: dataset size, uniform, Metropolis-Hastings, or relative dataset size",
     )
-    mode: Mode = Field(default=Fresh(), description="Whom a mix waits for")
+    mode: Mode = Field(default=Fresh(), description="Which neighbors' messages a mixing step waits for")
     on_missing: OnMissing = Field(
         default="renormalize",
         description="Where the weight of a neighbor not heard goes: to all, to this device, or its old copy stands in",
@@ -48,14 +48,14 @@ class P2PL(Protocol):
         default=None,
         description="Rounds that a device may be ahead of a neighbor before it waits for it; no limit by default",
     )
-    lead_timeout: PositiveSeconds = Field(default=10.0, description="How long it waits then at most")
+    lead_timeout: PositiveSeconds = Field(default=10.0, description="How long a device that is ahead waits at most")
 
     @model_validator(mode="after")
     def _steps_need_time(self) -> P2PL:
         if self.consensus_steps > 1 and not isinstance(self.mode, Barrier) and self.mode.wait == 0:
             raise ValueError(
-                f'consensus_steps={self.consensus_steps} with mode "{self.mode.kind}" needs a pause to hear the others '
-                f'in; write mode = {{ kind = "{self.mode.kind}", wait = "100 ms" }}'
+                f'consensus_steps={self.consensus_steps} with mode "{self.mode.kind}" needs time to listen between '
+                f'steps; write mode = {{ kind = "{self.mode.kind}", wait = "100 ms" }}'
             )
         return self
 
@@ -67,23 +67,23 @@ class P2PL(Protocol):
         return waiting(STATE, self.mode)
 
     async def run(self, device: Device) -> None:
-        """Be device k."""
+        """Run the protocol on device k."""
         sync = await self.sync.run(device, device.initial_params())
         w = sync.w
-        ears = Ears(device, like=w)
+        received = Received(device, like=w)
         while device.running:
             if not self.mix_first:
                 w = await self._train(device, w)  # w_k <- w_k - eta v, epoch after epoch
             for step in range(self.consensus_steps):
                 self._tell(device, step, w)
-                heard = await self.mode.listen(ears, (device.round, step))
-                w = average(ears, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
+                heard = await self.mode.listen(received, (device.round, step))
+                w = average(received, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
             if self.mix_first:
                 w = await self._train(device, w)
             device.finish_round(w)
             sync.serve()
             if self.max_lead is not None:
-                await self._let_others_catch_up(device, ears, self.max_lead)
+                await self._let_others_catch_up(device, received, self.max_lead)
 
     async def _train(self, device: Device, w: Vector, drift: Vector | None = None) -> Vector:
         if self.steps is not None:
@@ -93,8 +93,8 @@ class P2PL(Protocol):
     def _tell(self, device: Device, step: int, w: Vector) -> None:
         device.broadcast(Params(device.round, step, device.n_samples, len(device.in_neighbors), w))
 
-    async def _let_others_catch_up(self, device: Device, ears: Ears, max_lead: int) -> None:
+    async def _let_others_catch_up(self, device: Device, received: Received, max_lead: int) -> None:
         with device.timeout(self.lead_timeout):
-            ears.drain()
-            while ears.lead() > max_lead + 1:  # a round is known to others once it has been sent
-                ears.hear(await device.receive(Params))
+            received.drain()
+            while received.lead() > max_lead + 1:  # + 1: a neighbor's message names a round it has since finished
+                received.add(await device.receive(Params))

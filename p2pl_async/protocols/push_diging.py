@@ -1,13 +1,13 @@
 """Push-DIGing: gradient tracking on directed graphs, exact with a constant step size.
 
 Beside its model every device carries y, an estimate of the mean gradient over all devices: y is pushed
-like the model, and corrected by what the own gradient has changed. So devices whose data differ still
-step in a common direction, and there is no distance to the minimum that a constant step size leaves.
+like the model, and corrected by the change of the device's own gradient. So devices whose data differ
+still step in a common direction, and a constant step size reaches the minimum itself.
 
     x_k <- sum_j p_kj (x_j - eta y_j);   u_k <- sum_j p_kj u_j;   z_k <- x_k / u_k
     y_k <- sum_j p_kj y_j + g_k(new z_k) - g_k(old z_k)
 
-so that  sum_k y_k, with what is in flight, = sum_k g_k(z_k)  at all times.
+so  sum_k y_k, with what is in flight, = sum_k g_k(z_k)  at all times.
 
 Source: A. Nedic, A. Olshevsky, W. Shi, "Achieving Geometric Convergence for Distributed Optimization
 over Time-Varying Graphs", SIAM J. Optim. 2017. Letters follow the paper, except that its model x is z
@@ -17,51 +17,48 @@ here and its numerator u is x, as in the other push-sum protocols. This device i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, PushMode, absorb
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, Mass, Push, PushMode, ReceivedPushes, absorb
 
 
 class PushDIGing(Protocol):
     """Gradient tracking by push-sum: the exact minimum on any directed graph (Nedic et al. 2017)."""
 
     kind: Literal["push-diging"] = "push-diging"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
-    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+    sync: Sync = MaxNormSync()
+    mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
 
     models_per_message: ClassVar[float] = 2
 
     @property
     def contract(self) -> Contract:
-        """Increments: mass and tracked gradients that were lost, or came twice, stay so."""
+        """Increments: mass and tracked gradients that are lost or arrive twice are never corrected."""
         return waiting(
             replace(PUSH_CONTRACT, repair='use protocol "asy-sonata", whose running sums repair both'), self.mode
         )
 
     async def run(self, device: Device) -> None:
-        """Be device k."""
+        """Run the protocol on device k."""
         sync = await self.sync.run(device, device.initial_params())
         z = sync.w
         g = await device.gradient(z)
         mass = Mass(np.stack([z, g]), 1.0)  # x and y are split, pushed and added alike
-        intake = Intake(device, Push, mass.fits)
-        device.state = mass, intake
+        received = ReceivedPushes(device, Push, mass.fits)
+        device.state = mass, received
         while device.running:
             x, y = mass.x
             x -= x.dtype.type(device.learning_rate) * y
             mass.split(1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
-            z = absorb(device, mass, await intake.listen(self.mode))
+            z = absorb(device, mass, await received.listen(self.mode))
             old, g = g, await device.gradient(z)
             mass.x[1] += g - old
             device.finish_round(z)

@@ -1,12 +1,12 @@
-"""Push-sum's ground: mass that devices hold, split and pass on, and how what was pushed is taken in.
+"""What all push-sum protocols share: mass, splitting it, receiving it.
 
 Every device holds a numerator x and a push weight u. A sender splits both into equal shares, keeps
 one and pushes one to each out-neighbor, so the totals over the network never change; the model is
-the quotient z = x / u. Only the sender's own number of out-neighbors is needed, so this averages on
+the quotient z = x / u. A sender needs to know only its own number of out-neighbors, so this averages on
 any directed graph, also one that changes.
 
-A push is an increment: it counts once, whenever it comes. What is lost takes its mass along, and a
-duplicate adds mass that nobody gave.
+A push is an increment: it counts once, whenever it comes. A lost message takes its mass along, and a
+duplicate adds mass that no device gave up.
 
 Source: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate Information", FOCS 2003.
 """
@@ -14,7 +14,7 @@ Source: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate In
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
@@ -27,22 +27,19 @@ from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
-from p2pl_async.protocols.mixing import is_finite
-
-BLOCK = 1 << 14
-"""Entries of the longest slice that `blocks` gives."""
+from p2pl_async.protocols.mixing import BLOCK, blocks, is_finite, is_like
 
 LEAST_WEIGHT = 1e-30
-"""Push weight below which float32 numerators lose their digits; a run that gets there is ended."""
+"""Push weight below which float32 numerators lose their digits; a run that gets there ends with an error."""
 
 PushMode = Annotated[Barrier | Fresh, OneOf("mode", Barrier, Fresh)]
-"""Whom a round waits for; there is no `cache`, since mass that was added can't be added again."""
+"""Whose messages a round waits for; there is no `cache`, since mass can't be added twice."""
 
 
 PUSH_CONTRACT = Contract(
     "increment",
-    loss="what is lost takes its mass along, and devices agree on a wrong average",
-    duplication="what arrives twice is mass that nobody gave, and the totals grow",
+    loss="a lost message takes its mass along, and devices agree on a wrong average",
+    duplication="a message that arrives twice adds its mass twice, and the totals grow",
     repair='use protocol "rasgp", whose running sums repair both',
 )
 
@@ -53,14 +50,14 @@ class Push(Message, tag="push"):
 
     round: int
     u: float
-    x: Vector  # (n_params,), or (2, n_params) where a tracker goes along
+    x: Vector  # (n_params,), or (2, n_params) with a tracker
 
 
 @dataclass(slots=True)
 class Mass:
-    """What a device holds of the network's mass."""
+    """One device's share of the network's mass."""
 
-    x: Vector  # numerator, shape of what is pushed, an array of its own
+    x: Vector  # numerator, shape of `Push.x`, an array of its own
     u: float  # push weight
 
     @property
@@ -69,11 +66,11 @@ class Mass:
         return model_of(self.x, self.u, self.x.dtype)
 
     def fits(self, push: Push) -> bool:
-        """Tell whether a push can be added, as far as shape, dtype and weight go."""
-        return push.x.shape == self.x.shape and push.x.dtype == self.x.dtype and 0 < push.u < math.inf
+        """Tell whether a push can be added, judging by shape, dtype and weight."""
+        return is_like(push.x, self.x) and 0 < push.u < math.inf
 
     def learn_and_split(self, new: Vector, old: Vector, shares: int) -> None:
-        """Add what local training has changed, x <- x + new - old, then `split`: both in one pass."""
+        """Add the change of local training, x <- x + new - old, then `split`: both in one pass."""
         change = np.empty(min(BLOCK, self.x.size), self.x.dtype)
         share = self.x.dtype.type(1 / shares)
         for block in blocks(self.x.size):
@@ -83,7 +80,7 @@ class Mass:
         self._shared(shares)
 
     def split(self, shares: int) -> None:
-        """Keep one of so many equal shares; x is then constant, so that sending it needs no copy."""
+        """Keep one of `shares` equal shares; x is then constant, so that sending it needs no copy."""
         self.x *= 1 / shares
         self._shared(shares)
 
@@ -92,7 +89,7 @@ class Mass:
         self.u /= shares
 
     def add(self, pushes: Sequence[Push]) -> tuple[Vector, list[Push]]:
-        """Add what was pushed; return the model, and the messages that can't be added because they aren't finite.
+        """Add pushes; return the model, and the pushes left out because they aren't finite.
 
         The model is x / u, new and read-only; where x has two rows, it is the first divided by u.
 
@@ -101,7 +98,7 @@ class Mass:
         """
         bad: list[Push] = []
         total, z, finite = added(self.x, pushes, self.u)
-        if not finite:  # one look at the sum instead of one at each term
+        if not finite:  # checking the sum alone is cheaper than checking each term
             bad = [push for push in pushes if not is_finite(push.x)]
             pushes = [push for push in pushes if is_finite(push.x)]
             total, z, _ = added(self.x, pushes, self.u)
@@ -123,21 +120,21 @@ def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
 
 
 def reciprocal(u: float) -> float:
-    """Return 1 / u: dividing each entry of a model takes twice as long as multiplying it.
+    """Return 1 / u, as multiplying the entries of a model takes half the time of dividing them.
 
     Raises:
         ProtocolError: if u is too small to divide by.
     """
     if not u > LEAST_WEIGHT:
         raise ProtocolError(
-            f"the push weight fell to u={u:.3g}: shares were lost, or this device pushes and hears nothing back; "
-            'on lossy links use protocol "rasgp", or delivery = "repaired" where a protocol has it'
+            f"the push weight fell to u={u:.3g}: shares were lost, or this device pushes and receives nothing; "
+            'on lossy links use protocol "rasgp", or delivery = "repaired" if the protocol has it'
         )
     return 1 / u
 
 
 def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> Vector:
-    """Add what was pushed to a device's mass, and return its model: x / u, or the first row of x divided by u.
+    """Add pushes to a device's mass, and return its model: x / u, or the first row of x divided by u.
 
     Records how many were added and how old they were, and the push weight.
 
@@ -158,7 +155,7 @@ def added(own: Vector, pushes: Sequence[Push], u: float) -> tuple[Vector, Vector
     Args:
         own: the numerator, (n_params,) or (2, n_params).
         pushes: of the same shape.
-        u: the push weight that belongs to `own`; the pushes' are added to it.
+        u: the push weight of `own`; those of the pushes are added to it.
 
     Returns:
         The sum, a new array; its first row divided by the push weight, (n_params,), new and read-only; and
@@ -186,23 +183,18 @@ def added(own: Vector, pushes: Sequence[Push], u: float) -> tuple[Vector, Vector
     return total, z, math.isfinite(whole) or is_finite(total)
 
 
-def blocks(size: int) -> Iterator[slice]:
-    """Yield slices of so many entries at most that a few arrays of them stay in the cache."""
-    return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
-
-
 M = TypeVar("M", bound=Message)
 
 
-class Intake(Generic[M]):
-    """What was pushed to a device and is not added yet: each message once, however late.
+class ReceivedPushes(Generic[M]):
+    """Pushes that a device has received and not added yet: each message once, however late.
 
-    Messages that can't be added are refused and counted; no peer can end a device with one.
+    Messages that can't be added are refused and counted, so no peer can end a device with one.
 
     Args:
-        device: whose.
-        kind: type of the messages; they have a `round`, the sender's.
-        usable: tells whether a message can be added, as far as shapes and weights go.
+        device: the receiver.
+        kind: type of the messages; its `round` is the sender's.
+        usable: tells whether a message can be added, judging by shapes and weights.
     """
 
     def __init__(self, device: Device, kind: type[M], usable: Callable[[M], bool]) -> None:
@@ -213,7 +205,7 @@ class Intake(Generic[M]):
         self._awaited: dict[int, set[DeviceId]] = {}  # by round: neighbors whose push of that round is still to come
 
     async def listen(self, mode: Barrier | Fresh) -> list[M]:
-        """Return what is to be added at the end of this device's round, in order of sender."""
+        """Return the messages to add at the end of this device's round, in order of sender."""
         if isinstance(mode, Barrier):
             return await self.wait(mode.timeout)
         if mode.wait > 0:
@@ -222,10 +214,10 @@ class Intake(Generic[M]):
         return self._take(math.inf)
 
     async def wait(self, seconds: float | None, overlap: int = 0) -> list[M]:
-        """Wait for what every in-neighbor pushed `overlap` rounds ago; return all up to this round's.
+        """Wait for every in-neighbor's push of `overlap` rounds ago; return all pushes up to this round's.
 
-        What comes after so many `seconds`, if any, is returned by a later call, and so is what was pushed in a later
-        round: nothing is thrown away.
+        No push is thrown away: a later call returns those that come after `seconds` (None: no limit), and those of
+        later rounds.
         """
         device, now = self._device, self._device.round
         self.drain()
@@ -233,22 +225,22 @@ class Intake(Generic[M]):
         self._awaited[now] = set(device.in_neighbors) - come
         with device.timeout(math.inf if seconds is None else seconds):
             while any(missing for round, missing in self._awaited.items() if round <= now - overlap):
-                self._hear(await device.receive(self._kind))
+                self._add(await device.receive(self._kind))
         self._awaited = {round: missing for round, missing in self._awaited.items() if round > now - overlap}
         return self._take(now)
 
     def _take(self, last: float) -> list[M]:
-        """Return what was pushed in rounds up to `last`, and forget it."""
+        """Return the pushes of rounds up to `last`, and forget them."""
         taken = [message for message in self.pending if _round(message) <= last]
         self.pending = [message for message in self.pending if _round(message) > last]
         return sorted(taken, key=lambda message: (message.sender, message.number))
 
     def drain(self) -> None:
-        """Hear everything that has arrived."""
+        """Take every message that has arrived."""
         while (message := self._device.receive_nowait(self._kind)) is not None:
-            self._hear(message)
+            self._add(message)
 
-    def _hear(self, message: M) -> None:
+    def _add(self, message: M) -> None:
         if not self._usable(message):
             self._device.record("refused", 1)
             return

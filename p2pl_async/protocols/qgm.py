@@ -1,8 +1,8 @@
-"""Quasi-global momentum: momentum along the way that the averaged model goes, for data that differ by device.
+"""Quasi-global momentum: momentum along the path of the averaged model, for data that differ by device.
 
 Source: T. Lin, S. P. Karimireddy, S. U. Stich, M. Jaggi, "Quasi-Global Momentum: Accelerating Decentralized
-Deep Learning on Heterogeneous Data", ICML 2021. This device is i. Local momentum points where the device's
-own data pull; here it is made from the difference of two averaged models, at no traffic.
+Deep Learning on Heterogeneous Data", ICML 2021. This device is i. Local momentum follows the device's own
+data; this momentum is the difference of two averaged models, and needs no extra messages.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pydantic import Field
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import Averaging
-from p2pl_async.protocols.listening import Ears
-from p2pl_async.protocols.pushing import BLOCK, blocks
+from p2pl_async.protocols.listening import Received
+from p2pl_async.protocols.mixing import BLOCK, blocks
 
 
 class QGM(Averaging):
@@ -24,22 +24,22 @@ class QGM(Averaging):
 
     kind: Literal["qgm"] = "qgm"
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.9, description="mu, of the quasi-global momentum; that of [train] is another and best left 0"
+        default=0.9, description="mu, the quasi-global momentum; that of [train] is separate and best left 0"
     )
 
     async def run(self, device: Device) -> None:
-        """Be device i."""
+        """Run the protocol on device i."""
         sync = await self.sync.run(device, device.initial_params())
         x = sync.w
         mu = self.momentum
         drift = np.zeros_like(x)  # - eta mu m_i: the momentum m_i as what it adds to the next step
-        ears = Ears(device, like=x)
+        received = Received(device, like=x)
         while device.running:
             eta = device.learning_rate
             drift.flags.writeable = False  # so that training needs no copy
             y = await device.train(x, steps=1, drift=drift)  # y_i = x_i - eta (mu m_i + g_i(x_i))
             self.tell(device, y)
-            old, x = x, await self.mix(ears, y)  # x_i <- sum_j W_ij y_j
+            old, x = x, await self.mix(received, y)  # x_i <- sum_j W_ij y_j
             drift.flags.writeable = True
             ratio = device.learning_rate / eta if eta > 0 else 0.0  # a schedule may end at 0
             _remember(drift, old, x, mu, ratio)  # m_i <- mu m_i + (1 - mu) (x_i(old) - x_i) / eta
@@ -48,7 +48,7 @@ class QGM(Averaging):
 
 
 def _remember(drift: Vector, old: Vector, x: Vector, mu: float, ratio: float) -> None:
-    """Change the drift - eta mu m, in place, as m <- mu m + (1 - mu) (old - x) / eta asks for.
+    """Update the drift - eta mu m, in place, for m <- mu m + (1 - mu) (old - x) / eta.
 
     Args:
         drift: (n_params,), like the models.
@@ -57,10 +57,10 @@ def _remember(drift: Vector, old: Vector, x: Vector, mu: float, ratio: float) ->
         mu: the momentum.
         ratio: the next step's eta, as a multiple of this one's.
     """
-    way = np.empty(min(BLOCK, x.size), x.dtype)
+    change = np.empty(min(BLOCK, x.size), x.dtype)
     for block in blocks(x.size):
         part = drift[block]
-        moved = np.subtract(x[block], old[block], out=way[: part.size])
+        moved = np.subtract(x[block], old[block], out=change[: part.size])
         moved *= x.dtype.type(ratio * mu * (1 - mu))
         part *= x.dtype.type(ratio * mu)
         part += moved

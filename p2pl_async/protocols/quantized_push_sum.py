@@ -1,8 +1,8 @@
-"""Quantized push-sum: push-sum of copies that are told by quantized differences.
+"""Quantized push-sum: push-sum of copies updated by quantized differences.
 
 Source: H. Taheri, A. Mokhtari, H. Hassani, R. Pedarsani, "Quantized Decentralized Stochastic Learning
 over Directed Graphs", ICML 2020: x_i <- x_i + sum_j p_ij h_j - h_i, z_i = x_i / u_i. That is CHOCO-SGP
-with gamma = 1, which coarse compressors don't bear.
+with gamma = 1, for which coarse compressors are too inexact.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from p2pl_async.protocols.choco_sgp import ChocoSGP
 
 
 class QuantizedPushSum(ChocoSGP):
-    """Push-sum by differences of 8 bits an entry, on one-way links (Taheri et al. 2020)."""
+    """Push-sum by differences of 8 bits per entry, on one-way links (Taheri et al. 2020)."""
 
     kind: Literal["quantized-push-sum"] = "quantized-push-sum"  # type: ignore[assignment]
     compressor: AnyCompressor = Field(default=Int8(), description="What is sent of a difference")

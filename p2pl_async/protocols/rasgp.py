@@ -6,22 +6,21 @@ Functions", JMLR 21(58), 2020. This device is k; the paper's step sizes n / (mu 
 "inverse" of `train`.
 
 In the paper a gradient moves the numerator x by eta g, and so the model z = x / u by eta g / u. A
-device that pushes more often than its neighbors, or hears little, has a small u, and then diverges.
+device that pushes more often than its neighbors, or receives little, has a small u and diverges.
 By default a gradient is therefore scaled by u: z moves by eta g, whatever u is.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Fresh, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import Intake, PushMode
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
+from p2pl_async.protocols.pushing import PushMode, ReceivedPushes
 from p2pl_async.protocols.running_sums import Account, Sums
 
 
@@ -29,14 +28,12 @@ class RASGP(Protocol):
     """Push-sum SGD by running sums: exact under loss, duplication, reordering (Spiridonoff et al. 2020)."""
 
     kind: Literal["rasgp"] = "rasgp"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
+    sync: Sync = MaxNormSync()
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
-    mode: PushMode = Field(default=Fresh(), description="Whom a round waits for")
+    mode: PushMode = Field(default=Fresh(), description="Whose messages a round waits for")
     grad_scale: Literal["u", "one"] = Field(
         default="u",
-        description="What a local step is multiplied by before it enters x: the push weight, or one (paper)",
+        description="Factor of a local step as it enters x: the push weight, or one (paper)",
     )
     u_min: NonNegativeFloat = Field(
         default=1e-3,
@@ -47,21 +44,21 @@ class RASGP(Protocol):
 
     @property
     def contract(self) -> Contract:
-        """Running sums: a later message brings what was lost."""
+        """Running sums: a later message makes up for lost ones."""
         return waiting(CUMULATIVE, self.mode)
 
     async def run(self, device: Device) -> None:
-        """Be device k."""
+        """Run the protocol on device k."""
         sync = await self.sync.run(device, device.initial_params())
         account = Account(sync.w, since=device.round)
-        intake = Intake(device, Sums, account.fits)
-        device.state = account, intake
+        received = ReceivedPushes(device, Sums, account.fits)
+        device.state = account, received
         z = account.z
         while device.running:
             w = await device.train(z, steps=self.steps)
             scale = account.u if self.grad_scale == "u" else 1.0
             account.learn_and_push(device, w, z, scale, self.u_min)  # w - z_k = - eta g(z_k)
-            device.record_mix(account.take(device, await intake.listen(self.mode)))
+            device.record_mix(account.take(device, await received.listen(self.mode)))
             device.record("push_weight", account.u)
             z = account.z
             device.finish_round(z)

@@ -1,20 +1,20 @@
-"""Interval repair: mass that is pushed over links that lose, repeat and reorder, and counts exactly once.
+"""Interval repair: mass pushed over links that lose, repeat and reorder counts exactly once.
 
-What a device pushes to one receiver is numbered 1, 2, 3, ... Let C[n] be the sum of the first n. The
+The pushes of a device to one receiver are numbered 1, 2, 3, ... Let C[n] be the sum of the first n. The
 sender knows a number `base` that the receiver has confirmed, and sends
 
-    (base, top, C[top] - C[base])        everything since then, in one sum
+    (base, top, C[top] - C[base])        all pushes since then, in one sum
 
-The receiver knows what it has applied since `base`, and adds the difference: nothing when it is up to
-date, all that got lost otherwise. It confirms `top`. So for each link
+The receiver knows what it has applied since `base`, and adds the difference: the lost pushes, or 0 if there
+were none. It confirms `top`. So for each link
 
     applied by the receiver + still owed by the sender = pushed by the sender
 
-whatever happens to messages and confirmations; a later message makes up for every lost one. In the
-sums of compressed pushes few entries are common, so a message is about as many times longer as there
-are pushes not yet confirmed.
+whatever happens to messages and confirmations; a later message makes up for every lost one. Compressed
+pushes have few entries in common, so a message grows in proportion to the number of pushes not yet
+confirmed.
 
-Confirmations travel in the receiver's own messages: straight back where there is a link, else from
+Confirmations travel in the receiver's own messages: straight back if there is a link, else from
 device to device around the graph, which must then be strongly connected.
 
 Source: running sums by C. Hadjicostis, N. Vaidya and A. Dominguez-Garcia, "Robust distributed average
@@ -35,24 +35,24 @@ from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId
 
 WINDOW = 128
-"""Pushes of one link that are kept apart; a confirmation older than that comes too late to be of use."""
+"""Pushes of one link that are kept apart; an older confirmation comes too late to be used."""
 
 Confirmations = NDArray[np.int64]
 """Rows (receiver, sender, number): the receiver has applied all that the sender pushed up to the number."""
 
 
 class Share(NamedTuple):
-    """Something pushed: a part of a numerator, and of a push weight."""
+    """One push: a part of a numerator, and of a push weight."""
 
     q: Payload
     u: float
 
 
 class Owed:
-    """The sender's end of one link: what was pushed and not confirmed yet.
+    """The sender's end of one link: pushes not confirmed yet.
 
     Args:
-        start: the number before the first; a device that comes back after a crash starts above all that it used.
+        start: the number before the first; a device that restarts after a crash starts above all that it used.
 
     Attributes:
         base: number that the receiver has confirmed.
@@ -62,8 +62,8 @@ class Owed:
     def __init__(self, start: int = 0) -> None:
         self.base = start
         self.top = start
-        self._old: Share | None = None  # what was pushed before the window, in one sum
-        self._recent: deque[Share] = deque()  # the latest, up to `top`
+        self._old: Share | None = None  # pushes before the window, in one sum
+        self._recent: deque[Share] = deque()  # the latest pushes, up to `top`
 
     def push(self, share: Share) -> None:
         """Promise a share to the receiver."""
@@ -74,7 +74,7 @@ class Owed:
             self._old = first if self._old is None else _sum([self._old, first])
 
     def confirm(self, number: int) -> None:
-        """Hear that the receiver has applied all up to `number`; old and impossible news change nothing."""
+        """Note that the receiver has applied all pushes up to `number`; ignore old and impossible numbers."""
         if max(self.base, self.top - len(self._recent)) <= number <= self.top:
             while self.top - len(self._recent) < number:
                 self._recent.popleft()
@@ -88,22 +88,22 @@ class Owed:
 
 
 class Applied:
-    """The receiver's end of one link: what was applied, and since when.
+    """The receiver's end of one link: pushes already applied.
 
     Attributes:
-        number: all that was pushed up to this number was applied.
+        number: all pushes up to this number are applied.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self._floor = 0  # the number that the oldest mass kept here begins behind
-        self._since: list[tuple[int, Share]] = []  # (number, what was applied when it came)
+        self._floor = 0  # the oldest share kept here begins after this number
+        self._since: list[tuple[int, Share]] = []  # (number, share applied when it came)
 
     def receive(self, base: int, top: int, share: Share) -> Share | None:
-        """Return what is to be added now that the sum from `base` to `top` has come; None if it is old.
+        """Return the share to add now that the sum from `base` to `top` has come; None if it is old.
 
-        A `base` above all that was applied says that one of the two ends has crashed since; what that one had
-        is gone, and both go on from there.
+        A `base` above `number` shows that one of the two ends has crashed; its mass is lost, and both ends
+        continue from `base`.
 
         Raises:
             RemoteError: if `base` was never confirmed.
@@ -114,7 +114,7 @@ class Applied:
             self.number = self._floor = base
             self._since = []
         if base != self._floor and base not in (number for number, _ in self._since):
-            raise RemoteError(f"the sum of pushes begins behind number {base}, which was never confirmed")
+            raise RemoteError(f"the sum of pushes begins after number {base}, which was never confirmed")
         self._since = [(number, applied) for number, applied in self._since if number > base]
         self._floor = base
         known = [applied for _, applied in self._since]
@@ -129,7 +129,7 @@ class Applied:
 
 
 class Confirmed:
-    """Confirmations that a device knows of, its own and others' that it passes on."""
+    """Confirmations that a device knows: its own, and others' that it passes on."""
 
     def __init__(self, device: DeviceId, out_neighbors: frozenset[DeviceId]) -> None:
         self._device = device
@@ -142,7 +142,7 @@ class Confirmed:
         self._numbers[key] = max(number, self._numbers.get(key, 0))
 
     def rows(self, target: DeviceId) -> Confirmations:
-        """Return what to tell a neighbor: what it waits for, and what has to be passed on to others."""
+        """Return the confirmations to send to a neighbor: those it waits for, and those it is to pass on."""
         rows = [
             (receiver, sender, number)
             for (receiver, sender), number in sorted(self._numbers.items())

@@ -1,17 +1,17 @@
-"""Public copies that are told by compressed differences: the ground of the CHOCO family.
+"""Public copies updated by compressed differences: what the CHOCO family shares.
 
-Device i has a public copy h_i of its parameters, which its neighbors keep replicas of. It tells them
-q_i = C(x_i - h_i), and everybody adds that: h_i <- h_i + q_i. A difference that is lost leaves the
-replica wrong for good, so there are two repairs:
+Device i has a public copy h_i of its parameters, and its neighbors keep replicas of it. The device sends
+q_i = C(x_i - h_i), and all of them add it: h_i <- h_i + q_i. A lost difference would leave the replica
+wrong from then on, so there are two repairs:
 
-    absolute   instead of q_i, the values that h_i now has where q_i changed it, newest message wins; and
-               all of h_i now and then. Nothing is confirmed, and a broadcast serves all. While replicas are
-               wrong, the mean of all models drifts.
+    absolute   the message has the values of h_i where q_i changed it, and now and then all of h_i; the
+               newest message wins. There are no confirmations, and one broadcast serves all. While replicas
+               are wrong, the mean of all models drifts.
     repaired   each link has a copy of its own, which advances when the receiver has confirmed (see
-               `repairing`); both ends of a link mix with what they know the other to have.
+               `repairing`); each end of a link mixes with the copy that the other is known to have.
 
-A. Koloskova, S. Stich, M. Jaggi, ICML 2019, from whom the copies are, assume that nothing is lost; the
-repairs are ours.
+Source: A. Koloskova, S. Stich, M. Jaggi, ICML 2019, for the copies; they assume that no message is lost.
+The repairs are ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from p2pl_async.basics.settings import OneOf
 from p2pl_async.compression import AnyCompressor, Compressor, Dense, Payload, RandomK, Sparse, TopK
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
@@ -30,7 +29,7 @@ from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.compressing import CONTRACTS, Delivery, Heard, MassLinks, contraction
 from p2pl_async.protocols.listening import Barrier, Fresh, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import PushMode
 from p2pl_async.protocols.repairing import Share
 
@@ -40,18 +39,16 @@ Telling = Delivery | Literal["absolute"]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 DIFFERENCES = {
-    delivery: dataclasses.replace(contract, loss=contract.loss and "copies that missed a difference are wrong for good")
+    delivery: dataclasses.replace(contract, loss=contract.loss and "a copy that missed a difference stays wrong")
     for delivery, contract in CONTRACTS.items()
 } | {"absolute": STATE}
-"""What each delivery needs of the links, where differences are told."""
+"""What each delivery requires of the links, for protocols that send differences."""
 
 
 class CopyProtocol(Protocol):
     """Settings of protocols whose devices keep copies of each other."""
 
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
+    sync: Sync = MaxNormSync()
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
     compressor: AnyCompressor = Field(default=TopK(), description="What is sent of a difference")
     delivery: Telling = Field(
@@ -60,9 +57,9 @@ class CopyProtocol(Protocol):
         "or later messages make up for lost ones",
     )
     resync: PositiveInt | None = Field(
-        default=None, description="Absolute: messages from one that holds everything to the next; 100 by default"
+        default=None, description="Absolute: every so many messages, one holds the whole copy; 100 by default"
     )
-    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+    mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
 
     @field_validator("compressor")
     @classmethod
@@ -74,11 +71,11 @@ class CopyProtocol(Protocol):
         absolute = self.delivery == "absolute"
         if absolute and not isinstance(self.compressor, TopK | RandomK):
             raise ValueError(
-                f'delivery="absolute" sends what a difference changed, and "{self.compressor.kind}" changes every '
-                'entry; use compressor "top-k" or "random-k", or delivery = "repaired"'
+                f'delivery="absolute" sends the changed entries, and "{self.compressor.kind}" changes '
+                'every entry; use compressor "top-k" or "random-k", or delivery = "repaired"'
             )
         if not absolute and self.resync is not None:
-            raise ValueError(f'resync={self.resync} is for delivery = "absolute" alone; leave it out')
+            raise ValueError(f'resync={self.resync} applies to delivery = "absolute" only; leave it out')
         return self
 
     @property
@@ -88,7 +85,7 @@ class CopyProtocol(Protocol):
 
     @property
     def models_per_message(self) -> float:
-        """What the compressor leaves; repaired, as many times more as there are messages not yet confirmed."""
+        """Share of a model that the compressor keeps; repaired, times the number of messages not yet confirmed."""
         return 1.0 if self.delivery == "absolute" else self.compressor.models_per_message
 
 
@@ -114,7 +111,7 @@ class Copy:
         self.u += share.u
 
     def take_over(self, share: Share) -> None:
-        """Put values into the places of those there were."""
+        """Replace entries by the values of an absolute message."""
         if isinstance(share.q, Sparse):
             self.x[share.q.indices] = share.q.values
         else:
@@ -126,13 +123,13 @@ class Replicas:
     """A device's public copy, and its replicas of its neighbors' copies.
 
     Args:
-        device: whose.
-        settings: the compressor, the delivery and how often all is sent.
+        device: the device.
+        settings: the compressor, the delivery, and how often the whole copy is sent.
         like: a vector of the shape and dtype of the parameters.
 
     Attributes:
         own: this device's public copy h_i.
-        of: neighbor j -> replica of its h_j; those never heard of are missing.
+        of: neighbor j -> replica of its h_j; neighbors never heard are missing.
     """
 
     def __init__(self, device: Device, settings: CopyProtocol, like: Vector) -> None:
@@ -148,13 +145,13 @@ class Replicas:
         """Send q_i = C(x_i - h_i), and h_i <- h_i + q_i.
 
         Raises:
-            ProtocolError: if a neighbor is away just now and would never hear of it.
+            ProtocolError: if a neighbor is out of range and would miss the difference for good.
         """
         targets = self._device.out_neighbors
         absent = [j for j in self._device.all_out_neighbors if j not in targets]
         if absent and self._settings.delivery in ("exactly_once", "raw"):
             raise ProtocolError(
-                f"device {absent[0]} is out of reach just now and would miss a difference for good; on a topology "
+                f"device {absent[0]} is out of range now and would never receive this difference; on a topology "
                 'that changes set delivery = "repaired"'
             )
         q = self._settings.compressor.compress(x - self.own.x, self._layers, self._device.random)
@@ -166,13 +163,13 @@ class Replicas:
         self.links.push(share, targets, absent)
 
     def _values(self, q: Payload) -> Payload:
-        """Return h_i where q has just changed it, or all of it if it is time."""
+        """Return h_i where q has just changed it, or all of it every `resync` messages."""
         if isinstance(q, Sparse) and self._told % (self._settings.resync or _RESYNC):
             return Sparse(q.size, q.indices, self.own.x[q.indices])
         return Dense(self.own.x.copy())
 
     async def listen(self, mode: Barrier | Fresh) -> list[Heard]:
-        """Return what has come; `add` adds it."""
+        """Return the shares that have come; `add` adds them."""
         return await self.links.listen(mode)
 
     def add(self, heard: list[Heard]) -> None:
@@ -188,7 +185,7 @@ class Replicas:
             replica.degree = degree
 
     def at(self, j: DeviceId) -> tuple[Vector, float]:
-        """Return the copy of this device that neighbor j has, as far as known: parameters and push weight."""
+        """Return the copy of this device that neighbor j is known to have: parameters and push weight."""
         owed = self.links.owed.get(j)
         outstanding = None if owed is None else owed.outstanding()
         if outstanding is None:

@@ -1,19 +1,19 @@
-"""Robust push-sum: mass that loss, duplication and reordering can delay and never destroy.
+"""Robust push-sum: loss, duplication and reordering can delay mass but never destroy it.
 
-A sender doesn't say what it pushes now but the sum of all that it has ever pushed over the link; the
-receiver adds what is new in it. A lost message is made good by the next one, a repeated or overtaken
-one has nothing new:
+A message has the sum of all that the sender has ever pushed over the link; the receiver adds the part
+that is new. The next message makes up for a lost one; a repeated or overtaken one has nothing new:
 
     send     x <- x / (d + 1);  u likewise          one share stays, one is promised to each of d out-neighbors
              sx <- sx + x;      su likewise          the link's sums, sent with the round
     receive  if the round is new:  x <- x + sx - rx;  rx <- sx;   u likewise
 
-so that  sum_k x_k + sum over links (sx - rx)  never changes: the second term is in flight, or lost and
+so  sum_k x_k + sum over links (sx - rx)  never changes: the second term is in flight, or lost and
 still owed. Sums are float64, since they grow with time.
 
-A device that crashes loses its account. It begins another one, counted from zero, and says since which
-round, so that nobody takes its new sums for repetitions; and the first sums that it hears it only notes,
-since most of what is in them went to its former life. What it held, and what it is owed, is gone.
+A device that crashes loses its account. It begins another one, counted from zero, and its messages say
+since which round, so that no neighbor takes the new sums for repetitions. It only notes the first sums it
+receives from each neighbor, since most of their mass was added before the crash. The mass that it held,
+and the mass that it was owed, is lost.
 
 Source: C. N. Hadjicostis, N. H. Vaidya, A. D. Dominguez-Garcia, "Robust Distributed Average Consensus
 via Exchange of Running Sums", IEEE TAC 2016. Sums per link, for neighbors that change, and the least
@@ -32,13 +32,13 @@ from numpy.typing import NDArray
 
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.mixing import is_finite
-from p2pl_async.protocols.pushing import BLOCK, blocks, reciprocal
+from p2pl_async.protocols.mixing import BLOCK, blocks, is_finite, is_like
+from p2pl_async.protocols.pushing import reciprocal
 
 
 @dataclass(frozen=True, slots=True)
 class Sums(Message, tag="sums"):
-    """All that the sender has pushed over this link, added up."""
+    """The sum of all that the sender has pushed over this link."""
 
     round: int
     since: int  # the round in which the sender's account began: 0, or that of a restart
@@ -47,29 +47,29 @@ class Sums(Message, tag="sums"):
 
 
 class Promised(NamedTuple):
-    """All that a device has ever pushed over a link, added up."""
+    """The sum of all that a device has ever pushed over a link."""
 
     u: float
     x: NDArray[np.float64]
 
 
 class Account:
-    """What a device holds, what it has promised to its out-neighbors, what it has had from its in-neighbors.
+    """A device's mass, the sums it has promised to out-neighbors, and the sums credited from in-neighbors.
 
-    The numerator x isn't kept as one array: it is what is the device's own, plus the sums of the in-neighbors that
-    are `apart`. So one pass over the newest sums gives the model, and a round takes two passes in all.
+    The numerator x isn't kept as one array: it is an own part, plus the credited sums that are kept apart from it.
+    So one pass over the newest sums gives the model, and a round takes two passes in all.
 
     Args:
         w: the initial model, shape (n_params,).
         weight: the push weight that the device starts with; its numerator is `weight * w`.
         since: the device's round; above 0 it has restarted.
-        weighted: whether there is a model x / u; if not, as with a tracker, z is x itself.
+        weighted: whether z is the model x / u; if not, as for a tracker, z is x itself.
 
     Attributes:
-        z: the model x / u as of the latest `take`, read-only; or x, at all times; in the dtype of the initial one.
+        z: the model x / u as of the latest `take`, read-only (or x, at all times), in the dtype of the initial one.
         u: push weight.
-        promised: by out-neighbor.
-        credited: by in-neighbor, the newest message; its sums are what was added so far.
+        promised: out-neighbor -> the sum promised to it.
+        credited: in-neighbor -> its newest message, whose sums are added already.
     """
 
     def __init__(self, w: Vector, weight: float = 1.0, since: int = 0, *, weighted: bool = True) -> None:
@@ -80,9 +80,9 @@ class Account:
         self.credited: dict[DeviceId, Sums] = {}
         self._weighted = weighted
         self._since = since
-        self._met: set[DeviceId] = set()  # those whose sums were heard
+        self._met: set[DeviceId] = set()  # neighbors from which sums were received
         self._own: NDArray[np.float64] = np.multiply(w, weight, dtype=np.float64)
-        self._apart: set[DeviceId] = set()  # those credited, their sums not in `_own`
+        self._apart: set[DeviceId] = set()  # neighbors credited whose sums are not in `_own`
         self._nothing = Promised(0.0, np.zeros_like(self._own))
 
     @property
@@ -92,17 +92,17 @@ class Account:
         return x
 
     def fits(self, sums: Sums) -> bool:
-        """Tell whether sums can be added, as far as shape, dtype and weight go."""
-        return sums.x.shape == self._own.shape and sums.x.dtype == self._own.dtype and 0 <= sums.u < math.inf
+        """Tell whether sums can be added, judging by shape, dtype and weight."""
+        return is_like(sums.x, self._own) and 0 <= sums.u < math.inf
 
     def learn_and_push(self, device: Device, new: Vector, old: Vector, scale: float, least: float) -> None:
-        """Add what local training has changed, x <- x + scale (new - old), and push a share to every out-neighbor.
+        """Add the change of local training, x <- x + scale (new - old), and push a share to every out-neighbor.
 
-        Each is told what it has been promised in all. A device whose weight is below `least`
-        promises nothing new, and still tells: only that repairs what was lost.
+        A message has the sum of all shares promised to its receiver. A device whose weight is below `least` promises
+        no new share, but sends the sums again, since only they make up for lost messages.
         """
         targets = device.out_neighbors
-        # Links that have always had the same shares have one sum: it is added up, and encoded, once.
+        # Links that have always had the same shares share one sum, which is added up, and encoded, once.
         groups = self._groups(targets)
         shares = 1 + len(targets) if self.u >= least else 1
         after = self._learn(new, old, scale, shares, [sums.x for sums, _ in groups] if shares > 1 else [])
@@ -115,7 +115,7 @@ class Account:
             device.send(group, Sums(device.round, self._since, promised.u, promised.x))
 
     def take(self, device: Device, heard: Sequence[Sums]) -> dict[DeviceId, Sums]:
-        """Add what is new in the sums that neighbors sent; return those that had anything new, by sender."""
+        """Add the new part of the sums that neighbors sent; return the messages that had one, by sender."""
         newest: dict[DeviceId, Sums] = {}
         for sums in heard:
             known = newest.get(sums.sender) or self.credited.get(sums.sender)
@@ -125,7 +125,7 @@ class Account:
             self._meet(j, newest[j])
         self._set_apart(newest.keys(), device.in_neighbors)
         z, u, finite = self._with(newest)
-        if not finite:  # one look at the sum instead of one at each term
+        if not finite:  # checking the sum alone is cheaper than checking each term
             for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
                 del newest[j]
                 device.record("refused", 1)
@@ -137,10 +137,10 @@ class Account:
         return newest
 
     def _meet(self, j: DeviceId, sums: Sums) -> None:
-        """See to it that sums can be compared with what is credited, though one of the two has restarted."""
+        """Make sums comparable with those credited, if the sender or this device has restarted."""
         if j in self.credited and sums.since > self.credited[j].since:
-            self._set_apart((), [i for i in self._apart if i != j])  # keep what it gave
-            del self.credited[j]  # it counts from zero again
+            self._set_apart((), [i for i in self._apart if i != j])  # keeps the mass that it gave before its crash
+            del self.credited[j]  # the sender counts from zero again
         if self._since > 0 and j not in self._met and is_finite(sums.x):
             self._own -= sums.x
             self.credited[j] = sums
@@ -148,7 +148,7 @@ class Account:
         self._met.add(j)
 
     def _set_apart(self, needed: Collection[DeviceId], neighbors: Collection[DeviceId]) -> None:
-        """Have the sums apart of those that send others now; those of who is no neighbor any more become own."""
+        """Set apart the sums of `needed`, whose new ones are about to replace them; merge those of former neighbors."""
         for j in sorted((self.credited.keys() - self._apart).intersection(needed)):
             self._own -= self.credited[j].x
             self._apart.add(j)
@@ -157,7 +157,7 @@ class Account:
             self._apart.remove(j)
 
     def _with(self, newest: Mapping[DeviceId, Sums]) -> tuple[Vector, float, bool]:
-        """Return z and u with these sums in the place of the former ones, and whether z is finite then."""
+        """Return z and u with these sums in place of the former ones, and whether that z is finite."""
         u = self.u
         for j, sums in sorted(newest.items()):
             u += sums.u - (self.credited[j].u if j in self.credited else 0.0)
@@ -173,13 +173,13 @@ class Account:
                 part += credit[block]
             np.multiply(part, scale, out=model, casting="same_kind")
             total += float(model.sum())
-        # The sum is finite or has overflowed; only in the latter case the slower look is needed.
+        # A finite sum has finite terms. A sum that isn't may have overflowed, so only then are the terms checked.
         return z, u, math.isfinite(total) or is_finite(z)
 
     def _learn(
         self, new: Vector, old: Vector, scale: float, shares: int, promised: Sequence[NDArray[np.float64]]
     ) -> list[NDArray[np.float64]]:
-        """Keep one of so many shares of x + scale (new - old); return each of `promised` + a share, new and read-only.
+        """Keep one of `shares` shares of x + scale (new - old); return each of `promised` + one, new and read-only.
 
         One pass over all of them. The difference and the scale are in the dtype of `new`.
         """
@@ -192,7 +192,7 @@ class Account:
             if scale != 1.0:
                 learned *= learned.dtype.type(scale)
             x = np.multiply(self.z[block], weight, out=share[: own.size])
-            own -= x  # z u is x but for rounding, which stays in `own`: nothing gets lost by it
+            own -= x  # z u is x up to rounding, and the rounding error stays in `own`, so no mass is lost
             x += learned
             x *= 1 / shares
             own += x
@@ -205,7 +205,7 @@ class Account:
         return sums
 
     def _groups(self, targets: Sequence[DeviceId]) -> list[tuple[Promised, list[DeviceId]]]:
-        """Return the targets by the sums that they share, in order of the first of each."""
+        """Return the targets grouped by the sum that they share, in order of the first of each."""
         groups: list[tuple[Promised, list[DeviceId]]] = []
         for j in targets:
             sums = self.promised.get(j, self._nothing)
@@ -218,7 +218,7 @@ class Account:
 
 
 def _follows(sums: Sums, known: Sums) -> bool:
-    """Tell whether sums are newer than those known; shares have a weight, so newer ones are no smaller."""
+    """Tell whether sums are newer than those known; shares have positive weight, so newer sums are no smaller."""
     if sums.since != known.since:
         return sums.since > known.since
     return sums.round > known.round and sums.u >= known.u

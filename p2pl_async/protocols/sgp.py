@@ -1,48 +1,45 @@
-"""Stochastic Gradient Push: SGD on directed graphs, with push-sum in the place of averaging.
+"""Stochastic Gradient Push: SGD on directed graphs, with push-sum in place of averaging.
 
 Source: M. Assran, N. Loizou, N. Ballas, M. Rabbat, "Stochastic Gradient Push for Distributed Deep
 Learning", ICML 2019, algorithm 1. Letters follow the paper, except that its push weight w is u here;
 this device is k. The paper's rounds are synchronous; `fresh`, a timeout, and more than one local step
-are what asynchronous devices add.
+are additions for asynchronous devices.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, waiting
-from p2pl_async.protocols.max_norm import MaxNormSync, NoSync
-from p2pl_async.protocols.pushing import PUSH_CONTRACT, Intake, Mass, Push, PushMode, absorb
+from p2pl_async.protocols.max_norm import MaxNormSync, Sync
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, Mass, Push, PushMode, ReceivedPushes, absorb
 
 
 class SGP(Protocol):
     """Local SGD at z = x / u, then push-sum: averages on any directed graph (Assran et al. 2019)."""
 
     kind: Literal["sgp"] = "sgp"
-    sync: Annotated[MaxNormSync | NoSync, OneOf("synchronization", MaxNormSync, NoSync)] = Field(
-        default=MaxNormSync(), description="How devices agree on one initial model before they train"
-    )
+    sync: Sync = MaxNormSync()
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
-    mode: PushMode = Field(default=Barrier(), description="Whom a round waits for")
+    mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
 
     models_per_message: ClassVar[float] = 1
 
     @property
     def contract(self) -> Contract:
-        """Increments: mass that was lost, or came twice, stays so."""
+        """Increments: mass that is lost or arrives twice is never corrected."""
         return waiting(PUSH_CONTRACT, self.mode)
 
     async def run(self, device: Device) -> None:
-        """Be device k."""
+        """Run the protocol on device k."""
         sync = await self.sync.run(device, device.initial_params())
         mass = Mass(sync.w.copy(), 1.0)
-        intake = Intake(device, Push, mass.fits)
-        device.state = mass, intake
+        received = ReceivedPushes(device, Push, mass.fits)
+        device.state = mass, received
         z = mass.z
         while device.running:
             w = await device.train(z, steps=self.steps)
@@ -50,6 +47,6 @@ class SGP(Protocol):
             mass.learn_and_split(w, z, 1 + len(device.out_neighbors))
             device.broadcast(Push(device.round, mass.u, mass.x))
             # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j,  z_k <- x_k / u_k
-            z = absorb(device, mass, await intake.listen(self.mode))
+            z = absorb(device, mass, await received.listen(self.mode))
             device.finish_round(z)
             sync.serve()

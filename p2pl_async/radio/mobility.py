@@ -1,7 +1,7 @@
 """The `[mobility]` table of a scenario: how devices move.
 
-Every device moves by a random stream of its own, so another device more moves none of the others.
-Models start in their steady state: no measurement at the beginning of a run is about the start.
+Every device moves by a random stream of its own, so one more device changes no other's path.
+Models start in their steady state, so measurements from the beginning of a run are as good as later ones.
 """
 
 from __future__ import annotations
@@ -12,48 +12,56 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings, mistake
 from p2pl_async.basics.units import MetersPerSecond, PositiveMetersPerSecond, PositiveSeconds, Radians, Seconds
 from p2pl_async.radio.motion import Corner, Track
-from p2pl_async.radio.traces import read_trace
+from p2pl_async.radio.recorded import read_movement
 
 Sides = tuple[float, float]  # of the area, in m
-Speeds = tuple[PositiveMetersPerSecond, PositiveMetersPerSecond]
+
+
+def _ascending(speeds: tuple[float, float]) -> tuple[float, float]:
+    if speeds[0] > speeds[1]:
+        raise mistake("must be the slowest speed, then the fastest")
+    return speeds
+
+
+Speeds = Annotated[tuple[PositiveMetersPerSecond, PositiveMetersPerSecond], AfterValidator(_ascending)]
 
 
 class Mobility(Settings):
     """Base of every model of movement."""
 
     update: PositiveSeconds = Field(
-        default=1.0, description="how often it is looked who is in range; losses follow every movement"
+        default=1.0, description="how often neighbors in range are updated; losses follow every movement"
     )
 
-    roams: ClassVar[bool] = True  # through the area, which must be given; else from and to places of its own
+    roams: ClassVar[bool] = True  # whether devices roam the area, which must then be given
 
     def tracks(self, n: int, sides: Sides | None, seed: int) -> dict[int, Track]:
         """Return the path of every device that this model moves, by id.
 
         Args:
-            n: how many devices there are.
-            sides: width and height of the area in meters, for those who roam.
+            n: number of devices.
+            sides: width and height of the area in meters, for models that roam.
             seed: of the run; stream "mobility" of each device.
 
         Raises:
-            ValueError: if a file that it needs can't be read, or names other devices.
+            ValueError: if a file can't be read, or names unknown devices.
         """
         assert sides is not None
         return {k: Track(self.corners(stream(seed, "mobility", k), sides)) for k in range(n)}
 
     def corners(self, random: np.random.Generator, sides: Sides) -> Iterator[Corner]:
-        """Yield the corners of a path for ever."""
+        """Yield the corners of an endless path."""
         raise NotImplementedError
 
 
 class Static(Mobility):
-    """Nobody moves."""
+    """No device moves."""
 
     kind: Literal["static"] = "static"
 
@@ -64,7 +72,7 @@ class Static(Mobility):
 
 
 class RandomWaypoint(Mobility):
-    """To a random place at a random speed, a pause, and on to the next.
+    """Each device moves to a random place at a random speed, pauses, and goes on to the next.
 
     Time-averaged speed while moving: (v1 - v0) / ln(v1 / v0). Starts in the steady state.
 
@@ -73,23 +81,18 @@ class RandomWaypoint(Mobility):
     """
 
     kind: Literal["random-waypoint"] = "random-waypoint"
-    speed: Speeds = Field(description="slowest and fastest; each way has a speed between, all equally likely")
+    speed: Speeds = Field(description="slowest and fastest; each way has a speed in between, all equally likely")
     pause: Seconds = Field(default=0.0, description="rest at each place")
-
-    @field_validator("speed")
-    @classmethod
-    def _check_speed(cls, value: Speeds) -> Speeds:
-        return _ascending(value)
 
     def corners(self, random: np.random.Generator, sides: Sides) -> Iterator[Corner]:
         slowest, fastest = self.speed
         inverse = 1 / slowest if slowest == fastest else math.log(fastest / slowest) / (fastest - slowest)
-        way = mean_distance(*sides) * inverse  # mean time of a way
+        way = mean_distance(*sides) * inverse  # mean duration of a way
         if random.random() < self.pause / (self.pause + way):
             here, now = _place(random, sides), self.pause * random.random()
             yield 0.0, *here, 0.0
         else:
-            # A way is under way in proportion to its length and to the time it takes: 1 / speed.
+            # At a random instant, a way is met in proportion to its duration: its length times 1 / speed.
             diagonal = math.hypot(*sides)
             start, here = _place(random, sides), _place(random, sides)
             while random.random() * diagonal > math.dist(start, here):
@@ -109,20 +112,15 @@ class RandomWaypoint(Mobility):
 
 
 class RandomWalk(Mobility):
-    """A random direction and speed for a while, then others; walls reflect. Everywhere equally likely."""
+    """Each device keeps a random direction and speed for a while, then draws new ones; walls reflect."""
 
     kind: Literal["random-walk"] = "random-walk"
-    speed: Speeds = Field(description="slowest and fastest; each stretch has a speed between, all equally likely")
+    speed: Speeds = Field(description="slowest and fastest; each stretch has a speed in between, all equally likely")
     stretch: PositiveSeconds = Field(default=10.0, description="time between two changes of direction")
-
-    @field_validator("speed")
-    @classmethod
-    def _check_speed(cls, value: Speeds) -> Speeds:
-        return _ascending(value)
 
     def corners(self, random: np.random.Generator, sides: Sides) -> Iterator[Corner]:
         here, now = _place(random, sides), 0.0
-        left = self.stretch * random.random()  # others have changed direction before
+        left = self.stretch * random.random()  # so that devices don't all change direction at once
         yield now, *here, 0.0
         while True:
             heading, speed = random.uniform(0, 2 * math.pi), random.uniform(*self.speed)
@@ -135,7 +133,7 @@ class RandomWalk(Mobility):
 
 
 class GaussMarkov(Mobility):
-    """Speed and heading drift: each step keeps a share of the last one's, and comes back to their means.
+    """Speed and heading drift: each step keeps a share of the last one, and returns towards the means.
 
     `v' = a v + (1 - a) mean + sd sqrt(1 - a^2) Z` for the speed, and likewise for the heading,
     whose mean is drawn once and turned by walls, which reflect. A negative speed goes backwards.
@@ -148,13 +146,15 @@ class GaussMarkov(Mobility):
     speed: MetersPerSecond = Field(description="mean speed")
     speed_sd: MetersPerSecond = Field(description="standard deviation of the speed")
     heading_sd: Radians = Field(default=math.radians(30), description="standard deviation of the heading")
-    memory: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="a: what a step keeps of the last one")
+    memory: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="a: share of the last step that is kept"
+    )
     step: PositiveSeconds = Field(default=1.0, description="time between two changes")
 
     @model_validator(mode="after")
     def _check(self) -> GaussMarkov:
         if self.speed == 0 and self.speed_sd == 0:
-            raise mistake('speed and speed_sd are both 0 m/s, so nobody moves; use kind = "static"')
+            raise mistake('speed and speed_sd are both 0 m/s, so no device moves; use kind = "static"')
         return self
 
     def corners(self, random: np.random.Generator, sides: Sides) -> Iterator[Corner]:
@@ -164,7 +164,7 @@ class GaussMarkov(Mobility):
         speed = self.speed + self.speed_sd * random.standard_normal()
         heading = mean + self.heading_sd * random.standard_normal()
         yield 0.0, *here, 0.0
-        time = now  # of the first step, which is under way
+        time = now  # duration of the first step, which has begun before the run
         while True:
             step = speed * time * math.cos(heading), speed * time * math.sin(heading)
             for share, place, turned in _reflected(here, step, sides):
@@ -180,8 +180,8 @@ class GaussMarkov(Mobility):
             heading = keep * heading + (1 - keep) * mean + self.heading_sd * drift * random.standard_normal()
 
 
-class TraceMobility(Mobility):
-    """Positions from a file; devices that it doesn't name stay where they are without it."""
+class RecordedMobility(Mobility):
+    """Positions recorded in a file; a device that the file doesn't name stays in its place."""
 
     kind: Literal["trace"] = "trace"
     path: Path = Field(description="the file")
@@ -192,13 +192,13 @@ class TraceMobility(Mobility):
     roams = False
 
     def tracks(self, n: int, sides: Sides | None, seed: int) -> dict[int, Track]:
-        found = read_trace(self.path, self.format)
+        found = read_movement(self.path, self.format)
         if max(found) >= n:
             raise ValueError(f"{self.path} has a device {max(found)}; ids are 0 to {n - 1}, or set devices.count")
         return {device: Track(corners) for device, corners in found.items()}
 
 
-AnyMobility = Annotated[Mobility, OneOf("mobility", Static, RandomWaypoint, RandomWalk, GaussMarkov, TraceMobility)]
+AnyMobility = Annotated[Mobility, OneOf("mobility", Static, RandomWaypoint, RandomWalk, GaussMarkov, RecordedMobility)]
 
 
 def mean_distance(width: float, height: float) -> float:
@@ -211,12 +211,6 @@ def mean_distance(width: float, height: float) -> float:
     d = math.hypot(a, b)
     logs = b * b / a * math.log((a + d) / b) + a * a / b * math.log((b + d) / a)
     return (a**3 / b**2 + b**3 / a**2 + d * (3 - a**2 / b**2 - b**2 / a**2) + 2.5 * logs) / 15
-
-
-def _ascending(speeds: Speeds) -> Speeds:
-    if speeds[0] > speeds[1]:
-        raise mistake("must be the slowest speed, then the fastest")
-    return speeds
 
 
 def _place(random: np.random.Generator, sides: Sides) -> tuple[float, float]:
@@ -233,7 +227,7 @@ def _reflected(
     """
     hits: list[tuple[float, str]] = []
     for axis, start, length, side in zip("xy", here, step, sides, strict=True):
-        # The path straight on crosses copies of the area, each a mirror image of the next.
+        # Unfolded, the path is a straight line through copies of the area, each a mirror image of the next.
         first, last = sorted((start / side, (start + length) / side))
         for wall in range(math.ceil(first), math.floor(last) + 1):
             share = (wall * side - start) / length if length else 0.0
@@ -245,7 +239,7 @@ def _reflected(
 
 
 def _folded(here: tuple[float, float], step: tuple[float, float], share: float, sides: Sides) -> tuple[float, float]:
-    """Return where a share of the step leads, mirrored back into the area."""
+    """Return the end of a share of the step, mirrored back into the area."""
     x, y = (
         side - abs((start + share * length) % (2 * side) - side)
         for start, length, side in zip(here, step, sides, strict=True)

@@ -1,11 +1,11 @@
 """Where devices are: positions as functions of time, looked up in any order.
 
-    a model of movement  ->  corners (t, x, y, z), made as far ahead as anybody has looked
+    a model of movement  ->  corners (t, x, y, z), made as far ahead as needed
     Track    one device: straight from corner to corner
     Motion   all devices: positions (n, 3) at an instant
 
 A device rests before its first corner and after its last one. Two corners at one instant are a
-jump. How far a device has gone along its path counts too, for that is what shadowing depends on.
+jump. Tracks also give the length of the path so far, since shadowing depends on it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Track:
     """The path of one device.
 
     Args:
-        corners: instants never decrease; may be endless. Has at least one.
+        corners: at least one, maybe endless; instants never decrease.
     """
 
     __slots__ = ("_corners", "_points", "_times", "_travelled")
@@ -48,18 +48,18 @@ class Track:
 
     @property
     def moves(self) -> bool:
-        """Whether it is ever somewhere else."""
+        """Whether the device ever leaves its first place."""
         return self._times[-1] < math.inf or bool(np.any(self._points != self._points[0]))
 
     def corners_until(self, end: float) -> list[Corner]:
-        """Return the corners before the instant `end`, and where it is then."""
+        """Return the corners before the instant `end`, and the place at that instant."""
         here = self.along(np.array([end]))[0][0]
         known = np.searchsorted(self._times, end, side="left")
         table = np.column_stack((self._times[:known], self._points[:known]))
         return [tuple(row) for row in [*table.tolist(), [end, *here.tolist()]]]
 
     def along(self, times: Floats) -> tuple[Floats, Floats]:
-        """Return where it is, and how far it has gone.
+        """Return places and path lengths at many instants.
 
         Args:
             times: instants in seconds, shape (k,), in any order.
@@ -73,11 +73,11 @@ class Track:
         return points, self._travelled[leg] + share * (self._travelled[leg + 1] - self._travelled[leg])
 
     def leg(self, at: float) -> tuple[float, float, Floats, Floats, float]:
-        """Return the straight part of the path that it is on at the instant `at`.
+        """Return the straight part of the path at the instant `at`.
 
         Returns:
-            When it begins and ends, where it is at the beginning and its velocity, each shape
-            (3,), and how far it has gone by then; the speed is the length of the velocity.
+            Its begin and end, the place at its begin and the velocity, each of shape (3,), and
+            the path length at its begin.
         """
         self._cover(at)
         after = int(np.searchsorted(self._times, at, side="right"))
@@ -98,7 +98,7 @@ class Track:
         while self._times[-1] <= at if len(self._times) else True:
             block = max(_AHEAD, len(self._times) // 4)
             made = list(itertools.islice(self._corners, block))
-            if len(made) < block:  # it rests for ever
+            if len(made) < block:  # the device rests from the last corner on
                 last = made[-1][1:] if made else self._points[-1]
                 made.append((math.inf, *last))
             table = np.array(made, dtype=np.float64)
@@ -120,7 +120,7 @@ class Motion:
         self.tracks = tuple(tracks)
         self.n = len(self.tracks)
         self.moves = any(track.moves for track in self.tracks)
-        self._legs: list[tuple[float, ...]] = [(math.inf, -math.inf)] * self.n  # as `place` needs them
+        self._legs: list[tuple[float, ...]] = [(math.inf, -math.inf)] * self.n  # latest leg of each device, for `place`
         self._begin = np.full(self.n, math.inf)
         self._end = np.full(self.n, -math.inf)
         self._from = np.zeros((self.n, 3))
@@ -131,7 +131,7 @@ class Motion:
         self._now: tuple[Floats, Floats] | None = None
 
     def at(self, at: float) -> tuple[Floats, Floats]:
-        """Return where all devices are, and how far each has gone by then.
+        """Return places and path lengths of all devices.
 
         Returns:
             Positions in meters, shape (n, 3), and path lengths in meters, shape (n,); don't change them.
@@ -149,7 +149,7 @@ class Motion:
         return self._now
 
     def place(self, device: int, at: float) -> tuple[tuple[float, float, float], float]:
-        """Return where one device is, and how far it has gone; as `at`, a tenth of the time."""
+        """Return place and path length of one device, in a tenth of the time of `at`."""
         leg = self._legs[device]
         if not leg[0] <= at < leg[1]:
             begin, end, start, velocity, gone = self.tracks[device].leg(at)
@@ -160,11 +160,11 @@ class Motion:
         return (x + since * vx, y + since * vy, z + since * vz), gone + since * speed
 
     def displaced(self, moves: Iterable[tuple[float, int, Sequence[float]]]) -> Motion:
-        """Return a motion in which devices are put somewhere at given instants, and rest there from then on.
+        """Return a motion in which devices jump to places at given instants, and rest there from then on.
 
         Args:
             moves: (instant, device, position) each, in any order; of several for one device and
-                instant the last holds.
+                instant the last counts.
         """
         planned: dict[int, list[tuple[float, Sequence[float]]]] = {}
         for instant, device, point in moves:
@@ -185,6 +185,6 @@ def _displaced(track: Track, stops: Sequence[tuple[float, Sequence[float]]]) -> 
 
 
 def distances(points: Floats, here: Floats) -> Floats:
-    """Return how far each of the points, shape (..., 3), is from `here`, which broadcasts."""
+    """Return the distance of each of the points, shape (..., 3), from `here`, which broadcasts."""
     gaps = points - here
     return np.asarray(np.sqrt(np.sum(gaps * gaps, axis=-1)), dtype=np.float64)

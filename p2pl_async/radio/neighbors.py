@@ -1,4 +1,4 @@
-"""Who is in range of whom: neighbors that follow from the radios, and change as devices move."""
+"""Neighbors by range: they follow from the radios, and change as devices move."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from p2pl_async.basics.units import show_seconds
 from p2pl_async.radio.propagation import Propagation
 
 
-class InRange:
-    """Neighbors by signal: whoever receives a device well enough, without fading, is its out-neighbor.
+class RadioNeighbors:
+    """Neighbors by signal: a device's out-neighbors are those that receive it well enough, without fading.
 
-    It is looked at every `update` seconds, from 0 on. A link begins when the SNR reaches what the
-    loss asked for needs, and ends when it has fallen `hysteresis` below that, so links at
-    the border don't come and go with every step.
+    They are updated every `update` seconds, from 0 on. A link begins when its SNR reaches the one at
+    which `most_loss` of the packets are lost, and ends when it has fallen `hysteresis` below that, so
+    links at the border don't come and go with every update.
 
     Args:
         propagation: powers and noise.
         most_loss: packet error rate that a neighbor may have, averaged over fading.
-        size: bytes on the air of the packets that are meant.
+        size: bytes on the air of such packets.
         hysteresis: dB.
-        update: seconds between two looks.
+        update: seconds between two updates.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class InRange:
         self._propagation = propagation
         self._hysteresis = hysteresis
         self._update = update
-        self._look = -1  # number of the last look
+        self._look = -1  # number of the last update
         self._linked: Bools = np.zeros((propagation.n, propagation.n), np.bool_)
         self._outgoing: dict[int, tuple[int, ...]] = {}
         self._incoming: dict[int, tuple[int, ...]] = {}
 
     def __str__(self) -> str:
         links = np.count_nonzero(self.table(0.0))
-        return f"whoever is in range, looked at every {show_seconds(self._update)}; at the beginning {links} links"
+        return f"devices in range, updated every {show_seconds(self._update)}; {links} links at the beginning"
 
     def outgoing(self, device: int, now: float, round: int) -> tuple[int, ...]:
         """Return the devices that can hear `device`, in order of id."""
@@ -58,19 +58,19 @@ class InRange:
         return self._incoming[device]
 
     def table(self, now: float) -> Bools:
-        """Return who hears whom, shape (n, n): row src, column dst."""
+        """Return the links, shape (n, n): whether src (row) is heard by dst (column)."""
         self._advance(now)
         return self._linked
 
     def snapshots(self, end: float) -> Iterator[tuple[float, Bools]]:
-        """Yield (instant, who hears whom from then on) of each look before `end`."""
+        """Yield (instant, links from then on) of each update before `end`."""
         for look in range(math.ceil(end / self._update)):
             yield look * self._update, self.table(look * self._update)
 
     def _advance(self, now: float) -> None:
-        """Look at every instant up to `now` that is due; what a link was before decides about the next."""
+        """Make every update up to `now` in turn, since with hysteresis links depend on the update before."""
         due = math.floor(now / self._update) if self._propagation.motion.moves else 0
-        if due < self._look:  # another run of the same world: from the beginning
+        if due < self._look:  # time went back: another run of the same world begins
             self._look, self._linked = -1, np.zeros_like(self._linked)
         while self._look < due:
             self._look += 1

@@ -1,11 +1,11 @@
-"""Modulations: from the ratio of signal to noise, and the length of a frame, to the chance of losing it.
+"""Modulations: from the ratio of signal to noise, and the length of a frame, to the probability of losing it.
 
     SNR or SINR (dB), bytes on the air  ->  packet error rate (PER)
 
-Every formula takes arrays and keeps its digits where losses are rare: a PER of 1e-12 is no 0.
-Receivers that data sheets describe by a sensitivity, a received power, are described here by the
-SNR that this power has over the noise of the receiver it was measured with. So a worse noise
-figure, another bandwidth and interferers act on them as they do on the others.
+Every formula takes arrays and keeps its digits for rare losses: a PER of 1e-12 doesn't become 0.
+Data sheets describe some receivers by a sensitivity, a received power. Here such a receiver has the
+SNR of that power over the noise of the receiver it was measured with, so that noise figure, bandwidth
+and interferers act on it as on all others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Phy(Settings):
 
     typical_frequency: ClassVar[float]  # Hz
     typical_noise_figure: ClassVar[float]  # dB
-    by_length: ClassVar[bool] = True  # longer frames are lost more often
+    by_length: ClassVar[bool] = True  # whether longer frames are lost more often
 
     @property
     def typical_bandwidth(self) -> float:
@@ -67,7 +67,7 @@ class Phy(Settings):
 
 
 def _of_bits(bit_error_rate: Floats, size: ArrayLike) -> Floats:
-    """Return the error rate of frames of `size` bytes, all of whose bits must be right."""
+    """Return the error rate of frames of `size` bytes, which need all their bits."""
     return -np.expm1(8 * np.asarray(size, dtype=np.float64) * np.log1p(-bit_error_rate))
 
 
@@ -181,17 +181,17 @@ class Wifi(Phy):
     """Wi-Fi with OFDM in 20 MHz: 802.11n MCS 0 to 7; MCS 0 is also the 6 Mbit/s of 802.11a.
 
     A logistic curve per MCS, fitted to link simulations at 1458 B: `PER = 1 / (1 + exp(x))` with x the
-    SNR above its half, in widths. Other lengths as if bits were lost independently, which is good
-    up to a PER of 10 %; above, that would let short frames through any noise, and the curve is
+    SNR above its half, in widths. Other lengths are computed as if bits were lost independently, which is
+    accurate up to a PER of 10 %. Above, that would let short frames through any noise, so the curve is
     `1 / (1 + exp(x + ln(1458 / L) + 1.3))`.
 
     Source: fitted to the table of ns-3 3.37, at 1458 and 100 B; other tables differ by 3 to 5 dB,
-    which `shift` makes up for.
+    for which there is `shift`.
     """
 
     kind: Literal["wifi"] = "wifi"
     mcs: Annotated[int, Field(strict=True, ge=0, le=7)] = Field(default=0, description="modulation and coding, 0 to 7")
-    shift: Decibels = Field(default=0.0, description="how much more SNR this receiver needs")
+    shift: Decibels = Field(default=0.0, description="additional SNR that this receiver needs")
 
     typical_frequency = 5.18e9
     typical_noise_figure = 7.0
@@ -211,7 +211,7 @@ class Wifi(Phy):
 class Threshold(Phy):
     """An ideal receiver: every frame above an SNR is received, and none below.
 
-    With path loss alone it reaches exactly as far as its link budget: the unit disk of textbooks.
+    With path loss alone its range is exactly its link budget: the unit disk of textbooks.
     """
 
     kind: Literal["threshold"] = "threshold"
@@ -231,7 +231,7 @@ class Threshold(Phy):
 
 
 def _reference(phy: Phy, sensitivity: float) -> float:
-    """Return the SNR, in dB, of a power at the receiver that the sensitivity was measured with."""
+    """Return the SNR, in dB, of a sensitivity at the receiver that it was measured with."""
     return float(sensitivity - noise_power(phy.typical_bandwidth, phy.typical_noise_figure))
 
 

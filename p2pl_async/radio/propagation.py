@@ -2,13 +2,13 @@
 
     power_i + gain_i + gain_j - loss(d_ij) - shadowing_ij - hardware_i - hardware_j + fading_ij(t)
 
-Nothing here depends on the traffic. Hardware is a number per device, shadowing a function of a
-pair and of how far the two have gone, fading a function of a pair and of the coherence time that
-an instant lies in. All three are looked up, not drawn in turn, so whoever asks, in whatever order,
-gets the same answer, and another device changes nothing between those that were there.
+Traffic has no influence. Hardware is a number per device, shadowing a function of a pair and of the
+path lengths of the two, fading a function of a pair and of the coherence time that an instant lies in.
+All three are looked up, not drawn in turn, so the answers don't depend on the order of the questions,
+and one more device changes nothing between the others.
 
-Shadowing and fading of a pair are the same both ways. What differs between the two directions are
-the powers, noise figures and hardware of the two radios.
+Shadowing and fading of a pair are the same both ways. The two directions differ by the powers, noise
+figures and hardware of the two radios.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
 
 Ids = NDArray[np.int64]
 
-_STEPS = 8  # of shadowing in a decorrelation distance
-_STRETCH = 64  # steps from one start of the recursion to the next; of a normal of 64 steps before, 3e-4 is left
-_ROWS = 4096  # of powers that are kept; a row of 1,000 devices takes 8 kB
+_STEPS = 8  # steps of shadowing in a decorrelation distance
+_RESTART = 64  # steps from one start of the recursion to the next; a normal of 64 steps before counts 3e-4
+_ROWS = 4096  # rows of powers that are kept; one of 1,000 devices takes 8 kB
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Transceivers:
 
     @classmethod
     def alike(cls, settings: RadioSettings, n: int) -> Transceivers:
-        """Return those of `n` devices that are all as the table says."""
+        """Return the transceivers of `n` devices that are all as the table says."""
         figure = settings.phy.typical_noise_figure if settings.noise_figure is None else settings.noise_figure
         return cls(np.full(n, settings.power), np.full(n, figure), np.full(n, settings.antenna_gain))
 
@@ -62,7 +62,7 @@ class Propagation:
         settings: the `[radio]` table.
         motion: where the devices are.
         seed: of the run; streams "hardware", "shadowing" and "fading".
-        transceivers: what differs between devices; by default nothing.
+        transceivers: differences between devices; none by default.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Propagation:
         self.motion = motion
         self.n = motion.n
         self.phy = settings.phy
-        self.steady = not motion.moves and isinstance(settings.fading, NoFading)  # nothing ever changes
+        self.is_constant = not motion.moves and isinstance(settings.fading, NoFading)  # powers never change
         self._seed = seed
         self._frequency = settings.carrier
         self._block = settings.fading.block(settings.carrier)
@@ -85,8 +85,8 @@ class Propagation:
         self._sd = 0.0 if settings.shadowing is None else settings.shadowing.sd
         self._ids = ids
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
-        self._gains: dict[int, tuple[int, Floats]] = {}  # device -> stretch of steady fading, gains
-        # What is known of shadowing, as (steps gone, value): of a device with each other one, of pairs, of all pairs.
+        self._gains: dict[int, tuple[int, Floats]] = {}  # device -> number of the coherence time, gains
+        # Shadowing computed so far, as (steps gone, value): of a device with all others, of pairs, of all pairs.
         self._row_shadows: dict[int, tuple[Ids, Floats]] = {}
         self._pair_shadows: dict[tuple[int, int], tuple[Ids, Floats]] = {}
         self._table_shadows: tuple[Ids, Floats] | None = None
@@ -137,7 +137,7 @@ class Propagation:
         return self.mean_powers(src, at) - self._noise
 
     def distances(self, src: int, at: float) -> Floats:
-        """Return how far each device is from `src`, in meters, shape (n,)."""
+        """Return the distance of each device from `src`, in meters, shape (n,)."""
         points, _ = self.motion.at(at)
         return distances(points, points[src])
 
@@ -188,10 +188,10 @@ class Propagation:
         """Return power over noise in dB at many instants.
 
         Args:
-            src: the device that sends.
-            dst: the device that hears it.
+            src: the sender.
+            dst: the receiver.
             times: instants, shape (k,).
-            mean: what `mean_snr` said, if nobody moves.
+            mean: what `mean_snr` gives, if no device moves.
 
         Returns:
             Shape (k,).
@@ -200,19 +200,19 @@ class Propagation:
         return means if self._block is None else means + self._fades(src, dst, times)
 
     def distance(self, src: int, dst: int, at: float) -> float:
-        """Return how far apart two devices are, in meters."""
+        """Return the distance of two devices, in meters."""
         return math.dist(self.motion.place(src, at)[0], self.motion.place(dst, at)[0])
 
     def delay(self, src: int, dst: int, at: float) -> float:
-        """Return how long the signal travels, in seconds."""
+        """Return the travel time of the signal, in seconds."""
         return self.distance(src, dst, at) / SPEED_OF_LIGHT
 
     def error(self, src: int, dst: int, size: int, sinr: float) -> float:
         """Return the probability that a frame is lost.
 
         Args:
-            src: who sends it.
-            dst: who receives it.
+            src: the sender.
+            dst: the receiver.
             size: bytes on the air.
             sinr: signal over noise, or over noise and interference, in dB.
         """
@@ -248,7 +248,7 @@ class Propagation:
         return np.asarray(self._tx[src] + self._rx[dst] - self._noise[dst] - loss, dtype=np.float64)
 
     def _pair_shadow(self, src: int, dst: int, gone: float) -> float:
-        """Return the shadowing of one pair that has gone so far in all, of standard deviation 1."""
+        """Return the shadowing of one pair, with standard deviation 1, after path lengths that sum to `gone`."""
         assert self.settings.shadowing is not None
         low, high = min(src, dst), max(src, dst)
         known = self._pair_shadows.get((low, high))
@@ -259,18 +259,18 @@ class Propagation:
         return float(known[1][0])
 
     def _shadow(self, low: Ids, high: Ids, gone: Floats, known: tuple[Ids, Floats] | None) -> tuple[Ids, Floats] | None:
-        """Return the shadowing of pairs, given how far the two have gone in all.
+        """Return the shadowing of pairs, given the path lengths of the two.
 
         A sequence in steps of an eighth of the decorrelation distance: each value is the one
-        before times rho, plus a new normal. It begins anew every 64 steps, with the value that the
-        64 normals before give, so that nobody has to go back to the beginning of the run. It
-        is the same whatever is known already.
+        before times rho, plus a new normal. It restarts every 64 steps, from the value that the
+        64 normals before give, so that no lookup has to start at the beginning of the run.
+        `known` doesn't change the result.
 
         Args:
             low: the smaller id of each pair, shape (k,) or (1,).
             high: the larger id, likewise.
             gone: path lengths of the two, summed, in meters, shape (k,).
-            known: what was returned before, of these pairs or of one for all; saves time.
+            known: an earlier result for these pairs, or one for all; saves time.
 
         Returns:
             Steps gone, and values of standard deviation 1, each shape (k,); None without shadowing.
@@ -281,7 +281,7 @@ class Propagation:
         low, high = np.broadcast_to(low, steps.shape), np.broadcast_to(high, steps.shape)
         rho = math.exp(-1 / _STEPS)
         new = math.sqrt(1 - rho * rho)
-        begin = steps - steps % _STRETCH
+        begin = steps - steps % _RESTART
         if known is None:
             at, values = begin.copy(), np.zeros(steps.shape)
             fresh = np.ones(steps.shape, np.bool_)
@@ -304,13 +304,13 @@ class Propagation:
         return steps, values
 
     def _restarted(self, low: Ids, high: Ids, begin: Ids, rho: float) -> Floats:
-        """Return the values at steps that are multiples of the stretch, shape (k,)."""
+        """Return the values at steps where the recursion restarts, shape (k,)."""
         first = self._shadow_normals(low, high, np.zeros(1, np.uint64))
         if not np.any(begin):
             return first
-        weights = rho ** np.arange(_STRETCH)
+        weights = rho ** np.arange(_RESTART)
         weights /= math.sqrt(float(np.sum(weights * weights)))
-        index = np.maximum(begin[:, None] - np.arange(_STRETCH), 0).astype(np.uint64)
+        index = np.maximum(begin[:, None] - np.arange(_RESTART), 0).astype(np.uint64)
         summed = np.sum(weights * self._shadow_normals(low[:, None], high[:, None], index), axis=1)
         return np.where(begin > 0, summed, first)
 
@@ -319,12 +319,12 @@ class Propagation:
 
 
 class RadioLink:
-    """What positions, noise and fading make of the frames of one link.
+    """Error rates of one link, by positions, noise and fading.
 
     Args:
         propagation: of all devices.
-        src: the device that sends.
-        dst: the device that hears it.
+        src: the sender.
+        dst: the receiver.
     """
 
     __slots__ = ("_known", "_mean", "_propagation", "dst", "src")
@@ -334,7 +334,7 @@ class RadioLink:
         self.dst = dst
         self._propagation = propagation
         self._mean = math.nan if propagation.motion.moves else propagation.mean_snr(src, dst, 0.0)
-        self._known: dict[int, float] = {}  # size -> error rate, where nothing ever changes
+        self._known: dict[int, float] = {}  # size -> error rate, if powers never change
 
     def error_rate(self, at: float, size: int) -> float:
         """Return the probability that a frame of `size` bytes, sent at the instant `at`, is lost to noise."""
@@ -344,24 +344,24 @@ class RadioLink:
         waves, src, dst = self._propagation, self.src, self.dst
         mean = waves.mean_snr(src, dst, at) if math.isnan(self._mean) else self._mean
         rate = float(waves.phy.error(mean + waves.fade(src, dst, at), size))
-        if self._propagation.steady:
+        if self._propagation.is_constant:
             self._known[size] = rate
         return rate
 
     def error_rates(self, at: Floats, size: int) -> Floats:
-        """Return it for frames sent at the instants `at`, shape (k,)."""
+        """Return the same for frames sent at the instants `at`, shape (k,)."""
         snr = self._propagation.pair_snrs(self.src, self.dst, at, self._mean)
         return self._propagation.phy.error(snr, size)
 
     def delay(self, at: float) -> float:
-        """Return how long the signal travels, in seconds."""
+        """Return the travel time of the signal, in seconds."""
         return self._propagation.delay(self.src, self.dst, at)
 
 
 def _block_number(at: float, length: float) -> int:
-    """Return which stretch of steady fading an instant lies in; stretches of 0 s are the instants themselves."""
+    """Return the number of the coherence time that an instant lies in; with a length of 0 s, each has its own."""
     if length == 0:
-        return int(struct.unpack("<Q", struct.pack("<d", at + 0.0))[0])  # + 0.0: -0.0 is the same instant
+        return int(struct.unpack("<Q", struct.pack("<d", at + 0.0))[0])  # + 0.0 turns -0.0 into 0.0, the same instant
     return math.floor(at / length)
 
 
@@ -372,7 +372,7 @@ def _block_numbers(times: Floats, length: float) -> NDArray[np.uint64]:
 
 
 def _decibels(uniforms: Floats) -> Floats:
-    """Return the gains of Rayleigh fading in dB: of powers that are exponential with mean 1."""
+    """Return gains of Rayleigh fading in dB: powers are exponential with mean 1."""
     return np.asarray(10 * np.log10(-np.log(uniforms)), dtype=np.float64)
 
 
@@ -383,7 +383,7 @@ def _normals(uniforms: Floats) -> Floats:
 
 
 def _keep(kept: dict[int, Any], device: int, row: object) -> None:
-    """Keep a row, and forget the one that was kept first if there are many."""
+    """Keep a row; if there are too many, forget the oldest."""
     if len(kept) >= _ROWS and device not in kept:
         del kept[next(iter(kept))]
     kept[device] = row

@@ -1,4 +1,4 @@
-"""The `[radio]` table of a scenario: what happens between two antennas.
+"""The `[radio]` table of a scenario: transmitters, receivers, and the waves between them.
 
 power + gains - path loss - shadowing - hardware + fading  =  received power (dBm)
 received power - (thermal noise in the bandwidth + noise figure)  =  SNR (dB)  ->  phy  ->  loss
@@ -35,19 +35,19 @@ class PathLoss(Settings):
     """Base of every path loss."""
 
     def loss(self, distance: ArrayLike, frequency: float) -> Floats:
-        """Return how much weaker the signal is after so many meters, in dB; any shape."""
+        """Return the path loss at distances in meters and a frequency in Hz, in dB; any shape."""
         raise NotImplementedError
 
 
 class LogDistance(PathLoss):
-    """Loses 10 n dB per tenfold distance: n is 2 in free space, 2.2 in sight, 3 to 4 indoors without.
+    """Loses 10 n dB per tenfold distance: n is 2 in free space, 2.2 in line of sight, 3 to 4 indoors without.
 
-    Nearer than the reference distance it is as at that.
+    Below the reference distance the loss is the reference loss.
     """
 
     kind: Literal["log-distance"] = "log-distance"
     exponent: Annotated[float, Field(gt=0, le=10)] = Field(default=3.0, description="n, the path-loss exponent")
-    reference_distance: PositiveMeters = Field(default=1.0, description="where the reference loss was measured")
+    reference_distance: PositiveMeters = Field(default=1.0, description="distance of the reference loss")
     reference_loss: Decibels | None = Field(
         default=None, description="loss at the reference distance; by default that of free space"
     )
@@ -60,7 +60,7 @@ class LogDistance(PathLoss):
 
 
 class FreeSpace(PathLoss):
-    """Loses what spreading in all directions costs (Friis); from 1 m on."""
+    """Loses power by spreading in all directions alone (Friis); below 1 m the loss is that of 1 m."""
 
     kind: Literal["free-space"] = "free-space"
 
@@ -75,25 +75,25 @@ def free_space_loss(distance: ArrayLike, frequency: float) -> Floats:
 
 
 class Shadowing(Settings):
-    """What walls and trees add to the path loss of a pair of devices: normal in dB, the same both ways.
+    """Loss by walls and trees between a pair of devices: normal in dB, the same both ways.
 
-    It changes as the two move: after they have gone `moved` meters in all it still has the
-    correlation exp(-moved / decorrelation).
+    It changes as the two move: after paths that sum to `moved` meters, the correlation is
+    exp(-moved / decorrelation).
 
     Source: M. Gudmundson, "Correlation model for shadow fading", Electronics Letters 27, 1991.
     """
 
     sd: SpreadDecibels = Field(default=4.0, description="standard deviation; 2 to 8 dB are usual")
     decorrelation: PositiveMeters = Field(
-        default=20.0, description="movement after which 1/e of it is left; 20 m outdoors, 3 m indoors"
+        default=20.0, description="movement after which the correlation is 1/e; 20 m outdoors, 3 m indoors"
     )
 
 
 class Fading(Settings):
-    """Base of every fading: how power varies as echoes meet in and out of phase."""
+    """Base of every fading: power varies as echoes meet in and out of phase."""
 
     def block(self, frequency: float) -> float | None:
-        """Return how long a gain lasts, in seconds: 0 for one frame, None if there is no fading."""
+        """Return the duration of a gain, in seconds: 0 for one frame, None if there is no fading."""
         raise NotImplementedError
 
 
@@ -107,22 +107,22 @@ class NoFading(Fading):
 
 
 class Rayleigh(Fading):
-    """Many echoes and no line of sight: power times an exponential variable of mean 1, both ways the same.
+    """Many echoes and no line of sight: power times an exponential variable of mean 1, the same both ways.
 
-    Drawn anew in each coherence time, which `speed` gives as 0.423 c / (v f); with neither, for
-    each frame.
+    The gain is drawn anew in each coherence time, which follows from `speed` as 0.423 c / (v f); without
+    both, it is drawn for each frame.
     """
 
     kind: Literal["rayleigh"] = "rayleigh"
     coherence: PositiveSeconds | None = Field(default=None, description="how long a gain lasts")
     speed: PositiveMetersPerSecond | None = Field(
-        default=None, description="how fast devices, or what is around them, move; gives the coherence time"
+        default=None, description="speed of the devices or their surroundings, for the coherence time"
     )
 
     @model_validator(mode="after")
     def _check(self) -> Rayleigh:
         if self.coherence is not None and self.speed is not None:
-            raise mistake("takes one of coherence and speed, for one follows from the other")
+            raise mistake("takes only one of coherence and speed, as the other follows from it")
         return self
 
     def block(self, frequency: float) -> float:
@@ -132,7 +132,7 @@ class Rayleigh(Fading):
 
 
 class Asymmetry(Settings):
-    """What production spread takes from a radio's power and sensitivity: drawn once per device, in dB."""
+    """Production spread of a radio's power and sensitivity: drawn once per device, in dB."""
 
     tx: SpreadDecibels = Field(default=0.0, description="standard deviation of the transmit power; 1 to 2 dB are usual")
     rx: SpreadDecibels = Field(default=0.0, description="standard deviation of the received power")
@@ -144,10 +144,10 @@ Position = tuple[Meters, Meters] | tuple[Meters, Meters, Meters]
 
 
 class RadioSettings(Settings):
-    """What every radio is, and what lies between them.
+    """The radios of all devices, and the propagation between them.
 
-    Positions are those given here, or where the devices of `[mobility]` are, or those of the
-    topology, which the area scales from its unit square to meters.
+    Positions are those given here, or those of `[mobility]`, or those of the topology, which the area
+    scales from the unit square to meters.
     """
 
     phy: AnyPhy = Field(default=Oqpsk(), description="modulation: how loss follows from SNR")
@@ -160,10 +160,10 @@ class RadioSettings(Settings):
     antenna_gain: Decibels = Field(default=0.0, description="of each device's antenna, sending and receiving")
     path_loss: AnyPathLoss = Field(default=LogDistance(), description="how power falls with distance")
     shadowing: Annotated[Annotated[Shadowing, Short("sd")] | None, *word("none")] = Field(
-        default=Shadowing(), description="what obstacles add to the path loss of each pair"
+        default=Shadowing(), description="additional loss of each pair, by obstacles"
     )
     fading: AnyFading = Field(default=NoFading(), description="how power varies from moment to moment")
-    asymmetry: Asymmetry = Field(default=Asymmetry(), description="how much radios of one make differ")
+    asymmetry: Asymmetry = Field(default=Asymmetry(), description="spread among radios of one make")
     area: PositiveMeters | tuple[PositiveMeters, PositiveMeters] | None = Field(
         default=None, description="side of the square that devices are in, or width and height"
     )

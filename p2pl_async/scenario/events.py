@@ -94,7 +94,7 @@ class LinkUp(LinkEvent):
     kind: Literal["link-up"] = "link-up"
 
 
-class Partition(Event):
+class NetworkSplit(Event):
     """Devices of different groups don't hear each other until it heals; those in no group are one more."""
 
     kind: Literal["partition"] = "partition"
@@ -127,7 +127,7 @@ class Move(DeviceEvent):
     speed: PositiveMetersPerSecond | None = Field(default=None, description="how fast; at once by default")
 
 
-AnyEvent = Annotated[Event, OneOf("event", Set, Ramp, LinkDown, LinkUp, Partition, Heal, Crash, Restart, Move)]
+AnyEvent = Annotated[Event, OneOf("event", Set, Ramp, LinkDown, LinkUp, NetworkSplit, Heal, Crash, Restart, Move)]
 
 
 def label(index: int, event: Event) -> str:

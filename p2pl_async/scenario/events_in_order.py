@@ -29,7 +29,7 @@ from p2pl_async.scenario.events import (
     LinkEvent,
     LinkUp,
     Move,
-    Partition,
+    NetworkSplit,
     Ramp,
     Restart,
     Set,
@@ -113,7 +113,7 @@ class Timetable:
         found["down"] += [] if since is None else [(since, math.inf)]
         since = None
         for index, event in self.events:
-            if isinstance(event, Partition) and since is None and self._is_cut(index, src, dst):
+            if isinstance(event, NetworkSplit) and since is None and self._is_cut(index, src, dst):
                 since = event.at
             elif isinstance(event, Heal) and since is not None:
                 found["partition"].append((since, event.at))
@@ -164,7 +164,7 @@ class Timetable:
         split = False
         for index, event in self.events:
             who = self._who[index]
-            if isinstance(event, Partition):
+            if isinstance(event, NetworkSplit):
                 split = True
                 seen: set[int] = set()
                 for group in who:
@@ -236,7 +236,7 @@ def _selectors(event: Event) -> list[tuple[str, Any]]:
         return [("from", event.src), ("to", event.dst)]
     if isinstance(event, DeviceEvent):
         return [("devices", event.devices)]
-    return [("groups", group) for group in event.groups] if isinstance(event, Partition) else []
+    return [("groups", group) for group in event.groups] if isinstance(event, NetworkSplit) else []
 
 
 def _changes(table: Table, events: Sequence[tuple[int, Set | Ramp]]) -> list[tuple[float, LinkSettings]]:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from p2pl_async.air import AnyMedium, SharedMedium
 from p2pl_async.air.air import Air
-from p2pl_async.air.hearing import GraphReach
+from p2pl_async.air.hearing import GraphHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Learner, Neighborhood
 from p2pl_async.experiment.emulation import Emulation
@@ -99,7 +99,7 @@ def emulate(
 
     def make_air(clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
         assert isinstance(shared, SharedMedium)
-        return Air(shared, clock, len(out_neighbors), GraphReach(out_neighbors), seed, back=back)
+        return Air(shared, clock, len(out_neighbors), GraphHearing(out_neighbors), seed, back=back)
 
     emulation = Emulation(
         out_neighbors,
@@ -211,7 +211,7 @@ class Cell:
         n: number of devices.
         link: a table as in a scenario, for all links.
         out_neighbors: who hears whom; everybody by default.
-        reach: or what else decides who hears whom.
+        hearing: or what else decides who hears whom.
         propagation: powers and error rates, for collisions that depend on them.
         seed: of everything.
 
@@ -227,7 +227,7 @@ class Cell:
         *,
         link: dict[str, Any] | None = None,
         out_neighbors: Sequence[Sequence[int]] | None = None,
-        reach: Any = None,
+        hearing: Any = None,
         propagation: Any = None,
         seed: int = 1,
     ) -> None:
@@ -245,7 +245,7 @@ class Cell:
             shared,
             self.clock,
             n,
-            reach or GraphReach(out_neighbors or complete(n)),
+            hearing or GraphHearing(out_neighbors or complete(n)),
             seed,
             back=self.link,
             propagation=propagation,

@@ -1,7 +1,7 @@
-"""How messages travel: the contract, and its emulated side.
+"""How messages travel: the contract of a transport, and the emulated one.
 
-A transport takes a message from one device to others and puts what arrives into their
-inboxes. Devices know nothing else of it, so the same protocol runs on any transport.
+A transport carries a message from one device to others and puts it into their inboxes.
+Devices see only this contract, so the same protocol runs on any transport.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from p2pl_async.transport.inbox import Inbox
 
 
 class Transport(typing.Protocol):
-    """What a device needs to talk: an inbox, and a way to send."""
+    """What a device needs to communicate: an inbox, and a way to send."""
 
     def inbox(self, device: DeviceId) -> Inbox:
         """Return the inbox of a device."""

@@ -1,10 +1,10 @@
-"""Messages over emulated links: judged when sent, put into inboxes when they arrive.
+"""Messages over emulated links: judged when sent, put into inboxes on arrival.
 
     device.broadcast(m) -> encode once -> for each link: judge -> calendar -> inbox   <- you are here
                   (on shared air: judged when its transmission ends)
 
 All receivers of a broadcast share its bytes and, from the first arrival on, one decoded
-read-only message; a model of 800 kB to 99 neighbors is copied once, or not at all if it is constant.
+read-only message. A model of 800 kB to 99 neighbors is copied once, or not at all if its array is constant.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
-from p2pl_async.transport.wire import SharedFrame, decode, encode_shared, head_size
+from p2pl_async.transport.wire import SharedBytes, decode, encode_shared, head_size
 
-_DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes with which a receiver heard nothing
+_DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes of loss that cost the receiver no energy
 
 
-class Frame:
-    """The bytes of one broadcast, and the message in them once somebody has read it."""
+class Encoded:
+    """The bytes of one broadcast, and the message in them once a receiver has read it."""
 
     __slots__ = ("data", "message", "needed", "number", "sent")
 
-    def __init__(self, data: bytes | SharedFrame, sent: float, number: int, needed: int | None = None) -> None:
+    def __init__(self, data: bytes | SharedBytes, sent: float, number: int, needed: int | None = None) -> None:
         self.data = data
         self.sent = sent
         self.number = number  # the sender's count of its messages
-        self.needed = needed  # bytes at its start without which a part of it is of no use; None: all of it
+        self.needed = needed  # bytes at the start without which a part is useless; None if only the whole is useful
         self.message: Message | None = None
 
     def read(self) -> Message:
-        """Return the message; raises RemoteError if there is none."""
+        """Return the message; RemoteError if the bytes aren't one."""
         self.message = decode(self.data, self.sent)
         return self.message
 
 
 class Path:
-    """One link as the transport sees it: where it leads, and what went over it."""
+    """One link as the transport sees it: its ends, and counters of its messages."""
 
     __slots__ = (
         "acknowledged", "air_seconds", "delay", "delivered", "dst", "inbox", "line", "link", "lost", "partial", "sent",
@@ -59,7 +59,7 @@ class Path:
         self.dst = dst
         self.link = link
         self.inbox = inbox
-        self.line: Line | None = None  # of a link whose queue drops the oldest
+        self.line: Line | None = None  # only for a link whose queue drops the oldest
         self.sent = 0
         self.delivered = 0
         self.partial = 0
@@ -73,15 +73,15 @@ class EmulatedTransport:
     """Carries messages between devices over emulated links, in virtual time.
 
     Args:
-        clock: whose calendar the arrivals enter.
-        out_neighbors: for each device, whom it can send to, in order of id.
+        clock: its calendar takes the arrivals.
+        out_neighbors: for each device, the devices that it can send to, in order of id.
         make_link: returns the link from one device to another; called once per link, at its
             first message.
         trace: takes a record of every message on every link.
-        make_air: returns the medium that devices share, given what finds the link from one device to
-            another; None if every link is dedicated.
-        downtimes: for each device, when it is down; never by default. What arrives then is lost.
-        meter: takes what each radio does, where links are dedicated.
+        make_air: returns the medium that devices share, given a function that finds the link from one
+            device to another; None if every link is dedicated.
+        downtimes: for each device, when it is down and loses arriving messages; never by default.
+        meter: measures the energy of each radio, if links are dedicated.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class EmulatedTransport:
         self._inboxes = [Inbox() for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
         self._numbers = [0] * len(out_neighbors)
-        self.cut: set[tuple[DeviceId, DeviceId, int]] = set()  # messages lost after all, for a battery was empty
+        self.cut: set[tuple[DeviceId, DeviceId, int]] = set()  # messages lost after all, by an empty battery
         self._unfinished: set[tuple[DeviceId, DeviceId, int]] = set()
         self._backs: dict[tuple[DeviceId, DeviceId], Link] = {}
         self.air = None if make_air is None else make_air(self._link)
@@ -129,52 +129,52 @@ class EmulatedTransport:
         self,
         source: DeviceId,
         targets: Sequence[DeviceId],
-        data: bytes | SharedFrame,
+        data: bytes | SharedBytes,
         number: int,
         kind: str,
         needed: int | None = None,
     ) -> None:
-        """Send encoded bytes; whether they are a frame is the receivers' problem.
+        """Send encoded bytes; receivers check whether they are a message.
 
         Args:
-            source: who sends.
-            targets: who is to hear it.
+            source: the sender.
+            targets: the receivers.
             data: the bytes.
             number: the sender's count of its messages.
             kind: the message's tag.
-            needed: if a part of the message is of use, how many bytes at its start must arrive.
+            needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
         """
         now, size = self._clock.now, len(data)
-        frame = Frame(data, now, number, needed)
+        encoded = Encoded(data, now, number, needed)
         paths = self._paths[source]
         if self.air is not None:
             found = [paths.get(target) or self._path(source, target) for target in targets]
             if found:
                 self.trace.undecided += len(found)
                 links = [path.link for path in found]
-                self.air.send(source, links, size, self._decided, (frame, number, kind, found), needed)
+                self.air.send(source, links, size, self._decided, (encoded, number, kind, found), needed)
             return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
             if path.line is None:
-                self._settle(path, frame, number, kind, path.link.judge(size, now, needed))
+                self._settle(path, encoded, number, kind, path.link.judge(size, now, needed))
             else:
                 self.trace.undecided += 1
-                path.line.add((path, frame, number, kind), size, needed)
+                path.line.add((path, encoded, number, kind), size, needed)
 
-    def _decided(self, token: tuple[Frame, int, str, list[Path]], k: int, verdict: Verdict) -> None:
-        """Take what became of a message on the shared air at the k-th of its receivers."""
-        frame, number, kind, paths = token
+    def _decided(self, token: tuple[Encoded, int, str, list[Path]], k: int, verdict: Verdict) -> None:
+        """Take the verdict on a message over the shared air, at the k-th of its receivers."""
+        encoded, number, kind, paths = token
         self.trace.undecided -= 1
-        self._settle(paths[k], frame, number, kind, verdict)
+        self._settle(paths[k], encoded, number, kind, verdict)
 
-    def _left_line(self, token: tuple[Path, Frame, int, str], verdict: Verdict) -> None:
-        """Take what became of a message that had to wait in line."""
+    def _left_line(self, token: tuple[Path, Encoded, int, str], verdict: Verdict) -> None:
+        """Take the verdict on a message that had to wait in line."""
         self.trace.undecided -= 1
         self._settle(*token, verdict)
 
-    def _settle(self, path: Path, frame: Frame, number: int, kind: str, verdict: Verdict) -> None:
-        """Record the fate of a message on one link, and have it arrive."""
+    def _settle(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
+        """Record the fate of a message on one link, and schedule its arrival."""
         arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _, _ = verdict
         clock, source, target = self._clock, path.src, path.dst
         left = path.link.sending_until
@@ -188,30 +188,30 @@ class EmulatedTransport:
         path.acknowledged += acknowledged
         path.air_seconds += air_seconds
         fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
-        self.trace.add((frame.sent, source, target, number, kind, len(frame.data), *fate), clock.now)
+        self.trace.add((encoded.sent, source, target, number, kind, len(encoded.data), *fate), clock.now)
         if arrival != math.inf:
-            # The sum of many packets' times is as exact as the instants they are taken from.
-            if arrival * (1 + 1e-9) < frame.sent + air_seconds and not path.link.sends_on:
+            # The tolerance is for rounding: air time is a sum over many packets.
+            if arrival * (1 + 1e-9) < encoded.sent + air_seconds and not path.link.sends_on:
                 raise InvariantError(
                     f"message {number} of device {source} reaches {target} at {arrival} s, sooner than it can be sent: "
-                    f"{frame.sent} s and {air_seconds} s on the air"
+                    f"{encoded.sent} s and {air_seconds} s on the air"
                 )
-            clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, frame, left, verdict))
+            clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, encoded, left, verdict))
         elif cause:
             path.lost += 1
         else:
             self._unfinished.add((source, target, number))
         if copy != math.inf:
-            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, frame, left, verdict))
+            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, encoded, left, verdict))
 
     def crash(self, device: DeviceId, cause: str) -> None:
-        """Lose what a device has in its memory: messages not yet read, and those that wait for a shared medium."""
+        """Lose the messages in a device's memory: those not yet read, and those waiting for a shared medium."""
         self._inboxes[device].clear()
         if self.air is not None:
             self.air.crash(device, cause)
 
     def finish(self) -> None:
-        """Record what is still on its way into or through the air when a run ends."""
+        """Record the messages that still wait or are on the air when a run ends."""
         under_way = Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf)
         if self.air is not None:
             self.air.abandon(under_way)
@@ -220,10 +220,10 @@ class EmulatedTransport:
                 path.line.abandon(under_way)
 
     def check(self) -> None:
-        """Make sure that every message has one fate, and that no radio was on the air for longer than the run.
+        """Check that every message has one fate, and that no radio was on the air for longer than the run.
 
         Raises:
-            InvariantError: naming the first offender.
+            InvariantError: if not; names the first offender.
         """
         trace, in_flight = self.trace, self.in_flight()
         accounted = trace.delivered + trace.partial + trace.counts.n_lost + len(in_flight)
@@ -276,8 +276,8 @@ class EmulatedTransport:
 
     def _path(self, source: DeviceId, target: DeviceId) -> Path:
         if target not in self._out_sets[source]:
-            reach = ", ".join(map(str, self._out[source][:20])) or "nobody"
-            raise ProtocolError(f"device {source} has no link to {target}; its links go to {reach}")
+            known = ", ".join(map(str, self._out[source][:20])) or "no device"
+            raise ProtocolError(f"device {source} has no link to {target}; its links go to {known}")
         path = Path(source, target, self._make_link(source, target), self._inboxes[target])
         if path.link.drops_head and self.air is None:
             path.line = Line(path.link, self._clock, self._left_line)
@@ -287,10 +287,9 @@ class EmulatedTransport:
     def _received(
         self, path: Path, left: float, arrival: float, cause: str, acknowledged: bool, copy: float
     ) -> tuple[float, str, bool, float]:
-        """Return what becomes of a message that its link carries, and of a second copy, between devices that crash.
+        """Return the fate of a message that its link delivers, and of a second copy, between devices that crash.
 
-        What waits at a sender that crashes before the instant `left` is lost with its memory, and
-        what arrives at a receiver that is down finds nobody.
+        A message is lost if its sender crashes before the instant `left`, or if its receiver is down when it arrives.
         """
         assert self._downtimes is not None
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
@@ -302,41 +301,41 @@ class EmulatedTransport:
         return (arrival, cause, acknowledged, copy) if stay is None else (math.inf, stay.cause, False, math.inf)
 
     def _is_cut(self, path: Path, left: float) -> bool:
-        """Tell whether a battery that has run out meanwhile cuts off what was to leave by the instant `left`."""
+        """Tell whether a battery that has run out meanwhile cuts off a message that was to leave by `left`."""
         assert self._downtimes is not None
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
         return BATTERY in (sender.cause(left), receiver.cause(self._clock.now))
 
     def _arrive(self, arrival: _Arrival) -> None:
-        path, frame, left, verdict = arrival
+        path, encoded, left, verdict = arrival
         if self._downtimes is not None and self._is_cut(path, left):
             path.lost += 1
             self.trace.counts.lost[BATTERY] += 1
-            self.cut.add((path.src, path.dst, frame.number))
+            self.cut.add((path.src, path.dst, encoded.number))
             return
         if verdict.missing:
             path.partial += 1
             self.trace.partial += 1
         else:
             path.delivered += 1
-            path.delay += self._clock.now - frame.sent
+            path.delay += self._clock.now - encoded.sent
             self.trace.delivered += 1
         self.trace.corrupted += verdict.corrupted
-        self._hand_over(path, frame, verdict)
+        self._hand_over(path, encoded, verdict)
 
     def _arrive_again(self, arrival: _Arrival) -> None:
-        path, frame, left, verdict = arrival
+        path, encoded, left, verdict = arrival
         if self._downtimes is None or not self._is_cut(path, left):
             self.trace.duplicates += 1
-            self._hand_over(path, frame, verdict)
+            self._hand_over(path, encoded, verdict)
 
-    def _hand_over(self, path: Path, frame: Frame, verdict: Verdict) -> None:
+    def _hand_over(self, path: Path, encoded: Encoded, verdict: Verdict) -> None:
         try:
             if verdict.missing or verdict.corrupted:  # each receiver lacks other parts
-                message = decode(frame.data, frame.sent, missing=verdict.missing, corrupted=verdict.corrupted)
+                message = decode(encoded.data, encoded.sent, missing=verdict.missing, corrupted=verdict.corrupted)
             else:
-                message = frame.message or frame.read()
-            if message.sender != path.src:  # a link knows who is at its other end
+                message = encoded.message or encoded.read()
+            if message.sender != path.src:  # a link knows which device is at its other end
                 raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:
             self.trace.malformed += 1
@@ -344,5 +343,5 @@ class EmulatedTransport:
             path.inbox.put(message)
 
 
-_Arrival = tuple[Path, Frame, float, Verdict]
-"""What arrives: over which link, the bytes, when they had left the sender, and what the link did to them."""
+_Arrival = tuple[Path, Encoded, float, Verdict]
+"""An arrival: the link, the bytes, the instant at which they had left the sender, and the link's verdict."""

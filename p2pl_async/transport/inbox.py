@@ -1,4 +1,4 @@
-"""What a device has received and not read yet, by type of message."""
+"""Messages that a device has received and not read yet, by type."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from p2pl_async.messages import Message
 
 
 class Inbox:
-    """Messages in order of arrival; a task can wait for the next one, of any type or of one.
+    """Messages in order of arrival; a task can wait for the next one, of any type or of a given one.
 
-    The clock puts messages in while no task runs; a message goes straight to the task that
-    waits for it.
+    The clock puts messages in while no task runs. A message goes straight to a task that waits
+    for its type.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Inbox:
         self._waiting: list[tuple[type[Message], trio.lowlevel.Task]] = []
 
     def put(self, message: Message) -> None:
-        """Take a message that arrives."""
+        """Add a message that arrives, or give it to a task that waits for its type."""
         for entry in self._waiting:
             if isinstance(message, entry[0]):
                 self._waiting.remove(entry)
@@ -63,7 +63,7 @@ class Inbox:
         return received
 
     def clear(self) -> None:
-        """Forget what has arrived and was not read."""
+        """Forget the messages not read yet."""
         self._queues.clear()
 
     @property

@@ -1,8 +1,8 @@
-"""The line of messages before a link whose queue drops the oldest when it is full.
+"""The line of messages waiting for a link whose queue drops the oldest when it is full.
 
-What becomes of a message that waits there depends on those that come after it, so nothing is
-decided when it is sent: the line asks the link when its transmitter is free. Links whose queue
-refuses the newest need no line; they know at once.
+The fate of a waiting message depends on messages sent after it, so it isn't decided at sending:
+the line asks the link when its transmitter is free. A link whose queue refuses the newest needs no
+line, as it decides at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from p2pl_async.clock import VirtualClock
 from p2pl_async.link import Link, Verdict
 from p2pl_async.link.link import EXPIRED, REFUSED
 
-_LINE = -1  # the number of its events: no message has it
+_LINE = -1  # the number of a line's events; messages count from 0
 
 
 class _Waiting(NamedTuple):
@@ -29,12 +29,12 @@ class _Waiting(NamedTuple):
 
 
 class Line:
-    """What waits for the transmitter of one link.
+    """Messages that wait for the transmitter of one link.
 
     Args:
-        link: whose transmitter it is.
-        clock: whose calendar tells when it is free.
-        decided: takes (token, verdict) of each message once its fate is known.
+        link: the link.
+        clock: its calendar takes the event at which the transmitter is free.
+        decided: called with (token, verdict) of each message once its fate is known.
     """
 
     def __init__(self, link: Link, clock: VirtualClock, decided: Callable[[Any, Verdict], object]) -> None:
@@ -43,10 +43,10 @@ class Line:
         self._decided = decided
         self._waiting: deque[_Waiting] = deque()
         self._sending = (0, 0)  # packets and bytes of the message that has the transmitter
-        self._called = False  # an event will call the next one
+        self._called = False  # an event for the next message is in the calendar
 
     def add(self, token: Any, size: int, needed: int | None) -> None:
-        """Take a message, and drop the oldest that wait until all that is left fits."""
+        """Add a message, and drop the oldest waiting ones until the rest fits."""
         now = self._clock.now
         self._waiting.append(_Waiting(token, now, size, needed, *self._link.load(size, now)))
         self._next()
@@ -54,12 +54,12 @@ class Line:
             self._decided(self._waiting.popleft().token, REFUSED)
 
     def abandon(self, verdict: Verdict) -> None:
-        """End what still waits when a run is over."""
+        """Give this verdict to every message that still waits, as a run ends."""
         while self._waiting:
             self._decided(self._waiting.popleft().token, verdict)
 
     def _next(self) -> None:
-        """Send what has its turn, and see to it that the next one is called."""
+        """Send the first message if the transmitter is free, and schedule the next."""
         now, link = self._clock.now, self._link
         queue = link.settings_at(now).queue
         lifetime = math.inf if queue is None or queue.lifetime is None else queue.lifetime
@@ -78,7 +78,7 @@ class Line:
         self._next()
 
     def _fits(self) -> bool:
-        """Tell whether what waits and what is being sent is within the limits."""
+        """Tell whether the waiting messages and the one being sent are within the queue's limits."""
         queue = self._link.settings_at(self._clock.now).queue
         if queue is None:
             return True

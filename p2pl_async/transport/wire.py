@@ -1,15 +1,15 @@
 """Messages to bytes and back: msgpack, arrays as raw little-endian binary with dtype and shape.
 
-    frame  = [tag, sender, number, field, field, ...]  array data  array data  ...
-    array  = Ext(1, [dtype, shape]) among the fields, and in the same order behind them its data:
-             Bin(zeros up to a multiple of 8 bytes from the start of the frame, raw bytes)
+    encoded = [tag, sender, number, field, field, ...]  array data  array data  ...
+    array   = Ext(1, [dtype, shape]) among the fields, and after them, in the same order, its data:
+              Bin(zeros up to a multiple of 8 bytes from the start, raw bytes)
 
-A frame is a sequence of msgpack objects, so any msgpack reader can take it apart. Data outside of
-the fields are written with one copy and read in place with none: a model of 800 kB costs 0.2 ms
-to decode where it is nested.
+An encoded message is a sequence of msgpack objects, so any msgpack reader can take it apart. Array data
+come after the fields because they are then written with one copy and read in place without any; nested
+among the fields, a model of 800 kB costs 0.2 ms to decode.
 
-The length of these bytes is what a radio is charged for. Reading trusts nothing: whatever
-arrives, the result is a message whose fields fit their annotations, or a `RemoteError`.
+A radio is charged for the length of these bytes. Reading trusts no peer: whatever arrives, the
+result is a message whose fields fit their annotations, or a `RemoteError`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.messages import Damage, DeviceId, Message, fields_of, fits, type_of
 
-MAX_BYTES = 1 << 30  # of one frame; a longer one is refused unread
+MAX_BYTES = 1 << 30  # of an encoded message; a longer one is refused unread
 _KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _DTYPES = {np.dtype(kind).str.lstrip("|<"): np.dtype(kind) for kind in _KINDS}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
@@ -34,17 +34,17 @@ _ARRAY = 1
 
 
 def encode(message: Message, sender: DeviceId, number: int) -> bytes:
-    """Return the frame of a message.
+    """Return the bytes of a message.
 
     Raises:
         ProtocolError: if a field's value doesn't fit its annotation.
     """
-    frame = encode_shared(message, sender, number)
-    return frame if type(frame) is bytes else bytes(frame)
+    encoded = encode_shared(message, sender, number)
+    return encoded if type(encoded) is bytes else bytes(encoded)
 
 
-def encode_shared(message: Message, sender: DeviceId, number: int) -> bytes | SharedFrame:
-    """Return the frame of a message, without copying its arrays if none of them can ever change.
+def encode_shared(message: Message, sender: DeviceId, number: int) -> bytes | SharedBytes:
+    """Return the bytes of a message, without copying its arrays if none of them can ever change.
 
     Raises:
         ProtocolError: if a field's value doesn't fit its annotation.
@@ -61,19 +61,19 @@ def encode_shared(message: Message, sender: DeviceId, number: int) -> bytes | Sh
             data: bytes = _packer.pack((message.tag, sender, number, *values))
             return data
         arrays = [_little(value) for value in values if isinstance(value, np.ndarray)]
-        frame = SharedFrame(_packer.pack((message.tag, sender, number, *map(_described, values))), arrays)
-        return frame if all(map(_is_constant, arrays)) and arrays else bytes(frame)
+        encoded = SharedBytes(_packer.pack((message.tag, sender, number, *map(_described, values))), arrays)
+        return encoded if all(map(_is_constant, arrays)) and arrays else bytes(encoded)
     except (ValueError, OverflowError, TypeError) as error:
         raise ProtocolError(f"{type(message).__name__} can't be encoded: {error}") from error
 
 
-class SharedFrame:
-    """A frame in parts: its fields as bytes, and its arrays where they are; nobody may change these.
+class SharedBytes:
+    """An encoded message in parts: its fields as bytes, and its arrays in place, which must not change.
 
-    `len` and `bytes` give what they give for the frame as one piece.
+    `len` and `bytes` are those of the message in one piece.
 
     Args:
-        head: the fields.
+        head: the encoded fields.
         arrays: contiguous and little-endian, in the order in which the fields describe them.
     """
 
@@ -101,12 +101,12 @@ class SharedFrame:
 
 
 def _padding(size: int) -> int:
-    """Return how many zeros make the data of an array begin at a multiple of 8 bytes, `size` bytes into the frame."""
+    """Return how many zeros align the data of an array to 8 bytes, if `size` bytes of the message precede it."""
     return -(size + _BIN32.size) % 8
 
 
 def _is_constant(array: np.ndarray[Any, Any]) -> bool:
-    """Tell whether nothing can write to an array any more, through whatever view."""
+    """Tell whether an array can't change any more, through any view."""
     base: Any = array
     while isinstance(base, np.ndarray):
         if base.flags.writeable:
@@ -115,9 +115,9 @@ def _is_constant(array: np.ndarray[Any, Any]) -> bool:
     return base is None or type(base) is bytes
 
 
-def head_size(data: bytes | SharedFrame) -> int:
-    """Return how many bytes at the start of an encoded message have all of it but the data of its arrays."""
-    if isinstance(data, SharedFrame):
+def head_size(data: bytes | SharedBytes) -> int:
+    """Return the length of the first part of an encoded message: everything but the data of its arrays."""
+    if isinstance(data, SharedBytes):
         return len(data.head)
     unpacker = msgpack.Unpacker(use_list=False, ext_hook=_Described, strict_map_key=False)
     unpacker.feed(data[:_SMALL])
@@ -130,42 +130,42 @@ def head_size(data: bytes | SharedFrame) -> int:
 
 
 def decode(
-    data: bytes | SharedFrame,
+    data: bytes | SharedBytes,
     sent: float = math.nan,
     *,
     missing: Sequence[tuple[int, int]] = (),
     corrupted: bool = False,
 ) -> Message:
-    """Return the message in a frame; its arrays are read-only views of the frame.
+    """Return the message in encoded bytes; its arrays are read-only views of these.
 
     Args:
-        data: what arrived.
-        sent: the instant it was sent, if the receiving side knows it.
-        missing: parts of it that didn't arrive, as [start, end) in bytes, ascending, behind
-            `head_size`; whatever `data` has there is not looked at.
-        corrupted: it is known to be spoiled.
+        data: the bytes that arrived.
+        sent: the instant at which they were sent, if the receiving side knows it.
+        missing: parts that didn't arrive, as [start, end) in bytes, ascending, after `head_size`;
+            `data` may have anything there.
+        corrupted: whether the message is known to be spoiled.
 
     Raises:
-        RemoteError: if the bytes are no frame, or fields don't fit their annotations.
+        RemoteError: if the bytes aren't a message, or fields don't fit their annotations.
     """
     if len(data) > MAX_BYTES:
-        raise RemoteError(f"a frame of {len(data)} bytes is longer than {MAX_BYTES}")
+        raise RemoteError(f"a message of {len(data)} bytes is longer than {MAX_BYTES}")
     try:
         if missing or corrupted:
             data = _patched(bytes(data), missing)
         arrays: list[tuple[int, int]] = []
-        if isinstance(data, SharedFrame):
-            frame = msgpack.unpackb(data.head, use_list=False, ext_hook=_Described, strict_map_key=False)
+        if isinstance(data, SharedBytes):
+            fields = msgpack.unpackb(data.head, use_list=False, ext_hook=_Described, strict_map_key=False)
         else:
-            frame, arrays = _take_apart(data)
+            fields, arrays = _take_apart(data)
     except RemoteError:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise RemoteError(f"not a frame: {error}") from error
-    if type(frame) is not tuple or len(frame) < 3:
-        raise RemoteError("not a frame: no header")
-    tag, sender, number, *values = frame
-    if isinstance(data, SharedFrame):
+        raise RemoteError(f"not a message: {error}") from error
+    if type(fields) is not tuple or len(fields) < 3:
+        raise RemoteError("not a message: no header")
+    tag, sender, number, *values = fields
+    if isinstance(data, SharedBytes):
         views = (array.view() for array in data.arrays)
         values = [next(views) if type(value) is _Described else value for value in values]
     elif arrays:
@@ -194,13 +194,13 @@ def decode(
 
 
 class _Codec:
-    """What the wire needs of one message type, worked out once."""
+    """The facts about one message type that encoding needs, computed once."""
 
     def __init__(self, message_type: type[Message]) -> None:
         fields = fields_of(message_type)
         self.names = [name for name, _ in fields]
         self._checks = [check for _, check in fields]
-        # Small messages are all scalars, and comparing types at once is three times as fast as check by check.
+        # Small messages have only scalars, and comparing all types at once takes a third of the time of single checks.
         self.scalar = all(isinstance(check, type) for check in self._checks)
         self._types = [check if isinstance(check, type) else None for check in self._checks]
 
@@ -229,7 +229,7 @@ def _codec(message_type: type[Message]) -> _Codec:
 
 
 def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
-    """Return the fields of a frame, and where the payload of each Bin behind them starts and ends."""
+    """Return the fields of an encoded message, and start and end of the content of each Bin after them."""
     if len(data) <= _SMALL:
         try:
             return msgpack.unpackb(data, use_list=False, ext_hook=_Described, strict_map_key=False), []
@@ -242,7 +242,7 @@ def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
         unpacker.feed(step)
         fed += len(step)
         try:
-            frame = unpacker.unpack()
+            fields = unpacker.unpack()
             break
         except msgpack.OutOfData:
             if not step:
@@ -251,17 +251,17 @@ def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
     places = []
     while at < len(data):
         if len(data) - at < _BIN32.size or data[at] != 0xC6:
-            raise RemoteError("not a frame: something else behind the fields")
+            raise RemoteError("not a message: bytes after the fields that are no array")
         start = at + _BIN32.size
         at = start + _BIN32.unpack_from(data, at)[1]
         places.append((start, at))
     if at > len(data):
-        raise RemoteError(f"not a frame: {at - len(data)} bytes are missing")
-    return frame, places
+        raise RemoteError(f"not a message: {at - len(data)} bytes are missing")
+    return fields, places
 
 
 def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
-    """Return a frame with zeros for what is missing, and the headers of its arrays as they must have been."""
+    """Return an encoded message with zeros in its missing parts, and the headers of its arrays restored."""
     if not missing:
         return data
     patched = bytearray(data)
@@ -279,7 +279,7 @@ def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
 
 
 def _fill_in(values: list[Any], places: list[tuple[int, int]], data: bytes) -> None:
-    """Put arrays, read-only views of the frame, where the fields describe them."""
+    """Replace descriptions of arrays by the arrays, read-only views of the data."""
     described = [index for index, value in enumerate(values) if type(value) is _Described]
     if len(described) != len(places):
         raise RemoteError(f"{len(described)} arrays described, {len(places)} sent")
@@ -288,7 +288,7 @@ def _fill_in(values: list[Any], places: list[tuple[int, int]], data: bytes) -> N
 
 
 class _Described:
-    """An array among the fields of a frame: its dtype and shape, the data yet to come."""
+    """An array among the encoded fields: its dtype and shape, without the data."""
 
     __slots__ = ("dtype", "shape")
 
@@ -308,7 +308,7 @@ class _Described:
         self.dtype, self.shape = dtype, shape
 
     def read(self, data: bytes, start: int, end: int) -> np.ndarray[Any, Any]:
-        """Return the array whose data, behind their padding, end at `end`."""
+        """Return the array whose padding and data lie from `start` to `end`."""
         padding = end - start - math.prod(self.shape) * self.dtype.itemsize
         if not 0 <= padding < 8:
             raise RemoteError(f"array of {_brief(self.shape)} {self.dtype} in {end - start} bytes")
@@ -324,15 +324,15 @@ def _little(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _described(value: Any) -> Any:
-    """Return what stands for a value among the fields."""
+    """Return a field's value, or the description that takes the place of an array."""
     if not isinstance(value, np.ndarray):
         return value
     return msgpack.ExtType(_ARRAY, msgpack.packb((_CODES[value.dtype.newbyteorder("<")], value.shape)))
 
 
 _BIN32 = struct.Struct(">BI")  # msgpack's header of binary data: its code and length
-_SMALL = 512  # bytes; the fields of most frames, without their arrays
-_packer = msgpack.Packer()  # making one costs more than packing a small frame
+_SMALL = 512  # bytes; the fields of most messages fit, without their arrays
+_packer = msgpack.Packer()  # one for all, since making one costs more than packing a small message
 
 
 def _brief(value: object) -> str:

@@ -17,7 +17,7 @@ from helpers.powers import FixedPowers
 
 from p2pl_async import Device, Message, Protocol, load_scenario
 from p2pl_async import run as run_scenario
-from p2pl_async.air.hearing import PowerReach
+from p2pl_async.air.hearing import PowerHearing
 from p2pl_async.errors import ScenarioError
 from p2pl_async.testing import Cell, complete, emulate, ring
 
@@ -331,7 +331,7 @@ def test_contention_is_that_of_ns3(hidden, setting) -> None:
         powers[apart] = -200.0
     waves = FixedPowers(powers)
     medium = {"kind": "csma-ca", "collision": "sinr"}
-    cell = Cell(medium, senders + 1, link=ZIGBEE, reach=PowerReach(waves, -85.0), propagation=waves, seed=5)
+    cell = Cell(medium, senders + 1, link=ZIGBEE, hearing=PowerHearing(waves, -85.0), propagation=waves, seed=5)
     for sender in range(1, senders + 1):
         cell.poisson(1 / gap, sender, [0], 80, 1000)
     cell.run()

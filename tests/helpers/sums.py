@@ -28,7 +28,7 @@ def afloat(emulation: Emulation, kind: type[M]) -> list[M]:
 def totals(emulation: Emulation) -> tuple[np.ndarray, float]:
     """Return the sums of x and u over devices and all that is on its way to one."""
     states = [device.state for device in emulation.devices if device.state is not None]
-    holders = [mass for mass, _ in states] + [push for _, intake in states for push in intake.pending]
+    holders = [mass for mass, _ in states] + [push for _, received in states for push in received.pending]
     holders += afloat(emulation, Push)
     return sum(holder.x for holder in holders), sum(holder.u for holder in holders)
 

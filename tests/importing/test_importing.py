@@ -109,12 +109,12 @@ def test_what_netem_means_as_we_do_comes_over_without_a_warning(
         ("duplicate 1% 50%", {"duplicate": 0.01}, "its correlation is left out"),
         ("corrupt 2% 10%", {"corrupt": 0.02}, "flips a bit of a packet, .* here the packet is lost"),
         ("delay 10ms reorder 25% 50% gap 5", {}, "reorder: netem sends some packets at once"),
-        ("delay 10ms limit 50", {}, "limit: left out, as without a rate nothing waits"),
+        ("delay 10ms limit 50", {}, "limit: left out, as without a rate no message waits"),
         ("rate 1mbit limit 50", {"queue": {"messages": 50}}, "limit: netem drops when it holds 50 packets"),
         ("rate 1mbit 0 48 5", {}, "cellsize is left out"),
         ("rate 1mbit -20", {}, "negative packet overhead is left out"),
-        ("delay 10ms 20ms", {}, "sends at once what would be delayed by less than 0 s"),
-        ("delay 10ms 20ms distribution normal", {}, "cut off at 0 s, which moves its mean up"),
+        ("delay 10ms 20ms", {}, "sends packets with a delay below 0 s at once"),
+        ("delay 10ms 20ms distribution normal", {}, "cut off at 0 s, which raises its mean"),
         ("delay 10ms slot 5ms 10ms packets 3", {}, "slot: left out"),
         ("delay 10ms ecn", {}, "ecn: left out"),
         ("delay 10ms seed 5", {}, "seed: left out"),
@@ -266,7 +266,7 @@ def test_the_command_writes_the_part_and_prints_warnings(tmp_path: Path) -> None
     assert "warning: loss: with a correlation of 25 %" in result.stderr
     again = CliRunner().invoke(app, ["import", "netem", str(tmp_path / "n"), "-o", str(tmp_path / "part.toml")])
     assert again.exit_code == 2
-    assert "is there already; add --force" in again.stderr
+    assert "exists already; add --force" in again.stderr
     forced = ["import", "netem", str(tmp_path / "n"), "-o", str(tmp_path / "part.toml"), "--force"]
     assert CliRunner().invoke(app, forced).exit_code == 0
 

@@ -540,8 +540,8 @@ def test_reach_agrees_with_the_accuracies(guess: str | None) -> None:
     accuracy = trainer.evaluate(params).accuracy
     guesses = {None: None, "true": accuracy, "wrong": -accuracy}[guess]
     for target in np.linspace(0, 1, 31):
-        assert trainer.reach(params, target, guess=guesses) == (accuracy.min() >= target)
-        assert trainer.reach(params, target, of="mean", guess=guesses) == (accuracy.sum() / 7 >= target)
+        assert trainer.attains(params, target, guess=guesses) == (accuracy.min() >= target)
+        assert trainer.attains(params, target, of="mean", guess=guesses) == (accuracy.sum() / 7 >= target)
 
 
 def test_reach_stops_at_the_first_device_that_does_not() -> None:
@@ -555,9 +555,9 @@ def test_reach_stops_at_the_first_device_that_does_not() -> None:
         return evaluate(vectors, which)
 
     trainer.evaluate = count  # type: ignore[assignment, method-assign]
-    assert not trainer.reach(params, 0.999, guess=evaluate(params).accuracy)
+    assert not trainer.attains(params, 0.999, guess=evaluate(params).accuracy)
     assert looked_at == [1]
-    assert trainer.reach(params, 0.0)
+    assert trainer.attains(params, 0.0)
     assert looked_at == [1, 1, 2, 4, 1]
 
 

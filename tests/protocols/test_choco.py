@@ -312,7 +312,7 @@ def test_neighbors_that_come_and_go_need_repair(cls) -> None:
         emulation.run(cls(sync="none", compressor=HALF, gamma=0.1, delivery=delivery, mode="fresh"))
         return emulation
 
-    with pytest.raises(DeviceFailed, match=r'would miss a difference.*delivery = "repaired"'):
+    with pytest.raises(DeviceFailed, match=r'would never receive this difference.*delivery = "repaired"'):
         run("exactly_once")
     away = values(run("repaired"))
     assert np.abs(away - away.mean(axis=0)).max() < 0.02

@@ -197,7 +197,7 @@ def under_way(emulation) -> list[tuple[int, MassPush]]:
         (k, message)
         for k, device in enumerate(emulation.devices)
         if device.state is not None
-        for message in device.state[1].intake.pending
+        for message in device.state[1].received.pending
     ]
     arrivals = [(entry[1], entry[5][1]) for entry in emulation.clock.calendar if "arrive" in entry[4].__name__]
     found += [(k, decode_frame(frame.data)) for k, frame in arrivals]

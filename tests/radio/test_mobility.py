@@ -19,7 +19,7 @@ from scipy import stats
 from p2pl_async.radio import AnyMobility, Mobility, Motion, Track
 from p2pl_async.radio.mobility import _reflected, mean_distance
 from p2pl_async.radio.phy import noise_power
-from p2pl_async.radio.traces import csv_of, read_trace
+from p2pl_async.radio.recorded import csv_of, read_movement
 from p2pl_async.scenario.building.layout import lay_out
 from p2pl_async.scenario.scenario import Scenario
 
@@ -292,7 +292,7 @@ def test_uniform_places_connect_about_when_theory_says() -> None:
         ({**WALK, "speed": ["3 m/s", "2 m/s"]}, "slowest speed, then the fastest"),
         ({**WALK, "stretch": "0 s"}, "above 0 s"),
         ({**DRIFT, "memory": 1.0}, "less than 1"),
-        ({**DRIFT, "speed": "0 m/s", "speed_sd": "0 m/s"}, "nobody moves"),
+        ({**DRIFT, "speed": "0 m/s", "speed_sd": "0 m/s"}, "no device moves"),
         ({**WAYPOINT, "update": "0 s"}, "above 0 s"),
         ("random-waypiont", 'did you mean "random-waypoint"'),
     ],
@@ -307,7 +307,7 @@ def test_impossible_movements_are_refused(table: Any, says: str) -> None:
 
 def read(path: Path, text: str, format: str) -> Any:
     path.write_text(text, encoding="utf-8")
-    return read_trace(path, format)
+    return read_movement(path, format)
 
 
 def test_csv_has_rows_in_any_order_and_an_optional_height(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_csv_has_rows_in_any_order_and_an_optional_height(tmp_path: Path) -> Non
 def test_what_is_written_as_csv_reads_back_exactly(tmp_path_factory: pytest.TempPathFactory, found: Any) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     path.write_text(csv_of(found), encoding="utf-8")
-    assert read_trace(path, "csv") == found
+    assert read_movement(path, "csv") == found
 
 
 SETDEST = """# nodes: 2, pause: 2.00
@@ -366,7 +366,7 @@ def test_bonnmotion_has_a_line_per_node(tmp_path: Path) -> None:
     flat = {0: [(0.0, 1.0, 2.0, 0.0), (10.0, 3.0, 4.0, 0.0)], 1: [(0.0, 5.0, 6.0, 0.0)]}
     assert read(tmp_path / "a", text, "bonnmotion") == flat
     (tmp_path / "a.gz").write_bytes(gzip.compress(text.encode()))
-    assert read_trace(tmp_path / "a.gz", "bonnmotion") == flat
+    assert read_movement(tmp_path / "a.gz", "bonnmotion") == flat
     assert read(tmp_path / "b", "0 1 2 3 10 4 5 6\n", "bonnmotion-3d") == {
         0: [(0.0, 1.0, 2.0, 3.0), (10.0, 4.0, 5.0, 6.0)]
     }
@@ -400,10 +400,10 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, format: str, text
 
 def test_a_file_that_is_missing_or_no_text_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"can't read .*: No such file"):
-        read_trace(tmp_path / "missing", "csv")
+        read_movement(tmp_path / "missing", "csv")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is no text"):
-        read_trace(tmp_path / "binary", "csv")
+        read_movement(tmp_path / "binary", "csv")
 
 
 def test_a_trace_moves_the_devices_that_it_names(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.messages import Message, Vector
 from p2pl_async.testing import complete, emulate
 from p2pl_async.trace import Record
-from p2pl_async.transport.wire import MAX_BYTES, SharedFrame, decode, encode, encode_shared, head_size
+from p2pl_async.transport.wire import MAX_BYTES, SharedBytes, decode, encode, encode_shared, head_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def framed(described: object, *payloads: bytes) -> bytes:
         (framed(("f4", (10,)), b"\0" * 300), "in 300 bytes"),
         (framed(("f4", (10,))), "global.w=.* doesn't fit"),
         (framed(("f4", (0,)), b"", b""), "1 arrays described, 2 sent"),
-        (framed(("f4", (1,)), b"\0" * 4) + b"\0", "something else behind the fields"),
+        (framed(("f4", (1,)), b"\0" * 4) + b"\0", "bytes after the fields that are no array"),
         (framed(("f4", (1,)), b"\0" * 4)[:-1], "1 bytes are missing"),
         (framed(("O", (1,)), b"\0" * 8), "without dtype"),
         (framed(("f4", (-1,)), b""), r"array of shape \(-1,\)"),
@@ -247,7 +247,7 @@ def constant(array: np.ndarray) -> np.ndarray:
 def test_a_shared_frame_is_the_same_frame(n: int, m: int) -> None:
     message = Two(7, constant(np.arange(n, dtype=np.float32)), constant(np.arange(float(m))))
     shared = encode_shared(message, 3, 4)
-    assert isinstance(shared, SharedFrame)
+    assert isinstance(shared, SharedBytes)
     assert bytes(shared) == encode(message, 3, 4)
     assert len(shared) == len(bytes(shared))
     assert head_size(shared) == head_size(bytes(shared))
@@ -266,7 +266,7 @@ def test_a_shared_frame_keeps_its_arrays_where_they_are() -> None:
     assert isinstance(heard, Two)
     assert np.shares_memory(heard.w, w)
     again = encode_shared(Two(1, heard.w, heard.v), 0, 0)  # passed on
-    assert isinstance(again, SharedFrame)
+    assert isinstance(again, SharedBytes)
     assert np.shares_memory(again.arrays[0], w)
 
 

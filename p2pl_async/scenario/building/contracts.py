@@ -12,7 +12,7 @@ from p2pl_async.link.loss.independent import Bernoulli, NoLoss
 from p2pl_async.link.outage import NoOutage
 from p2pl_async.protocols.base import FAULTS
 from p2pl_async.scenario.building.link_table import LinkTable
-from p2pl_async.scenario.events import Crash, LinkDown, Partition, Ramp, Set
+from p2pl_async.scenario.events import Crash, LinkDown, NetworkSplit, Ramp, Set
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.from_file import LinkTrace
 
@@ -62,7 +62,7 @@ def loses_anyway(scenario: Scenario) -> bool:
         or scenario.devices.leave is not None
         or any(getattr(group, name) is not None for group in groups for name in comes_and_goes)
         or any(energy is not None and energy.battery is not None for energy in energies)
-        or any(isinstance(event, Crash | LinkDown | Partition | Set | Ramp) for event in scenario.event)
+        or any(isinstance(event, Crash | LinkDown | NetworkSplit | Set | Ramp) for event in scenario.event)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from p2pl_async.radio import InRange, Propagation
+from p2pl_async.radio import Propagation, RadioNeighbors
 from p2pl_async.radio.settings import NoFading
 from p2pl_async.scenario.building.layout import Layout
 from p2pl_async.scenario.reading.plain import leaves, origin_of, without_none
@@ -41,7 +41,7 @@ _LONGEST_LOOK = 600.0  # s of virtual time that `describe_meetings` looks ahead,
 
 def describe_meetings(scenario: Scenario, layout: Layout) -> list[str]:
     """Return sentences about links that come and go with time; none if links stay, or follow rounds."""
-    if not isinstance(layout.neighborhood, InRange | Contacts):
+    if not isinstance(layout.neighborhood, RadioNeighbors | Contacts):
         return []
     end = min(scenario.stop.virtual_time or _LONGEST_LOOK, _LONGEST_LOOK)
     return meetings(layout.neighborhood.snapshots(end), end)

@@ -15,11 +15,11 @@ import numpy as np
 from p2pl_async.basics.randomness import stream
 from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.radio import InRange, Motion, Propagation, Track, Transceivers
+from p2pl_async.radio import Motion, Propagation, RadioNeighbors, Track, Transceivers
 from p2pl_async.scenario.events_in_order import Timetable
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.selector import select
-from p2pl_async.topology.random_graphs import InRange as InRangeTopology
+from p2pl_async.topology.random_graphs import InRange
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -52,9 +52,9 @@ def lay_out(scenario: Scenario) -> Layout:
     except ValueError as error:
         raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
     propagation = make_propagation(scenario, graph)
-    if propagation is None or not isinstance(topology, InRangeTopology):
+    if propagation is None or not isinstance(topology, InRange):
         return Layout(graph, topology.neighborhood(n, stream(seed, "topology")), propagation)
-    in_range = InRange(propagation, topology.loss, topology.size, topology.hysteresis, scenario.mobility.update)
+    in_range = RadioNeighbors(propagation, topology.loss, topology.size, topology.hysteresis, scenario.mobility.update)
     moves = propagation.motion.moves
     return Layout(_linked(graph, in_range, moves), in_range if moves else None, propagation)
 
@@ -108,7 +108,7 @@ def transceivers(scenario: Scenario) -> Transceivers:
     return result
 
 
-def _linked(graph: nx.DiGraph[int], in_range: InRange, moves: bool) -> nx.DiGraph[int]:
+def _linked(graph: nx.DiGraph[int], in_range: RadioNeighbors, moves: bool) -> nx.DiGraph[int]:
     """Return the devices of `graph` with a link wherever one is in range; where they move, with every link."""
     import networkx as nx
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.air import SensedMedium, SharedMedium
 from p2pl_async.air.air import Air
-from p2pl_async.air.hearing import GraphReach, PowerReach, Reach
+from p2pl_async.air.hearing import GraphHearing, Hearing, PowerHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
 from p2pl_async.hardware.downtime import Downtime, watches
@@ -98,11 +98,11 @@ class World:
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
         waves = self.propagation
-        reach: Reach = GraphReach(self.out_neighbors)
+        hearing: Hearing = GraphHearing(self.out_neighbors)
         if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
-            reach = PowerReach(waves, medium.sense)
+            hearing = PowerHearing(waves, medium.sense)
         return Air(
-            medium, clock, n, reach, self.scenario.seed,
+            medium, clock, n, hearing, self.scenario.seed,
             back=back,
             propagation=waves,
             on_transmit=None if meter is None else meter.transmitting,

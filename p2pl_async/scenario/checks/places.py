@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails
 from p2pl_async.basics.settings import line
 from p2pl_async.radio import Static
 from p2pl_async.scenario.selector import select
-from p2pl_async.topology.random_graphs import InRange as InRangeTopology
+from p2pl_async.topology.random_graphs import InRange
 
 
 def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
@@ -20,7 +20,7 @@ def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     if "radio" in tables and radio is None:
         if moving:
             yield line(["mobility"], 'needs [radio], whose losses follow the movement; add [radio] with area = "100 m"')
-        if isinstance(topology, InRangeTopology):
+        if isinstance(topology, InRange):
             yield line(["topology"], 'needs [radio], which says who is in range; add [radio] with area = "100 m"')
     if radio is None:
         return

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.experiment import running as experiment
-from p2pl_async.radio.neighbors import InRange, least_snr
+from p2pl_async.radio.neighbors import RadioNeighbors, least_snr
 from p2pl_async.results.run import Run
 from p2pl_async.scenario.building.explain import explain_radio
 from p2pl_async.scenario.building.layout import lay_out
@@ -186,7 +186,7 @@ def test_who_is_in_range_is_looked_at_once_in_an_update(speakers: dict[str, Any]
     for update, times in (("1 s", range(60)), ("20 s", (0, 20, 40))):
         mobility = {"kind": "random-waypoint", "speed": ["5 m/s", "15 m/s"], "update": update}
         near = lay_out(scenario(speakers, topology="in-range", radio={"area": "500 m"}, mobility=mobility)).neighborhood
-        assert isinstance(near, InRange)
+        assert isinstance(near, RadioNeighbors)
         seen = [near.table(0.5 * k).tolist() for k in range(120)]
         changed = {0.5 * k for k in range(1, 120) if seen[k] != seen[k - 1]}
         assert changed <= set(map(float, times))
@@ -202,7 +202,7 @@ def test_links_come_and_go_with_hysteresis(speakers: dict[str, Any], tmp_path: P
     topology = {"kind": "in-range", "hysteresis": "3 dB"}
     found = lay_out(scenario(speakers, devices={"count": 2}, topology=topology, radio=radio, mobility=mobility))
     near = found.neighborhood
-    assert isinstance(near, InRange)
+    assert isinstance(near, RadioNeighbors)
     assert found.propagation is not None
     assert list(found.graph.edges) == [(0, 1), (1, 0)]  # every link that there ever is
     up = [near.outgoing(0, t + 0.5, 0) == (1,) for t in range(200)]

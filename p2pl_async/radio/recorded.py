@@ -1,7 +1,7 @@
-"""Files with positions over time: our CSV, ns-2's setdest commands, BonnMotion's waypoints.
+"""Recorded movement: our CSV of positions, ns-2's setdest commands, BonnMotion's waypoints.
 
-Each reader returns device -> corners (t, x, y, z), in seconds and meters, instants ascending. What
-can't be read raises ValueError, which says in which line and what should be there.
+Each reader returns device -> corners (t, x, y, z), in seconds and meters, instants ascending. It raises
+ValueError if the text can't be read, with the line and what should be there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Corners = list[tuple[float, float, float, float]]
 _EXAMPLE = "t,node,x,y"
 
 
-def read_trace(path: Path, format: str) -> dict[int, Corners]:
+def read_movement(path: Path, format: str) -> dict[int, Corners]:
     """Return device -> corners of a file in one of `FORMATS`.
 
     Raises:
@@ -30,7 +30,7 @@ def read_trace(path: Path, format: str) -> dict[int, Corners]:
     except (OSError, EOFError) as error:
         raise ValueError(f"can't read {path}: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text; it must be a mobility trace") from error
+        raise ValueError(f"{path} is no text; it must be a file of positions") from error
     try:
         found = FORMATS[format](text.splitlines())
     except ValueError as error:
@@ -70,8 +70,8 @@ _GO = re.compile(r"\$node_\((\d+)\)\s+setdest\s+(\S+)\s+(\S+)\s+(\S+)")
 def read_ns2(lines: Sequence[str]) -> dict[int, Corners]:
     """Return the corners that ns-2's movement commands make: `set X_`, and `setdest x y speed` at an instant.
 
-    A new destination takes over from the old one on the way, and speed 0 stops. Other commands
-    that such files have, about `$god_` and `$ns_`, are not about positions and don't count.
+    A new destination replaces the old one on the way, and speed 0 stops. Other commands in such
+    files, on `$god_` and `$ns_`, don't concern positions and are ignored.
     """
     starts: dict[int, dict[str, float]] = {}
     orders: dict[int, list[tuple[float, int, str, tuple[float, ...]]]] = {}
@@ -108,7 +108,7 @@ def read_ns2(lines: Sequence[str]) -> dict[int, Corners]:
 def _follow(place: list[float], orders: Iterable[tuple[float, int, str, tuple[float, ...]]]) -> Corners:
     corners: Corners = [(0.0, *place)]  # type: ignore[list-item]
     for at, _, what, values in orders:
-        # Wherever it is on its way at that instant, it turns.
+        # The device turns wherever it is on its way at that instant, so later corners are cut off.
         while len(corners) > 1 and corners[-1][0] > at:
             end = corners.pop()
             begin = corners[-1]
