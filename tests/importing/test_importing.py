@@ -104,7 +104,7 @@ def test_what_netem_means_as_we_do_comes_over_without_a_warning(
     ("options", "changed", "says"),
     [
         ("delay 100ms 20ms 25%", {}, 'a correlation of 25 % netem mixes .* correlation = "500 ms"'),
-        ("loss 10% 25%", {"loss": "10 %"}, "doesn't lose 10 % then .* burst = 3"),
+        ("loss 10% 25%", {"loss": "10 %"}, "doesn't lose 10 % .* burst = 3"),
         ("duplicate 1%", {"duplicate": 0.01}, "repeats packets before it delays them"),
         ("duplicate 1% 50%", {"duplicate": 0.01}, "its correlation is left out"),
         ("corrupt 2% 10%", {"corrupt": 0.02}, "flips a bit of a packet, .* here the packet is lost"),
