@@ -175,7 +175,7 @@ def test_probe_shows_the_link_budget_and_how_often_devices_meet(file: Path) -> N
     assert {"distance", "received power", "noise", "mean SNR", "loss of 120 B"} <= there.keys()
     assert there["noise"].split() == ["noise", "-101.0", "dBm", "radio"]
     text = p2pl("probe", file).stdout
-    assert "not all at once: whoever is in range, looked at every 1 s; at the beginning" in text
+    assert "not all at once: devices in range, updated every 1 s" in text
     assert "links are up at some time" in text
     assert "such a link is up" in text
 

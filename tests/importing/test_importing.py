@@ -176,11 +176,11 @@ def test_a_line_may_go_on_and_have_comments(tmp_path: Path) -> None:
         ("netem\n", "netem has no options"),
         ("netem delya 1ms\n", 'no option "delya"; known: limit, delay'),
         ("netem delay 1week\n", '"1week" must be a time such as 100ms'),
-        ("netem delay\n", "the line ends where there must be a time"),
+        ("netem delay\n", "the line ends before a time"),
         ("netem loss 120%\n", "must be a share from 0% to 100%"),
         ("netem rate fast\n", 'rate "fast" must be like 1mbit'),
         ("netem rate 0\n", "must be above 0"),
-        ("netem delay 10ms 1ms distribution mine\n", 'distribution "mine" is a table of your own; measure some delays'),
+        ("netem delay 10ms 1ms distribution mine\n", 'distribution "mine" is not one of netem.s own tables; measure some delays'),
         ("netem limit 1.5\n", "must be a whole number"),
     ],
 )

@@ -267,7 +267,7 @@ def test_an_older_message_never_overwrites_a_newer_one() -> None:
 def test_settings_of_absolute_deliveries_say_what_is_wrong() -> None:
     with pytest.raises(ValidationError, match='"int8" changes every entry'):
         Choco(delivery="absolute", compressor=Int8())
-    with pytest.raises(ValidationError, match=r'resync=5 is for delivery = "absolute" alone'):
+    with pytest.raises(ValidationError, match=r'resync=5 applies to delivery = "absolute" only'):
         ChocoSGP(resync=5)
     assert Choco(delivery="absolute", resync=5).models_per_message == 1
 

@@ -274,7 +274,7 @@ def test_max_lead_holds_a_fast_device_back() -> None:
 
 
 def test_several_consensus_steps_need_time_to_hear_the_others() -> None:
-    with pytest.raises(ValueError, match='consensus_steps=2 with mode "fresh" needs a pause'):
+    with pytest.raises(ValueError, match='consensus_steps=2 with mode "fresh" needs time to listen'):
         P2PL(consensus_steps=2, mode="fresh")
 
 

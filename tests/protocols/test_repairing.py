@@ -116,7 +116,7 @@ def test_a_sum_that_begins_nowhere_is_refused() -> None:
     for _ in range(3):
         channel.push()
     channel.deliver(2)
-    with pytest.raises(RemoteError, match="begins behind number 2"):
+    with pytest.raises(RemoteError, match="begins after number 2"):
         channel.applied.receive(2, 9, share(1))
     channel.check()
 
