@@ -324,9 +324,9 @@ def test_a_run_has_every_kind_of_fate() -> None:
     """Else the tests below would prove nothing."""
     fates = [record for link in records(5).values() for record in link]
     assert len(fates) == 10 * SENDS
-    assert {record.cause for record in fates} >= {"", "retries"}
-    assert any(record.copy < float("inf") for record in fates)
-    assert len({record.arrival - record.sent for record in fates if not record.cause}) > SENDS
+    assert {record.verdict.cause for record in fates} >= {"", "retries"}
+    assert any(record.verdict.copy < float("inf") for record in fates)
+    assert len({record.verdict.arrival - record.sent for record in fates if not record.verdict.cause}) > SENDS
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)

@@ -16,11 +16,11 @@ PACKAGE = "p2pl_async"
 
 # Bottom to top. A part may import those of lower rows, and within a folder its own modules.
 LAYERS = [
-    ["errors", "trace", "clock"],
+    ["errors", "clock"],
     ["basics"],
     ["messages", "results", "dynamics"],
     ["link", "topology", "learning", "radio", "hardware", "compression"],
-    ["air", "importing"],
+    ["air", "importing", "trace"],
     ["transport"],
     ["device"],
     ["protocols"],

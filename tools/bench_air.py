@@ -100,7 +100,8 @@ def through_devices(senders: int, load: float, frames: int) -> tuple[float, floa
     began = time.process_time()
     emulation.run(Report(frames=frames // senders, gap=gap))
     wall = time.process_time() - began
-    arrived = [record.arrival - record.sent for record in records if not record.cause and record.arrival < math.inf]
+    fates = [(record.sent, record.verdict) for record in records]
+    arrived = [fate.arrival - sent for sent, fate in fates if not fate.cause and fate.arrival < math.inf]
     return len(records) / wall, len(arrived) / len(records), 1e3 * float(np.mean(arrived))
 
 

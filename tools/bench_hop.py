@@ -29,7 +29,7 @@ from p2pl_async import Device, Message, Protocol
 from p2pl_async.clock import VirtualClock
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.testing import emulate
-from p2pl_async.trace import Trace
+from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.wire import decode, encode
 
@@ -129,8 +129,7 @@ def simpy_store(n: int, hops: int, same_work: bool = False) -> float:
             return
         data, now = encode(token, k, number), environment.now
         verdict = links[k].judge(len(data), now)
-        fate = (*verdict[2:7], verdict.arrival, verdict.cause, verdict.copy)
-        trace.add((now, k, to, number, token.tag, len(data), *fate), now)
+        trace.add(Record(now, k, to, number, token.tag, len(data), verdict), now)
         environment.process(carry(stores[to], verdict.arrival - now, data))
 
     def device(k: int) -> Generator[Any, Any, None]:

@@ -107,9 +107,15 @@ class Outgoing:
             missing = missing_ranges(found, self._fragments, self.payload, self._size, self._needed)
             cause = "partial" if missing else self._causes[k]
         arrival = math.inf if cause and not missing else self.links[k].travel(end)
-        # A transmission to several devices is charged once: to the first of its links.
-        charged = (self.packets, self._lost[0], self.air_bytes, self.air_seconds) if k == 0 else (0, 0, 0, 0.0)
-        self.tell(k, Verdict(arrival, cause, *charged, acknowledged and not missing, math.inf, missing))
+        verdict = Verdict(arrival, cause, acknowledged=acknowledged and not missing, missing=missing)
+        if k == 0:  # a transmission is charged once, however many hear it: to the first of its links
+            verdict = verdict._replace(
+                packets=self.packets,
+                packets_lost=self._lost[0],
+                air_bytes=self.air_bytes,
+                air_seconds=self.air_seconds,
+            )
+        self.tell(k, verdict)
 
     def tell(self, k: int, verdict: Verdict) -> None:
         """Report a verdict for receiver k."""

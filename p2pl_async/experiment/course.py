@@ -229,11 +229,24 @@ class Course:
 
     def _write(self, record: Record, in_flight: bool) -> None:
         assert self.trace_table is not None
-        *told, arrival, cause, copy = record
+        verdict = record.verdict
         cut = (record.src, record.dst, record.number) in self.emulation.transport.cut
-        fate = "in flight" if in_flight else BATTERY if cut else cause or "delivered"
+        fate = "in flight" if in_flight else BATTERY if cut else verdict.cause or "delivered"
         self.trace_table.add(
-            *told, math.nan if arrival == math.inf else arrival, fate, math.nan if copy == math.inf else copy
+            record.sent,
+            record.src,
+            record.dst,
+            record.number,
+            record.kind,
+            record.size,
+            verdict.packets,
+            verdict.packets_lost,
+            verdict.air_bytes,
+            verdict.air_seconds,
+            verdict.acknowledged,
+            math.nan if verdict.arrival == math.inf else verdict.arrival,
+            fate,
+            math.nan if verdict.copy == math.inf else verdict.copy,
         )
 
     def _interval(self) -> float:
@@ -582,7 +595,7 @@ class Course:
 
 def _decided(record: Record, now: float) -> bool:
     """Tell whether a message has met its fate, which an arrival at this very instant may still do."""
-    return record.arrival < now or record.arrival == math.inf
+    return record.verdict.arrival < now or record.verdict.arrival == math.inf
 
 
 def _target(stop: Stop) -> tuple[str, float]:

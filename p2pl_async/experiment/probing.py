@@ -155,16 +155,17 @@ def probe_link(
 
 
 def _probed(records: Sequence[Record], src: DeviceId, dst: DeviceId) -> Probed:
-    arrived = [record for record in records if not record.cause and record.arrival < math.inf]
-    last = max([records[-1].sent, *(record.arrival for record in arrived)])
+    arrived = [record for record in records if not record.verdict.cause and record.verdict.arrival < math.inf]
+    fates = [record.verdict for record in records]
+    last = max([records[-1].sent, *(record.verdict.arrival for record in arrived)])
     return Probed(
         src=src,
         dst=dst,
         size=records[0].size,
-        delays=np.array([record.arrival - record.sent for record in arrived]),
-        causes=Counter(record.cause or "in flight" for record in records if record.cause or record.arrival == math.inf),
-        packets=np.array([record.packets for record in records]),
-        acknowledged=sum(record.acknowledged for record in records),
-        air_seconds=sum(record.air_seconds for record in records),
+        delays=np.array([record.verdict.arrival - record.sent for record in arrived]),
+        causes=Counter(fate.cause or "in flight" for fate in fates if fate.cause or fate.arrival == math.inf),
+        packets=np.array([fate.packets for fate in fates]),
+        acknowledged=sum(fate.acknowledged for fate in fates),
+        air_seconds=sum(fate.air_seconds for fate in fates),
         seconds=last - records[0].sent,
     )

@@ -12,12 +12,13 @@ from p2pl_async.link.arq import Arq
 from p2pl_async.link.channel import Down, Radio
 from p2pl_async.link.fec import Fec
 from p2pl_async.link.latency import AnyLatency, Latency
-from p2pl_async.link.link import Link, Ranges, Verdict, missing_ranges
+from p2pl_async.link.link import Link
 from p2pl_async.link.loss.base import LossModel
 from p2pl_async.link.loss.kinds import AnyLoss
 from p2pl_async.link.outage import AnyOutage, Outage
 from p2pl_async.link.queue import Queue
 from p2pl_async.link.settings import LinkSettings
+from p2pl_async.link.verdict import Ranges, Verdict, missing_ranges
 
 __all__ = [
     "AnyLatency", "AnyLoss", "AnyOutage", "Arq", "Down", "Fec", "Latency", "Link", "LinkSettings", "LossModel",

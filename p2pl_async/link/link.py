@@ -18,11 +18,10 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import NamedTuple
 
 import numpy as np
 
-from p2pl_async.basics.arrays import Floats, Indices
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import Substreams, draws, stream
 from p2pl_async.link.arq import Paces
 from p2pl_async.link.changes import During, LossesInTurn
@@ -34,29 +33,8 @@ from p2pl_async.link.queue import Backlog
 from p2pl_async.link.rate import RateProfile, RatesInTurn, SteadyRate
 from p2pl_async.link.settings import LinkSettings
 from p2pl_async.link.transmitter import Cut, Sent, Transmitter
+from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Verdict, missing_ranges, single
 
-Ranges = tuple[tuple[int, int], ...]
-"""Parts of a message, as [start, end) in bytes, ascending."""
-
-
-class Verdict(NamedTuple):
-    """What happens to one message on one link; decided when it is sent."""
-
-    arrival: float  # instant it reaches the receiver; math.inf if lost
-    cause: str  # "" if it arrives; "partial" if a part does; else why not: a packet's cause, "queue", "expired", ...
-    packets: int  # transmissions on the air, retries included; 0 if the queue refused it
-    packets_lost: int  # of those, lost
-    air_bytes: int  # bytes on the air: fragments with their headers, retries included
-    air_seconds: float  # how long those transmissions took together; 0 where the rate is unlimited
-    acknowledged: bool  # the sender knows that all of it arrived; never without ARQ, which tells it
-    copy: float  # instant a second copy reaches the receiver; math.inf if there is none
-    missing: Ranges = ()  # of a partial message: what didn't arrive
-    corrupted: bool = False  # it arrives spoiled, and the receiver knows
-
-
-_verdict = tuple.__new__  # of a Verdict: half the time of calling the class
-REFUSED = Verdict(math.inf, "queue", 0, 0, 0, 0.0, False, math.inf)
-EXPIRED = Verdict(math.inf, "expired", 0, 0, 0, 0.0, False, math.inf)
 _OUTAGE = CAUSES.index("outage")
 
 
@@ -236,7 +214,12 @@ class Link:
         if self._backlog is not None:
             self._backlog.add(packets, air_bytes, sent.end)
 
-        told = (sent.packets, sent.packets_lost, sent.air_bytes, sent.air_seconds)
+        told = Verdict(
+            packets=sent.packets,
+            packets_lost=sent.packets_lost,
+            air_bytes=sent.air_bytes,
+            air_seconds=sent.air_seconds,
+        )
         heard, cause = sent.heard, ""
         missing: Ranges = ()
         if heard == math.inf:
@@ -244,7 +227,7 @@ class Link:
                 missing = missing_ranges(sent.missing, cut.packets, stage.payload, size, needed)
             if not missing:
                 cause = "retries" if sent.gave_up else self._causes[sent.code]
-                return Verdict(math.inf, cause, *told, False, math.inf)
+                return told._replace(cause=cause)
             cause, heard = "partial", sent.over
         if self._radio is not None:
             heard += self._radio.delay(leaves)
@@ -253,7 +236,14 @@ class Link:
         if copy < arrival:
             copy = arrival
         corrupted = spoil < 1 - (1 - stage.spoils) ** cut.packets
-        return Verdict(arrival, cause, *told, sent.acknowledged, copy, missing, corrupted)
+        return told._replace(
+            arrival=arrival,
+            cause=cause,
+            acknowledged=sent.acknowledged,
+            copy=copy,
+            missing=missing,
+            corrupted=corrupted,
+        )
 
     def hear(self, size: int, start: float, end: float, error: float | None = None) -> str:
         """Tell why a single frame that is on the air from `start` to `end` is lost to this receiver; "" if it isn't.
@@ -332,12 +322,12 @@ class Link:
         if stage.loss is not None:
             cause = stage.loss.fate(uniform, start)
             if cause:
-                return _verdict(Verdict, (math.inf, cause, 1, 1, air_bytes, seconds, False, math.inf, (), False))
+                return single(math.inf, cause, air_bytes, seconds)
         if stage.fifo:
             if arrival < self._arrived:
                 arrival = self._arrived
             self._arrived = arrival
-        return _verdict(Verdict, (arrival, "", 1, 0, air_bytes, seconds, False, math.inf, (), False))
+        return single(arrival, "", air_bytes, seconds)
 
     def _send(self, stage: _Stage, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
         """Have the packets of a message sent; `uniform` decides about the first try of a single one."""
@@ -372,27 +362,6 @@ class Link:
         """Return how long a second copy takes, `math.inf` if there is none."""
         latency = stage.copy_latency(start)
         return latency if next(self._copies) < stage.duplicate else math.inf
-
-
-def missing_ranges(lost: Indices, fragments: int, payload: float, size: int, needed: int | None) -> Ranges:
-    """Return what a message of which a part is of use lacks; () if the part that arrived is of none.
-
-    Args:
-        lost: the fragments that didn't arrive, ascending, shape (m,).
-        fragments: how many there were.
-        payload: bytes of the message in each but the last.
-        size: bytes of the message.
-        needed: bytes at its start without which no part is of use; None if only all of it is.
-
-    Returns:
-        [start, end) of what is missing, in bytes of the message.
-    """
-    if needed is None or not 0 < len(lost) < fragments or lost[0] * payload < needed:
-        return ()
-    first = np.flatnonzero(np.diff(lost, prepend=-2) > 1)  # of those that follow each other
-    last = np.append(first[1:], len(lost)) - 1
-    starts, ends = lost[first] * payload, np.minimum((lost[last] + 1) * payload, size)
-    return tuple(zip(starts.astype(int).tolist(), ends.astype(int).tolist(), strict=True))
 
 
 class _Stage:

@@ -19,8 +19,9 @@ from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
 from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
 from p2pl_async.hardware.energy import Meter
 from p2pl_async.link import Link, Verdict
+from p2pl_async.link.verdict import UNDER_WAY
 from p2pl_async.messages import DeviceId, Message
-from p2pl_async.trace import Trace
+from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
 from p2pl_async.transport.wire import SharedBytes, decode, encode_shared, head_size
@@ -175,20 +176,19 @@ class EmulatedTransport:
 
     def _settle(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
         """Record the fate of a message on one link, and schedule its arrival."""
-        arrival, cause, packets, packets_lost, air_bytes, air_seconds, acknowledged, copy, _, _ = verdict
         clock, source, target = self._clock, path.src, path.dst
         left = path.link.sending_until
-        if arrival != math.inf and self._downtimes is not None:
-            arrival, cause, acknowledged, copy = self._received(path, left, arrival, cause, acknowledged, copy)
+        if self._downtimes is not None and verdict.arrival != math.inf:
+            verdict = self._between_crashes(path, left, verdict)
+        arrival, cause, air_seconds = verdict.arrival, verdict.cause, verdict.air_seconds
         if self._meter is not None and air_seconds and self.air is None:
             self._meter.transmitting(source, left - air_seconds, left)
             if cause not in _DEAF:
                 self._meter.receiving(target, left - air_seconds, left)
         path.sent += 1
-        path.acknowledged += acknowledged
+        path.acknowledged += verdict.acknowledged
         path.air_seconds += air_seconds
-        fate = (packets, packets_lost, air_bytes, air_seconds, acknowledged, arrival, cause, copy)
-        self.trace.add((encoded.sent, source, target, number, kind, len(encoded.data), *fate), clock.now)
+        self.trace.add(Record(encoded.sent, source, target, number, kind, len(encoded.data), verdict), clock.now)
         if arrival != math.inf:
             # The tolerance is for rounding: air time is a sum over many packets.
             if arrival * (1 + 1e-9) < encoded.sent + air_seconds and not path.link.sends_on:
@@ -201,8 +201,10 @@ class EmulatedTransport:
             path.lost += 1
         else:
             self._unfinished.add((source, target, number))
-        if copy != math.inf:
-            clock.schedule(copy, target, source, 2 * number + 1, self._arrive_again, (path, encoded, left, verdict))
+        if verdict.copy != math.inf:
+            clock.schedule(
+                verdict.copy, target, source, 2 * number + 1, self._arrive_again, (path, encoded, left, verdict)
+            )
 
     def crash(self, device: DeviceId, cause: str) -> None:
         """Lose the messages in a device's memory: those not yet read, and those waiting for a shared medium."""
@@ -211,13 +213,12 @@ class EmulatedTransport:
             self.air.crash(device, cause)
 
     def finish(self) -> None:
-        """Record the messages that still wait or are on the air when a run ends."""
-        under_way = Verdict(math.inf, "", 0, 0, 0, 0.0, False, math.inf)
+        """Record what is still on its way into or through the air when a run ends."""
         if self.air is not None:
-            self.air.abandon(under_way)
+            self.air.abandon(UNDER_WAY)
         for path in self.paths():
             if path.line is not None:
-                path.line.abandon(under_way)
+                path.line.abandon(UNDER_WAY)
 
     def check(self) -> None:
         """Check that every message has one fate, and that no radio was on the air for longer than the run.
@@ -284,21 +285,22 @@ class EmulatedTransport:
         self._paths[source][target] = path
         return path
 
-    def _received(
-        self, path: Path, left: float, arrival: float, cause: str, acknowledged: bool, copy: float
-    ) -> tuple[float, str, bool, float]:
-        """Return the fate of a message that its link delivers, and of a second copy, between devices that crash.
+    def _between_crashes(self, path: Path, left: float, verdict: Verdict) -> Verdict:
+        """Return the fate of a message that its link carries, between devices that crash.
 
-        A message is lost if its sender crashes before the instant `left`, or if its receiver is down when it arrives.
+        A message that waits at a sender that crashes before the instant `left` is lost with the sender's memory;
+        one that arrives at a receiver that is down is lost, and so is a second copy.
         """
         assert self._downtimes is not None
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
-        if copy != math.inf and receiver.stay(copy):
-            copy = math.inf
+        if verdict.copy != math.inf and receiver.stay(verdict.copy):
+            verdict = verdict._replace(copy=math.inf)
         stay = sender.next(self._clock.now) if left > self._clock.now else None
         if stay is None or stay.start >= left:
-            stay = receiver.stay(arrival)
-        return (arrival, cause, acknowledged, copy) if stay is None else (math.inf, stay.cause, False, math.inf)
+            stay = receiver.stay(verdict.arrival)
+        if stay is None:
+            return verdict
+        return verdict._replace(arrival=math.inf, cause=stay.cause, acknowledged=False, copy=math.inf)
 
     def _is_cut(self, path: Path, left: float) -> bool:
         """Tell whether a battery that has run out meanwhile cuts off a message that was to leave by `left`."""

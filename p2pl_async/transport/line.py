@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from p2pl_async.clock import VirtualClock
 from p2pl_async.link import Link, Verdict
-from p2pl_async.link.link import EXPIRED, REFUSED
+from p2pl_async.link.verdict import EXPIRED, REFUSED
 
 _LINE = -1  # the number of a line's events; messages count from 0
 

@@ -77,16 +77,22 @@ def test_everything_sent_is_delivered_lost_by_a_cause_or_in_flight(
     trace = emulation.trace
     assert trace.counts.sent == trace.delivered + trace.counts.n_lost + len(emulation.transport.in_flight())
     assert trace.counts.sent == len(records)
-    assert trace.counts.n_lost == sum(bool(record.cause) for record in records) == sum(trace.counts.lost.values())
+    assert (
+        trace.counts.n_lost == sum(bool(record.verdict.cause) for record in records) == sum(trace.counts.lost.values())
+    )
     ended = emulation.clock.now
-    assert sum(r.arrival < ended for r in records) <= trace.delivered <= sum(r.arrival <= ended for r in records)
+    assert (
+        sum(r.verdict.arrival < ended for r in records)
+        <= trace.delivered
+        <= sum(r.verdict.arrival <= ended for r in records)
+    )
     for r in records:
         # Causality: nothing arrives before it was sent and, where there is a rate, serialized.
         air_s = 0 if "rate" not in {**transmitter, **arq} else 8 * r.size / (4e3 if "arq" not in arq else 20e3)
-        assert r.arrival >= r.sent + air_s - 1e-12
-        assert (r.arrival == math.inf) == bool(r.cause)
-        assert r.packets >= r.packets_lost >= 0
-        assert r.cause == "queue" or r.air_bytes >= (r.size if not r.cause else 1)
+        assert r.verdict.arrival >= r.sent + air_s - 1e-12
+        assert (r.verdict.arrival == math.inf) == bool(r.verdict.cause)
+        assert r.verdict.packets >= r.verdict.packets_lost >= 0
+        assert r.verdict.cause == "queue" or r.verdict.air_bytes >= (r.size if not r.verdict.cause else 1)
     paths = emulation.transport.paths()
     assert trace.counts.sent == sum(path.sent for path in paths)
     assert trace.delivered == sum(path.delivered for path in paths)
@@ -355,7 +361,7 @@ def test_changing_one_link_changes_no_draw_of_another() -> None:
             complete(4),
             link=lambda src, dst: other if (src, dst) == (0, 1) else same,
             seed=3,
-            sink=lambda r: seen.setdefault((r.src, r.dst), []).append((r.arrival - r.sent, r.cause)),
+            sink=lambda r: seen.setdefault((r.src, r.dst), []).append((r.verdict.arrival - r.sent, r.verdict.cause)),
         )
         return seen
 

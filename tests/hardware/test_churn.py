@@ -272,7 +272,7 @@ def test_late_joiners_and_leavers() -> None:
     )
     assert sorted(lives) == [(0, 0.0, 0.0), (1, 4.0, 0.0), (2, 0.0, 0.0)]
     assert emulation.gone == {2}
-    fates = {(r.sent, r.src, r.dst): r.cause for r in records}
+    fates = {(r.sent, r.src, r.dst): r.verdict.cause for r in records}
     assert fates[2, 0, 1] == ABSENT
     assert fates[4, 0, 1] == ""
     assert fates[2, 0, 2] == ""
@@ -362,7 +362,7 @@ def test_frames_in_the_air_are_cut_at_both_ends() -> None:
     free = {"latency": "500 ms"}
     emulation = emulate(protocol(run), ring(2), link=free, downtimes=[UP, receiver], sink=records.append)
     # Sent while both are up, but on its way when the receiver goes down, and there before it is back.
-    lost = [r.cause for r in records if 30.9 <= r.sent + 0.5 < 31.05]
+    lost = [r.verdict.cause for r in records if 30.9 <= r.sent + 0.5 < 31.05]
     assert lost == [CRASHED]
     assert emulation.trace.counts.lost == {CRASHED: 1}
     assert emulation.trace.delivered == 6
@@ -504,7 +504,9 @@ def test_what_waits_for_a_shared_medium_is_lost_in_a_crash() -> None:
         sink=records.append,
     )
     assert sent == [0, 0, 0, 3]
-    assert [record.cause for record in sorted(records, key=lambda record: record.number)] == [CRASHED] * 3 + [""]
+    assert [record.verdict.cause for record in sorted(records, key=lambda record: record.number)] == [CRASHED] * 3 + [
+        ""
+    ]
     assert emulation.clock.now == 20
     assert emulation.trace.counts.n_lost == 3
     assert emulation.trace.delivered == 1

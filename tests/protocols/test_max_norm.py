@@ -325,7 +325,7 @@ def test_a_slow_link_is_not_flooded_with_models(graph) -> None:
         learner=FixedLearner(x),
         sink=records.append,
     )
-    sent = [(r.sent, r.arrival) for r in records if r.kind == "norm-model" and r.src == 0]
+    sent = [(r.sent, r.verdict.arrival) for r in records if r.kind == "norm-model" and r.src == 0]
     assert emulation.devices[1].params[0] == 2
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(sent))
     assert len(sent) <= 8

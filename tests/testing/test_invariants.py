@@ -46,7 +46,7 @@ def run(verdict: Verdict) -> None:
 
 def test_no_message_arrives_before_it_can_have_been_sent() -> None:
     with pytest.raises(DeviceFailed, match=r"InvariantError: message 0 of device \d reaches \d at 0\.5 s, sooner"):
-        run(Verdict(0.5, "", 1, 0, 100, 0.8, False, math.inf))
+        run(Verdict(arrival=0.5, packets=1, air_bytes=100, air_seconds=0.8))
 
 
 def test_every_message_has_one_fate() -> None:

@@ -103,8 +103,8 @@ def test_the_oldest_are_dropped_as_one_would_do_it_by_hand(
     found = records(letters, queue)
     assert [record.size for record in found] == [size for _, size in letters]
     expected = plainly(letters, messages or np.inf, size or np.inf, lifetime or np.inf)
-    assert [record.cause for record in found] == [cause for cause, _ in expected]
-    assert [record.arrival for record in found] == pytest.approx([arrival for _, arrival in expected])
+    assert [record.verdict.cause for record in found] == [cause for cause, _ in expected]
+    assert [record.verdict.arrival for record in found] == pytest.approx([arrival for _, arrival in expected])
 
 
 def test_the_newest_survive_a_full_queue() -> None:
@@ -112,7 +112,7 @@ def test_the_newest_survive_a_full_queue() -> None:
     causes = {}
     for drop in ("tail", "head"):
         found = records([(0.0, 200)] * 6, {"messages": 3, "drop": drop})
-        causes[drop] = [record.cause for record in found]
+        causes[drop] = [record.verdict.cause for record in found]
     assert causes == {"tail": ["", "", "", "queue", "queue", "queue"], "head": ["", "queue", "queue", "queue", "", ""]}
 
 
@@ -120,10 +120,15 @@ def test_packets_are_counted_too() -> None:
     kept: list[Record] = []
     link = {"rate": "8 kbit/s", "mtu": "100 B", "queue": {"packets": 5, "drop": "head"}}
     emulate(Write(letters=[(0.0, 200)] * 4), [[1], []], link=link, sink=kept.append)
-    assert [record.cause for record in sorted(kept, key=lambda record: record.number)] == ["", "queue", "queue", ""]
+    assert [record.verdict.cause for record in sorted(kept, key=lambda record: record.number)] == [
+        "",
+        "queue",
+        "queue",
+        "",
+    ]
 
 
 def test_what_waits_when_a_run_ends_is_under_way() -> None:
     found = records([(0.0, 200)] * 5, {"messages": 4, "drop": "head"}, until=0.3)
-    assert [record.cause for record in found] == ["", "queue", "", "", ""]
-    assert [round(record.arrival, 6) for record in found] == [0.2, np.inf, 0.4, np.inf, np.inf]
+    assert [record.verdict.cause for record in found] == ["", "queue", "", "", ""]
+    assert [round(record.verdict.arrival, 6) for record in found] == [0.2, np.inf, 0.4, np.inf, np.inf]

@@ -415,13 +415,13 @@ def test_a_protocol_uses_what_arrived(more: dict[str, Any]) -> None:
         record=lambda device, metric, value: measured.append(value),
     )  # fmt: skip
     trace = emulation.trace
-    fates = [record.cause for record in records]
+    fates = [record.verdict.cause for record in records]
     assert trace.partial == trace.counts.partial == fates.count("partial") > 100
     assert trace.delivered == fates.count("")
     assert trace.counts.sent == trace.delivered + trace.partial + trace.counts.n_lost == 4 * 3 * 30
     assert "partial" not in trace.counts.lost
     assert sum(path.partial for path in emulation.transport.paths()) == trace.partial
-    assert all(record.arrival < math.inf for record in records if record.cause == "partial")
+    assert all(record.verdict.arrival < math.inf for record in records if record.verdict.cause == "partial")
     assert len(measured) == trace.delivered + trace.partial
     assert np.count_nonzero(measured) == trace.partial
     for device in emulation.devices:
