@@ -10,6 +10,7 @@ import functools
 import math
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -18,28 +19,34 @@ import trio
 from p2pl_async.errors import ProtocolError
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
 from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.trace import Record
 from p2pl_async.transport import Transport
 
 M = TypeVar("M", bound=Message)
 
 
-class Learner(typing.Protocol):
-    """What a device needs to learn; the emulation provides it."""
+class LearningFacts(typing.Protocol):
+    """What is known of each device's learning before it trains; the devices and what computes for them share it."""
+
+    @property
+    def layers(self) -> tuple[slice, ...]:
+        """Where each parameter tensor lies in a flat parameter vector."""
 
     def n_samples(self, device: DeviceId) -> int:
-        """Return how many training samples the device has."""
-
-    def layers(self) -> tuple[slice, ...]:
-        """Return where each parameter tensor lies in the flat vector."""
+        """Return the number of training samples on the device."""
 
     def initial_params(self, device: DeviceId) -> Vector:
         """Return the device's own random initial parameters, shape (n_params,)."""
 
     def batches_per_epoch(self, device: DeviceId) -> int:
-        """Return how many mini-batches one pass over the device's data takes."""
+        """Return the number of local steps in one pass over the device's data."""
 
     def learning_rate(self, device: DeviceId) -> float:
         """Return the step size of the device's next local step."""
+
+
+class Learner(LearningFacts, typing.Protocol):
+    """What a device learns with: the emulation provides it, `Device.train` and `Device.gradient` await it."""
 
     async def train(
         self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None
@@ -58,6 +65,28 @@ class Neighborhood(typing.Protocol):
 
     def incoming(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
         """Return the devices that `device` can hear, in order of id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Functions called while devices run: they look and change nothing; None isn't called.
+
+    Attributes:
+        record: takes (device, metric, value) of what protocols measure.
+        on_round: takes a device that has finished a round.
+        on_crash: takes a device that has crashed.
+        on_gone: takes a device that is down for good before its protocol has ended.
+        sink: takes the network's records, in order.
+    """
+
+    record: Callable[[DeviceId, str, float], object] | None = None
+    on_round: Callable[[Device], object] | None = None
+    on_crash: Callable[[Device], object] | None = None
+    on_gone: Callable[[Device], object] | None = None
+    sink: Callable[[Record], object] | None = None
+
+
+NO_OBSERVER = Observer()
 
 
 class Device:
@@ -84,11 +113,10 @@ class Device:
         random: Callable[[], np.random.Generator],
         *,
         neighborhood: Neighborhood | None = None,
-        clock: LocalClock | None = None,
+        clock: LocalClock = IDEAL,
         learner: Learner | None = None,
         rounds: int | None = None,
-        record: Callable[[DeviceId, str, float], object] | None = None,
-        on_round: Callable[[Device], object] | None = None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.id = id
         self.all_in_neighbors = tuple(in_neighbors)
@@ -105,9 +133,9 @@ class Device:
         self._neighborhood = neighborhood
         self._learner = learner
         self._rounds = math.inf if rounds is None else rounds
-        self._record = record
-        self._on_round = on_round
-        self._local = IDEAL if clock is None else clock
+        self._record = observer.record
+        self._on_round = observer.on_round
+        self._local = clock
         self._booted = 0.0  # virtual second
 
     def __repr__(self) -> str:
@@ -204,7 +232,7 @@ class Device:
     @property
     def layers(self) -> tuple[slice, ...]:
         """Where each parameter tensor lies in a flat parameter vector."""
-        return self._learn().layers()
+        return self._learn().layers
 
     def initial_params(self) -> Vector:
         """Return this device's own random initial parameters, shape (n_params,), of the run's precision.

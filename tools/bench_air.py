@@ -22,7 +22,7 @@ from p2pl_async.air.air import Air
 from p2pl_async.air.hearing import PowerHearing
 from p2pl_async.air.settings import CsmaCa
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import Device
+from p2pl_async.device import Device, Observer
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
@@ -94,7 +94,7 @@ def through_devices(senders: int, load: float, frames: int) -> tuple[float, floa
         lambda src, dst: Link(src, dst, LINK, 1),
         1,
         make_air=make_air,
-        sink=records.append,
+        observer=Observer(sink=records.append),
     )
     gap = senders * AIRTIME / load
     began = time.process_time()

@@ -48,6 +48,7 @@ class Given(FixedLearner):
             vector.flags.writeable = False
         super().__init__(given, learning_rate=0.01)
 
+    @property
     def layers(self) -> tuple[slice, ...]:
         """Return those of 784-200-200-10."""
         return LAYERS

@@ -158,9 +158,9 @@ def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Deb
     """Say everything that is wrong with a scenario, at once; runs nothing."""
     with _errors(debug):
         found = _load(scenario, changes, seed).scenario
-        from p2pl_async.scenario.building.warnings import radio_warnings
+        from p2pl_async.scenario.building.event_warnings import warn_of_radio
 
-        for text in [*_contract_warnings(found), *radio_warnings(found)]:
+        for text in [*_contract_warnings(found), *warn_of_radio(found)]:
             print(f"warning: {text}")
         print(
             f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
@@ -269,15 +269,15 @@ def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
 
 
 def _contract_warnings(scenario: Scenario) -> list[str]:
-    """Return what the links will do to the protocol; makes the topology only for one that can't bear every link."""
+    """Return warnings of the protocol's contract; the topology is made only for a protocol that needs some of links."""
     contract = scenario.protocol.contract
     if contract is None or not any(contract.broken_by()):
         return list(scenario.protocol.warnings)
-    from p2pl_async.scenario.building.contracts import warnings
-    from p2pl_async.scenario.building.layout import lay_out
-    from p2pl_async.scenario.building.link_table import LinkTable
+    from p2pl_async.scenario.building.contracts import warn_of_contract
+    from p2pl_async.scenario.building.world import build_world
 
-    return warnings(scenario, lay_out(scenario).graph, LinkTable(scenario))
+    world = build_world(scenario, learns=False)
+    return warn_of_contract(scenario, world.graph, world.links)
 
 
 def _value(option: str, text: str, kind: str) -> float:

@@ -1,14 +1,14 @@
-"""Run a protocol on every device over emulated links, in virtual time.
+"""Emulation: a protocol runs on every device over emulated links, in virtual time.
 
-This is the part of a run that is not about scenarios, results or accuracy: devices as trio
-tasks, the clock that moves when all of them wait, and the ways in which a run can end.
+Scenarios, results and accuracy have no part in it: devices are trio tasks, the clock moves when
+all of them wait, and a run can end in several ways.
 
     start --> up: protocol.run(device) --> it returns: the device has ended
                ^             | crash: the task is cut off where it waits, the inbox is emptied
                |  restart    v
                +----------- down --------> it is down for good: the device is gone
 
-The run goes on for a device that is down and will be back, unless all that is left are passive ones.
+The run goes on for a device that is down and will be back, unless only passive devices are left.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import trio
 from p2pl_async.air.air import Air
 from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import Idle, VirtualClock
-from p2pl_async.device import Device, Learner, Neighborhood
+from p2pl_async.device import NO_OBSERVER, Device, Learner, Neighborhood, Observer
 from p2pl_async.errors import Deadlock, DeviceFailed
 from p2pl_async.hardware.downtime import Downtime
-from p2pl_async.hardware.energy import Meter
-from p2pl_async.hardware.local_clock import LocalClock
+from p2pl_async.hardware.hardware import Hardware, downtimes_of
+from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.trace import Record, Trace
+from p2pl_async.trace import Trace
 from p2pl_async.transport.emulated import EmulatedTransport
 
 MakeAir = Callable[[VirtualClock, Callable[[DeviceId, DeviceId], Link]], Air]
@@ -44,25 +44,19 @@ class Emulation:
     """Devices, links and a clock, ready to run a protocol once.
 
     Args:
-        out_neighbors: for each device, whom it can send to, in order of id.
+        out_neighbors: for each device, those that it can send to, in order of id.
         make_link: returns the link from one device to another.
         seed: of the devices' own random streams.
         clock: the clock of this run, new.
-        make_air: returns the medium that the devices share, given the clock and what finds the link from
-            one device to another; None if every link is dedicated.
-        neighborhood: whom devices find in reach where that changes; `out_neighbors` is then the union.
-        clocks: each device's own clock; ideal by default.
+        make_air: returns the medium that the devices share, given the clock and a function that returns the
+            link from one device to another; None if every link is dedicated.
+        neighborhood: the neighbors at each instant, where they change; `out_neighbors` is then their union.
+        hardware: each device's; by default always up, with an ideal clock. The links that `make_link`
+            returns must be down with it.
         learner: what devices train with; None for protocols that don't.
         rounds: how many rounds each device does; None for no end.
-        starts: for each device, the virtual second at which it begins; 0 by default.
-        downtimes: for each device, when it is down; never by default. The links know it by themselves.
-        meter: of the devices' energy; it needs downtimes for devices with a battery.
-        keeps_state: for each device, whether its parameters survive a crash; False by default.
-        on_crash: called when a device has crashed.
-        on_gone: called when a device is down for good, before its protocol has ended.
-        record: takes (device, metric, value) of what protocols measure.
-        on_round: called after each finished round.
-        sink: takes the network's records, in order.
+        meter: of the devices' energy, made from the same hardware.
+        observer: what is called as the devices run.
     """
 
     def __init__(
@@ -74,18 +68,11 @@ class Emulation:
         clock: VirtualClock | None = None,
         make_air: MakeAir | None = None,
         neighborhood: Neighborhood | None = None,
-        clocks: Sequence[LocalClock] | None = None,
+        hardware: Sequence[Hardware] | None = None,
         learner: Learner | None = None,
         rounds: int | None = None,
-        starts: Sequence[float] | None = None,
-        downtimes: Sequence[Downtime] | None = None,
         meter: Meter | None = None,
-        keeps_state: Sequence[bool] | None = None,
-        on_crash: Callable[[Device], object] | None = None,
-        on_gone: Callable[[Device], object] | None = None,
-        record: Callable[[DeviceId, str, float], object] | None = None,
-        on_round: Callable[[Device], object] | None = None,
-        sink: Callable[[Record], object] | None = None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         n = len(out_neighbors)
         in_neighbors: list[list[DeviceId]] = [[] for _ in range(n)]
@@ -93,9 +80,13 @@ class Emulation:
             for target in targets:
                 in_neighbors[target].append(source)
         self.clock = VirtualClock() if clock is None else clock
-        self.trace = Trace(sink)
+        self.trace = Trace(observer.sink)
+        self._hardware = [Hardware()] * n if hardware is None else hardware
+        self._downtimes = downtimes_of(self._hardware)
         air = None if make_air is None else functools.partial(make_air, self.clock)
-        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air, downtimes, meter)
+        self.transport = EmulatedTransport(
+            self.clock, out_neighbors, make_link, self.trace, air, self._downtimes, meter
+        )
         self.devices = [
             Device(
                 k,
@@ -104,21 +95,16 @@ class Emulation:
                 out_neighbors[k],
                 functools.partial(stream, seed, "protocol", k),
                 neighborhood=neighborhood,
-                clock=None if clocks is None else clocks[k],
+                clock=self._hardware[k].clock,
                 learner=learner,
                 rounds=rounds,
-                record=record,
-                on_round=on_round,
+                observer=observer,
             )
             for k in range(n)
         ]
-        self._starts = [0.0] * n if starts is None else starts
-        self._downtimes = downtimes
         if meter is not None:
             meter.watch(self.end)
-        self._keeps_state = [False] * n if keeps_state is None else keeps_state
-        self._on_crash = on_crash
-        self._on_gone = on_gone
+        self._observer = observer
         self._lives: dict[DeviceId, trio.CancelScope] = {}  # of the devices that are up
         self.gone: set[DeviceId] = set()
         self._active = list(self.devices)
@@ -130,11 +116,11 @@ class Emulation:
 
         Args:
             protocol: its `run` is called once per device.
-            until: virtual second at which the run is cut off, before anything else of that instant.
+            until: virtual second at which the run is cut off, before any other event of that instant.
 
         Raises:
             DeviceFailed: if a device's protocol raises; of several at one instant, the lowest id.
-            Deadlock: if every device waits and nothing is left to happen.
+            Deadlock: if every device waits and no event is pending.
         """
         if until is not None:
             self.clock.observe(until, self.clock.stop)
@@ -174,7 +160,7 @@ class Emulation:
 
     async def _run_device(self, protocol: Protocol, device: Device) -> None:
         try:
-            await trio.sleep_until(self._starts[device.id])
+            await trio.sleep_until(self._hardware[device.id].start)
             if self._downtimes is None:
                 await protocol.run(device)
             else:
@@ -191,7 +177,7 @@ class Emulation:
             self.clock.stop()
 
     async def _live(self, protocol: Protocol, device: Device, downtime: Downtime) -> None:
-        """Run the protocol from restart to crash, until it has ended or the device is gone."""
+        """Run the protocol from each restart to the next crash, until it has ended or the device is gone."""
         while await self._up_again(device, downtime):
             crash = downtime.next(self.clock.now)
             with trio.CancelScope() as life:
@@ -203,15 +189,15 @@ class Emulation:
             if not life.cancelled_caught:
                 return
             self.transport.crash(device.id, downtime.cause(self.clock.now))
-            device.crash(keep_state=self._keeps_state[device.id])
-            if self._on_crash is not None:
-                self._on_crash(device)
+            device.crash(keep_state=self._hardware[device.id].keeps_state)
+            if self._observer.on_crash is not None:
+                self._observer.on_crash(device)
         self.gone.add(device.id)
-        if self._on_gone is not None:
-            self._on_gone(device)
+        if self._observer.on_gone is not None:
+            self._observer.on_gone(device)
 
     async def _up_again(self, device: Device, downtime: Downtime) -> bool:
-        """Wait until the device is up; False if it never will be."""
+        """Wait until the device is up; return False if it is down for good."""
         while (stay := downtime.stay(self.clock.now)) is not None:
             if stay.end == math.inf:
                 return False
@@ -222,7 +208,7 @@ class Emulation:
         return True
 
     def end(self, device: DeviceId) -> None:
-        """Take a device down for good, now: its battery is empty."""
+        """Take a device down for good at this instant: its battery is empty."""
         assert self._downtimes is not None
         self._downtimes[device].end(self.clock.now)
         if device in self._lives:
@@ -238,7 +224,7 @@ class Emulation:
                 heard = ", ".join(map(str, device.in_neighbors[:8])) or "nobody"
                 waits.append(f"  device {device.id} (round {device.round}) waits for {kinds}; it hears {heard}")
         if not waits:
-            waits = ["  no device waits for a message: each waits for something that no event will bring"]
+            waits = ["  no device waits for a message, and no pending event can wake any of them"]
         elif len(waits) > 10:
             waits[10:] = [f"  ... and {len(waits) - 10} more"]
         if self.gone:

@@ -18,6 +18,7 @@ import outcome
 import trio
 
 from p2pl_async.clock import VirtualClock
+from p2pl_async.device import LearningFacts
 from p2pl_async.messages import DeviceId, Vector
 
 
@@ -33,22 +34,8 @@ class Job(typing.Protocol):
         """The new parameters, or the gradient; None until computed."""
 
 
-class Trainer(typing.Protocol):
+class Trainer(LearningFacts, typing.Protocol):
     """What computes jobs; `learning.trainer.Trainer` is one."""
-
-    layers: tuple[slice, ...]
-
-    def n_samples(self, device: DeviceId) -> int:
-        """Return how many training samples the device has."""
-
-    def initial_params(self, device: DeviceId) -> Vector:
-        """Return the device's own random initial parameters."""
-
-    def batches_per_epoch(self, device: DeviceId) -> int:
-        """Return how many mini-batches one pass over the device's data takes."""
-
-    def learning_rate(self, device: DeviceId) -> float:
-        """Return the step size of the device's next local step."""
 
     def job(
         self,
@@ -69,12 +56,12 @@ class Trainer(typing.Protocol):
 
 
 class LookaheadLearner:
-    """Lets devices train in virtual time, and computes in batches.
+    """The `Learner` of emulated devices: it lets them train in virtual time, and has jobs computed in batches.
 
     Args:
-        clock: whose calendar the ends of jobs enter.
+        clock: the ends of jobs enter its calendar.
         trainer: computes jobs.
-        duration: (device, samples to go through) -> virtual seconds that it takes.
+        duration: (device, samples that a job goes through) -> virtual seconds that it takes.
         on_batch: called after each computed batch.
         on_job: called with (device, start, end) of each job that is begun, in virtual seconds.
     """
@@ -89,6 +76,11 @@ class LookaheadLearner:
     ) -> None:
         self._clock = clock
         self._trainer = trainer
+        self.layers = trainer.layers
+        self.n_samples = trainer.n_samples
+        self.initial_params = trainer.initial_params
+        self.batches_per_epoch = trainer.batches_per_epoch
+        self.learning_rate = trainer.learning_rate
         self._duration = duration
         self._on_batch = on_batch
         self._on_job = on_job
@@ -96,36 +88,16 @@ class LookaheadLearner:
         self._count = 0
         self._registered: dict[tuple[DeviceId, int], Job] = {}
 
-    def n_samples(self, device: DeviceId) -> int:
-        """Return how many training samples the device has."""
-        return self._trainer.n_samples(device)
-
-    def layers(self) -> tuple[slice, ...]:
-        """Return where each parameter tensor lies in the flat vector."""
-        return self._trainer.layers
-
-    def initial_params(self, device: DeviceId) -> Vector:
-        """Return the device's own random initial parameters, shape (n_params,)."""
-        return self._trainer.initial_params(device)
-
-    def batches_per_epoch(self, device: DeviceId) -> int:
-        """Return how many mini-batches one pass over the device's data takes."""
-        return self._trainer.batches_per_epoch(device)
-
-    def learning_rate(self, device: DeviceId) -> float:
-        """Return the step size of the device's next local step."""
-        return self._trainer.learning_rate(device)
-
     async def train(
         self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None = None
     ) -> Vector:
-        """Return the parameters after local training, when the virtual time that it takes is over."""
+        """Return the parameters after local training, at the end of its virtual time."""
         return await self._land(
             device, self._trainer.job(device, np.asarray(w), epochs=epochs, steps=steps, drift=drift)
         )
 
     async def gradient(self, device: DeviceId, w: Vector) -> Vector:
-        """Return the gradient of the next mini-batch, when the virtual time of one step is over."""
+        """Return the gradient of the next mini-batch, at the end of the virtual time of one step."""
         return await self._land(device, self._trainer.gradient_job(device, np.asarray(w)))
 
     async def _land(self, device: DeviceId, job: Job) -> Vector:
@@ -166,7 +138,7 @@ class LookaheadLearner:
 
 
 class _Alarm:
-    """Who is to be woken with which result; nobody any more if the task was cancelled."""
+    """The task to wake with a job's result; None once it is cancelled."""
 
     __slots__ = ("job", "task")
 

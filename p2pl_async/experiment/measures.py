@@ -1,15 +1,18 @@
-"""What a run measures: scores of models, how far they are apart, and sums over a metric."""
+"""Measures of a run: scores of models, the distance between them, and sums over a metric."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from p2pl_async.messages import Vector
+
+if TYPE_CHECKING:
+    from p2pl_async.learning.trainer import Trainer
 
 
 class Total:
@@ -36,16 +39,16 @@ class Total:
         return self.sum / self.count if self.count else math.nan
 
 
-class Scores:
+class ScoreLookup:
     """Scores of models, each evaluated once however many devices share it.
 
     Args:
-        trainer: what evaluates.
+        trainer: computes the scores.
         models: parameter vectors, each (n_params,).
         which: "subset" or "test".
     """
 
-    def __init__(self, trainer: Any, models: Sequence[Vector], which: str) -> None:
+    def __init__(self, trainer: Trainer, models: Sequence[Vector], which: Literal["subset", "test"]) -> None:
         distinct = {id(w): w for w in models}
         self._models = list(distinct.values())  # keeps them alive, and with them their ids
         self._index = {key: index for index, key in enumerate(distinct)}
@@ -79,14 +82,17 @@ def consensus_distance(params: Sequence[Vector]) -> float:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the least value, the mean and the greatest."""
     return min(values), sum(values) / len(values), max(values)
 
 
 def value_range(values: Sequence[float]) -> Mapping[str, float] | None:
+    """Return "min", "mean" and "max" of values; None if there are none."""
     return dict(zip(("min", "mean", "max"), spread(values), strict=True)) if values else None
 
 
 def params_digest(params: Sequence[Vector]) -> str:
+    """Return a hash of parameter vectors, in their order."""
     digest = hashlib.sha256()
     for w in params:
         digest.update(np.ascontiguousarray(w).data)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from p2pl_async.basics.arrays import Floats
-from p2pl_async.device import Device
+from p2pl_async.device import Device, Observer
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.messages import DeviceId, Message
@@ -146,7 +146,7 @@ def probe_link(
         world.make_link,
         scenario.seed,
         make_air=world.make_air if scenario.medium.shared else None,
-        sink=records.append,
+        observer=Observer(sink=records.append),
     )
     rate = world.links.settings(src, dst).mean_rate_bps
     pause = 1e-3 if rate is None else max(1e-6, 8 * size / rate / _LOOKS)

@@ -46,6 +46,9 @@ class Compute(Settings):
         return samples * self.per_sample
 
 
+ONE_SECOND = Compute.model_validate({"per_epoch": "1 s"})
+
+
 class GroupCompute(Settings):
     """What differs in a group's compute; the rest is as in `devices.compute`."""
 

@@ -13,11 +13,11 @@ import numpy as np
 from p2pl_async.basics.arrays import Array
 from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import Device
+from p2pl_async.device import Device, Observer
 from p2pl_async.errors import PredictionError
-from p2pl_async.experiment.course import Progress
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.experiment.lookahead import LookaheadLearner
+from p2pl_async.experiment.measured_run import Progress
 from p2pl_async.experiment.measures import consensus_distance
 from p2pl_async.experiment.running import run
 from p2pl_async.hardware.compute import ComputeTimes
@@ -146,7 +146,7 @@ def _emulate(prediction: Prediction, seed: int) -> dict[str, Any]:
         clock=clock,
         learner=LookaheadLearner(clock, trainer, times.seconds),
         rounds=int(prediction.rounds[-1]),
-        on_round=lambda device: watch(device, clock.now),
+        observer=Observer(on_round=lambda device: watch(device, clock.now)),
     )
     emulation.run(scenario.protocol)
     return watch.curves()

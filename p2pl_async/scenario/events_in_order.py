@@ -56,21 +56,22 @@ class EventError(ValueError):
         self.key = key
 
 
-class Timetable:
+class EventsInOrder:
     """All events of a scenario, in order of their instants.
 
     Args:
         devices: the `[devices]` table, whose groups events can name.
-        link: the `[link]` table with its overrides.
+        matches: the overrides that each link matches, and the settings that follow.
         events: in the order of the file, which is kept among those of one instant.
 
     Raises:
         EventError: if an event names devices that aren't there.
     """
 
-    def __init__(self, devices: DeviceSettings, link: LinkTableSettings, events: Sequence[Event]) -> None:
+    def __init__(self, devices: DeviceSettings, matches: LinkMatches, events: Sequence[Event]) -> None:
         self.events = sorted(enumerate(events), key=lambda item: item[1].at)
-        self._matches = LinkMatches(devices, link)
+        self._devices = devices
+        self._matches = matches
         self._who: dict[int, list[frozenset[int]]] = {}  # index -> the devices of each of its selectors
         groups = devices.groups()
         for index, event in self.events:
@@ -157,8 +158,8 @@ class Timetable:
                 found.append((label(index, event), event.show()))
         return found
 
-    def mistakes(self, devices: DeviceSettings) -> Iterator[EventError]:
-        """Yield what doesn't fit together, for any topology."""
+    def check(self) -> Iterator[EventError]:
+        """Yield the events that don't fit together, for any topology."""
         down: set[tuple[int, int]] = set()
         crashed: set[int] = set()
         split = False
@@ -171,7 +172,7 @@ class Timetable:
                     if group & seen:
                         yield EventError(index, f"device {min(group & seen)} is in two of the groups", "groups")
                     seen |= group
-                if len(who) == 1 and len(who[0]) == devices.count:
+                if len(who) == 1 and len(who[0]) == self._devices.count:
                     yield EventError(index, "one group of all devices parts nobody", "groups")
             elif isinstance(event, Heal):
                 if not split:
@@ -192,19 +193,19 @@ class Timetable:
                 if not down & self._links(index, event):
                     yield EventError(index, 'no link of these is down by an event of kind "link-down" before')
                 down -= self._links(index, event)
-        yield from self._impossible(devices)
+        yield from self._impossible()
 
-    def _impossible(self, devices: DeviceSettings) -> Iterator[EventError]:
+    def _impossible(self) -> Iterator[EventError]:
         """Yield changes of settings that can't be; links that nothing tells apart are looked at once."""
         seen: dict[tuple[Any, ...], int] = {}
-        for device in range(devices.count):
-            sort = (
-                self._matches.sort(device),
+        for device in range(self._devices.count):
+            signature = (
+                self._matches.signature(device),
                 *(tuple(device in group for group in self._who[index]) for index, _ in self.events),
             )
-            seen.setdefault((sort, 0), device)
-            if seen[sort, 0] != device:
-                seen.setdefault((sort, 1), device)  # two of a sort also have links to each other
+            seen.setdefault((signature, 0), device)
+            if seen[signature, 0] != device:
+                seen.setdefault((signature, 1), device)  # two of one signature also have links to each other
         told = set()
         for src in seen.values():
             for dst in seen.values():

@@ -52,7 +52,7 @@ class LinkMatches:
                 self._hears[device] |= 1 << index
             self._both |= override.both << index
 
-    def sort(self, device: int) -> tuple[int, int]:
+    def signature(self, device: int) -> tuple[int, int]:
         """Return what tells a device apart: the overrides for what it sends, and for what it hears."""
         return self._sends[device], self._hears[device]
 

@@ -31,6 +31,7 @@ from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.protocols import AnyProtocol
 from p2pl_async.radio import AnyMobility, Static
 from p2pl_async.scenario.events import AnyEvent
+from p2pl_async.scenario.link_matches import LinkMatches
 from p2pl_async.scenario.tables import Baselines, DeviceSettings, Evaluate, LinkTableSettings, RadioTableSettings, Stop
 from p2pl_async.topology.from_file import LinkTrace
 from p2pl_async.topology.kinds import AnyTopology
@@ -76,37 +77,42 @@ class Scenario(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Scenario:
-        found = list(misfits(dict(self)))
+        found = list(check_tables(dict(self)))
         if found:
             raise mistakes("scenario", found)
         return self
 
 
-def misfits(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-    """Yield what doesn't fit between tables.
+def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    """Yield the problems between tables.
 
     Args:
         tables: the valid tables of a scenario by name; checks that need another one are left out,
             so that a file with a mistake in one table hears about the others too.
     """
-    from p2pl_async.scenario.checks.events import event_mistakes
-    from p2pl_async.scenario.checks.links import change_mistakes, override_mistakes
-    from p2pl_async.scenario.checks.medium import medium_mistakes
-    from p2pl_async.scenario.checks.places import place_mistakes
+    from p2pl_async.scenario.checks.events import check_events
+    from p2pl_async.scenario.checks.links import check_changes, check_overrides, check_selectors
+    from p2pl_async.scenario.checks.medium import check_medium
+    from p2pl_async.scenario.checks.places import check_places
 
     devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
     if devices is not None and topology is not None:
         for text in topology.check(devices.count):
             yield line(["topology"], text)
+    matches: LinkMatches | None = None
     if devices is not None and link is not None:
-        mistaken = list(override_mistakes(devices, link))
+        mistaken = list(check_selectors(devices, link))
+        if not mistaken:
+            matches = LinkMatches(devices, link)
+            mistaken = list(check_overrides(matches, link))
         yield from mistaken
-        if isinstance(topology, LinkTrace) and not mistaken and not topology.check(devices.count):
+        if matches and not mistaken and isinstance(topology, LinkTrace) and not topology.check(devices.count):
             contacts = topology.neighborhood(devices.count, stream(0, "topology"))
-            yield from change_mistakes(devices, link, contacts, topology.path)
-    yield from place_mistakes(tables)
-    yield from medium_mistakes(tables)
-    yield from event_mistakes(tables)
+            yield from check_changes(matches, contacts, topology.path)
+    yield from check_places(tables)
+    yield from check_medium(tables)
+    if matches is not None:
+        yield from check_events(tables, matches)
     if protocol is not None and not protocol.trains:
         baselines, stop = tables.get("baselines"), tables.get("stop")
         for name in ("local", "central"):

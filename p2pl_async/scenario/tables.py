@@ -33,7 +33,7 @@ from p2pl_async.basics.settings import (
 )
 from p2pl_async.basics.units import DecibelMilliwatts, Decibels, PositiveSeconds, Probability, Seconds, SpreadDecibels
 from p2pl_async.hardware.churn import Churn
-from p2pl_async.hardware.compute import Compute, GroupCompute
+from p2pl_async.hardware.compute import ONE_SECOND, Compute, GroupCompute
 from p2pl_async.hardware.energy import Energy
 from p2pl_async.hardware.local_clock import Clocks
 from p2pl_async.link import LinkSettings
@@ -92,7 +92,7 @@ class DeviceSettings(Settings):
     """The `[devices]` table: how many there are, how fast they compute and when they begin."""
 
     count: Count = Field(description="number of devices; their ids are 0 to count - 1")
-    compute: Annotated[Compute, Short("per_epoch")] = Compute.model_validate({"per_epoch": "1 s"})
+    compute: Annotated[Compute, Short("per_epoch")] = ONE_SECOND
     start: Annotated[Start, Short("at")] = Start.model_validate({"at": "0 s"})
     join: Annotated[Start, Short("at")] | None = Field(
         default=None, description="when devices are switched on; the first instant by default"

@@ -19,10 +19,10 @@ from p2pl_async.air import AnyMedium, SharedMedium
 from p2pl_async.air.air import Air
 from p2pl_async.air.hearing import GraphHearing
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import Learner, Neighborhood
+from p2pl_async.device import Learner, Neighborhood, Observer
 from p2pl_async.experiment.emulation import Emulation
-from p2pl_async.hardware.downtime import Downtime, watches
-from p2pl_async.hardware.local_clock import LocalClock
+from p2pl_async.hardware.downtime import watches
+from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.link import Link, LinkSettings, Verdict
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Protocol
@@ -51,10 +51,7 @@ def emulate(
     seed: int = 0,
     learner: Learner | None = None,
     rounds: int | None = None,
-    starts: Sequence[float] | None = None,
-    downtimes: Sequence[Downtime] | None = None,
-    keeps_state: Sequence[bool] | None = None,
-    clocks: Sequence[LocalClock] | None = None,
+    hardware: Sequence[Hardware] | None = None,
     until: float | None = None,
     record: Callable[[DeviceId, str, float], object] | None = None,
     sink: Callable[[Record], object] | None = None,
@@ -71,10 +68,7 @@ def emulate(
         seed: of links and devices.
         learner: what devices train with; see `FixedLearner`.
         rounds: how many rounds each device does.
-        starts: when each device begins, in virtual seconds.
-        downtimes: when each device is down, which its links know too.
-        keeps_state: whether each device's parameters survive a crash.
-        clocks: each device's own clock.
+        hardware: each device's, made for this run; its links are down when it is.
         until: when the run is cut off, in virtual seconds.
         record: takes (device, metric, value) of what the protocol measures.
         sink: takes the network's records.
@@ -90,6 +84,8 @@ def emulate(
 
         def settings_of(src: DeviceId, dst: DeviceId) -> LinkSettings:
             return settings
+
+    downtimes = None if hardware is None else downtimes_of(hardware)
 
     def make_link(src: DeviceId, dst: DeviceId) -> Link:
         down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
@@ -109,12 +105,8 @@ def emulate(
         neighborhood=neighborhood,
         learner=learner,
         rounds=rounds,
-        starts=starts,
-        downtimes=downtimes,
-        keeps_state=keeps_state,
-        clocks=clocks,
-        record=record,
-        sink=sink,
+        hardware=hardware,
+        observer=Observer(record=record, sink=sink),
     )
     emulation.run(protocol, until=until)
     return emulation
@@ -156,8 +148,9 @@ class FixedLearner:
         """Return the sample count that was given."""
         return self._n_samples[device]
 
+    @property
     def layers(self) -> tuple[slice, ...]:
-        """Return two halves, as if the model had two parameter tensors."""
+        """Two halves, as if the model had two parameter tensors."""
         size = self._params[0].size
         return (slice(0, size // 2), slice(size // 2, size))
 

@@ -17,7 +17,7 @@ from p2pl_async.air.air import Air
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
 from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
-from p2pl_async.hardware.energy import Meter
+from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link, Verdict
 from p2pl_async.link.verdict import UNDER_WAY
 from p2pl_async.messages import DeviceId, Message

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from p2pl_async.errors import Deadlock, DeviceFailed, ProtocolError
 from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
@@ -315,7 +316,7 @@ def test_devices_begin_at_their_start() -> None:
     async def run(device) -> None:
         began[device.id] = device.now
 
-    emulate(protocol(run), ring(3), starts=[2.0, 0.0, 1.5])
+    emulate(protocol(run), ring(3), hardware=[Hardware(start=one) for one in [2.0, 0.0, 1.5]])
     assert began == {0: 2.0, 1: 0.0, 2: 1.5}
 
 

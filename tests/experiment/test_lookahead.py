@@ -17,6 +17,7 @@ from p2pl_async.device import Device
 from p2pl_async.errors import DeviceFailed, ProtocolError
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.experiment.lookahead import LookaheadLearner
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols.base import Protocol
 
@@ -101,7 +102,7 @@ def run(
         0,
         clock=clock,
         learner=learner,
-        starts=starts,
+        hardware=None if starts is None else [Hardware(start=one) for one in starts],
     )
     emulation.run(Ad())
     return trainer, emulation, learner

@@ -17,10 +17,11 @@ from p2pl_async.errors import Deadlock, ScenarioError
 from p2pl_async.experiment import running as experiment
 from p2pl_async.hardware.churn import Churn, read_trace
 from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
+from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.scenario.building.device_conditions import downtimes
+from p2pl_async.scenario.building.world import build_world
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
 from p2pl_async.transport.wire import encode
@@ -60,7 +61,7 @@ def world(churn: dict, count: int, seed: int = 1, **devices) -> list[Downtime]:
             "stop": {"rounds": 1},
         }
     )
-    found = downtimes(scenario)
+    found = downtimes_of(build_world(scenario, learns=False).conditions.hardware())
     assert found is not None
     return found
 
@@ -249,7 +250,7 @@ def test_a_crash_ends_the_task_and_a_restart_begins_it_anew() -> None:
         lives[device.id].append(device.now)
         await device.sleep(12 - device.now)
 
-    emulate(protocol(run), ring(2), downtimes=[down((3, 5), (7, 7.5)), UP])
+    emulate(protocol(run), ring(2), hardware=[Hardware(downtime=one) for one in [down((3, 5), (7, 7.5)), UP]])
     assert lives == {0: [0.0, 5.0, 7.5], 1: [0.0]}
 
 
@@ -266,9 +267,14 @@ def test_late_joiners_and_leavers() -> None:
         devices={"count": 3, "group": {"late": {"ids": 1, "join": "4 s"}, "short": {"ids": 2, "leave": "3 s"}}}
     )
     records = []
-    found = downtimes(scenario)
+    found = build_world(scenario, learns=False).conditions.hardware()
     emulation = emulate(
-        protocol(run), complete(3), downtimes=found, until=10, sink=records.append, link={"latency": "10 ms"}
+        protocol(run),
+        complete(3),
+        hardware=found,
+        until=10,
+        sink=records.append,
+        link={"latency": "10 ms"},
     )
     assert sorted(lives) == [(0, 0.0, 0.0), (1, 4.0, 0.0), (2, 0.0, 0.0)]
     assert emulation.gone == {2}
@@ -296,7 +302,12 @@ def test_a_crash_before_the_first_round_has_nothing_to_keep() -> None:
         device.finish_round(await device.train(w))
 
     learner = FixedLearner([np.zeros(2, np.float32)])
-    emulate(protocol(run), [[]], learner=learner, downtimes=[down((0.5, 2.0))], keeps_state=[True])
+    emulate(
+        protocol(run),
+        [[]],
+        learner=learner,
+        hardware=[Hardware(downtime=down((0.5, 2.0)), keeps_state=True)],
+    )
     assert resumed == [False, False]
 
 
@@ -313,7 +324,11 @@ def test_what_survives_a_crash(keep) -> None:
 
     learner = FixedLearner([np.zeros(2, np.float32)], step=lambda _, w: w + 1)
     emulation = emulate(
-        protocol(run), [[]], learner=learner, rounds=5, downtimes=[down((2.5, 4.0))], keeps_state=[keep]
+        protocol(run),
+        [[]],
+        learner=learner,
+        rounds=5,
+        hardware=[Hardware(downtime=down((2.5, 4.0)), keeps_state=keep)],
     )
     first = (0.0, 0, False, True)
     assert seen == [first, (2.0, 2, True, True) if keep else (0.0, 2, False, True)]
@@ -335,7 +350,12 @@ def test_the_inbox_of_a_crashed_device_is_emptied() -> None:
             while (message := device.receive_nowait(Note)) is not None:
                 heard.append(message.x)
 
-    emulate(protocol(run), ring(2), link={"latency": "100 ms"}, downtimes=[UP, down((3.2, 5.0))])
+    emulate(
+        protocol(run),
+        ring(2),
+        link={"latency": "100 ms"},
+        hardware=[Hardware(downtime=one) for one in [UP, down((3.2, 5.0))]],
+    )
     assert heard == [5, 6, 7]
 
 
@@ -360,7 +380,13 @@ def test_frames_in_the_air_are_cut_at_both_ends() -> None:
 
     records = []
     free = {"latency": "500 ms"}
-    emulation = emulate(protocol(run), ring(2), link=free, downtimes=[UP, receiver], sink=records.append)
+    emulation = emulate(
+        protocol(run),
+        ring(2),
+        link=free,
+        hardware=[Hardware(downtime=one) for one in [UP, receiver]],
+        sink=records.append,
+    )
     # Sent while both are up, but on its way when the receiver goes down, and there before it is back.
     lost = [r.verdict.cause for r in records if 30.9 <= r.sent + 0.5 < 31.05]
     assert lost == [CRASHED]
@@ -378,7 +404,10 @@ def test_a_device_that_is_down_waits_for_its_restart_and_is_no_deadlock() -> Non
 
     # From 1 s to 3 s nobody is up and nothing is under way.
     emulation = emulate(
-        protocol(run), ring(2), link={"latency": "2 s"}, downtimes=[down((0.5, 4.0), (9, 10)), down((1.0, 3.0))]
+        protocol(run),
+        ring(2),
+        link={"latency": "2 s"},
+        hardware=[Hardware(downtime=one) for one in [down((0.5, 4.0), (9, 10)), down((1.0, 3.0))]],
     )
     assert emulation.trace.counts.sent == 1  # device 0 had ended by 9 s: it does not begin again
     assert emulation.clock.now == 7.0
@@ -389,7 +418,11 @@ def test_a_run_whose_devices_all_wait_though_up_is_a_deadlock_that_names_who_is_
         await device.receive(Note)
 
     with pytest.raises(Deadlock, match=r"deadlock at 5 s(.|\n)*device 0 (.|\n)*gone for good: 1"):
-        emulate(protocol(run), ring(2), downtimes=[down((2.0, 4.0)), down((5.0, math.inf))])
+        emulate(
+            protocol(run),
+            ring(2),
+            hardware=[Hardware(downtime=one) for one in [down((2.0, 4.0)), down((5.0, math.inf))]],
+        )
 
 
 def test_passive_devices_that_come_and_go_keep_no_run_alive() -> None:
@@ -404,7 +437,7 @@ def test_passive_devices_that_come_and_go_keep_no_run_alive() -> None:
     emulation = emulate(
         protocol(run),
         complete(4),
-        downtimes=[UP, *others],
+        hardware=[Hardware(downtime=one) for one in [UP, *others]],
     )
     assert emulation.clock.now == 7.2
 
@@ -500,7 +533,7 @@ def test_what_waits_for_a_shared_medium_is_lost_in_a_crash() -> None:
         ring(2),
         link={"rate": f"{8 * size} bit/s"},
         medium={"kind": "ideal"},
-        downtimes=[down((0.5, 3.0)), UP],
+        hardware=[Hardware(downtime=one) for one in [down((0.5, 3.0)), UP]],
         sink=records.append,
     )
     assert sent == [0, 0, 0, 3]

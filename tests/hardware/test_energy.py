@@ -17,7 +17,9 @@ from p2pl_async.air.airtime_budget import AirtimeBudget
 from p2pl_async.clock import VirtualClock
 from p2pl_async.experiment import running as experiment
 from p2pl_async.hardware.downtime import BATTERY, CRASHED, Downtime
-from p2pl_async.hardware.energy import PRESETS, STATES, Account, Energy, Meter
+from p2pl_async.hardware.energy import PRESETS, STATES, Energy
+from p2pl_async.hardware.hardware import Hardware
+from p2pl_async.hardware.meter import Ledger, Meter
 from p2pl_async.report.plots import write_plots
 from p2pl_async.report.tables import final_table
 from p2pl_async.results.run import load_run
@@ -31,8 +33,8 @@ def settings(**changes) -> Energy:
     return Energy.model_validate({**RADIO, **changes})
 
 
-def states(account: Account) -> dict[str, float]:
-    return {state: account.seconds[state] for state in STATES}
+def states(ledger: Ledger) -> dict[str, float]:
+    return {state: ledger.seconds[state] for state in STATES}
 
 
 # One device
@@ -41,16 +43,16 @@ def states(account: Account) -> dict[str, float]:
 def test_energy_is_the_sum_by_hand() -> None:
     """3 V x (20 mA x 2 s + 10 mA x 3 s + 5 mA x 4 s + 1 mA x 1 s) + 0.5 W x 6 s."""
     off = Downtime({CRASHED: [(10.0, 12.0)]})
-    account = Account(settings(cpu="500 mW"), off.between, lambda a, b: np.array([[max(a, 9.0), min(b, 10.0)]]))
-    account.tell("tx", 0.0, 2.0)
-    account.tell("rx", 1.0, 3.0)  # a second of it while transmitting: once, as transmitting
-    account.tell("rx", 2.5, 5.0)
-    account.tell("tx", 11.0, 11.5)  # while off: not at all
-    account.tell("cpu", 3.0, 9.0)
-    account.tell("cpu", 10.5, 11.0)
-    account.settle(12.0)
-    assert states(account) == pytest.approx({"off": 2, "tx": 2, "sleep": 1, "rx": 3, "idle": 4})
-    joules = account.joules()
+    ledger = Ledger(settings(cpu="500 mW"), off.between, lambda a, b: np.array([[max(a, 9.0), min(b, 10.0)]]))
+    ledger.note("tx", 0.0, 2.0)
+    ledger.note("rx", 1.0, 3.0)  # a second of it while transmitting: once, as transmitting
+    ledger.note("rx", 2.5, 5.0)
+    ledger.note("tx", 11.0, 11.5)  # while off: not at all
+    ledger.note("cpu", 3.0, 9.0)
+    ledger.note("cpu", 10.5, 11.0)
+    ledger.settle(12.0)
+    assert states(ledger) == pytest.approx({"off": 2, "tx": 2, "sleep": 1, "rx": 3, "idle": 4})
+    joules = ledger.joules()
     assert joules == pytest.approx({"tx": 0.12, "rx": 0.09, "idle": 0.06, "sleep": 0.003, "cpu": 3.0})
     assert sum(joules.values()) == pytest.approx(3 * (0.020 * 2 + 0.010 * 3 + 0.005 * 4 + 0.001 * 1) + 0.5 * 6)
 
@@ -77,33 +79,33 @@ def test_the_states_add_up_to_the_run_however_often_it_is_settled(tx, rx, asleep
 
         return cut
 
-    account = Account(settings(), between(off), between(asleep))
+    ledger = Ledger(settings(), between(off), between(asleep))
     told = sorted([(s, length, "tx") for s, length in tx] + [(s, length, "rx") for s, length in rx])
     for now in sorted({*looks, 60}):
         for s, length, state in [each for each in told if each[0] < now]:
-            account.tell(state, float(s), float(s + length))
+            ledger.note(state, float(s), float(s + length))
         told = [each for each in told if each[0] >= now]
-        account.settle(float(now))
-        assert sum(account.seconds.values()) == pytest.approx(now, abs=1e-12)
-    assert states(account) == pytest.approx(expected)
+        ledger.settle(float(now))
+        assert sum(ledger.seconds.values()) == pytest.approx(now, abs=1e-12)
+    assert states(ledger) == pytest.approx(expected)
 
 
 def test_what_a_crash_cuts_short_costs_nothing_more() -> None:
-    account = Account(settings(cpu="1 W"), Downtime({CRASHED: [(4.0, 5.0)]}).between, None)
-    account.tell("cpu", 0.0, 10.0)
-    account.tell("tx", 3.0, 8.0)
-    account.tell("tx", 8.0, 9.0)
-    account.crash(4.0)
-    account.settle(20.0)
-    assert account.cpu_seconds == 4
-    assert account.seconds["tx"] == 1
+    ledger = Ledger(settings(cpu="1 W"), Downtime({CRASHED: [(4.0, 5.0)]}).between, None)
+    ledger.note("cpu", 0.0, 10.0)
+    ledger.note("tx", 3.0, 8.0)
+    ledger.note("tx", 8.0, 9.0)
+    ledger.crash(4.0)
+    ledger.settle(20.0)
+    assert ledger.cpu_seconds == 4
+    assert ledger.seconds["tx"] == 1
 
 
 def test_an_empty_battery_is_found_when_it_is_empty() -> None:
     """15 mW idle, 60 mW for 2 s: 1 J is used up at 2 + (1 - 0.12) / 0.015 s; sleep makes it last."""
     for asleep, expected in ((None, 2 + (1 - 0.12) / 0.015), (lambda a, b: np.array([[max(a, 2.0), b]]), None)):
         clock = VirtualClock()
-        meter = Meter([settings(battery="1 J")], clock, None, [asleep])
+        meter = Meter([Hardware(energy=settings(battery="1 J"), asleep=asleep)], clock)
         meter.watch(lambda device: None)
         meter.transmitting(0, 0.0, 2.0)
         clock.persists = lambda: not meter.died  # noqa: B023
@@ -224,7 +226,7 @@ def test_measuring_energy_changes_nothing() -> None:
         assert plain[key] == watched[key]
 
 
-def test_a_device_whose_battery_is_empty_is_gone_and_its_messages_are_accounted_for() -> None:
+def test_a_device_whose_battery_is_empty_is_gone_and_its_messages_are_ledgered_for() -> None:
     """Idle draws 15 mW: 60 mJ last less than 4 s."""
     scenario = measured(
         devices={"group": {"weak": {"ids": [1, 2], "energy": {**RADIO, "battery": "60 mJ"}}}},

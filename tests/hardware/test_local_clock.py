@@ -14,9 +14,10 @@ from scipy import stats
 
 from p2pl_async.experiment import running as experiment
 from p2pl_async.hardware.downtime import CRASHED, Downtime
-from p2pl_async.hardware.local_clock import Clocks, LocalClock
+from p2pl_async.hardware.hardware import Hardware
+from p2pl_async.hardware.local_clock import IDEAL, Clocks, LocalClock
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.scenario.building.device_conditions import clocks
+from p2pl_async.scenario.building.world import build_world
 from p2pl_async.testing import emulate, ring
 
 
@@ -53,7 +54,7 @@ def test_a_sleep_of_d_lasts_d_over_one_plus_drift(ppm) -> None:
             await device.receive()
         woke["timeout", device.id] = device.now - woke[device.id]
 
-    emulate(protocol(run), ring(2), clocks=[LocalClock(ppm * 1e-6), LocalClock()])
+    emulate(protocol(run), ring(2), hardware=[Hardware(clock=one) for one in [LocalClock(ppm * 1e-6), LocalClock()]])
     assert woke[0] == pytest.approx(1000 / (1 + ppm * 1e-6), rel=1e-12)
     assert woke["timeout", 0] == pytest.approx(500 / (1 + ppm * 1e-6), rel=1e-12)
     assert woke[1] == 1000
@@ -70,7 +71,11 @@ def test_local_time_counts_from_the_last_restart() -> None:
         shown.append(device.local_time)
 
     downtime = Downtime({CRASHED: [(1.0, 8.0)]})
-    emulate(protocol(run), [[]], clocks=[LocalClock(0.25, 100.0)], downtimes=[downtime])
+    emulate(
+        protocol(run),
+        [[]],
+        hardware=[Hardware(clock=LocalClock(0.25, 100.0), downtime=downtime)],
+    )
     assert shown == [100.0, 100.0, 102.5]
 
 
@@ -83,7 +88,7 @@ def test_without_clocks_all_are_ideal() -> None:
 
     emulate(protocol(run), [[]])
     assert shown == [3.0]
-    assert clocks(small()) is None
+    assert all(one.clock is IDEAL for one in build_world(small(), learns=False).conditions.hardware())
 
 
 def test_drifts_are_normal_truncated_at_the_limit() -> None:
@@ -131,9 +136,8 @@ def test_groups_may_have_clocks_of_their_own() -> None:
     scenario = small(
         clocks={"drift": "10 ppm"}, devices={"group": {"cheap": {"ids": [1, 2], "clocks": {"drift": "-40 ppm"}}}}
     )
-    found = clocks(scenario)
-    assert found is not None
-    assert [each.drift for each in found] == pytest.approx([1e-5, -4e-5, -4e-5, 1e-5, 1e-5])
+    found = build_world(scenario, learns=False).conditions.hardware()
+    assert [one.clock.drift for one in found] == pytest.approx([1e-5, -4e-5, -4e-5, 1e-5, 1e-5])
 
 
 def test_a_drift_without_a_unit_is_told() -> None:

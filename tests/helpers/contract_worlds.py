@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import kind_of
 from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Vector
 from p2pl_async.protocols import PROTOCOLS, Protocol
@@ -114,7 +115,7 @@ def run(
             n_samples=random.integers(1, 50, N).tolist(),
         ),
         rounds=ROUNDS,
-        starts=random.uniform(0, 1, N).tolist(),
+        hardware=[Hardware(start=start) for start in random.uniform(0, 1, N).tolist()],
     )
     if backwards:
         emulation.devices.reverse()  # the order in which their tasks start

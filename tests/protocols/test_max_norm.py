@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from p2pl_async.device import Device
 from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.max_norm import Candidate, Key, MaxNormSync, NormKey, NormModel, Synchronized
@@ -256,7 +257,7 @@ def test_a_late_maximum_is_ignored_and_counted() -> None:
         P2PL(sync={"kind": "max-norm", "timeout": "10 s"}),
         complete(3),
         learner=FixedLearner(x, step=lambda _, w: w),
-        starts=[0, 0, 20],
+        hardware=[Hardware(start=one) for one in [0, 0, 20]],
         link={"loss": {"kind": "bernoulli", "p": 0.0}},
         rounds=15,
         record=lambda k, metric, value: counted.append(k) if metric == "maxnorm_late" else None,
@@ -264,7 +265,9 @@ def test_a_late_maximum_is_ignored_and_counted() -> None:
     assert set(counted) == {0, 1}
     assert emulation.devices[0].round == 15
 
-    early = emulate(P2PL(), complete(3), learner=FixedLearner(x), starts=[0, 0, 2], rounds=1)
+    early = emulate(
+        P2PL(), complete(3), learner=FixedLearner(x), hardware=[Hardware(start=one) for one in [0, 0, 2]], rounds=1
+    )
     assert all(device.params.tolist() == [5, 5] for device in early.devices)
 
 
@@ -282,7 +285,7 @@ def test_a_straggler_still_gets_the_model_from_neighbors_that_train() -> None:
         ring(3),
         link={"latency": "20 ms"},
         learner=FixedLearner(x, step=train),
-        starts=[0, 0, 100],
+        hardware=[Hardware(start=one) for one in [0, 0, 100]],
         until=150,
         record=lambda k, metric, value: done.__setitem__(k, value) if metric == "sync_s" else None,
     )

@@ -11,6 +11,7 @@ import trio
 from helpers.contract_worlds import CASES, LOSSLESS, LOSSY, ROUNDS, N, initial, outcome, run, settings_under_loss
 
 from p2pl_async.basics.settings import kind_of
+from p2pl_async.device import Observer
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols import PROTOCOLS
@@ -72,7 +73,7 @@ def test_its_largest_message_is_of_the_size_that_it_says(cls) -> None:
         0,
         learner=FixedLearner(list(np.random.default_rng(1).normal(size=(N, size)).astype(np.float32))),
         rounds=3,
-        sink=records.append,
+        observer=Observer(sink=records.append),
     )
     emulation.run(protocol)
     largest = max((record.size for record in records), default=0)
@@ -92,7 +93,7 @@ def test_neighbors_that_send_nonsense_are_refused_and_counted(cls) -> None:
         0,
         learner=FixedLearner(models + bad),
         rounds=ROUNDS,
-        record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
+        observer=Observer(record=lambda k, metric, value: refused.append(k) if metric == "refused" else None),
     )
     emulation.run(protocol)
     for k, model in enumerate(models):

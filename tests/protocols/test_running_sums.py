@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pl_async.hardware.downtime import CRASHED, Downtime
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.protocols.fedavg import FedAvg
 from p2pl_async.protocols.p2pl_push import P2PLPush
 from p2pl_async.protocols.rasgp import RASGP
@@ -259,8 +260,11 @@ def test_a_restarted_device_is_neither_ignored_nor_thrown_back() -> None:
             complete(3),
             link={"latency": "100 ms"},
             learner=FixedLearner([np.zeros(2)] * 3, step=lambda k, w: w + 1),
-            downtimes=[Downtime({CRASHED: [(80.5, 90.0)]}), Downtime({}), Downtime({})],
-            keeps_state=[True] * 3,
+            hardware=[
+                Hardware(downtime=Downtime({CRASHED: [(80.5, 90.0)]}), keeps_state=True),
+                Hardware(),
+                Hardware(),
+            ],
             until=130.5,
             record=lambda k, metric, value, weights=weights: weights.update(
                 {k: value} if metric == "push_weight" else {}

@@ -13,6 +13,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.compression import Identity, Int8, Qsgd, RandomK, Sign, TopK, decode
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.hardware.downtime import CRASHED, Downtime
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols.compressing import MassPush
 from p2pl_async.protocols.sgp import SGP
@@ -398,7 +399,7 @@ def test_a_device_that_crashed_and_came_back_is_heard_again() -> None:
         ring(3),
         link={"latency": "10 ms", "loss": "10 %"},
         learner=FixedLearner(x0),
-        downtimes=[Downtime({CRASHED: [(20.0, 25.0)]}), Downtime({}), Downtime({})],
+        hardware=[Hardware(downtime=one) for one in [Downtime({CRASHED: [(20.0, 25.0)]}), Downtime({}), Downtime({})]],
         until=200,
         record=lambda device, metric, value: counts.update({metric: counts.get(metric, 0) + value}),
     )

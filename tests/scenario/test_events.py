@@ -13,9 +13,10 @@ from helpers.small_worlds import small
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.experiment import running as experiment
-from p2pl_async.scenario.building.layout import lay_out
+from p2pl_async.hardware.hardware import downtimes_of
 from p2pl_async.scenario.building.world import build_world
-from p2pl_async.scenario.events_in_order import Timetable
+from p2pl_async.scenario.events_in_order import EventsInOrder
+from p2pl_async.scenario.link_matches import LinkMatches
 from p2pl_async.scenario.reading.load import dump, load_scenario
 from p2pl_async.scenario.scenario import Scenario
 
@@ -82,6 +83,10 @@ def shares(path: Path, edges: list[float]) -> tuple[dict[tuple[int, int], list[f
     return found, set(trace["fate"].unique()) - {"delivered", "in flight"}
 
 
+def in_order(scenario: Scenario) -> EventsInOrder:
+    return EventsInOrder(scenario.devices, LinkMatches(scenario.devices, scenario.link), scenario.event)
+
+
 def test_set_changes_links_from_then_on(script) -> None:
     path = script('[[event]]\nat = "4 s"\nkind = "set"\nfrom = "left"\nto = 3\nlink.loss = "100 %"\n')
     found, causes = shares(path, [0, 4, 10])
@@ -98,7 +103,7 @@ def test_later_settings_come_on_top_of_earlier_ones() -> None:
             {"at": "7 s", "kind": "set", "from": "0-1", "link": {"loss": {"p": 0.5}}},
         ]
     )
-    table = Timetable(scenario.devices, scenario.link, scenario.event)
+    table = in_order(scenario)
     for link in ((0, 1), (1, 0)):
         steps = table.changes(*link)
         assert [at for at, _ in steps] == [2, 5, 7]
@@ -121,7 +126,7 @@ def test_a_ramp_goes_in_equal_steps_to_what_it_says() -> None:
             {"at": "14 s", "kind": "set", "link": {"loss": "0 %"}},
         ],
     )  # fmt: skip
-    steps = Timetable(scenario.devices, scenario.link, scenario.event).changes(0, 1)
+    steps = in_order(scenario).changes(0, 1)
     assert [at for at, _ in steps] == [11, 12, 13, 14, 14]
     assert [s.loss.p for _, s in steps] == pytest.approx([0.2, 0.3, 0.4, 0.5, 0])
     assert [s.rate for _, s in steps] == pytest.approx([8e5, 6e5, 4e5, 2e5, 2e5])
@@ -192,11 +197,10 @@ def test_crash_and_restart(script) -> None:
 
 
 def test_scripted_crashes_add_to_those_that_churn_draws() -> None:
-    from p2pl_async.scenario.building.device_conditions import downtimes
-
     churn = {"times": [["1 s", "3 s"], ["20 s", "21 s"]]}
     events = [{"at": "2 s", "kind": "crash", "devices": 1}, {"at": "6 s", "kind": "restart", "devices": 1}]
-    found = downtimes(small(churn=churn, event=events))
+    found = downtimes_of(build_world(small(churn=churn, event=events), learns=False).conditions.hardware())
+    assert found is not None
     assert [found[1].cause(t) != "" for t in (0.5, 1, 2.5, 5.9, 6, 20.5)] == [False, True, True, True, False, True]
     assert [found[0].cause(t) != "" for t in (2.5, 3, 5, 20.5)] == [True, False, False, True]
 
@@ -214,7 +218,7 @@ def test_devices_move_at_once_or_at_a_speed() -> None:
         {"at": "20 s", "kind": "move", "devices": [0, 1], "to": ["3 m", "14 m"], "speed": "2 m/s"},
         {"at": "22 s", "kind": "move", "devices": 0, "to": ["3 m", "4 m"], "speed": "1 m/s"},
     )
-    motion = lay_out(scenario).propagation.motion
+    motion = build_world(scenario, learns=False).propagation.motion
     x = np.array([motion.at(t)[0][0, :2] for t in (0, 9.9, 10, 19, 20, 21, 22, 24, 26, 99)])
     assert x.tolist() == [[0, 0], [0, 0], [3, 4], [3, 4], [3, 4], [3, 6], [3, 8], [3, 6], [3, 4], [3, 4]]
     assert motion.at(99)[0][1, :2].tolist() == [3, 14]
@@ -296,7 +300,7 @@ def test_explain_lists_the_events_that_touch_a_link(script) -> None:
         '[[event]]\nat = "5 s"\nkind = "crash"\ndevices = 2\n'
     )
     found = load_scenario(path)
-    touching = Timetable(found.devices, found.link, found.event).touching(1, 3)
+    touching = in_order(found).touching(1, 3)
     assert touching == [
         ("event[0] at 2 s", 'set from = 1 to = 3 link = { loss = "5 %" }'),
         ("event[3] at 4 s", 'partition groups = ["left"]'),

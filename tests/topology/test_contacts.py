@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from p2pl_async.experiment import running as experiment
-from p2pl_async.scenario.building.explain import describe_meetings
+from p2pl_async.scenario.building.explain import explain_meetings
 from p2pl_async.scenario.building.layout import lay_out
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.contacts import Change, Contacts, meetings, read_changes
@@ -161,7 +161,7 @@ def test_a_change_that_cannot_be_is_said_when_it_is_checked(tmp_path: Path, chan
 def test_meetings_are_counted_and_timed(tmp_path: Path) -> None:
     lines = ["0,0,1,up", "10,0,1,down", "40,0,1,up", "60,0,1,down", "0,1,2,up"]
     whole = Scenario.model_validate(table(write(tmp_path / "a.csv", *lines), stop={"virtual_time": "100 s"}))
-    found = describe_meetings(whole, lay_out(whole))
+    found = explain_meetings(whole, lay_out(whole).neighborhood)
     assert found == [
         "in 1.67 min 4 links are up at some time, which lead from everyone to everyone; "
         "2 all the time, which don't lead from everyone to everyone",
@@ -203,11 +203,11 @@ def test_meetings_of_devices_that_move_are_described() -> None:
             "stop": {"virtual_time": "120 s"},
         }
     )
-    found = describe_meetings(whole, lay_out(whole))
+    found = explain_meetings(whole, lay_out(whole).neighborhood)
     assert found[0].startswith("in 2 min ")
     assert len(found) == 4
     still = whole.model_copy(update={"mobility": type(whole.mobility).model_construct()})
-    assert describe_meetings(still, lay_out(whole.model_copy(update={"topology": lay_topology()}))) == []
+    assert explain_meetings(still, lay_out(whole.model_copy(update={"topology": lay_topology()})).neighborhood) == []
 
 
 def lay_topology() -> Any:

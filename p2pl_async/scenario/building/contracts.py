@@ -1,4 +1,4 @@
-"""Whether a scenario's links keep the delivery contract of its protocol, and what happens where they don't."""
+"""Whether a scenario's links keep the delivery contract of its protocol, and the consequences where they don't."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-def warnings(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[str]:
-    """Return what the protocol warns of, and a sentence for each fault of the links that its contract doesn't allow.
+def warn_of_contract(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[str]:
+    """Return the protocol's own warnings, and a sentence for each fault of the links that its contract doesn't allow.
 
     Args:
-        scenario: whose protocol, and what else than links may lose messages.
+        scenario: with the protocol, and with churn, radios, events and batteries, which may lose messages too.
         graph: every link that there ever is.
-        links: what they do.
+        links: settings of those links.
     """
     protocol = scenario.protocol
     contract = protocol.contract
@@ -49,7 +49,7 @@ def warnings(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> li
 
 
 def loses_anyway(scenario: Scenario) -> bool:
-    """Tell whether messages may be lost whatever links do: to noise, collisions, or devices that are down."""
+    """Tell whether messages may be lost on perfect links too: to noise, collisions, or devices that are down."""
     groups = scenario.devices.group.values()
     comes_and_goes = ("churn", "join", "leave")
     energies = [scenario.energy, *(group.energy for group in groups)]

@@ -1,90 +1,155 @@
-"""From a scenario to the devices' times: when each is down or asleep, what survives a crash, how wrong its clock is."""
+"""From a scenario to its devices: how fast each computes, how wrong its clock is, when it is down or asleep."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.hardware.churn import Churn, Times, read_trace
 from p2pl_async.hardware.downtime import ABSENT, CRASHED, Downtime
-from p2pl_async.hardware.energy import Between, Energy
-from p2pl_async.hardware.local_clock import LocalClock
+from p2pl_async.hardware.energy import Between
+from p2pl_async.hardware.hardware import Hardware
+from p2pl_async.hardware.local_clock import IDEAL, LocalClock
 from p2pl_async.link.outage import DutyCycle
 from p2pl_async.scenario.building.link_table import LinkTable
-from p2pl_async.scenario.events_in_order import Timetable
+from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     import networkx as nx
 
+Interval = tuple[float, float]
 
-def downtimes(scenario: Scenario) -> list[Downtime] | None:
-    """Return when each device is down, new for each run; None if none ever is.
 
-    Raises:
-        ScenarioError: if a trace can't be used.
+class DeviceConditions:
+    """What each device of a scenario is and goes through, read and drawn once for all runs.
+
+    Args:
+        scenario: a valid scenario.
+        events: its events, of which some crash devices.
+        graph: every link that there ever is.
+        links: settings of those links; their duty cycles say when a radio sleeps.
     """
-    devices, seed = scenario.devices, scenario.seed
-    churns = devices.of_each("churn", scenario.churn)
-    stays = devices.stays(seed)
-    traced = _traces(churns, devices.count)
-    timetable = Timetable(devices, scenario.link, scenario.event)
-    energies = [energy for _, energy in devices.of_each("energy", scenario.energy)]
-    result = []
-    for device, ((group, churn), (join, leave)) in enumerate(zip(churns, stays, strict=True)):
-        sources: dict[str, Iterable[tuple[float, float]]] = {}
-        scripted = timetable.crashes(device, 0.0 if churn is None else churn.restart)
-        if churn is not None and churn.crashes_by_itself:
-            drawn = churn.crashes(seed, device, group, join, traced.get(churn.trace, {}))
-            sources[CRASHED] = merge(drawn, scripted)
-        elif scripted:
-            sources[CRASHED] = scripted
-        absent = [(start, end) for start, end in ((0.0, join), (leave, math.inf)) if start < end]
-        if absent:
-            sources[ABSENT] = absent
-        mortal = energies[device] is not None and energies[device].battery is not None
-        result.append(Downtime(sources, mortal=mortal))
-    return result if any(downtime.causes for downtime in result) else None
+
+    def __init__(self, scenario: Scenario, events: EventsInOrder, graph: nx.DiGraph[int], links: LinkTable) -> None:
+        self._scenario = scenario
+        self._events = events
+        self._graph = graph
+        self._links = links
+
+    def hardware(self) -> list[Hardware]:
+        """Return each device's hardware, by id; its downtime is new for each run, which uses it up.
+
+        Raises:
+            ScenarioError: if a trace of churn can't be used.
+        """
+        lasting, absences = self._drawn
+        if not any(absence.possible for absence in absences):
+            return list(lasting)
+        return [replace(one, downtime=absence.downtime()) for one, absence in zip(lasting, absences, strict=True)]
+
+    @functools.cached_property
+    def measures_energy(self) -> bool:
+        """Whether any device has an `[energy]` table."""
+        return any(energy for _, energy in self._scenario.devices.of_each("energy", self._scenario.energy))
+
+    @functools.cached_property
+    def _drawn(self) -> tuple[list[Hardware], list[_Absence]]:
+        """Each device's hardware without its downtime, and what that downtime comes from."""
+        scenario, devices = self._scenario, self._scenario.devices
+        energies = [energy for _, energy in devices.of_each("energy", scenario.energy)]
+        churns = devices.of_each("churn", scenario.churn)
+        asleep = self._sleeps() if self.measures_energy else [None] * devices.count
+        lasting = [
+            Hardware(compute, start, clock, None, churn is not None and churn.on_crash == "keep_state", energy, sleeps)
+            for compute, start, clock, (_, churn), energy, sleeps in zip(
+                devices.computes(), devices.starts(scenario.seed), self._clocks(), churns, energies, asleep, strict=True
+            )
+        ]
+        return lasting, list(
+            self._absences(churns, [energy is not None and energy.battery is not None for energy in energies])
+        )
+
+    def _absences(self, churns: Sequence[tuple[str, Churn | None]], mortal: Sequence[bool]) -> Iterator[_Absence]:
+        devices, seed = self._scenario.devices, self._scenario.seed
+        traced = _traces(churns, devices.count)
+        for device, ((group, churn), (join, leave)) in enumerate(zip(churns, devices.stays(seed), strict=True)):
+            drawn = None
+            if churn is not None and churn.crashes_by_itself:
+                drawn = functools.partial(churn.crashes, seed, device, group, join, traced.get(churn.trace, {}))
+            yield _Absence(
+                drawn,
+                self._events.crashes(device, 0.0 if churn is None else churn.restart),
+                [(start, end) for start, end in ((0.0, join), (leave, math.inf)) if start < end],
+                mortal[device],
+            )
+
+    def _clocks(self) -> list[LocalClock]:
+        scenario = self._scenario
+        found = [settings for _, settings in scenario.devices.of_each("clocks", scenario.clocks)]
+        return [
+            IDEAL if settings is None else settings.clock(scenario.seed, device)
+            for device, settings in enumerate(found)
+        ]
+
+    def _sleeps(self) -> list[Between | None]:
+        """Return for each device when its radio sleeps: while none of the links to it would be heard.
+
+        Outages of kind duty-cycle say so; a device with a link that has none never sleeps.
+        """
+        result: list[Between | None] = []
+        for device in range(self._scenario.devices.count):
+            outages = {self._links.settings(src, device).outage for src in self._graph.predecessors(device)}
+            plans = [outage for outage in outages if isinstance(outage, DutyCycle) and outage.of != "sender"]
+            if outages and len(plans) == len(outages):
+                rhythms = [(plan.wakes(self._scenario.seed, device), plan.awake, plan.period) for plan in plans]
+                result.append(functools.partial(_asleep, sorted(rhythms)))
+            else:
+                result.append(None)
+        return result
 
 
-def keeps_state(scenario: Scenario) -> list[bool]:
-    """Return for each device whether its parameters survive a crash."""
-    churns = scenario.devices.of_each("churn", scenario.churn)
-    return [churn is not None and churn.on_crash == "keep_state" for _, churn in churns]
+@dataclass(frozen=True, slots=True)
+class _Absence:
+    """Why one device is down at times.
 
-
-def consumption(scenario: Scenario) -> list[Energy | None] | None:
-    """Return what each device draws; None if nobody asks."""
-    found = [energy for _, energy in scenario.devices.of_each("energy", scenario.energy)]
-    return found if any(found) else None
-
-
-def sleeping(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[Between | None]:
-    """Return for each device when its radio sleeps: while none of the links to it would be heard.
-
-    That is what outages of kind duty-cycle say; a device with a link that has none never sleeps.
+    Attributes:
+        drawn: begins its random or recorded crashes anew; None if it has none.
+        scripted: its crashes by events.
+        absent: before it joins, after it leaves.
+        mortal: whether it has a battery.
     """
-    result: list[Between | None] = []
-    for device in range(scenario.devices.count):
-        outages = {links.settings(src, device).outage for src in graph.predecessors(device)}
-        plans = [outage for outage in outages if isinstance(outage, DutyCycle) and outage.of != "sender"]
-        if outages and len(plans) == len(outages):
-            rhythms = [(plan.wakes(scenario.seed, device), plan.awake, plan.period) for plan in plans]
-            result.append(functools.partial(_asleep, sorted(rhythms)))
-        else:
-            result.append(None)
-    return result
+
+    drawn: Callable[[], Iterator[Interval]] | None
+    scripted: Sequence[Interval]
+    absent: Sequence[Interval]
+    mortal: bool
+
+    @property
+    def possible(self) -> bool:
+        return self.drawn is not None or bool(self.scripted or self.absent) or self.mortal
+
+    def downtime(self) -> Downtime:
+        sources: dict[str, Iterable[Interval]] = {}
+        if self.drawn is not None:
+            sources[CRASHED] = merge(self.drawn(), self.scripted)
+        elif self.scripted:
+            sources[CRASHED] = self.scripted
+        if self.absent:
+            sources[ABSENT] = self.absent
+        return Downtime(sources, mortal=self.mortal)
 
 
-def _asleep(rhythms: Sequence[tuple[float, float, float]], start: float, end: float) -> NDArray[np.float64]:
+def _asleep(rhythms: Sequence[tuple[float, float, float]], start: float, end: float) -> Floats:
     """Return when a radio is in no waking part of any rhythm (first waking, awake, period), shape (n, 2)."""
     wakes = [
         first + period * np.arange((start - first) // period, (end - first) // period + 1)
@@ -96,19 +161,8 @@ def _asleep(rhythms: Sequence[tuple[float, float, float]], start: float, end: fl
     return gaps[gaps[:, 1] > gaps[:, 0]]
 
 
-def clocks(scenario: Scenario) -> list[LocalClock] | None:
-    """Return each device's own clock; None if all are ideal."""
-    found = [settings for _, settings in scenario.devices.of_each("clocks", scenario.clocks)]
-    if not any(found):
-        return None
-    return [
-        LocalClock() if settings is None else settings.clock(scenario.seed, device)
-        for device, settings in enumerate(found)
-    ]
-
-
 def _traces(churns: Sequence[tuple[str, Churn | None]], count: int) -> dict[Path | None, Mapping[int, Times]]:
-    """Return what is in each trace that some device has, read once."""
+    """Return the content of each trace that some device has, read once."""
     found: dict[Path | None, Mapping[int, Times]] = {}
     for path in sorted({churn.trace for _, churn in churns if churn is not None and churn.trace is not None}):
         found[path] = read_trace(path)

@@ -1,23 +1,19 @@
-"""What a link's radios, its medium and its neighbors in time come to, for people."""
+"""Explanations for people: the radio budget of a link, the medium it shares, and when devices meet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from p2pl_async.device import Neighborhood
 from p2pl_async.radio import Propagation, RadioNeighbors
 from p2pl_async.radio.settings import NoFading
-from p2pl_async.scenario.building.layout import Layout
 from p2pl_async.scenario.reading.plain import leaves, origin_of, without_none
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.contacts import Contacts, meetings
 
-if TYPE_CHECKING:
-    from p2pl_async.scenario.scenario import Scenario
-
 
 def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> list[tuple[str, str]]:
-    """Return (what, value) of a link's radio budget at the beginning of a run.
+    """Return (quantity, value) of a link's radio budget at the beginning of a run.
 
     Args:
         propagation: of the scenario.
@@ -36,19 +32,19 @@ def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> li
     ]
 
 
-_LONGEST_LOOK = 600.0  # s of virtual time that `describe_meetings` looks ahead, unless the run is shorter
+_LONGEST_LOOK = 600.0  # s of virtual time that `explain_meetings` looks ahead, unless the run is shorter
 
 
-def describe_meetings(scenario: Scenario, layout: Layout) -> list[str]:
+def explain_meetings(scenario: Scenario, neighborhood: Neighborhood | None) -> list[str]:
     """Return sentences about links that come and go with time; none if links stay, or follow rounds."""
-    if not isinstance(layout.neighborhood, RadioNeighbors | Contacts):
+    if not isinstance(neighborhood, RadioNeighbors | Contacts):
         return []
     end = min(scenario.stop.virtual_time or _LONGEST_LOOK, _LONGEST_LOOK)
-    return meetings(layout.neighborhood.snapshots(end), end)
+    return meetings(neighborhood.snapshots(end), end)
 
 
 def explain_medium(scenario: Scenario, origins: Mapping[str, str]) -> list[tuple[str, object, str]]:
-    """Return (key path, value, who set it) of the medium that the links of a scenario share; nothing if none."""
+    """Return (key path, value, rule that set it) of the medium that the links of a scenario share, if they do."""
     if not scenario.medium.shared:
         return []
     table = without_none(scenario.medium.model_dump(mode="json"))

@@ -16,7 +16,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.radio import Motion, Propagation, RadioNeighbors, Track, Transceivers
-from p2pl_async.scenario.events_in_order import Timetable
+from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.selector import select
 from p2pl_async.topology.random_graphs import InRange
@@ -40,8 +40,12 @@ class Layout:
     propagation: Propagation | None
 
 
-def lay_out(scenario: Scenario) -> Layout:
+def lay_out(scenario: Scenario, events: EventsInOrder | None = None) -> Layout:
     """Return the topology of a scenario, with its places and radios if it has any.
+
+    Args:
+        scenario: a valid scenario.
+        events: those that move devices; None: no event moves any.
 
     Raises:
         ScenarioError: if the topology can't be made, a device has no place, or a trace can't be used.
@@ -51,7 +55,7 @@ def lay_out(scenario: Scenario) -> Layout:
         graph = topology.build(n, stream(seed, "topology"))
     except ValueError as error:
         raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
-    propagation = make_propagation(scenario, graph)
+    propagation = make_propagation(scenario, graph, events)
     if propagation is None or not isinstance(topology, InRange):
         return Layout(graph, topology.neighborhood(n, stream(seed, "topology")), propagation)
     in_range = RadioNeighbors(propagation, topology.loss, topology.size, topology.hysteresis, scenario.mobility.update)
@@ -59,12 +63,15 @@ def lay_out(scenario: Scenario) -> Layout:
     return Layout(_linked(graph, in_range, moves), in_range if moves else None, propagation)
 
 
-def make_propagation(scenario: Scenario, graph: nx.DiGraph[int]) -> Propagation | None:
+def make_propagation(
+    scenario: Scenario, graph: nx.DiGraph[int], events: EventsInOrder | None = None
+) -> Propagation | None:
     """Return what the radios of a scenario make of its places; None if it has no `[radio]`.
 
     Args:
         scenario: a valid one.
         graph: its topology, with the attribute "pos" of devices that have a place there.
+        events: those that move devices; None: no event moves any.
 
     Raises:
         ScenarioError: if a device has no place, or a trace can't be used.
@@ -88,8 +95,8 @@ def make_propagation(scenario: Scenario, graph: nx.DiGraph[int]) -> Propagation 
         text = f"device {lost[0]} has no place: give [radio] positions, or a topology with places and an area"
         raise ScenarioError(scenario.name, [Problem("mobility", text)])
     motion = Motion([tracks[k] if k in tracks else Track.still(places[k]) for k in range(n)])
-    if scenario.event:
-        motion = Timetable(scenario.devices, scenario.link, scenario.event).moved(motion)
+    if events is not None and events.events:
+        motion = events.moved(motion)
     return Propagation(radio, motion, scenario.seed, transceivers(scenario))
 
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from p2pl_async.errors import Problem
 from p2pl_async.link import LinkSettings
-from p2pl_async.scenario.reading.plain import leaves, without_none
+from p2pl_async.scenario.link_matches import LinkMatches, changed_settings
+from p2pl_async.scenario.reading.plain import leaves, origin_of, without_none
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.contacts import Change
 
 if TYPE_CHECKING:
     import networkx as nx
-from p2pl_async.scenario.link_matches import LinkMatches, changed_settings
-from p2pl_async.scenario.reading.plain import origin_of
 
 
 class LinkTable:
@@ -30,21 +29,24 @@ class LinkTable:
         scenario: a valid scenario.
         origins: key path such as "link.loss.p" -> who set it, as `load.read_scenario` returns
             it; makes `explain` tell files and presets apart.
+
+    Attributes:
+        matches: the overrides that each link matches.
     """
 
     def __init__(self, scenario: Scenario, origins: Mapping[str, str] | None = None) -> None:
         if origins is None:
             origins = {f"link.{key}": "" for key in scenario.link.model_fields_set}
         self._overrides = scenario.link.override
-        self._matches = LinkMatches(scenario.devices, scenario.link)
+        self.matches = LinkMatches(scenario.devices, scenario.link)
         self._origins = origins
         self._settings: dict[int, LinkSettings] = {}
 
     def settings(self, src: int, dst: int) -> LinkSettings:
         """Return what the link from device `src` to device `dst` does; equal links share one object."""
-        match = self._matches.of(src, dst)
+        match = self.matches.of(src, dst)
         if match not in self._settings:
-            self._settings[match] = LinkSettings.model_validate(self._matches.table(match))
+            self._settings[match] = LinkSettings.model_validate(self.matches.table(match))
         return self._settings[match]
 
     def changes(self, src: int, dst: int, changes: Sequence[Change], folder: Path) -> list[tuple[float, LinkSettings]]:
@@ -59,7 +61,7 @@ class LinkTable:
         Raises:
             ValueError: if one can't be; says in which line.
         """
-        return changed_settings(self._matches.table(self._matches.of(src, dst)), changes, folder)
+        return changed_settings(self.matches.table(self.matches.of(src, dst)), changes, folder)
 
     def explain(self, src: int, dst: int) -> list[tuple[str, object, str]]:
         """Return (key path, value, rule) of everything that the link from `src` to `dst` has.
@@ -70,7 +72,7 @@ class LinkTable:
         table = without_none(self.settings(src, dst).model_dump(mode="json"))
         found = {key: origin_of(self._origins, f"link.{key}", "link") for key, _ in leaves(table)}
         rules = {key: rule for key, rule in found.items() if rule is not None}
-        self._matches.table(self._matches.of(src, dst), rules)
+        self.matches.table(self.matches.of(src, dst), rules)
         rows: list[tuple[str, object, str]] = []
         for key, value in leaves(table):
             rule = rules.get(key)
@@ -80,11 +82,11 @@ class LinkTable:
             rows.append((key, value, rule or "default"))
         return rows
 
-    def problems(self, graph: nx.DiGraph) -> list[Problem]:
+    def check(self, graph: nx.DiGraph) -> list[Problem]:
         """Return a problem for every override that matches no link of the topology."""
         used = 0
         for src, dst in graph.edges:
-            used |= self._matches.of(src, dst)
+            used |= self.matches.of(src, dst)
         return [
             Problem(f"link.override[{index}]", "matches no link of this topology and seed")
             for index in range(len(self._overrides))

@@ -1,8 +1,8 @@
-"""From a scenario to the objects of a run: who can hear whom, what links do, who holds what."""
+"""From a scenario to the objects of its runs: neighbors, links, events, devices, and the data each device holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,17 @@ from p2pl_async.air.hearing import GraphHearing, Hearing, PowerHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
 from p2pl_async.hardware.downtime import Downtime, watches
-from p2pl_async.hardware.energy import Meter
+from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link
 from p2pl_async.link.timeline import Plan as UpIn
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
-from p2pl_async.scenario.building import contracts
+from p2pl_async.scenario.building.contracts import warn_of_contract
+from p2pl_async.scenario.building.device_conditions import DeviceConditions
+from p2pl_async.scenario.building.event_warnings import warn_of_energy, warn_of_late_events, warn_of_radio
 from p2pl_async.scenario.building.layout import lay_out
 from p2pl_async.scenario.building.link_table import LinkTable
-from p2pl_async.scenario.building.warnings import energy_warnings, late, radio_warnings
-from p2pl_async.scenario.events_in_order import Timetable
+from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.base import neighbors, problems
 from p2pl_async.topology.contacts import Contacts
@@ -41,16 +42,17 @@ class World:
     """Everything of a scenario that is drawn or loaded once and shared by its runs.
 
     Attributes:
-        scenario: where it all comes from.
+        scenario: all else follows from it.
         graph: nodes 0 to n - 1, an edge j -> k where k can hear j.
-        out_neighbors: for each device, who can ever hear it, in order of id.
-        neighborhood: who can hear whom when; None where that never changes.
+        out_neighbors: for each device, those that can ever hear it, in order of id.
+        neighborhood: the neighbors at each instant; None where they never change.
         links: settings of every link.
-        timetable: what scripted events make of links.
-        propagation: what the radios make of the places; None without `[radio]`.
+        events: scripted events in order, and their effect on links.
+        conditions: the devices' hardware, and when they are down.
+        propagation: powers and error rates between the places; None without `[radio]`.
         dataset: training and test data; None for a protocol that never trains.
         parts: for each device, its rows of the training data.
-        warnings: what the scenario's author should know before trusting the run.
+        warnings: sentences that the scenario's author should read before trusting the run.
     """
 
     scenario: Scenario
@@ -58,7 +60,8 @@ class World:
     out_neighbors: list[list[DeviceId]]
     neighborhood: Neighborhood | None
     links: LinkTable
-    timetable: Timetable
+    events: EventsInOrder
+    conditions: DeviceConditions
     propagation: Propagation | None
     dataset: Dataset | None
     parts: list[NDArray[np.int64]]
@@ -75,8 +78,8 @@ class World:
         down: list[tuple[str, Callable[[], Any]]] = (
             [] if downtimes is None else [*watches(downtimes[src], downtimes[dst])]
         )
-        changes = self.timetable.changes(src, dst)
-        down += watches(self.timetable.down(src, dst))
+        changes = self.events.changes(src, dst)
+        down += watches(self.events.down(src, dst))
         contacts, topology = self.neighborhood, self.scenario.topology
         if isinstance(contacts, Contacts) and isinstance(topology, LinkTrace):
             changes = self.links.changes(src, dst, contacts.settings_changes(src, dst), topology.path.parent)
@@ -91,9 +94,9 @@ class World:
         """Return the medium that the devices share; only where they share one.
 
         Args:
-            clock: whose calendar it uses.
-            back: finds the link from one device to another.
-            meter: takes what each radio does.
+            clock: its calendar takes the medium's events.
+            back: returns the link from one device to another.
+            meter: takes the intervals in which each radio sends and receives.
         """
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
@@ -110,25 +113,32 @@ class World:
         )  # fmt: skip
 
 
-def build_world(scenario: Scenario, *, learns: bool = True) -> World:
-    """Return the world of a scenario; without `learns`, without its data.
+def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str, str] | None = None) -> World:
+    """Return the world of a scenario.
+
+    Args:
+        scenario: a valid scenario.
+        learns: whether its data is loaded.
+        origins: key path -> who set it, for `LinkTable.explain`.
 
     Raises:
         ScenarioError: if the topology, data or partition can't be made.
     """
     n, seed = scenario.devices.count, scenario.seed
-    layout = lay_out(scenario)
+    links = LinkTable(scenario, origins)
+    events = EventsInOrder(scenario.devices, links.matches, scenario.event)
+    layout = lay_out(scenario, events)
+    conditions = DeviceConditions(scenario, events, layout.graph, links)
     dataset, parts = None, []
     if learns and scenario.protocol.trains and scenario.data is not None:
         dataset = scenario.data.load(seed)
         parts = scenario.data.split(dataset, n, seed)
-    links = LinkTable(scenario)
     warnings = [
-        *late(scenario.event, scenario.stop.virtual_time),
-        *energy_warnings(scenario),
+        *warn_of_late_events(scenario.event, scenario.stop.virtual_time),
+        *warn_of_energy(scenario, measured=conditions.measures_energy),
         *problems(layout.graph),
-        *contracts.warnings(scenario, layout.graph, links),
-        *radio_warnings(scenario),
+        *warn_of_contract(scenario, layout.graph, links),
+        *warn_of_radio(scenario),
     ]
     return World(
         scenario,
@@ -136,7 +146,8 @@ def build_world(scenario: Scenario, *, learns: bool = True) -> World:
         neighbors(layout.graph).outgoing,
         layout.neighborhood,
         links,
-        Timetable(scenario.devices, scenario.link, scenario.event),
+        events,
+        conditions,
         layout.propagation,
         dataset,
         list(parts),

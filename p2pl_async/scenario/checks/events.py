@@ -1,4 +1,4 @@
-"""What can be wrong with scripted events."""
+"""Checks of scripted events."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Any
 from pydantic_core import InitErrorDetails
 
 from p2pl_async.basics.settings import line
-from p2pl_async.scenario.events import (
-    Move,
-    Ramp,
-    Set,
-)
-from p2pl_async.scenario.events_in_order import EventError, Timetable
+from p2pl_async.scenario.events import Move, Ramp, Set
+from p2pl_async.scenario.events_in_order import EventError, EventsInOrder
+from p2pl_async.scenario.link_matches import LinkMatches
 from p2pl_async.topology.from_file import LinkTrace
 
 
-def event_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-    """Yield what is wrong with the events of a scenario; absent tables are not looked at."""
-    devices, link, events = (tables.get(name) for name in ("devices", "link", "event"))
-    if devices is None or link is None or not events:
+def check_events(tables: Mapping[str, Any], matches: LinkMatches) -> Iterator[InitErrorDetails]:
+    """Yield the problems of a scenario's events; absent tables are not looked at.
+
+    Args:
+        tables: the valid tables of a scenario by name; "devices" is one of them.
+        matches: the overrides that each link matches.
+    """
+    devices, events = tables["devices"], tables.get("event")
+    if not events:
         return
     if "radio" in tables and tables["radio"] is None:
         for index, event in enumerate(events):
@@ -31,7 +33,7 @@ def event_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             if isinstance(event, Set | Ramp):
                 yield line(["event", index], "must be left out: write it into the topology's file")
     try:
-        found = list(Timetable(devices, link, events).mistakes(devices))
+        found = list(EventsInOrder(devices, matches, events).check())
     except EventError as error:
         found = [error]
     for mistaken in found:

@@ -1,4 +1,4 @@
-"""What can be wrong with overrides of links, and with changes of their settings."""
+"""Checks of overrides of links, and of changes of their settings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,8 @@ from p2pl_async.scenario.tables import DeviceSettings, LinkTableSettings
 from p2pl_async.topology.contacts import Contacts
 
 
-def change_mistakes(
-    devices: DeviceSettings, link: LinkTableSettings, contacts: Contacts, path: Path
-) -> Iterator[InitErrorDetails]:
-    """Yield what is wrong with the changes of settings that the topology's file at `path` asks for."""
-    matches = LinkMatches(devices, link)
+def check_changes(matches: LinkMatches, contacts: Contacts, path: Path) -> Iterator[InitErrorDetails]:
+    """Yield the problems of the changes of settings that the topology's file at `path` asks for."""
     wrong = set()
     for src, dst in contacts.links:
         try:
@@ -33,20 +30,19 @@ def change_mistakes(
         yield line(["topology", "path"], f"{path}, {text}")
 
 
-def override_mistakes(devices: DeviceSettings, link: LinkTableSettings) -> Iterator[InitErrorDetails]:
-    """Yield what is wrong with overrides, alone and where several meet, for any topology."""
+def check_selectors(devices: DeviceSettings, link: LinkTableSettings) -> Iterator[InitErrorDetails]:
+    """Yield the selectors of overrides that name devices or groups that aren't there."""
     groups = devices.groups()
-    wrong = set()
     for index, override in enumerate(link.override):
         for key, selector in (("from", override.src), ("to", override.dst)):
             try:
                 select(selector, devices.count, groups)
             except ValueError as error:
-                wrong.add(index)
                 yield line(["link", "override", index, key], str(error), selector)
-    if wrong:
-        return
-    matches = LinkMatches(devices, link)
+
+
+def check_overrides(matches: LinkMatches, link: LinkTableSettings) -> Iterator[InitErrorDetails]:
+    """Yield the problems of overrides, alone and where several meet, for any topology."""
     possible = matches.all()
     for index in range(len(link.override)):
         if not any(match >> index & 1 for match in possible):

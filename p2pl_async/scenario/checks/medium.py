@@ -1,4 +1,4 @@
-"""What must fit between `[medium]` and the tables it works with."""
+"""Checks of `[medium]` with the tables it works with."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from p2pl_async.basics.settings import line
 from p2pl_async.link import LinkSettings
 
 
-def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-    """Yield what doesn't fit between the medium, links and radios; absent tables are not looked at."""
+def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    """Yield where the medium, links and radios don't fit together; absent tables are not looked at."""
     medium: Medium | None = tables.get("medium")
     if not isinstance(medium, SharedMedium):
         return
@@ -37,11 +37,13 @@ def medium_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             yield line(["link", "override", index, "rate"], _text(medium, "rate"))
     silent = isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0
     if link.rate is None and silent:
-        yield line(["link", "rate"], 'is needed to share the air, for without one frames take no time; add "1 Mbit/s"')
+        yield line(
+            ["link", "rate"], 'is required on a shared medium: without it frames would take no time; add "1 Mbit/s"'
+        )
 
 
 def _only_dedicated(medium: Medium, link: LinkSettings, path: list[str]) -> Iterator[InitErrorDetails]:
-    """Yield what links say that only those with a transmitter of their own can do."""
+    """Yield the settings of links that only links with a transmitter of their own can have."""
     if link.queue is not None:
         yield line([*path, "queue"], _text(medium, "queue"))
     if link.duplicate:

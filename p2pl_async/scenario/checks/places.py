@@ -1,4 +1,4 @@
-"""What must fit between `[radio]`, `[mobility]`, `[topology]` and `[devices]`."""
+"""Checks of `[radio]`, `[mobility]`, `[topology]` and `[devices]` with each other."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from p2pl_async.scenario.selector import select
 from p2pl_async.topology.random_graphs import InRange
 
 
-def place_mistakes(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-    """Yield what doesn't fit between `[radio]`, `[mobility]`, `[topology]` and `[devices]`."""
+def check_places(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    """Yield where these tables don't fit together; absent tables are not looked at."""
     radio, mobility, topology, devices = (tables.get(name) for name in ("radio", "mobility", "topology", "devices"))
     moving = mobility is not None and not isinstance(mobility, Static)
     if "radio" in tables and radio is None:

@@ -22,7 +22,7 @@ from p2pl_async.scenario.reading.plain import Table, merge, toml_value, without_
 from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
 from p2pl_async.scenario.reading.problems import problems_of
 from p2pl_async.scenario.reading.schema_walk import Keys, expand, inside, path_of, unset_kind
-from p2pl_async.scenario.scenario import Scenario, misfits
+from p2pl_async.scenario.scenario import Scenario, check_tables
 from p2pl_async.scenario.tables import LinkTableSettings
 
 
@@ -233,5 +233,5 @@ def _check(raw: Table, short: set[Keys]) -> tuple[Scenario | None, list[Problem]
         elif name not in bad and not field.is_required():
             good[name] = field.get_default(call_default_factory=True)
     known = {problem.path for problem in found}
-    more = problems_of(Scenario, mistakes("scenario", misfits(good)), raw, short)
+    more = problems_of(Scenario, mistakes("scenario", check_tables(good)), raw, short)
     return None, found + [problem for problem in more if problem.path not in known]

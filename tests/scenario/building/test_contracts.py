@@ -14,7 +14,7 @@ from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.base import FAULTS, INCREMENT, STATE, Contract, Protocol
 from p2pl_async.protocols.fedavg import FedAvg
 from p2pl_async.protocols.p2pl import P2PL
-from p2pl_async.scenario.building.contracts import faults, warnings
+from p2pl_async.scenario.building.contracts import faults, warn_of_contract
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.building.world import build_world
 
@@ -40,7 +40,7 @@ class Unstated(Frail):
 def told(protocol: Protocol, link: Mapping[str, Any], topology: str = "ring", **more: Any) -> list[str]:
     scenario = small(link=link, topology=topology, **more).model_copy(update={"protocol": protocol})
     graph = scenario.topology.build(5, stream(1, "topology"))
-    return warnings(scenario, graph, LinkTable(scenario))
+    return warn_of_contract(scenario, graph, LinkTable(scenario))
 
 
 PERFECT = {"loss": "0 %", "latency": "20 ms"}

@@ -160,7 +160,7 @@ def test_an_override_that_only_an_earlier_one_makes_valid_is_valid() -> None:
 
 def test_overrides_that_match_no_link_of_a_graph_are_named() -> None:
     table = LinkTable(scenario({"override": [{"from": 0, "to": 1, "loss": 0.5}, {"from": 0, "to": 3, "loss": 0.5}]}))
-    (problem,) = table.problems(nx.DiGraph([(0, 1), (1, 0), (3, 0)]))
+    (problem,) = table.check(nx.DiGraph([(0, 1), (1, 0), (3, 0)]))
     assert problem.path == "link.override[1]"
     assert "matches no link" in problem.text
 

@@ -1,27 +1,23 @@
-"""What the author of a scenario should know before trusting a run."""
+"""Warnings for the author of a scenario, to read before trusting a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pl_async.scenario.building.device_conditions import consumption
-from p2pl_async.scenario.events import (
-    Event,
-    label,
-)
+from p2pl_async.scenario.events import Event, label
 from p2pl_async.scenario.scenario import Scenario
 
 
-def late(events: Sequence[Event], end: float | None) -> list[str]:
-    """Return a warning for each event that the end of the run comes before."""
+def warn_of_late_events(events: Sequence[Event], end: float | None) -> list[str]:
+    """Return a warning for each event at or after the end of the run."""
     if end is None:
         return []
     told = enumerate(events)
     return [f"{label(index, event)} happens after the end of the run" for index, event in told if event.at >= end]
 
 
-def radio_warnings(scenario: Scenario) -> list[str]:
-    """Return what the author of a scenario with radios should know before trusting it."""
+def warn_of_radio(scenario: Scenario) -> list[str]:
+    """Return a warning if noise spoils whole messages, as packets have no largest size."""
     if scenario.radio is None or scenario.link.mtu is not None or not scenario.radio.phy.by_length:
         return []
     return [
@@ -30,9 +26,9 @@ def radio_warnings(scenario: Scenario) -> list[str]:
     ]
 
 
-def energy_warnings(scenario: Scenario) -> list[str]:
-    """Return what makes the energy of a scenario mean less than it says."""
+def warn_of_energy(scenario: Scenario, *, measured: bool) -> list[str]:
+    """Return a warning if energy is measured and sending takes no time."""
     free = scenario.link.rate is None and not any("rate" in override.table for override in scenario.link.override)
-    if consumption(scenario) is None or scenario.medium.shared or not free:
+    if not measured or scenario.medium.shared or not free:
         return []
     return ['links have no rate, so that sending takes no time and no energy; give link.rate = "250 kbit/s"']

@@ -1,0 +1,200 @@
+"""A measured run: one protocol over a world, from its first instant to its results.
+
+plan -> rig -> emulation -> evaluations -> summary, tables
+                  |             ^
+                  +--- clock ---+   evaluations look; they change nothing
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from p2pl_async.device import Device
+from p2pl_async.errors import P2plError
+from p2pl_async.experiment.evaluation import Evaluation
+from p2pl_async.experiment.plan import RunPlan
+from p2pl_async.experiment.result_tables import device_table, link_table
+from p2pl_async.experiment.rig import Rig
+from p2pl_async.experiment.summary import summarize
+from p2pl_async.results.run import Run, Snapshot
+from p2pl_async.scenario.building.world import World
+from p2pl_async.scenario.reading.load import dump
+
+_SUMMARY_SECONDS = 5.0  # of wall time between two summaries of a run that goes on
+
+Progress = Callable[[Snapshot], object]
+Watch = Callable[[Device, float], object]
+
+
+class MeasuredRun:
+    """One protocol run over a world, measured: the main run, or a baseline.
+
+    Args:
+        world: what it shares with the other runs of its scenario.
+        plan: what it doesn't.
+        keep_trace: whether every message on every link is kept.
+        progress: called often with how far the run is.
+        watch: called with each device after each of its rounds, and the virtual time.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        plan: RunPlan,
+        *,
+        keep_trace: bool = False,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self._made = time.perf_counter()
+        self.stopped_by = "protocol"
+        self._plan = plan
+        self._progress = progress
+        self._watch = watch
+        self.rig = Rig(
+            world,
+            plan,
+            keep_trace=keep_trace,
+            on_round=self._on_round,
+            on_gone=self._on_gone,
+            on_batch=self._show,
+        )
+        self._clock = self.rig.clock
+        self._evaluation = Evaluation(self.rig)
+        self._began = self._summarized = time.perf_counter()
+        self._unfinished = len(self.rig.devices)
+
+    def run(self) -> Run:
+        """Run it, once; whatever ends it, the recorded part is left readable."""
+        if self._plan.folder is not None:
+            self._plan.folder.begin(dump(self.rig.world.scenario))
+            self._write_summary()
+            device_table(self.rig, None).close()  # a killed run too leaves who holds which data
+        interval = self._evaluation.interval()
+        self._clock.observe(0.0 if self.rig.trainer is None else interval, lambda: self._look(interval))
+        status, error, until = "failed", "", self._plan.stop.virtual_time
+        try:
+            self.rig.emulation.run(self._plan.protocol, until=until)
+            if until is not None and self._clock.now >= until:
+                self.stopped_by = "virtual time"
+            status = "complete"
+        except KeyboardInterrupt:
+            status, error = "interrupted", "interrupted by the user"
+            raise
+        except Exception as failure:
+            error = str(failure) if isinstance(failure, P2plError) else f"{type(failure).__name__}: {failure}"
+            raise
+        finally:
+            result = self._finish(status, error)
+        return result
+
+    # While it goes
+
+    def _on_round(self, device: Device) -> None:
+        self.rig.recording.record(device.id, "round", device.round)
+        if self._watch is not None:
+            self._watch(device, self._clock.now)
+        if self._plan.stop.rounds is not None and device.round == self._plan.stop.rounds:
+            self._done()
+        if self.rig.trainer is None:
+            self._show()
+
+    def _on_gone(self, device: Device) -> None:
+        if self._plan.stop.rounds is None or device.round < self._plan.stop.rounds:
+            self._done()
+
+    def _done(self) -> None:
+        """Count a device that has finished its rounds, or never will; the last one ends the run."""
+        self._unfinished -= 1
+        if self._unfinished == 0:
+            gone = len(self.rig.emulation.gone) == len(self.rig.devices)
+            self.stopped_by = "every device is gone" if gone else "rounds"
+            # At the end of this instant: a protocol need not look at `device.running`.
+            self._clock.observe(self._clock.now, self._clock.stop)
+
+    def _look(self, interval: float) -> None:
+        """Measure, and stop if the target is reached; then again after the interval."""
+        self._clock.observe(self._clock.now + interval, lambda: self._look(interval))
+        self._evaluation.measure_network()
+        self._evaluation.measure_models()
+        if self._evaluation.reached is not None:
+            self.stopped_by = "accuracy"
+            self._clock.stop()
+        self.rig.recording.metrics.flush()
+        if self._plan.folder is not None and time.perf_counter() - self._summarized > _SUMMARY_SECONDS:
+            self._write_summary()
+            self._summarized = time.perf_counter()
+        self._show()
+
+    def _write_summary(self) -> None:
+        """Write the summary of a run that goes on."""
+        assert self._plan.folder is not None
+        self._plan.folder.write_summary(
+            summarize(
+                self.rig, self._evaluation, status="running", error="", stopped_by="", wall=self._wall(), digest=None,
+                scores=None,
+            )
+        )  # fmt: skip
+
+    def _wall(self) -> tuple[float, float]:
+        """Return the seconds of wall time that setting up took, and those since then."""
+        return self._began - self._made, time.perf_counter() - self._began
+
+    def _show(self) -> None:
+        if self._progress is None:
+            return
+        devices, stop = self.rig.devices, self._plan.stop
+        trace, counts = self.rig.emulation.trace, self.rig.emulation.trace.counts
+        rounds = sum(device.round for device in devices) / len(devices)
+        shares = [0.0]
+        if stop.virtual_time is not None:
+            shares.append(self._clock.now / stop.virtual_time)
+        if stop.rounds is not None:
+            shares.append(rounds / stop.rounds)
+        self._progress(
+            Snapshot(
+                label=self._plan.label,
+                now=self._clock.now,
+                wall=time.perf_counter() - self._began,
+                accuracy=self._evaluation.accuracy,
+                sent=trace.sent,
+                delivered=trace.delivered,
+                lost=counts.n_lost,
+                air_bytes=counts.air_bytes,
+                done=max(shares) if len(shares) > 1 else None,
+                rounds=rounds,
+            )
+        )
+
+    # When it is over
+
+    def _finish(self, status: str, error: str) -> Run:
+        rig, folder = self.rig, self._plan.folder
+        digest = rig.emulation.trace.digest()
+        if rig.meter is not None:
+            rig.meter.settle()
+        rig.recording.finish(rig.emulation.transport.cut, rig.emulation.transport.in_flight())
+        scores = None
+        if status == "complete":
+            self._evaluation.measure_network()
+            scores = self._evaluation.final_scores()
+        summary = summarize(
+            rig, self._evaluation, status=status, error=error, stopped_by=self.stopped_by, wall=self._wall(),
+            digest=digest, scores=scores,
+        )  # fmt: skip
+        devices, links = device_table(rig, scores), link_table(rig)
+        rig.recording.close()
+        devices.close()
+        links.close()
+        if folder is not None:
+            folder.write_summary(summary)
+        return Run(
+            path=None if folder is None else folder.path,
+            scenario_text=dump(rig.world.scenario),
+            summary=summary,
+            metrics=rig.recording.metrics,
+            devices=devices,
+            links=links,
+            trace=rig.recording.trace,
+        )

@@ -1,0 +1,84 @@
+"""Recording: measurements, and records of the network if asked for, written while a run goes."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Collection
+from pathlib import Path
+
+from p2pl_async.clock import VirtualClock
+from p2pl_async.experiment.measures import Total
+from p2pl_async.hardware.downtime import BATTERY
+from p2pl_async.messages import DeviceId
+from p2pl_async.results.table import METRIC_COLUMNS, TRACE_COLUMNS, Table
+from p2pl_async.trace import Record
+
+Key = tuple[DeviceId, DeviceId, int]
+"""(source, destination, the sender's number) of a message on one link."""
+
+
+class Recording:
+    """The tables `metrics` and `trace` of a run.
+
+    Args:
+        clock: of the run.
+        folder: where they are written; None keeps them in memory.
+        keep_trace: whether every message on every link is kept.
+
+    Attributes:
+        totals: metric -> count, sum and range of its values.
+    """
+
+    def __init__(self, clock: VirtualClock, folder: Path | None, *, keep_trace: bool) -> None:
+        self._clock = clock
+        self.totals: dict[str, Total] = defaultdict(Total)
+        self.metrics = Table(folder and folder / "metrics", METRIC_COLUMNS)
+        self.trace = Table(folder and folder / "trace", TRACE_COLUMNS) if keep_trace else None
+        self._undecided: deque[Record] = deque()
+
+    def record(self, device: DeviceId, metric: str, value: float) -> None:
+        """Write a measurement, with the time."""
+        self.metrics.add(self._clock.now, device, metric, value)
+        self.totals[metric].add(value)
+
+    def keep(self, record: Record, cut: Collection[Key]) -> None:
+        """Keep a record of the network; it is written once its message is lost or has arrived.
+
+        Args:
+            record: in order of sending.
+            cut: messages lost after their fate was recorded, as a battery ran empty.
+        """
+        self._undecided.append(record)
+        while self._undecided and _decided(self._undecided[0], self._clock.now):
+            self._write(self._undecided.popleft(), cut)
+
+    def finish(self, cut: Collection[Key], under_way: Collection[Key]) -> None:
+        """Write the records that are left; the run is over."""
+        for record in self._undecided:
+            self._write(record, cut, under_way)
+
+    def close(self) -> None:
+        """Close both tables."""
+        self.metrics.close()
+        if self.trace is not None:
+            self.trace.close()
+
+    def _write(self, record: Record, cut: Collection[Key], under_way: Collection[Key] = ()) -> None:
+        assert self.trace is not None
+        key, verdict = (record.src, record.dst, record.number), record.verdict
+        fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
+        self.trace.add(
+            record.sent, record.src, record.dst, record.number, record.kind, record.size,
+            verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds, verdict.acknowledged,
+            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy),
+        )  # fmt: skip
+
+
+def _decided(record: Record, now: float) -> bool:
+    """Tell whether a message has met its fate, which an arrival at this very instant may still do."""
+    return record.verdict.arrival < now or record.verdict.arrival == math.inf
+
+
+def _or_nan(instant: float) -> float:
+    return math.nan if instant == math.inf else instant

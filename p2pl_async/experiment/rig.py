@@ -1,0 +1,123 @@
+"""The rig of a run: its clock, trainer, meter, tables and devices, put together and ready to go."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from p2pl_async.clock import VirtualClock
+from p2pl_async.device import Device, Observer
+from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.experiment.lookahead import LookaheadLearner
+from p2pl_async.experiment.plan import RunPlan
+from p2pl_async.experiment.recording import Recording
+from p2pl_async.hardware.compute import ComputeTimes
+from p2pl_async.hardware.hardware import downtimes_of
+from p2pl_async.hardware.meter import Meter
+from p2pl_async.scenario.building.world import World
+from p2pl_async.trace import Record
+
+if TYPE_CHECKING:
+    from p2pl_async.learning.data import Dataset
+    from p2pl_async.learning.trainer import Trainer
+
+
+class Rig:
+    """Everything that one run uses.
+
+    Args:
+        world: what it shares with the other runs of its scenario.
+        plan: what it doesn't.
+        keep_trace: whether every message on every link is kept.
+        on_round: takes a device that has finished a round.
+        on_gone: takes a device that is down for good before its protocol has ended.
+        on_batch: called after each computed batch of trainings.
+
+    Attributes:
+        clock: virtual time.
+        recording: the tables that are written as the run goes.
+        meter: joules; None if no device is measured.
+        trainer: computes trainings and scores; None if nothing learns.
+        learner: what devices train with; None if nothing learns.
+        times: how long devices train; None if nothing learns.
+        emulation: devices, links and the network's counters.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        plan: RunPlan,
+        *,
+        keep_trace: bool,
+        on_round: Callable[[Device], object],
+        on_gone: Callable[[Device], object],
+        on_batch: Callable[[], object],
+    ) -> None:
+        self.world = world
+        self.plan = plan
+        self.clock = VirtualClock()
+        self.meter: Meter | None = None
+        if any(one.energy is not None for one in plan.hardware):
+            self.meter = Meter(plan.hardware, self.clock)
+        self.trainer: Trainer | None = None
+        self.times: ComputeTimes | None = None
+        self.learner: LookaheadLearner | None = None
+        if world.dataset is not None:
+            self._add_learner(world.dataset, on_batch)
+        folder = None if plan.folder is None else plan.folder.path
+        self.recording = Recording(self.clock, folder, keep_trace=keep_trace)
+        make_air = functools.partial(world.make_air, meter=self.meter)
+        self.emulation = Emulation(
+            plan.out_neighbors,
+            functools.partial(world.make_link, downtimes=downtimes_of(plan.hardware)),
+            world.scenario.seed,
+            clock=self.clock,
+            make_air=make_air if world.scenario.medium.shared else None,
+            neighborhood=plan.neighborhood,
+            hardware=plan.hardware,
+            learner=self.learner,
+            rounds=plan.stop.rounds,
+            meter=self.meter,
+            observer=Observer(
+                record=self.recording.record,
+                on_round=on_round,
+                on_crash=self._on_crash,
+                on_gone=on_gone,
+                sink=self._keep if keep_trace else None,
+            ),
+        )
+        self.devices = self.emulation.devices
+
+    @property
+    def present(self) -> list[Device]:
+        """The devices that are not gone for good; all of them if every one is."""
+        gone = self.emulation.gone
+        return [device for device in self.devices if device.id not in gone] or self.devices
+
+    @property
+    def samples_trained(self) -> int:
+        """Training samples gone through by all devices, repetitions counted."""
+        return 0 if self.learner is None else self.learner.samples
+
+    def _add_learner(self, dataset: Dataset, on_batch: Callable[[], object]) -> None:
+        from p2pl_async.learning.trainer import Trainer
+
+        scenario, parts = self.world.scenario, self.plan.parts
+        self.trainer = Trainer(
+            dataset, parts, scenario.model, scenario.train, scenario.seed, subset=scenario.evaluate.samples
+        )
+        computes = [one.compute for one in self.plan.hardware]
+        self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])
+        on_job = None if self.meter is None else self.meter.training
+        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, on_batch, on_job)
+
+    def _on_crash(self, device: Device) -> None:
+        self.recording.record(device.id, "crash", device.round)
+        if self.meter is not None:
+            self.meter.crash(device.id)
+        if self.trainer is not None:
+            self.trainer.forget(device.id)
+
+    def _keep(self, record: Record) -> None:
+        self.recording.keep(record, self.emulation.transport.cut)

@@ -1,0 +1,177 @@
+"""Summary: the numbers of a run that `summary.json` holds."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from p2pl_async.experiment.evaluation import Evaluation, target_of
+from p2pl_async.experiment.measures import ScoreLookup, consensus_distance, params_digest, value_range
+from p2pl_async.experiment.rig import Rig
+from p2pl_async.results.metrics import COSTS
+
+
+def summarize(
+    rig: Rig,
+    evaluation: Evaluation,
+    *,
+    status: str,
+    error: str,
+    stopped_by: str,
+    wall: tuple[float, float],
+    digest: str | None,
+    scores: ScoreLookup | None,
+) -> dict[str, Any]:
+    """Return the summary of a run as it is now.
+
+    Args:
+        rig: of the run.
+        evaluation: of the run.
+        status: "running", "complete", "interrupted" or "failed".
+        error: why it isn't complete; "" if there is no error.
+        stopped_by: the condition that ended it.
+        wall: seconds of setting up, and from then to now.
+        digest: of the network's records; None while it goes.
+        scores: of all models on all test data; None where nothing learns, and while it goes.
+    """
+    scenario, trace, counts = rig.world.scenario, rig.emulation.trace, rig.emulation.trace.counts
+    complete = status == "complete"
+    setup, elapsed = wall
+    training = 0.0 if rig.trainer is None else rig.trainer.training_seconds
+    params = [device.params for device in rig.present if device.params is not None]
+    trained = [device.trained for device in rig.present if device.trained is not None]
+    return {
+        "status": status,
+        "error": error or None,
+        "scenario": scenario.name,
+        "protocol": rig.plan.label,
+        "seed": scenario.seed,
+        "versions": _versions(),
+        "trace_digest": digest,
+        "params_digest": params_digest(params) if params and complete else None,
+        "virtual_seconds": rig.clock.now,
+        "wall_seconds": setup + elapsed,
+        "wall": {
+            "setup": setup,  # torch, data, the trainer
+            "training": training,
+            "evaluation": evaluation.seconds,
+            "other": elapsed - training - evaluation.seconds,  # the emulation itself
+        },
+        "stopped_by": stopped_by if complete else None,
+        "accuracy": scores and value_range([scores.accuracy(w) for w in params]),
+        "accuracy_trained": scores and value_range([scores.accuracy(w) for w in trained]),
+        "target": _target(rig, evaluation),
+        "rounds": value_range([device.round for device in rig.devices]),
+        "messages": {
+            "sent": trace.sent,
+            "delivered": trace.delivered,
+            "partial": trace.partial,
+            "corrupted": trace.corrupted,
+            "in_flight": len(rig.emulation.transport.in_flight()),
+            "lost": dict(sorted(counts.lost.items())),
+            "duplicates": trace.duplicates,
+            "malformed": trace.malformed,
+            "packets": counts.packets,
+            "packets_lost": counts.packets_lost,
+            "payload_bytes": counts.payload_bytes,
+            "bytes_on_air": counts.air_bytes,
+            "seconds_on_air": counts.air_seconds,
+            "acknowledged": counts.acknowledged,
+        },
+        "staleness": _staleness(rig),
+        "sync": _sync(rig),
+        "compression": _compression(rig),
+        "energy": _energy(rig),
+        "consensus_distance": consensus_distance(params) if params and complete else None,
+        "training": _training(rig),
+        "warnings": rig.world.warnings,
+        "baselines": {},
+    }
+
+
+def _target(rig: Rig, evaluation: Evaluation) -> dict[str, Any] | None:
+    if rig.plan.stop.accuracy is None:
+        return None
+    of, accuracy = target_of(rig.plan.stop)
+    reached = evaluation.reached or {}
+    return {
+        "accuracy": accuracy,
+        "of": of,
+        "reached": evaluation.reached is not None,
+        "virtual_seconds": reached.get("virtual_seconds"),
+        **{cost: reached.get(cost) for cost in COSTS},
+    }
+
+
+def _staleness(rig: Rig) -> dict[str, float] | None:
+    seconds, rounds = rig.recording.totals["staleness_s"], rig.recording.totals["staleness_rounds"]
+    if not seconds.count:
+        return None
+    return {
+        "seconds_mean": seconds.mean,
+        "seconds_max": seconds.max,
+        "rounds_mean": rounds.mean,
+        "rounds_max": rounds.max,
+    }
+
+
+def _sync(rig: Rig) -> dict[str, Any] | None:
+    totals = rig.recording.totals
+    done = totals["sync_norm"]
+    if not done.count:
+        return None
+    return {
+        "completed_s": totals["sync_s"].max,
+        "devices": done.count,
+        "agreed": done.count >= len(rig.devices) and done.min == done.max,
+        "late": int(totals["maxnorm_late"].sum),
+    }
+
+
+def _compression(rig: Rig) -> dict[str, float] | None:
+    """Return how many times fewer bytes were sent than uncompressed float32 models take.
+
+    The bytes are counted as in papers (4 bytes for a value or an index), as encoded, and as sent on
+    air: with headers, confirmations, retries, and whatever else the protocol sends.
+    """
+    dense, paper, encoded = (rig.recording.totals[f"bytes_{how}"] for how in ("dense", "paper", "encoded"))
+    air_bytes = rig.emulation.trace.counts.air_bytes
+    if not dense.count or not air_bytes:
+        return None
+    return {
+        "payload_ratio": dense.sum / paper.sum,
+        "codec_ratio": dense.sum / encoded.sum,
+        "on_air_ratio": dense.sum / air_bytes,
+    }
+
+
+def _energy(rig: Rig) -> dict[str, Any] | None:
+    """Return the joules of all devices, by state, their range, and how many batteries are empty."""
+    if rig.meter is None:
+        return None
+    drawn = [ledger.joules() for ledger in rig.meter.ledgers.values()]
+    return {
+        "joules": rig.meter.joules(),
+        "by_state": {state: sum(one[state] for one in drawn) for state in drawn[0]},
+        "per_device": value_range([sum(one.values()) for one in drawn]),
+        "batteries_empty": len(rig.meter.died),
+    }
+
+
+def _training(rig: Rig) -> dict[str, Any] | None:
+    if rig.trainer is None:
+        return None
+    jobs, batches = rig.trainer.jobs, rig.trainer.batches
+    return {"jobs": jobs, "batches": batches, "mean_batch": jobs / batches if batches else None}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("p2pl-async", "trio", "numpy", "torch", "msgpack"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+COSTS = ("bytes_on_air", "seconds_on_air", "energy_j")
