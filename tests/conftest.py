@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
-
-# On busy cores two threads for a tiny matrix take longer than one; set before torch is imported.
+# On busy cores two threads for a tiny matrix take longer than one, and each of pytest-xdist's workers would start
+# its own. Before torch and numpy are imported; processes that a test starts inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hypothesis import HealthCheck, settings
 
 # Reproducible and without a database or deadlines: a slow machine fails no test.
 settings.register_profile(

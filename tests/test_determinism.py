@@ -122,36 +122,82 @@ def digests(result: Run) -> tuple[str, str | None, float]:
 CHILD = """
 import json, sys
 from p2pl_async import load_scenario, run
-summary = run(load_scenario(sys.argv[1])).summary
+found = {}
+for path in sys.argv[1:]:
+    summary = run(load_scenario(path)).summary
+    found[path] = [summary["trace_digest"], summary["params_digest"], summary["virtual_seconds"]]
+    found[path] += [summary["messages"]["lost"], (summary["energy"] or {}).get("joules")]
 assert "hypothesis" not in sys.modules
-print(json.dumps([summary["trace_digest"], summary["params_digest"], summary["virtual_seconds"], hash("hash seed")]))
+print(json.dumps([hash("hash seed"), found]))
 """
 
-
-@pytest.mark.parametrize("medium", ["dedicated", "ideal", "csma-ca", "dcf", "aloha"])
-def test_fresh_processes_with_different_hash_seeds_give_the_same_run(tmp_path, medium) -> None:
-    """Hypothesis is not imported there: it seeds trio's dice, which would hide a dependence on the order of tasks."""
-    scenario = small(
+MEDIA = {
+    medium: small(
         devices={"count": 8},
         topology="complete",
         link={"latency": "20 ms", "rate": "10 Mbit/s", "mtu": "1500 B"},  # so that arrivals tie
         medium={"kind": medium},
         stop={"rounds": 5, "virtual_time": "10 s"},
     )
-    (tmp_path / "small.toml").write_text(dump(scenario))
-    seen = []
-    for hash_seed in ("1", "4242"):
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD, str(tmp_path / "small.toml")],
+    for medium in ("dedicated", "ideal", "csma-ca", "dcf", "aloha")
+}
+HARDWARE = small(
+    churn={"up": "3 s", "down": "400 ms", "on_crash": "keep_state"},
+    clocks={"walk": "100 ppm", "drift": {"kind": "normal", "sd": "2000 ppm", "limit": "5000 ppm"}},
+    energy={"preset": "cc2420", "battery": "400 mJ", "cpu": "10 mW"},
+    link={"rate": "100 kbit/s"},
+    protocol={"mode": {"kind": "barrier", "timeout": "2 s"}},
+    stop={"rounds": 8, "virtual_time": "30 s"},
+    event=[
+        {"at": "1 s", "kind": "crash", "devices": [1, 3]},
+        {"at": "2 s", "kind": "restart", "devices": [1, 3]},
+        {"at": "1500 ms", "kind": "partition", "groups": [[0, 1, 2]]},
+        {"at": "3 s", "kind": "heal"},
+        {"at": "2 s", "kind": "ramp", "over": "2 s", "link": {"loss": "40 %"}},
+    ],
+)
+IN_FRESH_PROCESSES = {**MEDIA, "churn, clocks, energy and events": HARDWARE}
+
+
+@pytest.fixture(name="fresh_processes", scope="module")
+def _fresh_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[Any]]]:
+    """Run every scenario of `IN_FRESH_PROCESSES` in two processes with different hash seeds; return what each found.
+
+    Hypothesis is not imported there: it seeds trio's dice, which would hide a dependence on the order of tasks.
+    """
+    folder = tmp_path_factory.mktemp("scenarios")
+    paths = {name: str(folder / f"{number}.toml") for number, name in enumerate(IN_FRESH_PROCESSES)}
+    for name, path in paths.items():
+        Path(path).write_text(dump(IN_FRESH_PROCESSES[name]))
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, *paths.values()],
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[1])},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        assert child.returncode == 0, child.stderr
-        seen.append(json.loads(child.stdout))
-    assert seen[0].pop() != seen[1].pop()
-    assert seen[0] == seen[1] == list(digests(experiment.run(scenario)))
+        for hash_seed in ("1", "4242")
+    ]
+    hashes, seen = [], []
+    for child in children:
+        out, error = child.communicate()
+        assert child.returncode == 0, error
+        value, found = json.loads(out)
+        hashes.append(value)
+        seen.append({name: found[path] for name, path in paths.items()})
+    assert hashes[0] != hashes[1]
+    return seen
+
+
+@pytest.mark.parametrize("name", IN_FRESH_PROCESSES)
+def test_fresh_processes_with_different_hash_seeds_give_the_same_run(name, fresh_processes) -> None:
+    here = experiment.run(IN_FRESH_PROCESSES[name])
+    lost, energy = here.summary["messages"]["lost"], here.summary["energy"]
+    expected = [*digests(here), lost, energy["joules"] if energy else None]
+    assert fresh_processes[0][name] == fresh_processes[1][name] == expected
+    if IN_FRESH_PROCESSES[name] is HARDWARE:
+        assert "crashed" in lost
 
 
 # The golden run

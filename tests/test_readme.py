@@ -26,7 +26,7 @@ def test_a_protocol_of_ones_own_runs_with_a_thousand_devices_and_no_torch(gossip
     code = (
         "import sys\n"
         "from p2pl_async import load_scenario, run\n"
-        "result = run(load_scenario('gossip.toml', ['stop.virtual_time=\"30 s\"']))\n"
+        "result = run(load_scenario('gossip.toml', ['stop.virtual_time=\"25 s\"']))\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
         "x = result.metrics[result.metrics.metric == 'x'].groupby('device').value.last()\n"
         "print(len(x), x.mean(), x.std(), result.summary['messages']['lost']['loss'])\n"
@@ -44,26 +44,14 @@ def test_a_protocol_of_ones_own_runs_with_a_thousand_devices_and_no_torch(gossip
 
 def test_the_python_example_runs(tmp_path: Path) -> None:
     example = BLOCKS["python"].replace("scenarios/quickstart.toml", (ROOT / "scenarios/quickstart.toml").as_posix())
-    example = example.replace('"10 min"', '"20 s"')
-    assert '"20 s"' in example
+    example = example.replace('"10 min"', '"10 s"')
+    assert '"10 s"' in example
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, env=_environment(), check=False
     )
     assert done.returncode == 0, done.stderr
     assert "'burst'" in done.stdout  # causes of loss
     assert len(done.stdout.splitlines()) >= 4
-
-
-def test_every_scenario_of_the_repository_is_valid() -> None:
-    from p2pl_async import load_scenario
-
-    files = sorted((ROOT / "scenarios").rglob("*.toml"))
-    assert len(files) >= 4
-    for file in files:
-        load_scenario(file)
-        first, second = file.read_text(encoding="utf-8").splitlines()[:2]
-        assert first.startswith("# "), f"{file} must open with the question it answers"
-        assert "?" in first + second, f"{file} must open with the question it answers"
 
 
 def test_pictures_and_commands_that_the_readme_names_exist() -> None:
@@ -86,7 +74,7 @@ def test_the_example_of_radios_is_a_scenario_and_runs(tmp_path: Path) -> None:
     path = tmp_path / "radios.toml"
     around = 'extends = "digits_mlp"\ndevices.count = 6\ntopology.kind = "in-range"\nmodel.kind = "softmax"\n'
     path.write_text(
-        around + 'protocol.kind = "p2pl"\nstop.virtual_time = "40 s"\n' + BLOCKS["radios"], encoding="utf-8"
+        around + 'protocol.kind = "p2pl"\nstop.virtual_time = "10 s"\n' + BLOCKS["radios"], encoding="utf-8"
     )
     scenario = load_scenario(path)
     assert scenario.medium.kind == "csma-ca"

@@ -6,7 +6,7 @@
 
 Network counts and times hold on any machine. Digests of parameters, and whatever follows from
 learned numbers (max-norm keys, top-k choices), hold where the products of matrices give the same
-bits: the table says on which machine it was recorded, and `same_machine` whether this is such a one.
+bits: the table says on which machine it was recorded. `tests/test_goldens.py` compares the quick ones.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ import math
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from p2pl_async.protocols import Protocol
+    from p2pl_async.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -62,12 +66,19 @@ def scenarios() -> list[str]:
     return sorted(path.relative_to(ROOT / "scenarios").with_suffix("").as_posix() for path in found)
 
 
-def observe_scenario(name: str) -> dict[str, Any]:
-    """Run a shipped scenario, shortened, with its baselines; return what is to stay the same."""
-    from p2pl_async import load_scenario, run
+def load(name: str) -> Scenario:
+    """Return a shipped scenario, shortened."""
+    from p2pl_async import load_scenario
 
     changes = SHORTER.get(name, ['stop.virtual_time="2 min"' if name.startswith("radios/") else QUICK])
-    result = run(load_scenario(ROOT / "scenarios" / f"{name}.toml", changes))
+    return load_scenario(ROOT / "scenarios" / f"{name}.toml", changes)
+
+
+def observe_scenario(name: str) -> dict[str, Any]:
+    """Run a shipped scenario, shortened, with its baselines; return what is to stay the same."""
+    from p2pl_async import run
+
+    result = run(load(name))
     baselines = {label: _of(one.summary) for label, one in result.baselines.items()}
     columns = hashlib.blake2b(digest_size=8)
     for metric, part in sorted(result.metrics.groupby("metric"), key=lambda item: str(item[0])):
@@ -98,26 +109,20 @@ def _keys(value: Any) -> Any:
     return {key: _keys(item) for key, item in sorted(value.items()) if key not in ("versions", "lost")}
 
 
-def observe_protocols() -> dict[str, dict[str, Any]]:
-    """Run the protocol contract's worlds; return a digest of each protocol's outcomes over all topologies."""
+def observe_protocol(cls: type[Protocol]) -> dict[str, Any]:
+    """Run a protocol in the worlds of its contract; return a digest of its outcomes over all topologies."""
     from helpers.contract_worlds import CASES, LOSSLESS, LOSSY, outcome, run
 
-    from p2pl_async.basics.settings import kind_of
-
-    found: dict[str, dict[str, Any]] = {}
-    for cls, topology in CASES:
+    trace, params, sent, delivered = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16), 0, 0
+    for topology in (topology for case, topology in CASES if case is cls):
         for link in (LOSSLESS, LOSSY):
             emulation = run(cls, topology, link)
-            trace, now, params = outcome(emulation)
-            row = found.setdefault(f"protocol {kind_of(cls)}", {"trace": "", "params": ""})
-            row["trace"] += f"{trace}{now!r}"
-            row["params"] += "".join(hashlib.blake2b(one).hexdigest() for one in params)
-            row["sent"] = row.get("sent", 0) + emulation.trace.sent
-            row["delivered"] = row.get("delivered", 0) + emulation.trace.delivered
-    for row in found.values():
-        for key in ("trace", "params"):
-            row[key] = hashlib.blake2b(row[key].encode(), digest_size=16).hexdigest()
-    return found
+            digest, now, models = outcome(emulation)
+            trace.update(f"{digest}{now!r}".encode())
+            params.update("".join(hashlib.blake2b(one).hexdigest() for one in models).encode())
+            sent += emulation.trace.sent
+            delivered += emulation.trace.delivered
+    return {"trace": trace.hexdigest(), "params": params.hexdigest(), "sent": sent, "delivered": delivered}
 
 
 def _rounded(value: float) -> float:
@@ -173,8 +178,11 @@ def main() -> None:
             print(f"  {name}", flush=True)
             found[name] = observe_scenario(name)
     if arguments.only in "protocol":
+        from p2pl_async.basics.settings import kind_of
+        from p2pl_async.protocols import PROTOCOLS
+
         print("  protocols", flush=True)
-        found |= observe_protocols()
+        found |= {f"protocol {kind_of(cls)}": observe_protocol(cls) for cls in PROTOCOLS}
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {"machine": {}, "goldens": {}}
     recorded = {name: row for name, row in table["goldens"].items() if not arguments.only or name in found}
     lines = differences(recorded, found)

@@ -189,7 +189,9 @@ def test_random_bytes_are_refused_or_fit(data, size) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("payload", [Dense, lambda v: Sparse(3, np.arange(3), v), "levels"], ids=str)
+@pytest.mark.parametrize(
+    "payload", [Dense, lambda v: Sparse(3, np.arange(3), v), "levels"], ids=["dense", "sparse", "levels"]
+)
 def test_values_that_are_not_finite_are_refused(payload, value) -> None:
     v = np.array([1, value, 2], np.float32)
     if payload == "levels":

@@ -229,7 +229,7 @@ def test_repaired_finds_the_mean_over_lossy_one_way_links(loss) -> None:
     )
     x0 = start(8)
     link = {"latency": {"kind": "uniform", "low": "10 ms", "high": "900 ms"}, "loss": loss, "order": "free"}
-    emulation = emulate(protocol, DIRECTED_RING, link=link, learner=FixedLearner(x0), rounds=500)
+    emulation = emulate(protocol, DIRECTED_RING, link=link, learner=FixedLearner(x0), rounds=300)
     away = values(emulation) - np.mean(x0, axis=0)
     assert np.linalg.norm(away) < 0.05 * np.linalg.norm(np.stack(x0) - np.mean(x0, axis=0))
 

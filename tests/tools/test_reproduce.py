@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+import reproduce
 
 from p2pl_async import load_scenario
 
-
-def _tool() -> ModuleType:
-    path = Path(__file__).parents[2] / "tools" / "reproduce.py"
-    spec = importlib.util.spec_from_file_location("reproduce", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reproduce"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-reproduce = _tool()
 CASES = [
     pytest.param(study, variant, id=f"{study.id}-{variant}")
     for study in reproduce.STUDIES

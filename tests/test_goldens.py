@@ -1,0 +1,78 @@
+"""Shipped scenarios and protocols do what was recorded of them in `goldens.json`: `tools/goldens.py` compares them all.
+
+Here are those that take a second or two. Learned numbers, and whatever follows from them, are compared only where
+products of matrices give the bits of the recording machine.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from goldens import ROOT, TABLE, differences, load, machine, observe_protocol, observe_scenario, scenarios
+
+from p2pl_async.basics.settings import kind_of
+from p2pl_async.protocols import PROTOCOLS
+
+RECORDED = json.loads(TABLE.read_text())
+GOLDENS: dict[str, Any] = RECORDED["goldens"]
+LONG = {
+    "fedavg-mnist-100",
+    "p2pl-mnist-100",
+    "quickstart",
+    "radios/ble",
+    "reproductions/sparse-push-loss",
+    "reproductions/sparse-push-mnist",
+    "walkers",
+}
+"""Scenarios that take 4 to 30 s even if shortened."""
+SAME_MACHINE = machine() == RECORDED["machine"]
+ELSEWHERE = f"recorded on another machine: {RECORDED['machine']}, this one is {machine()}"
+
+
+def depends_on_learned_numbers(name: str) -> bool:
+    """Return whether what devices send, and when, follows from the numbers that they learn."""
+    scenario = load(name)
+    protocol, stop = scenario.protocol, scenario.stop
+    synchronizes = getattr(getattr(protocol, "sync", None), "kind", "none") != "none"  # who has the largest norm
+    compresses = hasattr(protocol, "compressor")  # which entries are largest
+    return protocol.trains and (synchronizes or compresses or stop.accuracy is not None)
+
+
+def without_params(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: without_params(value) if isinstance(value, dict) else value
+        for key, value in row.items()
+        if key != "params"
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in scenarios() if name not in LONG])
+def test_a_scenario_does_what_was_recorded(name: str) -> None:
+    expected = GOLDENS[name]
+    if not SAME_MACHINE:
+        if depends_on_learned_numbers(name):
+            pytest.skip(f"its network depends on learned numbers, {ELSEWHERE}")
+        expected = without_params(expected)
+    found = observe_scenario(name)
+    assert differences({name: expected}, {name: found if SAME_MACHINE else without_params(found)}) == []
+
+
+@pytest.mark.skipif(not SAME_MACHINE, reason=ELSEWHERE)
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_a_protocol_does_what_was_recorded(cls: Any) -> None:
+    name = f"protocol {kind_of(cls)}"
+    assert differences({name: GOLDENS[name]}, {name: observe_protocol(cls)}) == []
+
+
+def test_every_scenario_and_protocol_is_recorded_and_nothing_else() -> None:
+    assert set(GOLDENS) == {*scenarios(), *(f"protocol {kind_of(cls)}" for cls in PROTOCOLS)}
+    assert set(scenarios()) >= LONG
+    assert ROOT / "tests" in TABLE.parents
+
+
+def test_a_difference_is_told_with_both_values() -> None:
+    recorded = {"a": {"sent": 1, "local": {"sent": 2}}, "gone": {}}
+    found = {"a": {"sent": 1, "local": {"sent": 3}}, "new": {}}
+    assert differences(recorded, found) == ["a: local.sent: 2 -> 3", "gone: is gone", "new: is new"]
