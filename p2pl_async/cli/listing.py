@@ -1,4 +1,4 @@
-"""What `p2pl list` shows: everything that a scenario can name."""
+"""The groups of `p2pl list`: everything that a scenario can name, and the metrics of a run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ if TYPE_CHECKING:
 
 
 def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
-    """Return group -> (kind, its one line) of everything that a scenario chooses by name."""
+    """Return group -> (kind, its one line) of everything that a scenario chooses by name, and of metrics."""
     from p2pl_async.air import SharedMedium
     from p2pl_async.learning.data import DataSettings
     from p2pl_async.learning.settings import TrainSettings
     from p2pl_async.link import Latency, LinkSettings
     from p2pl_async.radio import RadioSettings
+    from p2pl_async.results.metrics import METRICS
     from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
     from p2pl_async.scenario.scenario import Scenario
 
@@ -38,7 +39,7 @@ def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
         "outages": kinds(LinkSettings, "outage"),
         "media": kinds(Scenario, "medium"),
         "air times": kinds(SharedMedium, "airtime"),
-        "courses": kinds(Latency, "base"),
+        "over-time": kinds(Latency, "base"),
         "phys": kinds(RadioSettings, "phy"),
         "path losses": kinds(RadioSettings, "path_loss"),
         "fadings": kinds(RadioSettings, "fading"),
@@ -50,6 +51,7 @@ def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
         "models": kinds(Scenario, "model"),
         "schedules": kinds(TrainSettings, "schedule"),
         "events": kinds(Scenario, "event"),
+        "metrics": [(name, f"{one.description}{one.unit and f' ({one.unit})'}") for name, one in METRICS.items()],
     }
 
 

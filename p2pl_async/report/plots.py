@@ -1,11 +1,12 @@
 """Plots of a recorded run, each as PNG and SVG.
 
-A plot that the run has nothing to show for is left out. The same run gives the same files:
+A plot without anything to show is left out. The same run gives the same files:
 layouts are seeded, and nothing carries a date.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from itertools import chain, cycle
 from pathlib import Path
@@ -24,6 +25,7 @@ from p2pl_async.report.drawing import (
 )
 from p2pl_async.report.pictures import samples, topology
 from p2pl_async.results.folder import PLOTS
+from p2pl_async.results.metrics import COSTS, METRICS
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
 
@@ -89,23 +91,14 @@ def accuracy_time(run: Run) -> Figure | None:
     return figure
 
 
-def accuracy_bytes(run: Run) -> Figure | None:
-    """Draw the accuracy of the devices against the bytes that all of them have put on air."""
-    return _accuracy_for(run, "bytes_on_air", "bytes on air", bytes_unit)
+def accuracy_for(metric: str, run: Run) -> Figure | None:
+    """Draw the accuracy of the devices against a cost of the whole run; None if it cost nothing.
 
-
-def accuracy_air(run: Run) -> Figure | None:
-    """Draw the accuracy of the devices against the time that all of them have been on air."""
-    return _accuracy_for(run, "seconds_on_air", "time on air", time_unit)
-
-
-def accuracy_energy(run: Run) -> Figure | None:
-    """Draw the accuracy of the devices against the energy that all of them have drawn."""
-    return _accuracy_for(run, "energy_j", "energy", joules_unit)
-
-
-def _accuracy_for(run: Run, metric: str, what: str, unit_of: Callable[[float], tuple[str, float]]) -> Figure | None:
-    """Draw the accuracy of the devices against a cost of the whole run; None if it cost nothing."""
+    Args:
+        metric: one of `COSTS`.
+        run: what to draw.
+    """
+    what, unit_of = COSTS[metric].label, _UNITS[METRICS[metric].unit]
     curve, spent = _accuracy(run, "accuracy"), _whole_run(run, metric)
     if curve is None or spent is None or not spent.max():
         return None
@@ -185,16 +178,19 @@ def messages(run: Run) -> Figure | None:
     return figure
 
 
-_DRAWN: dict[str, Callable[[Run], Figure | None]] = {
-    "accuracy_time": accuracy_time,
-    "accuracy_bytes": accuracy_bytes,
-    "accuracy_air": accuracy_air,
-    "accuracy_energy": accuracy_energy,
-    "consensus_distance": consensus_distance,
-    "messages": messages,
-    "topology": topology,
-    "samples": samples,
+_UNITS: dict[str, Callable[[float], tuple[str, float]]] = {"B": bytes_unit, "s": time_unit, "J": joules_unit}
+
+
+_COST_PLOTS: dict[str, Callable[[Run], Figure | None]] = {
+    cost.plot: functools.partial(accuracy_for, metric) for metric, cost in COSTS.items()
 }
+
+
+_DRAWN: dict[str, Callable[[Run], Figure | None]] = {
+    **{draw.__name__: draw for draw in (accuracy_time, consensus_distance, messages, topology, samples)},
+    **_COST_PLOTS,
+}
+assert _DRAWN.keys() == set(PLOTS), "each name in PLOTS needs a function here, and the other way round"
 
 
 def _accuracy(run: Run, metric: str) -> pd.DataFrame | None:

@@ -14,13 +14,12 @@ from p2pl_async.results.run import Run
 
 _NONE = "-"
 _ACCURACY = {"min": "worst device", "mean": "mean accuracy", "max": "best device"}
-_MOST_ROWS = 20  # devices that the table of samples shows one by one
 
 
 def final_table(run: Run) -> RenderableType:
-    """Return what a run ends with: accuracy beside that of the baselines, and what it cost.
+    """Return the table at the end of a run: accuracy beside that of the baselines, and costs.
 
-    Parts that the run has nothing to say about are left out; it fits 100 columns.
+    Facts that the run has no numbers for are left out; it fits 100 columns.
     """
     summary = run.summary
     table = Table(title=_title(summary), title_justify="left", title_style="bold", box=_box(), pad_edge=False)
@@ -39,30 +38,6 @@ def final_table(run: Run) -> RenderableType:
             style="bold" if part is summary else "",
         )
     return Group(table, _facts(run))
-
-
-def samples_table(run: Run) -> RenderableType | None:
-    """Return how many training samples of each class each device has; None without data.
-
-    More than 20 devices are summed up as the least, the median and the most over devices.
-    """
-    devices = run.devices
-    classes = [name for name in devices.columns if name.startswith("class_")]
-    if devices.empty or not classes:
-        return None
-    counts = devices.set_index("device")[["n_samples", *classes]]
-    few = len(counts) <= _MOST_ROWS
-    if not few:
-        counts = counts.quantile([0, 0.5, 1], interpolation="nearest")
-        counts.index = ["least", "median", "most"]
-    what = "" if few else f" over {len(devices)} devices"
-    table = Table(title=f"training samples{what}", title_justify="left", title_style="bold", box=_box(), pad_edge=False)
-    table.add_column("device" if few else "", justify="right" if few else "left")
-    for name in ("all", *(f"{name.removeprefix('class_')}" for name in classes)):
-        table.add_column(name, justify="right")
-    for label, *row in counts.itertuples(name=None):
-        table.add_row(str(label), *(f"{count:,}" if count else "." for count in row))
-    return table
 
 
 def _box() -> Any:
@@ -157,7 +132,7 @@ def _staleness(summary: Mapping[str, Any]) -> str:
         + ([f"{staleness[f'rounds_{which}']:.3g} rounds"] if staleness.get(f"rounds_{which}") is not None else [])
         for which in ("mean", "max")
     )
-    return f"what was mixed was {' or '.join(mean)} old in the mean, {' or '.join(most)} at most"
+    return f"mixed messages were {' or '.join(mean)} old on average, {' or '.join(most)} at most"
 
 
 def _sync(summary: Mapping[str, Any]) -> str:
@@ -174,7 +149,7 @@ def _compression(summary: Mapping[str, Any]) -> str:
     ratios = summary.get("compression")
     if not ratios:
         return ""
-    said = {"payload": "as papers count", "codec": "as encoded", "on_air": "on air, with all that is sent besides"}
+    said = {"payload": "as papers count", "codec": "as encoded", "on_air": "on air, with everything else that is sent"}
     shown = ", ".join(f"{ratios[f'{key}_ratio']:,.4g} times {words}" for key, words in said.items())
     return f"fewer bytes than whole models: {shown}"
 
@@ -197,7 +172,7 @@ def _rounds(summary: Mapping[str, Any]) -> str:
     rounds = summary.get("rounds")
     if not rounds or not rounds.get("max"):
         return ""
-    return f"{rounds['min']:.6g} to {rounds['max']:.6g}, {rounds['mean']:.6g} in the mean"
+    return f"{rounds['min']:.6g} to {rounds['max']:.6g}, {rounds['mean']:.6g} on average"
 
 
 def _wall(summary: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
     runs/<scenario>/<seed>/
         scenario.toml       the resolved scenario; running it again gives the same digest
-        summary.json        what happened, in numbers; status "running" until the end
+        summary.json        the results in numbers; status "running" until the end
         metrics.parquet     time_s, device (-1: the whole run), metric, value
         devices.parquet     one row per device: position, samples by class, rounds, accuracy, energy
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
@@ -11,7 +11,7 @@
         baselines/<name>/   the same for each baseline
 
 While a run goes, a table is a stream of batches (`metrics.arrows`, Arrow IPC). Every batch is
-complete in itself, so that whatever kills the process, all batches before that moment are
+complete in itself, so that all batches written before the process is killed are
 readable; closing the table turns the stream into Parquet.
 """
 
@@ -26,19 +26,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from p2pl_async.results.run import _summary_of
-from p2pl_async.results.table import _DEVICE_COLUMNS, LINK_COLUMNS, _refuse, writing
+from p2pl_async.results.metrics import COSTS
+from p2pl_async.results.run import summary_of
+from p2pl_async.results.table import refuse, writing
 
 PLOTS = (
     "accuracy_time",
-    "accuracy_bytes",
-    "accuracy_air",
-    "accuracy_energy",
+    *(cost.plot for cost in COSTS.values()),
     "consensus_distance",
     "messages",
     "topology",
     "samples",
 )
+"""Names of the plots of a run, in the order in which they are drawn."""
 
 
 PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus", "relative_error")
@@ -48,14 +48,14 @@ _TABLES = ("metrics", "devices", "links", "trace", "predicted", "measured", "top
 
 
 class RunFolder:
-    """Chooses the folder of a run, and sees to it that no result is overwritten.
+    """The folder of a run; no result is ever overwritten unasked.
 
-    Without `out` it is `runs/<scenario>/<seed>`, or with `-2`, `-3`, ... behind it the first
-    that is free. The folder is made when `path` is first asked for, so that a scenario that
-    can't be run leaves none behind.
+    Without `out` it is the first free one of `runs/<scenario>/<seed>`, `runs/<scenario>/<seed>-2`,
+    `-3`, ... The folder is made when `path` is first asked for, so that a scenario that can't be
+    run leaves none behind.
 
     Args:
-        out: the folder to use: new, empty, or with `force` one that holds a result.
+        out: the folder to use: new, empty, or with `force` one that contains a result.
         scenario_name: for the default.
         seed: for the default.
         force: replace the result in `out`; its files are removed when the run begins to write.
@@ -68,7 +68,7 @@ class RunFolder:
         self._chosen: Path | None = out
         self._made: Path | None = None
         self._force = force
-        self.begun = False  # whether what lies there is of this run
+        self.begun = False  # whether the files there are of this run
         name = re.sub(r"[^\w.-]+", "-", scenario_name).lstrip(".-") or "scenario"
         self._default = Path("runs") / name / str(seed)
         if out is None:
@@ -110,7 +110,7 @@ class RunFolder:
         return RunFolder(self.path / "baselines" / name, name, 0)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file at once: a reader, or a kill, finds the old one or the new one.
+        """Write a file in one step: a reader, and a kill, find the old one or the new one.
 
         Raises:
             ScenarioError: if it can't be written.
@@ -122,7 +122,7 @@ class RunFolder:
             temporary.replace(target)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write `summary.json`; what is not a finite number becomes null."""
+        """Write `summary.json`; numbers that aren't finite become null."""
         self.write_text("summary.json", json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n")
 
     def _make_default(self) -> Path:
@@ -138,12 +138,6 @@ class RunFolder:
                     path = self._default.with_name(f"{self._default.name}-{count}")
 
 
-LINK_COLUMNS |= {"partial": "int64", "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64"}
-
-
-_DEVICE_COLUMNS |= {"rounds": "int32", "accuracy": "float64"}  # of a run that was killed before it wrote any
-
-
 # Folders
 
 
@@ -153,19 +147,19 @@ def _check_place(path: Path) -> None:
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        _refuse(path, f'"{place}" is a file, not a folder; choose another folder with --out')
+        refuse(path, f'"{place}" is a file, not a folder; choose another folder with --out')
     if not os.access(place, os.W_OK | os.X_OK):
-        _refuse(path, f'"{place}" can\'t be written; change its permissions or choose another folder with --out')
+        refuse(path, f'"{place}" can\'t be written; change its permissions or choose another folder with --out')
 
 
 def _check_free(path: Path, *, force: bool) -> None:
     """Refuse a folder with something in it, unless it is a result and to be replaced."""
     if not path.is_dir() or not any(path.iterdir()):
         return
-    if _summary_of(path) is None:
-        _refuse(path, "holds files that are not a run's; choose a folder that is new or empty")
+    if summary_of(path) is None:
+        refuse(path, "contains files that no run wrote; choose a folder that is new or empty")
     if not force:
-        _refuse(path, "holds the result of a run; choose another folder, or replace the result with --force")
+        refuse(path, "contains the result of a run; choose another folder, or replace the result with --force")
 
 
 def _remove_result(path: Path) -> None:
@@ -176,7 +170,7 @@ def _remove_result(path: Path) -> None:
     for name in names:
         (path / name).unlink(missing_ok=True)
     for baseline in (path / "baselines").glob("*/"):
-        if _summary_of(baseline) is not None:
+        if summary_of(baseline) is not None:
             _remove_result(baseline)
             _remove_if_empty(baseline)
     _remove_if_empty(path / "plots")
@@ -189,7 +183,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
+    """Return a value that JSON can hold."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

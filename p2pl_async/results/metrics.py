@@ -1,1 +1,73 @@
-COSTS = ("bytes_on_air", "seconds_on_air", "energy_j")
+"""Metrics: everything that a run measures over virtual time, as its table `metrics` names it.
+
+A new metric is an entry here, a `record` where it is measured, and a test. One with a `Cost` gets a
+plot and counts in `summary.json` what reaching the target took, without another line. A protocol
+of your own records under any name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What makes a metric of the whole run a cost: accuracy is plotted against it.
+
+    Attributes:
+        plot: name of that plot's files.
+        label: the cost, in that plot.
+    """
+
+    plot: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        unit: of its values; "" for a pure number.
+        description: its meaning, in one line.
+        cost: what the devices spend, if it is that.
+    """
+
+    unit: str
+    description: str
+    cost: Cost | None = None
+
+
+METRICS = {
+    # Of the whole run (device -1), at each evaluation
+    "messages_sent": Metric("", "messages sent so far, counted once for each link"),
+    "messages_delivered": Metric("", "messages that have arrived whole"),
+    "messages_lost": Metric("", "messages lost, whatever the cause"),
+    "messages_partial": Metric("", "messages of which a part has arrived"),
+    "lost_*": Metric("", "messages lost, for each cause: lost_loss, lost_collision, ..."),
+    "bytes_on_air": Metric("B", "bytes on air, headers and retries included", Cost("accuracy_bytes", "bytes on air")),
+    "seconds_on_air": Metric("s", "length of all transmissions together", Cost("accuracy_air", "time on air")),
+    "energy_j": Metric("J", "energy that all devices have drawn", Cost("accuracy_energy", "energy")),
+    "consensus_distance": Metric("", "root mean square distance of the models from their mean"),
+    # Of each device, at each evaluation
+    "accuracy": Metric("", "accuracy of the device's model on part of the test data"),
+    "loss": Metric("", "mean loss of the device's model on that data"),
+    "accuracy_trained": Metric("", "accuracy of its model after training and before mixing"),
+    # Of each device, as it goes
+    "round": Metric("", "rounds finished, after each"),
+    "crash": Metric("", "rounds finished, at each crash"),
+    "neighbors_mixed": Metric("", "messages averaged in one mixing step"),
+    "staleness_s": Metric("s", "mean age of the messages of one mixing step"),
+    "staleness_rounds": Metric("", "mean number of rounds that those messages are behind"),
+    "lead": Metric("", "rounds that the device is ahead of the slowest neighbor it has heard"),
+    "refused": Metric("", "1 for each message with parameters of another shape, or not finite"),
+    "push_weight": Metric("", "push-sum weight of the device"),
+    "sync_s": Metric("s", "instant at which the device has agreed on initial parameters"),
+    "sync_norm": Metric("", "norm of the initial parameters agreed on; equal on all devices if they agree"),
+    "maxnorm_late": Metric("", "1 for each better candidate heard after agreeing"),
+    "bytes_dense": Metric("B", "size of the models sent, had they been whole float32 models"),
+    "bytes_paper": Metric("B", "size of the models sent, as papers count: 4 bytes for a value or an index"),
+    "bytes_encoded": Metric("B", "size of the models sent, as encoded"),
+}
+
+COSTS = {name: metric.cost for name, metric in METRICS.items() if metric.cost is not None}

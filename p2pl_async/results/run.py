@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import pandas as pd
 from p2pl_async.results.table import (
-    _DEVICE_COLUMNS,
+    DEVICE_COLUMNS,
     LINK_COLUMNS,
     METRIC_COLUMNS,
     TRACE_COLUMNS,
     Table,
-    _refuse,
+    refuse,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a run is; what `run` hands to its `progress`."""
+    """How far a run is; `run` gives it to its `progress`."""
 
     label: str  # the protocol, or the baseline
     now: float  # s, virtual
@@ -39,13 +40,13 @@ class Run:
     """The results of a run, from `run` or `load_run`; tables are read when first asked for.
 
     Args:
-        summary: what happened, in numbers: the content of `summary.json`.
+        summary: the content of `summary.json`.
         metrics: measurements: time_s, device (-1: the whole run), metric, value.
         devices: a row per device: device, x, y (m; NaN without positions), n_samples,
             class_0, class_1, ... (training samples of each class), rounds, accuracy.
         links: a row per link: src, dst, messages sent, delivered, lost, partial, acknowledged, air_s, mean_delay_s.
         trace: a row per message and link, if the run kept them.
-        path: the folder; None if nothing was written.
+        path: the folder; None if none was written.
         scenario_text: the resolved scenario, as TOML.
         baselines: name -> its results.
     """
@@ -107,18 +108,18 @@ def load_run(path: Path | str) -> Run:
         path: the run's folder.
 
     Raises:
-        ScenarioError: if it holds no result, or one that can't be read.
+        ScenarioError: if it contains no result, or one that can't be read.
     """
     path = Path(path)
-    summary = _summary_of(path)
+    summary = summary_of(path)
     if summary is None:
         missing = "" if path.is_dir() else "there is no such folder; "
-        _refuse(path, f'{missing}a run\'s folder has a summary.json; look under "runs"')
+        refuse(path, f'{missing}a run\'s folder has a summary.json; look under "runs"')
     scenario = path / "scenario.toml"
     stored = {
         name: Table(path / name, columns)
         for name, columns in {
-            "metrics": METRIC_COLUMNS, "devices": _DEVICE_COLUMNS, "links": LINK_COLUMNS, "trace": TRACE_COLUMNS,
+            "metrics": METRIC_COLUMNS, "devices": DEVICE_COLUMNS, "links": LINK_COLUMNS, "trace": TRACE_COLUMNS,
         }.items()
     }  # fmt: skip
     traced = any((path / f"trace{suffix}").exists() for suffix in (".parquet", ".arrows"))
@@ -133,12 +134,12 @@ def load_run(path: Path | str) -> Run:
         devices=stored["devices"],
         links=stored["links"],
         trace=stored["trace"] if traced else None,
-        baselines={folder.name: load_run(folder) for folder in folders if _summary_of(folder) is not None},
+        baselines={folder.name: load_run(folder) for folder in folders if summary_of(folder) is not None},
     )
 
 
-def _summary_of(path: Path) -> dict[str, Any] | None:
-    """Return the summary in a folder; None if it holds no result of a run."""
+def summary_of(path: Path) -> dict[str, Any] | None:
+    """Return the summary in a folder; None if it contains no result of a run."""
     try:
         summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +23,25 @@ TRACE_COLUMNS = {
 }  # fmt: skip
 
 
+LINK_COLUMNS = {
+    "src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64", "partial": "int64",
+    "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64",
+}  # fmt: skip
+
+
+DEVICE_COLUMNS = {
+    "device": "int32", "x": "float64", "y": "float64", "n_samples": "int64", "rounds": "int32", "accuracy": "float64",
+}  # fmt: skip
+"""Those that every run has; `class_0`, ... and `ENERGY_COLUMNS` come with data and with `[energy]`."""
+
+
+ENERGY_COLUMNS = (
+    "off_s", "tx_s", "sleep_s", "rx_s", "idle_s", "training_s",
+    "tx_j", "sleep_j", "rx_j", "idle_j", "training_j", "energy_j", "battery_empty_s",
+)  # fmt: skip
+"""Of devices.parquet, where a scenario has `[energy]`: times in each state, joules, when the battery was empty."""
+
+
 _BATCH = 4096  # rows in memory before they become a batch
 
 
@@ -30,12 +49,12 @@ _ROW_GROUP = 1 << 20  # rows of one Parquet row group, and most that closing a t
 
 
 class Table:
-    """Rows appended while a run goes; what was flushed survives a kill.
+    """Rows appended while a run goes; flushed rows survive a kill.
 
     Args:
         path: where to write, without suffix: `path.arrows` while rows come, `path.parquet`
             once closed. None keeps the table in memory. Nothing is made before the first flush.
-        columns: name -> type, as Arrow calls it: "float64", "int64", ...; "category" for a text
+        columns: name -> Arrow's name of the type: "float64", "int64", ...; "category" for a text
             that is one of a few.
     """
 
@@ -51,12 +70,6 @@ class Table:
     def add(self, *row: Any) -> None:
         """Append a row, its values in the order of the columns."""
         self._rows.append(row)
-        if len(self._rows) >= _BATCH:
-            self.flush()
-
-    def add_many(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Append rows."""
-        self._rows.extend(rows)
         if len(self._rows) >= _BATCH:
             self.flush()
 
@@ -83,7 +96,7 @@ class Table:
             self._stream.write_batch(batch)
 
     def close(self) -> None:
-        """Turn what was written into `path.parquet`; the table can be read but takes no more rows.
+        """Turn the stream into `path.parquet`; the table can be read but takes no more rows.
 
         Raises:
             ScenarioError: if the file can't be written.
@@ -144,38 +157,27 @@ class Table:
 # Reading tables
 
 
-LINK_COLUMNS = {"src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64"}
-
-
-ENERGY_COLUMNS = (
-    "off_s", "tx_s", "sleep_s", "rx_s", "idle_s", "training_s",
-    "tx_j", "sleep_j", "rx_j", "idle_j", "training_j", "energy_j", "battery_empty_s",
-)  # fmt: skip
-"""Of devices.parquet, where a scenario has `[energy]`: times in each state, joules, when the battery was empty."""
-
-
-_DEVICE_COLUMNS = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
-
-
 def pandas(table: Any) -> pd.DataFrame:
+    """Return an Arrow table as a data frame."""
     frame: pd.DataFrame = table.to_pandas()
     return frame
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into an error that says where and what to do."""
+    """Turn an error of the system while writing into one that names the place and the repair."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        _refuse(
+        refuse(
             path,
             f"can't be written: {reason}; make room or change its permissions, or choose another folder with --out",
         )
 
 
-def _refuse(path: Path, text: str) -> NoReturn:
+def refuse(path: Path, text: str) -> NoReturn:
+    """Raise the error that a folder or file of results can't be used."""
     raise ScenarioError(str(path), [Problem("results", text)])
 
 
@@ -189,7 +191,7 @@ def read_table(path: Path) -> pd.DataFrame | None:
         try:
             return pandas(pq.read_table(parquet))
         except (pa.ArrowException, OSError) as error:
-            _refuse(parquet, f"can't be read: {error}")
+            refuse(parquet, f"can't be read: {error}")
     batches = list(batches_of(stream))
     return _frame(batches, batches[0].schema) if batches else None
 

@@ -132,7 +132,8 @@ def baseline(folder: RunFolder | None, name: str, final: Curve, seconds: float) 
             metrics.add(now, k, "accuracy", level - (level - 0.1) * float(np.exp(-now / 6)))
     nothing = Table(path and path / "links", LINK_COLUMNS)
     devices = Table(path and path / "devices", {"device": "int32", "accuracy": "float64"})
-    devices.add_many(enumerate(final.tolist()))
+    for row in enumerate(final.tolist()):
+        devices.add(*row)
     summary = {"status": "complete", "scenario": "synthetic", "seed": 1, "protocol": name, "accuracy": spread(final)}
     summary |= {"virtual_seconds": seconds, "messages": {"sent": 0, "bytes_on_air": 0}}
     for table in (metrics, nothing, devices):

@@ -89,7 +89,7 @@ def test_accuracy_shows_mean_target_and_baselines(run: Run) -> None:
 
 
 def test_accuracy_for_bytes_ends_at_the_bytes_of_the_run(run: Run) -> None:
-    figure = plots.accuracy_bytes(run)
+    figure = plots.accuracy_for("bytes_on_air", run)
     assert figure is not None
     shown = lines(figure)["p2pl, mean; worst to best shaded"]
     assert figure.axes[0].get_xlabel() == "bytes on air, all devices (MB)"

@@ -9,7 +9,7 @@ import pytest
 from helpers.recorded_run import recorded_run
 from rich.console import Console, RenderableType
 
-from p2pl_async.report.tables import final_table, samples_table
+from p2pl_async.report.tables import final_table
 from p2pl_async.results.run import Run
 
 
@@ -46,7 +46,7 @@ def test_the_lines_below_tell_what_it_cost(run: Run) -> None:
     )
     for expected in (
         "lost by cause: burst 2,221 (10.5 %), queue 635 (3.0 %), outage 317 (1.5 %)",
-        "1.2 s or 0.41 rounds old in the mean, 9.7 s or 5 rounds at most",
+        "1.2 s or 0.41 rounds old on average, 9.7 s or 5 rounds at most",
         "complete after 1.93 s, all devices agree, 2 late",
         "every device at least 95 %: not reached",
         "34.2 s: training 70 %, evaluation 19 %, other 10 %; 15.2 devices trained together",
@@ -101,28 +101,6 @@ def test_warnings_and_the_folder_are_shown(tmp_path: Any) -> None:
     text = text_of(final_table(run), width=300)
     assert "device 2 hears nobody" in text
     assert str(tmp_path / "run") in text
-
-
-def test_samples_are_shown_by_device_and_class(run: Run) -> None:
-    lines = text_of(samples_table(run)).splitlines()
-    rows = [line.split() for line in lines[-21:] if line.strip()]
-    row = run.devices[run.devices["device"] == 7].iloc[0]
-    shown = next(cells for cells in rows if cells[0] == "7")
-    assert shown == ["7", *(f"{row[name]:.0f}".replace("0", ".", 1) if row[name] == 0 else f"{row[name]:.0f}"
-                            for name in ["n_samples", *(f"class_{c}" for c in range(10))])]  # fmt: skip
-
-
-def test_samples_of_many_devices_are_summed_up() -> None:
-    run = recorded_run(n=100)
-    text = text_of(samples_table(run))
-    assert "training samples over 100 devices" in text
-    assert [line_of(text, name).split()[1] for name in ("least", "median", "most")] == [
-        str(run.devices["n_samples"].quantile(q, interpolation="nearest")) for q in (0, 0.5, 1)
-    ]
-
-
-def test_no_data_no_table_of_samples() -> None:
-    assert samples_table(recorded_run(n=3, learning=False)) is None
 
 
 def test_compression_is_told_in_its_three_ratios() -> None:

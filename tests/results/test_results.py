@@ -43,7 +43,8 @@ def finished(folder: RunFolder, rows: list[tuple[Any, ...]] = ROWS) -> Path:
     folder.write_summary({**SUMMARY, "status": "running"})
     for name, columns in {"metrics": METRIC_COLUMNS, "links": LINK_COLUMNS, "devices": {"device": "int32"}}.items():
         table = Table(folder.path / name, columns)
-        table.add_many(rows if name == "metrics" else [])
+        for row in rows if name == "metrics" else []:
+            table.add(*row)
         table.close()
     folder.write_summary(SUMMARY)
     return folder.path
@@ -76,13 +77,15 @@ def test_a_table_gives_back_its_rows_however_they_were_flushed(
 def test_a_full_batch_is_written_without_a_flush(tmp_path: Path) -> None:
     table = Table(tmp_path / "metrics", METRIC_COLUMNS)
     for _ in range(1000):
-        table.add_many(ROWS)
+        for row in ROWS:
+            table.add(*row)
     assert 8000 < len(Table(tmp_path / "metrics", METRIC_COLUMNS).frame()) <= 10_000
 
 
 def test_a_closed_table_is_parquet_alone(tmp_path: Path) -> None:
     table = Table(tmp_path / "metrics", METRIC_COLUMNS)
-    table.add_many(ROWS)
+    for row in ROWS:
+        table.add(*row)
     table.flush()
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.arrows"]
     table.close()
@@ -118,7 +121,8 @@ def test_what_was_flushed_survives_sigkill(tmp_path: Path) -> None:
     code = """
         import sys, time
         from pathlib import Path
-        from p2pl_async.results import METRIC_COLUMNS, RunFolder, Table
+        from p2pl_async.results.folder import RunFolder
+        from p2pl_async.results.table import METRIC_COLUMNS, Table
         folder = RunFolder(Path(sys.argv[1]), "ring", 7)
         folder.begin('name = "ring"')
         folder.write_summary({"status": "running", "scenario": "ring", "seed": 7})
@@ -162,7 +166,7 @@ def test_an_out_folder_is_made_with_its_parents(tmp_path: Path) -> None:
 
 def test_a_result_is_replaced_only_by_force_and_only_when_the_run_begins(tmp_path: Path) -> None:
     finished(RunFolder(tmp_path, "ring", 7))
-    with pytest.raises(ScenarioError, match=r"holds the result of a run; .* --force"):
+    with pytest.raises(ScenarioError, match=r"contains the result of a run; .* --force"):
         RunFolder(tmp_path, "ring", 7)
     folder = RunFolder(tmp_path, "ring", 8, force=True)
     assert load_run(folder.path).summary == SUMMARY
@@ -194,7 +198,7 @@ def test_force_removes_only_files_that_a_run_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["notes.txt", "summary.json"])
 def test_a_folder_with_other_files_is_refused_even_by_force(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"status": 3}')
-    with pytest.raises(ScenarioError, match="holds files that are not a run's"):
+    with pytest.raises(ScenarioError, match="contains files that no run wrote"):
         RunFolder(tmp_path, "ring", 7, force=True)
 
 
@@ -217,7 +221,8 @@ def test_a_folder_without_permission_is_an_error_that_names_it(tmp_path: Path) -
 def test_a_folder_that_goes_away_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run", "ring", 7)
     table = Table(folder.path / "metrics", METRIC_COLUMNS)
-    table.add_many(ROWS)
+    for row in ROWS:
+        table.add(*row)
     folder.path.rmdir()
     with pytest.raises(ScenarioError, match=r"metrics\.arrows has 1 problem(?s:.)*can't be written: No such file"):
         table.flush()
@@ -228,7 +233,7 @@ def test_a_folder_that_goes_away_is_an_error_that_names_the_file(tmp_path: Path)
 def test_a_second_run_can_not_begin_in_a_folder_filled_meanwhile(tmp_path: Path) -> None:
     first, second = (RunFolder(tmp_path / "run", "ring", 7) for _ in range(2))
     finished(first)
-    with pytest.raises(ScenarioError, match="holds the result"):
+    with pytest.raises(ScenarioError, match="contains the result"):
         second.begin("")
 
 
@@ -254,7 +259,8 @@ def test_load_run_gives_back_what_was_written(tmp_path: Path) -> None:
 
 def test_a_run_in_memory_has_the_same_face() -> None:
     table = Table(None, METRIC_COLUMNS)
-    table.add_many(ROWS)
+    for row in ROWS:
+        table.add(*row)
     empty = Table(None, LINK_COLUMNS)
     run = Run(summary=dict(SUMMARY), metrics=table, devices=empty, links=empty)
     assert list(run.metrics.itertuples(index=False, name=None)) == ROWS
