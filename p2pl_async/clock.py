@@ -7,25 +7,25 @@ trio asks its clock one question, `deadline_to_sleep_time(next_deadline)`, and a
 when no task can run. That is the moment at which virtual time may move:
 
     tasks run  ->  none can run  ->  the clock jumps to the next instant   <- you are here
-        ^                              1. observers of that instant look
-        |                              2. weather, then every event due is run (it may wake tasks)
+        ^                              1. observers due by then are called
+        |                              2. weather, then every event due runs (it may wake tasks)
         +------------------------------3. trio expires deadlines, wakes their tasks
 
 The next instant is the earliest of the calendar's first event and trio's own next deadline,
-so `trio.sleep`, `trio.move_on_after` and `trio.current_time` work as ever. Within an instant
+so `trio.sleep`, `trio.move_on_after` and `trio.current_time` work unchanged. Within an instant
 arrivals come first, then deadlines, then tasks: a message that arrives exactly at a deadline
 is in time.
 
-An event is a call, not a task: a hop costs about 1.4 bare channel hops, where a courier task
-sleeping until each arrival costs 10. Events of one instant run in the order of their content
+An event is a call, not a task: a hop costs about 1.4 bare channel hops, while a courier task that
+sleeps until each arrival costs 10. Events of one instant run in the order of their content
 `(destination, source, number)`; trio runs tasks that are ready together in random order, so an
 arrival counter would give another order in every run.
 
-Observers look and touch nothing. They are no events: a run whose tasks all wait while only
-observers are left is a deadlock, and observing more often moves nothing.
+Observers look at the run and change nothing. They aren't events: a run whose tasks all wait is a
+deadlock even if observers are left, and more observations don't change a run.
 
-Crashes and restarts are a third sort: the weather. They come before all else of their instant,
-and go on for ever; once nothing but weather is left, `persists` says whether the run goes on for it.
+Crashes and restarts are a third kind, the weather. They run before all other events of their instant, and
+there is always another one; `persists` says whether pending crashes and restarts alone keep a run going.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class VirtualClock(trio.abc.Clock):
 
     def __init__(self) -> None:
         self.now = 0.0  # seconds of virtual time
-        self.calendar: list[Event] = []  # a heap of what is to come
-        self.persists: Callable[[], bool] = lambda: False  # whether a run goes on for weather alone
+        self.calendar: list[Event] = []  # a heap of future events
+        # Whether pending crashes and restarts alone keep the run going.
+        self.persists: Callable[[], bool] = lambda: False
         self._weather: list[tuple[float, int, int, Callable[[], object]]] = []
         self._observers: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
@@ -61,20 +62,20 @@ class VirtualClock(trio.abc.Clock):
     # What trio asks of a clock
 
     def start_clock(self) -> None:
-        """Do nothing: virtual time begins at 0 and stands still while tasks run."""
+        """Do nothing, as virtual time begins at 0 and stands still while tasks run."""
 
     def current_time(self) -> float:
-        """Return the virtual time in seconds; once the run is over, of the moment just before the last instant.
+        """Return the virtual time in seconds; once the run is over, the moment just before its last instant.
 
-        trio wakes whose deadline has come whatever it is told about sleeping. Who was to wake at the
-        instant at which a run is stopped would run or not as trio happens to order tasks.
+        trio wakes every task whose deadline has come, also after the run is stopped. A task that was to wake
+        at the very instant of the stop would run or not, as trio happens to order tasks.
         """
         return self.now if self._failure is None else math.nextafter(self.now, -math.inf)
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Move to the next instant and run what is due there; nobody sleeps in real time."""
+        """Move to the next instant and run the events due there; never sleep in real time."""
         if self._failure is not None:
-            return 0  # the run is over: time stands still while trio tidies up
+            return 0  # the run is over: time stands still while trio cancels its tasks
         calendar = self.calendar
         at = calendar[0][0] if calendar and calendar[0][0] <= deadline else deadline
         weather = self._weather
@@ -82,7 +83,7 @@ class VirtualClock(trio.abc.Clock):
             at = weather[0][0]
         if at == math.inf:
             if self._supervisor is None:
-                return math.inf  # nobody would hear of it, and they may wait for a thread
+                return math.inf  # without a supervisor there is no task to tell, and others may wait for a thread
             self.stop(Idle())
             return 0
         try:
@@ -90,7 +91,7 @@ class VirtualClock(trio.abc.Clock):
                 self._look(at)
                 if self._failure is not None:
                     return 0
-            if at > self.now:  # the very float: rounding could leave `now` an ulp short, and spin for ever
+            if at > self.now:  # exactly `at`: a sum could round to just below it, and trio would ask again endlessly
                 self.now = at
             while weather and weather[0][0] <= at:
                 heappop(weather)[3]()
@@ -104,18 +105,18 @@ class VirtualClock(trio.abc.Clock):
         return 0
 
     def _look(self, at: float) -> None:
-        """Let the observers look that are due before anything happens at the instant `at`."""
+        """Call the observers that are due before the events of the instant `at`."""
         while self._observers and self._observers[0][0] <= at and self._failure is None:
             seen_at, _, look = heappop(self._observers)
             self.now = max(self.now, seen_at)
             look()
 
-    # What the emulation asks of it
+    # Methods for the emulation
 
     def schedule(
         self, at: float, destination: int, source: int, number: int, call: Callable[[Any], object], argument: Any
     ) -> Event:
-        """Have `call(argument)` run at the virtual instant `at`, and return the event.
+        """Run `call(argument)` at the virtual instant `at`; return the event.
 
         Events of one instant run in the order of `(destination, source, number)`, which must be
         unique among them. The call may wake tasks and schedule events; it can't wait.
@@ -125,22 +126,22 @@ class VirtualClock(trio.abc.Clock):
         return event
 
     def forecast(self, at: float, device: int, call: Callable[[], object]) -> None:
-        """Have `call()` run at the virtual instant `at`, before all else but observers.
+        """Run `call()` at the virtual instant `at`, before everything but observers.
 
-        What is due at one instant runs in the order of `device`. It can wake tasks, but on its own it
-        keeps no run going unless `persists()`.
+        Calls of one instant run in the order of `device`. They can wake tasks; while only such calls are
+        left, the run goes on only if `persists()`.
         """
         heappush(self._weather, (at, device, next(self._count), call))
 
     def observe(self, at: float, look: Callable[[], object]) -> None:
-        """Have `look()` run just before anything else happens at or after the instant `at`."""
+        """Run `look()` just before the first events at or after the instant `at`."""
         heappush(self._observers, (at, next(self._count), look))
 
     async def supervise(self) -> None:
-        """Wait until `stop` is called; raise what it was given.
+        """Wait until `stop` is called; raise the reason given to it.
 
         Raises:
-            Idle: if every task waits and nothing is left to happen.
+            Idle: if every task waits and no event is left.
         """
         if self._failure is None:
             self._supervisor = trio.lowlevel.current_task()

@@ -1,6 +1,6 @@
 """Errors, sorted by whose fault they are: the scenario, the protocol's code, or a peer.
 
-Whatever a user can cause derives from `P2plError`; the command line shows its text and
+Errors that a user can cause derive from `P2plError`; the command line shows their text and
 no traceback. A bug of this package stays an ordinary exception.
 """
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 
 class P2plError(Exception):
-    """Base of every error that is meant to be read by a user."""
+    """Base of every error that is meant for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a scenario, or in a file that it names."""
+    """One problem in a scenario, or in a file that it names."""
 
-    path: str  # where, as dotted keys: "link.override[2].loss.p"
-    text: str  # what it must be and what to do about it
-    value: object = None  # what was found; None where there is nothing to show
+    path: str  # the place, as dotted keys: "link.override[2].loss.p"
+    text: str  # the rule, and the repair
+    value: object = None  # the value found; None if there is none to show
 
     def __str__(self) -> str:
         shown = "" if self.value is None else f" = {_show(self.value)}"
@@ -42,7 +42,7 @@ class ProtocolError(P2plError):
 
 
 class RemoteError(P2plError):
-    """What a peer sent can't be read; it is counted and dropped."""
+    """A peer's message can't be read; it is counted and dropped."""
 
 
 class DeviceFailed(P2plError):
@@ -56,11 +56,11 @@ class DeviceFailed(P2plError):
 
 
 class Deadlock(P2plError):
-    """Every device waits and nothing is left to happen."""
+    """Every device waits, and no pending event can wake any of them."""
 
 
 class PredictionError(P2plError):
-    """A run can't be predicted: not that kind of run, an unstable step size, or too much memory."""
+    """A run can't be predicted: the theory doesn't cover it, the step size is unstable, or memory doesn't suffice."""
 
 
 class InvariantError(P2plError):

@@ -1,12 +1,12 @@
-"""What devices say to each other: frozen dataclasses derived from `Message`.
+"""Messages between devices: frozen dataclasses derived from `Message`.
 
     @dataclass(frozen=True, slots=True)
     class Value(Message):
         x: float
 
 A field is an `int`, `float`, `bool`, `str`, `bytes`, a numpy array (`Vector`, `NDArray[np.int32]`,
-...), a `tuple[T, ...]` of one of those, or `T | None`. The receiver checks them: what doesn't fit
-is a `RemoteError`, never an exception inside its protocol.
+...), a `tuple[T, ...]` of one of those, or `T | None`. The receiver checks them: a value that doesn't fit
+is a `RemoteError`, never an exception inside a protocol.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from p2pl_async.errors import ProtocolError
 DeviceId = int
 
 Check = type[Any] | Callable[[Any], bool]
-"""What a field's value must be: exactly of this type, or something for which this is true."""
+"""The check of a field's value: exactly this type, or this function returns True."""
 
 _BY_TAG: dict[str, type[Message]] = {}
 _SCALARS = (int, float, bool, str, bytes)
@@ -35,21 +35,21 @@ _SCALARS = (int, float, bool, str, bytes)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with a message that arrived."""
+    """The damage of a message that arrived."""
 
     corrupted: bool
-    missing: tuple[tuple[int, int], ...]  # [start, end) in bytes of the frame, ascending
-    places: Mapping[str, int]  # field with an array -> where its data begin in the frame
+    missing: tuple[tuple[int, int], ...]  # [start, end) in bytes of the encoded message, ascending
+    places: Mapping[str, int]  # field with an array -> byte at which its data begin
 
 
 class Message:
     """Base of every message; `sender` and `number` are filled in by the wire on arrival.
 
-    The tag names the type on the wire and is charged for: by default the class's name in lower
-    case, or `class Params(Message, tag="p")`.
+    The tag names the type on the wire, and a radio is charged for it: by default the class's name in
+    lower case, or `class Params(Message, tag="p")`.
 
-    A type with `partial=True` is of use also if only a part of its fragments arrives: those with
-    all fields that are no arrays. Entries of arrays that are missing are 0, and `mask` tells them.
+    A type with `partial=True` is delivered even if fragments are lost, provided that all fields but the
+    data of arrays have arrived. Missing entries of arrays are 0, and `mask` tells which they are.
     """
 
     __slots__ = ("_damage", "_origin")
@@ -58,11 +58,11 @@ class Message:
     partial: ClassVar[bool]
 
     _source: ClassVar[str]  # the file of the class, or its module if there is none
-    _damage: Damage  # of a received message that is damaged; else not set
+    _damage: Damage  # set only on a received message that is damaged
     _origin: tuple[DeviceId, int, float]  # sender, number, instant of sending (nan if unknown)
 
     def __init_subclass__(cls, tag: str | None = None, partial: bool | None = None) -> None:
-        # `dataclass(slots=True)` makes the class a second time, without the keyword and the qualified name.
+        # `dataclass(slots=True)` makes the class twice, the second time without the keyword and the qualified name.
         cls.tag = tag or cls.__dict__.get("tag") or cls.__name__.lower()
         cls.partial = cls.__dict__.get("partial", False) if partial is None else partial
         # A user's file that was edited and loaded again is another module, with a newer version of the class.
@@ -87,12 +87,12 @@ class Message:
 
     @property
     def sent(self) -> float:
-        """When it was sent, in virtual seconds; nan where the receiver can't know. For measuring only."""
+        """The instant of sending, in virtual seconds; nan if the receiver can't know it. For measurements only."""
         return self._origin[2]
 
     @property
     def corrupted(self) -> bool:
-        """Whether it arrived spoiled, on a link that delivers such messages; what it says is as it was sent."""
+        """Whether it arrived corrupted, on a link that delivers such messages; its content is still as it was sent."""
         damage: Damage | None = getattr(self, "_damage", None)
         return damage is not None and damage.corrupted
 
@@ -126,7 +126,7 @@ def type_of(tag: object) -> type[Message] | None:
 
 
 def fields_of(message_type: type[Message]) -> tuple[tuple[str, Check], ...]:
-    """Return the fields of a message type, in order, each with the check of its values.
+    """Return the fields of a message type, in order, each with its check.
 
     Raises:
         ProtocolError: if the class is no dataclass, or a field has a type that can't be sent.
@@ -144,7 +144,7 @@ def fields_of(message_type: type[Message]) -> tuple[tuple[str, Check], ...]:
 
 
 def fits(check: Check, value: Any) -> bool:
-    """Tell whether a value is what the check asks for."""
+    """Tell whether a value passes a check."""
     return type(value) is check if isinstance(check, type) else check(value)
 
 

@@ -1,1 +1,1 @@
-"""What everything stands on: units, settings, random streams, plug-ins, distributions, files of measurements."""
+"""The base of all other folders: units, settings, random streams, plug-ins, distributions, files of measurements."""

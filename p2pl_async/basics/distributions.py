@@ -1,8 +1,8 @@
-"""Distributions of times: latencies, stays in a state, anything else that is drawn in seconds.
+"""Distributions of durations: latencies, stays in a state, and others that are drawn in seconds.
 
-Each is its inverse distribution function: a value for a share of one, so that one uniform
-variable makes one value and another distribution changes the values and nothing else. Mean
-and standard deviation are those of the time itself.
+Each is its inverse distribution function: one uniform variable gives one value, so another
+distribution changes the values but no later draw. Mean and standard deviation are those of the
+duration itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from p2pl_async.basics.settings import OneOf, Settings, mistake
 from p2pl_async.basics.tracefiles import TraceError, read_columns
 from p2pl_async.basics.units import TIME, PositiveSeconds, Probability, Seconds, show_seconds
 
-_FARTHEST_CUT = 8.0  # standard deviations; beyond, what a cut leaves of a normal distribution has no practical meaning
+_FARTHEST_CUT = 8.0  # standard deviations; a cut farther above the mean leaves too little of a normal distribution
 _GRID = (np.arange(8192) + 0.5) / 8192  # shares at which a mean is taken
 
 
@@ -69,12 +69,12 @@ class Uniform(Distribution):
 
 
 class Normal(Distribution):
-    """Bell-shaped; `mean` and `sd` are those before what lies below `least` is cut off."""
+    """Bell-shaped, cut off below `least`; `mean` and `sd` are those before the cut."""
 
     kind: Literal["normal"] = "normal"
     mean: Seconds = Field(description="mean before the cut")
     sd: Seconds = Field(description="standard deviation before the cut")
-    least: Seconds = Field(default=0.0, description="where it is cut off; no time is shorter")
+    least: Seconds = Field(default=0.0, description="the shortest time; the distribution is cut off there")
 
     @model_validator(mode="after")
     def _check(self) -> Normal:
@@ -111,7 +111,7 @@ class Lognormal(Distribution):
 
 
 class Gamma(Distribution):
-    """A sum of waits, one after another; exponential where `sd` equals `mean`."""
+    """A sum of exponential waits; exponential itself if `sd` equals `mean`."""
 
     kind: Literal["gamma"] = "gamma"
     mean: PositiveSeconds = Field(description="mean")
@@ -133,11 +133,11 @@ class Gamma(Distribution):
 
 
 class Pareto(Distribution):
-    """A heavy tail: rare times are very long; capped at `most`, or a few values would decide the mean."""
+    """A heavy tail: rare times are very long. It is cut off at `most`, or a few values would decide the mean."""
 
     kind: Literal["pareto"] = "pareto"
     least: PositiveSeconds = Field(description="the shortest time")
-    alpha: Annotated[float, Field(strict=True, gt=1)] = Field(description="how fast the tail falls; above 1")
+    alpha: Annotated[float, Field(strict=True, gt=1)] = Field(description="exponent of the tail; above 1")
     most: PositiveSeconds = Field(description="the longest time; the tail is cut off there, not clipped")
 
     @model_validator(mode="after")
@@ -153,7 +153,7 @@ class Pareto(Distribution):
 
 
 class Exponential(Distribution):
-    """Without memory: however long it took so far, the rest is as long as ever."""
+    """Without memory: the remaining time doesn't depend on the time that has passed."""
 
     kind: Literal["exponential"] = "exponential"
     mean: PositiveSeconds = Field(description="mean")
@@ -163,7 +163,7 @@ class Exponential(Distribution):
 
 
 class Weibull(Distribution):
-    """Times to failure: with `shape` below 1 early failures, with one above 1 wear."""
+    """Times to failure: a `shape` below 1 means early failures, one above 1 wear."""
 
     kind: Literal["weibull"] = "weibull"
     mean: PositiveSeconds = Field(description="mean")
@@ -176,15 +176,15 @@ class Weibull(Distribution):
 
 
 class Empirical(Distribution):
-    """As measured: samples, a column of a CSV file, or a table of quantiles, interpolated in between."""
+    """Measured: samples, a column of a CSV file, or a table of quantiles, interpolated in between."""
 
     kind: Literal["empirical"] = "empirical"
     samples: tuple[Seconds, ...] | None = Field(default=None, description="measured times, in any order")
     quantiles_at: tuple[tuple[Probability, Seconds], ...] | None = Field(
         default=None, description='[share, time] pairs from "0 %" to "100 %", both ascending'
     )
-    path: Path | None = Field(default=None, description="a CSV file with a header, for its samples")
-    column: str | None = Field(default=None, description="the column of the file that has them")
+    path: Path | None = Field(default=None, description="a CSV file of samples, with a header")
+    column: str | None = Field(default=None, description="the column of samples in the file")
     unit: Literal["s", "ms", "us", "µs", "ns", "min", "h"] = Field(default="s", description="the unit of that column")
 
     @model_validator(mode="after")
@@ -210,7 +210,7 @@ class Empirical(Distribution):
 
     @cached_property
     def _table(self) -> tuple[Floats, Floats]:
-        """Return shares from 0 to 1 and the times that belong to them, shape (n,) each."""
+        """Return shares from 0 to 1 and their quantiles, shape (n,) each."""
         if self.quantiles_at is not None:
             table = np.array(self.quantiles_at)
             return table[:, 0], table[:, 1]
@@ -236,11 +236,11 @@ AnyDuration = Annotated[
     Distribution, OneOf("distribution", Exponential, Weibull, Constant, Uniform, Lognormal, Gamma, Pareto,
                         shorthand=_mean_of)
 ]  # fmt: skip
-"""How long something lasts; a bare time is the mean of an exponential one."""
+"""A random duration; a bare time is the mean of an exponential one."""
 
 
 def mean_of(distribution: Distribution) -> float:
-    """Return the mean, in seconds; of an exponential exactly, of others to about four digits."""
+    """Return the mean, in seconds: exactly if it is a parameter, else to about four digits."""
     if isinstance(distribution, Exponential | Weibull | Constant | Lognormal | Gamma):
         return distribution.mean
     return float(_grid(distribution)[0].mean())
@@ -254,10 +254,10 @@ def _grid(distribution: Distribution) -> tuple[Floats, Floats]:
 
 
 def remaining(distribution: Distribution, share: float, part: float) -> float:
-    """Return what is left of a stay when one looks at it at a random moment.
+    """Return the rest of a stay at a random moment.
 
-    Long stays are met more often, and any moment of one is equally likely: the stay is drawn
-    from the distribution weighted with its length, and a uniform part of it is left.
+    A random moment meets long stays more often, and every moment of a stay is equally likely: the stay
+    is drawn from the distribution weighted with its length, and a uniform part of it is left.
 
     Args:
         distribution: of the stays.

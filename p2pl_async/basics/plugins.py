@@ -1,7 +1,7 @@
-"""Classes of a user's own, named in a scenario as `module:Class` or `/path/file.py:Class`.
+"""Users' own classes, named in a scenario as `module:Class` or `/path/file.py:Class`.
 
-Loading one runs that file's code, with everything it may do. It is the only code that a
-scenario can run, so read the files that a scenario names before running it.
+Loading a class runs the code of its file, with all rights of the process. A scenario can run no other
+code, so read the files that it names before you run it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load_class(spec: str, base: type[T]) -> type[T]:
         base: what the class must derive from.
 
     Returns:
-        The same class object each time, as long as the file's content stays the same.
+        The same class object each time, as long as the file's content doesn't change.
 
     Raises:
         PluginError: if there is no such file, module or class, if its code raises, or if the
@@ -60,7 +60,7 @@ def _from_file(path: Path) -> ModuleType:
         code = path.read_bytes()
     except OSError as error:
         raise PluginError(f"can't read {path}: {(error.strerror or str(error)).lower()}") from error
-    # The module's name holds path and content: the import system then is the cache.
+    # The module's name is made from path and content, so the import system serves as the cache.
     name = f"p2pl_async_user_{hashlib.sha256(str(path).encode() + b'|' + code).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -68,7 +68,7 @@ def _from_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before running it, as dataclasses and pydantic look their module up
+    sys.modules[name] = module  # set before running it, as dataclasses and pydantic look up their module
     try:
         # Compiled from the bytes that were hashed; the loader would take a stale .pyc for an edit within a second.
         exec(compile(code, str(path), "exec"), vars(module))
@@ -92,7 +92,7 @@ def _from_module(name: str) -> ModuleType:
 
 
 def _raised(where: object, error: Exception) -> PluginError:
-    """Return the error of a module whose own code raised, with the line of it that did."""
+    """Return the error of a module whose own code raised, with the line that did."""
     if isinstance(error, SyntaxError):
         line = error.lineno
     else:

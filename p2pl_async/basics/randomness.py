@@ -1,7 +1,7 @@
-"""Named random streams: one per purpose and owner, so a new draw somewhere moves nothing else.
+"""Named random streams: one per purpose and owner, so a new draw changes no other number.
 
 `stream(7, "loss", 3, 12)` is always the same generator, in any process and whatever else
-the run draws. Philox is counter-based: streams with different keys are independent.
+the run draws. Philox is counter-based, so streams with different keys are independent.
 
 Source: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -24,8 +24,8 @@ def stream(seed: int, purpose: str, *owner: int) -> np.random.Generator:
 
     Args:
         seed: the run's seed, 0 or more.
-        purpose: what the numbers are for, such as "loss".
-        owner: whose they are: a device id, or the two ids of a link.
+        purpose: the use of the numbers, such as "loss".
+        owner: a device id, or the two ids of a link.
     """
     key = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), *owner))
     return np.random.Generator(np.random.Philox(key))
@@ -34,10 +34,10 @@ def stream(seed: int, purpose: str, *owner: int) -> np.random.Generator:
 def draws(
     generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[Any]] | None = None
 ) -> Iterator[Any]:
-    """Yield numbers for ever: uniforms in [0, 1), each passed through `transform`.
+    """Yield an endless sequence: uniforms in [0, 1), each passed through `transform`.
 
-    They are drawn in growing blocks (8 to 512), which makes `next()` cost 0.05 µs instead of
-    0.5 µs; one uniform per number, so the sequence doesn't depend on the block sizes.
+    They are drawn in growing blocks (8 to 512), so that `next()` costs 0.05 µs instead of 0.5 µs.
+    Each number takes one uniform, so the sequence doesn't depend on the block sizes.
     """
     size = 8
     while True:
@@ -47,15 +47,15 @@ def draws(
 
 
 class Substreams:
-    """A stream cut into pieces, one for each message of a link, however much each of them takes.
+    """A stream cut into pieces, one for each message of a link.
 
-    Philox counts: the piece with number i begins at the counter i * 2^64, and no message takes
-    that much. What one message draws is thus the same whatever became of those before.
+    Philox is a counter: piece i begins at i * 2^64, and no message draws that many numbers. So the
+    draws of a message don't depend on the fate of messages before it.
 
     Args:
-        seed: as of `stream`; the stream is opened at the first piece.
-        purpose: what the numbers are for.
-        owner: whose they are.
+        seed: the run's seed; the stream is opened at the first piece.
+        purpose: the use of the numbers, as in `stream`.
+        owner: a device id, or the two ids of a link.
     """
 
     __slots__ = ("_counter", "_generator", "_number", "_open", "_philox", "_start", "_there")
@@ -66,7 +66,7 @@ class Substreams:
         self._open = functools.partial(stream, seed, purpose, *owner)
         self._start: Any = None
         self._number = 0
-        self._there = False  # the generator is in the piece begun last
+        self._there = False  # whether the generator is in the piece begun last
 
     @property
     def current(self) -> np.random.Generator:
@@ -76,7 +76,7 @@ class Substreams:
         return self._generator
 
     def begin(self, number: int) -> None:
-        """Go to the start of a piece, once something is drawn from it."""
+        """Choose a piece; the generator moves to its start at the first draw."""
         self._number = number
         self._there = False
 
@@ -96,15 +96,15 @@ class Substreams:
 
 
 def uniforms_at(seed: int, purpose: str, a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float64]:
-    """Return random numbers that are looked up by where they belong, not drawn one after another.
+    """Return random numbers that are looked up by coordinates, not drawn one after another.
 
-    `uniforms_at(7, "fading", 3, 12, block)` is always the same number, whoever asks first and
-    whatever was asked before: a random function, for what has no order of its own (places, pairs
-    of devices, stretches of time). It keeps no state and works on whole arrays.
+    `uniforms_at(7, "fading", 3, 12, block)` is always the same number, in whatever order numbers are
+    looked up: a random function, for quantities without an order of their own (of places, pairs of
+    devices, intervals of time). It keeps no state and works on whole arrays.
 
     Args:
         seed: the run's seed, 0 or more.
-        purpose: what the numbers are for.
+        purpose: the use of the numbers, as in `stream`.
         a: first coordinate, a whole number from 0 to 2**32 - 1; arrays broadcast.
         b: second coordinate, likewise.
         c: third coordinate, a whole number from 0 to 2**64 - 1.

@@ -1,4 +1,4 @@
-"""What every table of a scenario is made of: frozen settings, and tables chosen by `kind`."""
+"""The parts of every table of a scenario: frozen settings, and tables chosen by `kind`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCu
 
 
 class Settings(BaseModel):
-    """A table of a scenario: checked when made, never changed, no unknown keys."""
+    """A table of a scenario: checked when made, frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most like `name`, or None if nothing is close."""
+    """Return the known name most similar to `name`, or None if none is close."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
@@ -45,20 +45,20 @@ def mistake(text: str) -> PydanticCustomError:
 
 
 def line(keys: Sequence[str | int], text: str, value: object = None) -> InitErrorDetails:
-    """Return one of the things wrong inside a table: where from here, what, and the value found."""
+    """Return one problem inside a table: its place as keys from there, its text, and the value found."""
     return InitErrorDetails(type=mistake(text), loc=tuple(keys), input=value)
 
 
 def moved(detail: ErrorDetails, keys: Sequence[str | int]) -> InitErrorDetails:
-    """Return a detail of another `ValidationError` as one that lies at `keys`."""
+    """Return a detail of another `ValidationError`, placed at `keys`."""
     kind: str | PydanticCustomError = detail["type"]
-    if "url" not in detail:  # pydantic gives its own kinds of error a page
+    if "url" not in detail:  # only pydantic's own kinds of error have a url; others need their text
         kind = PydanticCustomError(detail["type"], "{text}", {"text": detail["msg"]})
     return InitErrorDetails(type=kind, loc=tuple(keys), input=detail["input"], ctx=detail.get("ctx", {}))
 
 
 def mistakes(title: str, lines: Iterable[InitErrorDetails]) -> ValidationError:
-    """Return one error for several things wrong inside the table called `title`."""
+    """Return one error for several problems inside the table called `title`."""
     return ValidationError.from_exception_data(title, list(lines))
 
 
@@ -69,7 +69,7 @@ class OneOf:
     `shorthand`, any other bare value is short for a table too: `latency = "20 ms"`.
 
     Args:
-        what: how errors call it, such as "topology".
+        what: its name in errors, such as "topology".
         classes: settings classes, each with a `kind: Literal["..."] = "..."`.
         shorthand: turns a value that is neither a table nor a kind into a table; its
             ValueError is an error of the field.
@@ -95,7 +95,7 @@ class OneOf:
         return isinstance(value, str) and (value in self.classes or (self.outside is not None and ":" in value))
 
     def table(self, value: Any) -> Any:
-        """Return the table that a shorthand stands for; other values come back as they are."""
+        """Return the table that a shorthand stands for; other values are returned unchanged."""
         if self.is_kind(value):
             return {"kind": value}
         if self.shorthand is not None and not isinstance(value, Mapping):
@@ -111,13 +111,13 @@ class OneOf:
             hint = f'; did you mean "{guess}"?' if guess else ";"
             raise ValueError(f"unknown {self.what}{hint}  known: {', '.join(self.classes)}")
         cls = self.outside(kind)
-        # A class written like ours says `kind: Literal["mine"]`; here its kind is what the scenario calls it.
+        # A user's class may declare its own `kind: Literal["mine"]`; here its kind is the name in the scenario.
         if (cls, kind) not in self._named:
             self._named[cls, kind] = create_model(cls.__name__, __base__=cls, __doc__=cls.__doc__, kind=(str, kind))
         return self._named[cls, kind]
 
     def validate(self, value: Any) -> Any:
-        """Return the settings that `value` describes; raises what pydantic collects."""
+        """Return the settings that `value` describes; raises the errors that pydantic collects."""
         if isinstance(value, Settings):
             if self.outside is None and type(value) not in self.classes.values():
                 raise mistake(f"must be a {self.what}, not a {type(value).__name__}")
@@ -179,7 +179,7 @@ class Short:
         self.key = key
 
     def table(self, value: Any) -> Any:
-        """Return the table that a bare value stands for; other values come back as they are."""
+        """Return the table that a bare value stands for; other values are returned unchanged."""
         return value if isinstance(value, Mapping | Settings) else {self.key: value}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -190,7 +190,7 @@ class Short:
 
 
 def word(text: str) -> tuple[BeforeValidator, WrapSerializer, WithWord]:
-    """Return the metadata of an optional value for whose None a scenario writes a word: `every = "auto"`."""
+    """Return the metadata of an optional value; a scenario writes this word for None: `every = "auto"`."""
 
     def write(value: Any, handler: SerializerFunctionWrapHandler) -> Any:
         return text if value is None else handler(value)
@@ -216,20 +216,20 @@ def marker(field: FieldInfo) -> OneOf | Short | None:
 
 
 def inner_class(field: FieldInfo) -> type[Settings] | None:
-    """Return the settings class of a field, or of its items or values, when that isn't chosen by kind."""
+    """Return the settings class of a field, or of its items or values, if it isn't chosen by kind."""
     leaves = _leaves(field.annotation)
     return next((item for item in leaves if isinstance(item, type) and issubclass(item, Settings)), None)
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """Yield all that an annotation such as `Annotated[A | None, x]` is built from."""
+    """Yield all parts of an annotation such as `Annotated[A | None, x]`."""
     yield annotation
     for item in typing.get_args(annotation):
         yield from _leaves(item)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return what to say about a key that a table doesn't have."""
+    """Return the text of the problem for a key that a table doesn't have."""
     known = list(known)
     guess = nearest(key, known)
     return f'unknown key; did you mean "{guess}"?' if guess else f"unknown key; known: {', '.join(known)}"

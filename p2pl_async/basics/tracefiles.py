@@ -1,7 +1,7 @@
-"""Reading measured traces: CSV columns, Mahimahi, k7, and the 5G data set of Cork.
+"""Files of measurements: CSV columns, Mahimahi, k7, and the 5G data set of Cork.
 
-Each reader returns plain arrays in the units of the file, row by row; what a trace means for a
-link is decided by who asked for it. Every error names the file, the line and what to write.
+Each reader returns plain arrays in the units of the file, row by row; the caller decides what they
+mean for a link. Every error names the file, the line and the repair.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from p2pl_async.basics.settings import nearest
 
 Gaps = Literal["error", "hold", "skip"]
 
-_EMPTY = frozenset({"", "-", "nan", "na", "null", "none"})  # cells that say: no value
+_EMPTY = frozenset({"", "-", "nan", "na", "null", "none"})  # cells without a value
 
 
 class TraceError(ValueError):
-    """A trace file can't be used; says where, and what to write instead."""
+    """A file of measurements can't be used; the text has the place and the repair."""
 
 
 def read_columns(path: Path, columns: Sequence[str], gaps: Gaps = "error") -> dict[str, Floats]:
@@ -36,7 +36,7 @@ def read_columns(path: Path, columns: Sequence[str], gaps: Gaps = "error") -> di
     Args:
         path: the file; commas, semicolons or tabs between cells.
         columns: names of the header.
-        gaps: what to do where a cell is empty or "-": an error, hold the value before, or skip the row.
+        gaps: what to do if a cell is empty or "-": an error, hold the value before, or skip the row.
 
     Raises:
         TraceError: if the file, a column or a value is missing, or a cell is no number.
@@ -61,7 +61,7 @@ def read_columns(path: Path, columns: Sequence[str], gaps: Gaps = "error") -> di
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """Return (line, cells) of each row of a CSV file, only these columns; TraceError as `read_columns`."""
+    """Return (line, cells) of each row of a CSV file, only these columns; raises as `read_columns`."""
     return _cells(path, tuple(columns), _changed(path))
 
 
@@ -71,7 +71,7 @@ def header_of(path: Path) -> list[str]:
 
 
 def _reader(text: str) -> Any:
-    """Return a reader of rows; the mark between cells is the one that the first line has most of."""
+    """Return a reader of rows; the delimiter is the most frequent of comma, semicolon and tab in the first line."""
     head, _, _ = text.partition("\n")
     return csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count))
 
@@ -91,7 +91,7 @@ def _number(path: Path, line: int, column: str, cell: str) -> float:
 
 @lru_cache(maxsize=32)
 def _cells(path: Path, columns: tuple[str, ...], changed: float) -> list[tuple[int, list[str]]]:
-    """Return (line, cells) of each row that isn't empty; read once as long as the file is the same."""
+    """Return (line, cells) of each row that isn't empty; the file is read again only if it has changed."""
     reader = _reader(_text(path))
     header = [name.strip() for name in next(reader, [])]
     for name in columns:
@@ -131,7 +131,7 @@ class Steps(NamedTuple):
 
     times: Floats  # s, ascending, the first 0; shape (n,)
     values: Floats  # in the unit of the file, shape (n,)
-    period: float | None  # after which it begins again; None: the last value holds for ever
+    period: float | None  # s, after which it begins again; None if the last value holds from then on
 
 
 def read_steps(
@@ -141,9 +141,9 @@ def read_steps(
 
     Args:
         path: the file.
-        column: of the values.
+        column: the column of values.
         time: the column of instants.
-        time_unit: seconds that 1 means in that column.
+        time_unit: unit of that column, in seconds.
         gaps: as in `read_columns`.
         loop: begin again after the end; the last value lasts as long as the one before it.
         timestamps: the form of instants that are dates, as `datetime.strptime` takes it. Of rows
@@ -224,7 +224,7 @@ def _mahimahi(path: Path, changed: float) -> Ints:
 
 
 def read_mahimahi(path: Path) -> Ints:
-    """Return when 1500 bytes may leave, in milliseconds, ascending; shape (n,).
+    """Return the instants at which 1500 bytes may leave, in milliseconds, ascending; shape (n,).
 
     Source: Winstein, Sivaraman, Balakrishnan, NSDI 2013; the format of its cellsim and of mm-link.
 
@@ -275,7 +275,7 @@ def read_k7(path: Path) -> K7:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number, text) of each line of a file that says something; TraceError if it can't be read."""
+    """Yield (line number, text) of each line of a file that isn't empty; TraceError if it can't be read."""
     for number, text in enumerate(_text(path).splitlines(), 1):
         if text.strip():
             yield number, text.strip()

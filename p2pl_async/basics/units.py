@@ -1,8 +1,8 @@
 """Quantities with their unit in the text: `"20 ms"`, `"250 kbit/s"`, `"64 KiB"`, `"5 %"`.
 
 A scenario carries the unit in the value; the program holds plain floats and ints in SI
-units. Each annotated type below converts on the way in, and writes a text back that
-converts to the very same number.
+units. Each annotated type below converts a text to a number when a scenario is read, and back to a
+text that converts to exactly the same number.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ POWER = {"W": 1.0, "uW": 1e-6, "µW": 1e-6, "mW": 1e-3, "kW": 1e3}
 
 
 def parse(text: object, units: Mapping[str, float], example: str) -> float:
-    """Return the number that `text` says, in the unit whose factor is 1.
+    """Return the number in `text`, in the unit whose factor is 1.
 
     Args:
         text: number and unit, such as `"20 ms"`.
         units: unit -> factor.
-        example: what to write, for the error.
+        example: a correct text, for the error.
 
     Raises:
         PydanticCustomError: if the number, or its unit, is missing or unknown.
@@ -86,7 +86,7 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
 def _quantity(
     units: Mapping[str, float], example: str, *, least: float = 0.0, above: bool = False, whole: bool = False
 ) -> Any:
-    """Return the pydantic metadata of one kind of quantity: parse in, text out, JSON Schema."""
+    """Return the pydantic metadata of one kind of quantity: reading, writing, JSON Schema."""
     unit = next(iter(units))
 
     def read(value: object) -> float | int:
@@ -104,7 +104,7 @@ def _quantity(
         text = repr(number) if isinstance(number, int) else repr(float(number)).removesuffix(".0")
         return f"{text} {unit}"
 
-    pattern = rf"^\s*{_DECIMAL}\s*({'|'.join(units)})\s*$"  # no unit has a character that a pattern reads otherwise
+    pattern = rf"^\s*{_DECIMAL}\s*({'|'.join(units)})\s*$"  # no unit needs escaping in a pattern
     schema = {"type": "string", "pattern": pattern, "examples": [example]}
     return (
         BeforeValidator(read),

@@ -1,7 +1,7 @@
 """Compression: vectors into fewer bytes, and back.
 
-A compressor is chosen by `kind`; what it gives is a `Payload`, whose encoded bytes a message carries
-and a radio is charged for.
+A compressor is chosen by `kind` and returns a `Payload`. A message carries the payload's encoded bytes,
+and a radio is charged for them.
 """
 
 from p2pl_async.compression.operators import (

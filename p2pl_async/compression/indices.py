@@ -1,14 +1,14 @@
-"""Index codings: which entries of a long vector were kept, in as few bytes as possible.
+"""Index codings: the positions of a long vector's entries that are kept, in as few bytes as possible.
 
-Positions are kept as ascending integers. Five codings compete for each message, and as the size of
-each follows from the positions without encoding them, the smallest is known beforehand:
+Positions are ascending integers. Five codings compete for each message; the size of each follows from
+the positions without encoding them, so only the smallest is encoded:
 
     index32   4 bytes for each position
     index16   2 bytes for each, grouped into pages of 65,536 positions, and a count (LEB128) for each page
-    gaps      distances to the position before, 7 bits a byte (LEB128)
+    gaps      distances to the position before, 7 bits per byte (LEB128)
     bitmap    one bit for each entry of the vector
     gamma     distances in Elias's gamma code, all unary parts first, then all binary parts: as many
-              bits as where they alternate, but read without a loop
+              bits as if they alternated, but readable without a loop
 
 Everything here is vectorized: loops go over bits or pages, never over positions.
 
@@ -36,10 +36,10 @@ class Coding(NamedTuple):
     """One way to write ascending positions.
 
     Attributes:
-        name: what reports call it.
-        size: (positions, gaps, entries of the vector) -> bytes that `write` takes.
-        write: the same -> those bytes.
-        read: (bytes, count, entries of the vector) -> positions, not checked yet; RemoteError if it can't.
+        name: its name in reports.
+        size: (positions, gaps, entries of the vector) -> number of bytes.
+        write: (positions, gaps, entries of the vector) -> the bytes.
+        read: (bytes, count, entries of the vector) -> positions, not checked yet; RemoteError if impossible.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Coding(NamedTuple):
 
 
 def encode_indices(indices: Ints, size: int) -> tuple[int, Raw]:
-    """Return the number of the smallest coding (in `CODINGS`; the first of equals) and the encoded positions.
+    """Return the number of the smallest coding in `CODINGS` (of equals the first), and the encoded positions.
 
     Args:
         indices: strictly ascending positions, shape (k,), each at least 0 and below `size`.
@@ -65,7 +65,7 @@ def decode_indices(coding: int, data: Raw, count: int, size: int) -> Ints:
     """Return the positions that a peer encoded, shape (count,), strictly ascending and below `size`.
 
     Raises:
-        RemoteError: if the bytes don't say exactly that.
+        RemoteError: if the bytes aren't such positions.
     """
     if not 0 <= coding < len(CODINGS):
         raise RemoteError(f"unknown index coding {coding}")
@@ -150,7 +150,7 @@ def _to_sevens(numbers: Ints) -> Raw:
 
 
 def _from_sevens(data: Raw, count: int) -> Ints:
-    """Return what `_to_sevens` was given: so many numbers, below 2^35."""
+    """Invert `_to_sevens`: return `count` numbers, below 2^35."""
     ends = np.flatnonzero(data < 0x80)
     if ends.size != count or (data.size and data[-1] >= 0x80):
         raise RemoteError(f"{ends.size} numbers, {count} expected")

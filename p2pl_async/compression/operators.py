@@ -1,7 +1,7 @@
 """Compressors: settings chosen by `kind`, each a function from a vector to a `Payload`.
 
-They work tensor by tensor, as `device.layers` tells them apart. Randomness comes from the device's
-own stream.
+They work tensor by tensor, on the slices of `device.layers`. Randomness comes from the device's own
+stream.
 
 Source: A. Koloskova, S. Stich and M. Jaggi, "Decentralized stochastic optimization and gossip
 algorithms with compressed communication", ICML 2019, for the notion of a contraction
@@ -38,29 +38,29 @@ class Compressor(Settings, abc.ABC):
 
     @abc.abstractmethod
     def quality(self, layers: Sequence[slice]) -> float:
-        """Return omega, the share of a vector's squared norm that is certain to be kept, above 0 to 1."""
+        """Return omega, the share of a vector's squared norm that is kept at least, in (0, 1]."""
 
     def averaging_rate(self, layers: Sequence[slice]) -> float:
-        """Return the share of what is sent that should move, above 0 to 1: stable with error feedback.
+        """Return an averaging rate, in (0, 1], that is stable with error feedback.
 
-        On a directed ring of 8 without gradients, rates a few times higher diverge; lower ones end closer to
-        agreement and take longer.
+        On a directed ring of 8 without gradients, rates a few times higher diverge; lower rates take longer
+        and end closer to agreement.
         """
         return self.quality(layers)
 
     @property
     @abc.abstractmethod
     def models_per_message(self) -> float:
-        """Size of what it gives, about, in uncompressed vectors of 32 bits."""
+        """Approximate size of a payload, in uncompressed vectors of 32 bits."""
 
     @property
     def contracts(self) -> bool:
-        """Whether it is a contraction; what isn't must not be used with error feedback or differences."""
+        """Whether it is a contraction, as error feedback and differences require."""
         return True
 
 
 class Identity(Compressor):
-    """No compression: every value, as it is."""
+    """No compression: every value, unchanged."""
 
     kind: Literal["none"] = "none"
 
@@ -79,13 +79,13 @@ class Identity(Compressor):
 
 
 class TopK(Compressor):
-    """Keep the entries of each tensor that are largest in magnitude, at least one; of equals the first."""
+    """Keep the largest entries of each tensor by magnitude, at least one; of equals the first."""
 
     kind: Literal["top-k"] = "top-k"
     sparsity: Sparsity = Field(default=0.99, description="share of each tensor's entries that is left out")
 
     def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
-        """Return the largest entries; an entry that isn't a number is never kept."""
+        """Return the largest entries; NaN is never kept."""
         chosen = [layer.start + largest(np.abs(v[layer]), kept(layer, self.sparsity)) for layer in layers]
         indices = np.concatenate(chosen)
         return Sparse(v.size, indices, v[indices])
@@ -106,16 +106,16 @@ class RandomK(Compressor):
     kind: Literal["random-k"] = "random-k"
     sparsity: Sparsity = Field(default=0.99, description="share of each tensor's entries that is left out")
     unbiased: StrictBool = Field(
-        default=False, description="scale what is kept so that its expectation is the vector; no error feedback then"
+        default=False, description="scale kept entries so that their expectation is the vector; excludes error feedback"
     )
 
     @property
     def contracts(self) -> bool:
-        """Whether entries are kept as they are."""
+        """Whether entries are kept without scaling."""
         return not self.unbiased
 
     def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
-        """Return the entries drawn."""
+        """Return entries drawn at random."""
         chosen, factors = [], []
         for layer in layers:
             d, k = _length(layer), kept(layer, self.sparsity)
@@ -151,7 +151,7 @@ class Qsgd(Compressor):
     kind: Literal["qsgd"] = "qsgd"
     levels: Annotated[int, Field(ge=1, le=127)] = Field(default=16, description="levels above 0")
     unbiased: StrictBool = Field(
-        default=False, description="leave out the factor that makes it a contraction; no error feedback then"
+        default=False, description="leave out the factor that makes it a contraction; excludes error feedback"
     )
 
     @property
@@ -171,11 +171,11 @@ class Qsgd(Compressor):
         return 1 + min(d / self.levels**2, math.sqrt(d) / self.levels)
 
     def quality(self, layers: Sequence[slice]) -> float:
-        """Return 1 / (1 + min(d / L^2, sqrt(d) / L)) of the tensor for which it is least."""
+        """Return the least 1 / (1 + min(d / L^2, sqrt(d) / L)) of any tensor."""
         return min(1 / self._variance(layer) for layer in layers)
 
     def averaging_rate(self, layers: Sequence[slice]) -> float:
-        """Return a third of what it keeps."""
+        """Return a third of the quality."""
         return self.quality(layers) / 3
 
     @property
@@ -233,16 +233,16 @@ AnyCompressor = Annotated[Compressor, OneOf("compressor", Identity, TopK, Random
 
 
 class ErrorFeedback:
-    """Adds what was left out of earlier messages to the next: v = x + e, q = C(v), e = v - q.
+    """Adds the error of earlier messages to the next: v = x + e, q = C(v), e = v - q.
 
     Args:
         compressor: C, a contraction.
-        layers: where the tensors lie.
-        like: a vector of the shape and dtype to come.
+        layers: slices of the tensors.
+        like: a vector of the shape and dtype of x.
         random: the stream that C draws from.
 
     Attributes:
-        e: what was left out so far, shape (n_params,).
+        e: the error so far, shape (n_params,).
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class ErrorFeedback:
         self._random = random
 
     def compress(self, x: Vector) -> Payload:
-        """Return the compressed x + e, and keep the rest."""
+        """Return the compressed x + e, and keep the error."""
         v = x + self.e
         q = self._compressor.compress(v, self._layers, self._random)
         q.add_to(v, -1.0)

@@ -1,19 +1,19 @@
-"""Compressed vectors, and their bytes: what a compressor gives, what a message carries.
+"""Compressed vectors and their bytes: the result of a compressor, the content of a message.
 
     vector -> compressor -> Payload -> encode -> bytes of the message field -> decode -> Payload
                                                                                 (RemoteError if spoiled)
 
-Three forms. `Dense` has every value; `Sparse` some, with their positions; `Levels` a small integer for
-every entry, times a scale of its tensor. Bytes are self-describing but for what both ends know: how
-many entries a vector has, where its tensors lie, and its dtype.
+There are three forms. `Dense` has every value; `Sparse` some values with their positions; `Levels` a small
+integer for every entry, times a scale of its tensor. Bytes are self-describing except for facts that both
+ends know: the number of entries, the slices of the tensors, and the dtype.
 
     byte 0     form: 0 dense, 1 sparse, 2 levels
     dense      every value, little-endian
-    sparse     index coding, count (varint), positions, values; only where shorter than dense
+    sparse     index coding, count (varint), positions, values; used only if shorter than dense
     levels     largest level, whether zeros are left out (0, or 1 + index coding and a count), positions
                then, scales (float32), levels in as few bits as they take
 
-Reading trusts nothing: what comes out fits the vector and is finite.
+Reading trusts no peer: a decoded payload fits the vector and is finite, or there is a RemoteError.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Payload(abc.ABC):
     """A compressed vector.
 
     Attributes:
-        size: entries of the vector that it stands for.
+        size: entries of the vector that it represents.
     """
 
     size: int
 
     @abc.abstractmethod
     def add_to(self, x: Vector, factor: float = 1.0) -> None:
-        """Add `factor` times what this stands for to `x`, in place."""
+        """Add `factor` times the vector to `x`, in place."""
 
     @abc.abstractmethod
     def times(self, factor: float) -> Payload:
@@ -63,10 +63,10 @@ class Payload(abc.ABC):
     @property
     @abc.abstractmethod
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the vector that this stands for."""
+        """The dtype of the vector."""
 
     def dense(self) -> Vector:
-        """Return what this stands for as a new vector, shape (size,)."""
+        """Return the vector itself, newly made, shape (size,)."""
         x = np.zeros(self.size, self.dtype)
         self.add_to(x)
         return x
@@ -134,14 +134,14 @@ class Sparse(Payload):
         return Sparse(self.size, self.indices, self.dtype.type(factor) * self.values)
 
     def encode(self) -> Raw:
-        """Return positions in their smallest coding and values; or everything, where that is shorter."""
+        """Return positions in their smallest coding, and values; or all values, if that is shorter."""
         coding, positions = encode_indices(self.indices, self.size)
         data = _joined(bytes([_SPARSE, coding]) + _varint(self.indices.size), positions, self.values)
         return data if data.size <= self.size * self.dtype.itemsize else Dense(self.dense()).encode()
 
     @property
     def paper_bytes(self) -> float:
-        """8 bytes for each value and its index; never more than all values take."""
+        """8 bytes for each value and its index, at most 4 for each entry of the vector."""
         return 4.0 * min(2 * self.indices.size, self.size)
 
 
@@ -151,7 +151,7 @@ class Levels(Payload):
     Args:
         levels: shape (size,), int8, from -most to most; without zeros if `most` is 1 and `binary`.
         scales: of each tensor, shape (len(layers),), float32.
-        layers: where each tensor lies.
+        layers: slices of the tensors.
         most: largest absolute level, 1 to 127.
         dtype: of the vector.
         binary: whether levels are only -1 and 1: one bit each.
@@ -177,7 +177,7 @@ class Levels(Payload):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the vector that this stands for."""
+        """The dtype of the vector."""
         return self._dtype
 
     def add_to(self, x: Vector, factor: float = 1.0) -> None:
@@ -191,7 +191,7 @@ class Levels(Payload):
         return Levels(self.levels, scales, self.layers, self.most, self._dtype, binary=self.binary)
 
     def encode(self) -> Raw:
-        """Return scales, and levels in as few bits as they take; only those that aren't 0, where that is shorter."""
+        """Return scales, and levels in as few bits as they take; without zeros, if that is shorter."""
         if self.binary:
             return _joined(bytes([_LEVELS, 0, _ALL]), self.scales.astype("<f4"), np.packbits(self.levels > 0))
         scales = self.scales.astype("<f4")
@@ -230,16 +230,16 @@ def total(payloads: Sequence[Payload]) -> Payload:
 
 
 def decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Payload:
-    """Return what a peer's bytes stand for: finite, and of the size and dtype that are expected.
+    """Return the payload in a peer's bytes: finite, and of the expected size and dtype.
 
     Args:
         data: from `encode`, shape (n,).
         size: entries of the vector.
-        layers: where its tensors lie.
+        layers: slices of its tensors.
         dtype: of its values, float32 or float64.
 
     Raises:
-        RemoteError: if the bytes say nothing of the kind.
+        RemoteError: if the bytes aren't such a payload.
     """
     if data.ndim != 1 or data.dtype != np.uint8 or data.size < 1:
         raise RemoteError("a payload must be a row of bytes")
@@ -268,7 +268,7 @@ def decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> P
 def _read_levels(reader: _Reader, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Levels:
     most, left_out = reader.byte(), reader.byte()
     if most > 127 or (most == 0 and left_out != _ALL):
-        raise RemoteError(f"levels up to {most} are none")
+        raise RemoteError(f"levels up to {most} don't exist")
     if left_out == _ALL:
         scales = reader.take(len(layers), np.dtype("<f4"))
         if most == 0:
@@ -286,7 +286,7 @@ def _read_levels(reader: _Reader, size: int, layers: Sequence[slice], dtype: DTy
 
 
 class _Reader:
-    """Takes a payload apart from its front."""
+    """Reads a payload from its front."""
 
     def __init__(self, data: Raw) -> None:
         self._data = data
@@ -353,7 +353,7 @@ def _pack(levels: NDArray[np.int8], most: int) -> Raw:
 
 
 def _unpack(data: Raw, count: int, most: int) -> NDArray[np.int8]:
-    """Return what `_pack` was given."""
+    """Invert `_pack`."""
     bits = _bits(most)
     if bits == 8:
         unsigned = data.astype(np.int16)

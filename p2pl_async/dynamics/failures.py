@@ -1,37 +1,35 @@
 """Mixing when messages get lost: mean and covariance of the random mixing matrix, exactly.
 
-If losses are independent of the parameters and of each other from round to round, the mean of all devices
+If losses are independent of the parameters and of each other from round to round, the mean over runs
 follows the lossless recursion with the mean matrix: E[s(k + 1)] = E[A] E[s(k)] + E[c]. That is exact for DGD, CTA
-and ATC, which mix once a round; it says nothing of a single run (`moments` does).
+and ATC, which mix once a round. A single run differs from it; `moments` says by how much.
 
-A device that doesn't hear a neighbor either keeps that weight to itself ("self": the mean is W with
-(1 - p) of each weight), or scales up what is left ("renormalize"). The latter needs means of ratios
-w_j B_j / (w_0 + sum_l w_l B_l) of independent Bernoulli B; with 1 / S = integral of exp(-s S) they are one
-integral over a product, done by Gauss and Legendre's rule to rounding error.
+A device that misses a neighbor's message either adds that weight to its own ("self": the mean is W with
+(1 - p) of each weight), or scales up the weights that are left ("renormalize"). The latter needs means of ratios
+w_j B_j / (w_0 + sum_l w_l B_l) of independent Bernoulli B. With 1 / S = integral of exp(-s S) they become one
+integral over a product, computed to rounding error by Gauss-Legendre quadrature.
 
 Valid for: losses independent over links (or over undirected edges), rounds and parameters; no bursts, no
-retries that delay, every message of a round heard in that round or never.
+retries that delay; every message of a round is heard in that round or never.
 
-Source: S. Boyd et al., IEEE Trans. Inf. Theory 2006 (mean and second moment of random mixing); the ratios are
-derived as said and tested against all patterns of losses.
+Source: S. Boyd et al., IEEE Trans. Inf. Theory 2006 (mean and second moment of random mixing). The ratios are
+our derivation, tested against all patterns of losses.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.basics.arrays import Array
-from p2pl_async.dynamics.linearized import Form
-from p2pl_async.dynamics.recursion import Rule, combine, step
 
 OnMissing = Literal["renormalize", "self"]
 
-_POWER = 8  # of the integration variable: what makes the integrand smooth at 0
+_POWER = 8  # power of the integration variable, which makes the integrand smooth at 0
 _NODES = 240
 
 
@@ -42,7 +40,7 @@ class LossyMixing:
     Attributes:
         weights: W without losses, (Q, Q), rows sum to 1.
         loss: [i, j] the probability that i doesn't hear j in a round, (Q, Q).
-        undirected: losses are of edges, both directions at once; else of each direction alone.
+        undirected: whether an edge loses both directions at once; if not, each direction is independent.
         on_missing: where the weight of a lost message goes.
     """
 
@@ -77,7 +75,7 @@ class LossyMixing:
         result = np.zeros((n, n, n, n))
         for i in range(n):
             result[i, :, i, :] = self._row_covariance(i)
-        if self.undirected:  # rows of two devices share their edge and nothing else
+        if self.undirected:  # the rows of two devices depend on each other only by their edge
             for i, j in zip(*np.nonzero(np.triu(self.links & self.links.T)), strict=True):
                 p = self.loss[i, j]
                 first = self._row_mean(i, {j: 0.0}) - self._row_mean(i, {j: 1.0})
@@ -105,7 +103,10 @@ class LossyMixing:
         return heard + np.diag(1 - heard.sum(1))
 
     def _row(self, i: int, instead: dict[int, float] | None = None) -> tuple[NDArray[np.int64], Array, Array]:
-        """Return a device's neighbors, their weights and the chances to hear them; `instead`: other losses."""
+        """Return a device's neighbors, their weights and the probabilities of hearing them.
+
+        `instead`: neighbor -> loss to assume in place of its own.
+        """
         neighbors = np.flatnonzero(self.links[i])
         loss = self.loss[i, neighbors].copy()
         for j, p in (instead or {}).items():
@@ -149,7 +150,7 @@ class LossyMixing:
                 pair = (base * decay[:, j])[:, None] * decay[:, others] * without
                 second[j, others] = w[j] * w[others] * heard[j] * heard[others] * pair.sum(0)
             covariance = second - np.outer(mean, mean)
-        # The own weight is 1 less the others.
+        # The own weight is 1 minus the others.
         spread = np.zeros((n, d))
         spread[neighbors, np.arange(d)] = 1
         spread[i] = -1
@@ -157,7 +158,7 @@ class LossyMixing:
 
 
 def _quadrature(own: float) -> tuple[Array, Array]:
-    """Return nodes s and weights of an integral from 0 to infinity of what falls at least as exp(-own s)."""
+    """Return nodes s and weights for integrals from 0 to infinity of functions that fall at least as exp(-own s)."""
     v, weights = np.polynomial.legendre.leggauss(_NODES)
     v, weights = (v + 1) / 2, weights / 2
     rate = own / _POWER  # v = exp(-rate s)
@@ -172,79 +173,3 @@ def _without_one(factors: Array) -> Array:
         before[:, j] = before[:, j - 1] * factors[:, j - 1]
         after[:, d - 1 - j] = after[:, d - j] * factors[:, d - j]
     return before * after
-
-
-# Sleeping devices and old copies
-
-
-def step_with_sleepers(form: Form, rule: Rule, mixing: Array, eta: float, state: Array, awake: Array) -> Array:
-    """Return the mean after one round in which each device is awake by chance, (Q, D, m).
-
-    A sleeping device keeps its parameters, and its neighbors know them. Exact for the mean if who is awake
-    is independent over devices, rounds and parameters.
-
-    Args:
-        form, rule, mixing, eta, state: as in `recursion.step`; `state` is the mean.
-        awake: probability of each device, (Q,).
-    """
-    chance = np.asarray(awake, state.dtype)[:, None, None]
-    if rule != "atc":  # a device's round depends on nobody else's being awake
-        return np.asarray(state + chance * (step(form, rule, mixing, eta, state) - state))
-    change = eta * form.gradient(state)
-    own = np.diag(mixing).astype(state.dtype)[:, None, None]
-    adapted = combine(mixing, state - chance * change) - own * (1 - chance) * change  # who mixes has adapted
-    return np.asarray(state + chance * (adapted - state))
-
-
-def trajectory_with_sleepers(
-    form: Form, rule: Rule, mixing: Array, eta: float, at: NDArray[np.int64], awake: Array
-) -> Array:
-    """Return the mean state after some rounds, (len(at), Q, D, m); see `step_with_sleepers`."""
-    return _recorded(form, at, lambda state: step_with_sleepers(form, rule, mixing, eta, state, awake))
-
-
-def trajectory_with_delay(
-    form: Form, rule: Rule, mixing: Array, eta: float, at: NDArray[np.int64], ages: Array
-) -> Array:
-    """Return the mean state after some rounds when neighbors' copies are old, (len(at), Q, D, m).
-
-    In a round, what a device mixes of a neighbor is `t` rounds old with probability `ages[t]`; its own
-    part is new. The weight of a copy from before the run, which doesn't exist, is kept by the device.
-    Exact for the mean if ages are drawn anew for each link and round, and for single runs if one age is certain.
-
-    Args:
-        form, rule, mixing, eta, at: as in `recursion.trajectory`.
-        ages: probabilities of the ages 0, 1, ..., (T + 1,); they sum to 1.
-    """
-    ages = np.asarray(ages, np.float64)
-    if abs(ages.sum() - 1) > 1e-9 or (ages < 0).any():
-        raise ValueError("ages must be probabilities that sum to 1")
-    own = np.diag(np.diag(mixing))
-    others = mixing - own
-    said: list[Array] = []  # newest first: the stacked copies
-
-    def after(state: Array) -> Array:
-        now = state - eta * form.gradient(state) if rule == "atc" else state
-        said.insert(0, now)
-        del said[len(ages) :]
-        missing = float(ages[len(said) :].sum())
-        mixed = combine(own + np.diag(others.sum(1)) * missing, now)
-        for share, copy in zip(ages, said, strict=False):
-            if share:
-                mixed += combine(share * others, copy)
-        if rule == "atc":
-            return mixed
-        return mixed - eta * form.gradient(state if rule == "dgd" else mixed)
-
-    return _recorded(form, at, after)
-
-
-def _recorded(form: Form, at: NDArray[np.int64], after: Any) -> Array:
-    wanted = {int(k): i for i, k in enumerate(at)}
-    state = form.zeros()
-    result = np.zeros((len(at), *state.shape), state.dtype)
-    for k in range(int(max(at)) + 1):
-        if k in wanted:
-            result[wanted[k]] = state
-        state = after(state)
-    return result

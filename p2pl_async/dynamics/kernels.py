@@ -6,13 +6,11 @@ Three ways, of which `gradient_gram` takes the first that fits:
 
     one linear layer                    (x . z + 1), one kernel for all outputs, whatever the parameters
     flatten, linear layers, ReLU, tanh  sum over layers of (activations . activations + 1) times
-                                        (back-propagated . back-propagated); nothing of the size of the parameters
+                                        (back-propagated . back-propagated); no array has the size of the parameters
     any other module                    blocks of the Jacobian, by torch.func
 
-and the limit of infinite width of ReLU networks, for comparison.
-
 Source: A. Jacot et al., NeurIPS 2018; J. Lee et al., "Wide neural networks of any depth evolve as
-linear models under gradient descent", NeurIPS 2019; Y. Cho and L. Saul, NeurIPS 2009 (arc-cosine kernels).
+linear models under gradient descent", NeurIPS 2019.
 """
 
 from __future__ import annotations
@@ -32,9 +30,9 @@ _BLOCK_BYTES = 1 << 28  # of one block of a Jacobian
 
 
 class Gram(NamedTuple):
-    """Kernel values, and how their rows are to be read.
+    """Kernel values, and the meaning of their rows.
 
-    With `shared`, a row is a sample and all outputs have this kernel, none with another; else
+    If `shared`, a row is a sample: each output has this kernel, and different outputs have 0. If not,
     row `n * n_outputs + c` is output c of sample n.
     """
 
@@ -55,13 +53,13 @@ def gradient_gram(module: nn.Module, x: Array, z: Array | None = None, *, most_b
         module: samples (batch, *shape) -> outputs (batch, n_outputs); computed in its own precision.
         x: samples of the rows, (n, *shape).
         z: samples of the columns, (k, *shape); those of the rows by default.
-        most_bytes: limit of what may be held at once.
+        most_bytes: limit of the memory used at once.
 
     Returns:
         (n * n_outputs, k * n_outputs), or (n, k) if shared.
 
     Raises:
-        PredictionError: if it doesn't fit; says what it would take.
+        PredictionError: if it doesn't fit into memory; says how much it needs.
     """
     dtype = next(module.parameters()).dtype
     rows, columns = _samples(x, dtype), None if z is None else _samples(z, dtype)
@@ -122,10 +120,10 @@ def _dense_layers(module: nn.Module) -> list[nn.Linear] | None:
 
 
 class _Signals(NamedTuple):
-    """What passes through the linear layers of a dense network, forward and back."""
+    """Signals at the linear layers of a dense network, forward and backward."""
 
-    inputs: list[Tensor]  # of each layer: its inputs, (n, in)
-    backs: list[Tensor | None]  # of each: gradients of every output at its outputs, (n * outputs, out); None: identity
+    inputs: list[Tensor]  # inputs of each layer, (n, in)
+    backs: list[Tensor | None]  # gradients of every output at each layer's outputs, (n * outputs, out); None: identity
 
 
 @torch.no_grad()
@@ -161,11 +159,11 @@ def _dense_gram(module: nn.Module, x: Tensor, z: Tensor | None) -> Tensor:
         if layer.bias is not None:
             forward += 1
         left, right = rows.backs[i], columns.backs[i]
-        if left is None or right is None:  # the last layer: every output has weights of its own
+        if left is None or right is None:  # the last layer, where every output has its own weights
             gram.diagonal(dim1=1, dim2=3).add_(forward[:, :, None])
             continue
         block = max(1, n // max(1, gram.numel() * gram.element_size() // _BLOCK_BYTES))
-        for start in range(0, n, block):  # the products of a block of rows fit beside the kernel
+        for start in range(0, n, block):  # by blocks of rows, whose products fit into memory beside the kernel
             part = slice(start * outputs, (start + block) * outputs)
             product = (left[part] @ right.T).view(-1, outputs, k, outputs)
             gram[start : start + block].addcmul_(product, forward[start : start + block, None, :, None])
@@ -209,57 +207,7 @@ def _jacobian_gram(module: nn.Module, x: Tensor, z: Tensor | None, block: int, o
     return gram
 
 
-# Infinite width
-
-
-def relu_limit(
-    x: Array,
-    z: Array | None = None,
-    *,
-    width: int,
-    hidden: int = 1,
-    weight: float = 2.0,
-    bias: float = 0.0,
-    output: float = 1.0,
-) -> Array:
-    """Return the kernel that a wide, fully connected ReLU network tends to, one for all outputs, (n, k).
-
-    Gradients are those with respect to weights and biases themselves, as a torch network has them:
-    the kernel grows with the width, and kernel / width has the limit. Terms that don't grow (the first
-    layer's and the biases') are kept, so that one hidden layer gives the mean over random networks exactly.
-
-    Args:
-        x: samples of the rows, (n, ...).
-        z: of the columns; those of the rows by default.
-        width: of every hidden layer.
-        hidden: number of hidden layers.
-        weight: variance of a hidden layer's weights, times its fan-in; 2 keeps the size of signals ("he").
-        bias: variance of a hidden layer's biases.
-        output: variance of the last layer's weights, times the width.
-    """
-    rows = np.asarray(x, np.float64).reshape(len(x), -1)
-    columns = rows if z is None else np.asarray(z, np.float64).reshape(len(z), -1)
-    features = rows.shape[1]
-    first = rows @ columns.T
-    inner = weight * first / features + bias
-    left = weight * (rows * rows).sum(1) / features + bias
-    right = weight * (columns * columns).sum(1) / features + bias
-    activations, slopes = [], []  # per layer, mean product over units
-    for _ in range(hidden):
-        size = np.sqrt(np.outer(left, right))
-        cosine = np.clip(np.divide(inner, size, out=np.zeros_like(inner), where=size > 0), -1, 1)
-        angle = np.arccos(cosine)
-        slopes.append((np.pi - angle) / (2 * np.pi))
-        activations.append(size * (np.sqrt(1 - cosine**2) + (np.pi - angle) * cosine) / (2 * np.pi))
-        inner = weight * activations[-1] + bias
-        left, right = weight * left / 2 + bias, weight * right / 2 + bias
-    kernel = width * activations[-1] + 1
-    back = output * slopes[-1]  # inner product of back-propagated signals
-    for below in range(hidden - 2, -1, -1):
-        kernel += back * (width * activations[below] + 1)
-        back = weight * back * slopes[below]
-    kernel += back * (first + 1)
-    return np.asarray(kernel)
+# Columns and combinations of the Jacobian
 
 
 def parameter_columns(module: nn.Module, x: Array, indices: Sequence[int]) -> Array:

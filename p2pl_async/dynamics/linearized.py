@@ -1,15 +1,15 @@
-"""Squared loss of devices whose model is linear in its parameters: exactly, or around where they began.
+"""Squared loss of devices whose model is linear in its parameters: exactly, or around the initial ones.
 
-Device q holds rows S_q of the data. With u_q its parameters less the common initial ones, its
+Device q holds rows S_q of the data. With u_q its parameters minus the common initial ones, its
 loss and gradient are
 
     L_q = |r + J u_q|^2 / (2 N_q) over its rows,    g_q = H_q u_q + b_q,
     H_q = J_q^T J_q / N_q,    b_q = J_q^T r_q / N_q,    r = f_0 - y,
 
-J the Jacobian of the outputs. Two forms have the same operations, so that what follows needn't know which:
+J the Jacobian of the outputs. Two forms have the same operations, so later code works with either:
 
     ParameterForm   u_q itself, from a Jacobian J: exact for affine models, any start
-    KernelForm      coefficients a_q with u_q = J^T a_q, from K = J J^T alone: nothing of the size of the parameters
+    KernelForm      coefficients a_q with u_q = J^T a_q, from K = J J^T alone: no array has the size of the parameters
 
 Source: arXiv:2409.15267, sections on the linearized model; the kernel form is the usual one of kernel regression.
 """
@@ -30,12 +30,12 @@ from p2pl_async.basics.arrays import Array
 
 @dataclass(frozen=True)
 class Task:
-    """What every device fits.
+    """The regression that every device solves.
 
     Attributes:
         owner: device of each row, (R,), ascending from 0 without gaps.
         n_samples: training samples of each device, (Q,).
-        residual: outputs less targets before training, (R, m).
+        residual: outputs minus targets before training, (R, m).
     """
 
     owner: NDArray[np.int64]
@@ -63,7 +63,7 @@ class Task:
 
 
 class Form(ABC):
-    """A state of all devices, (Q, D, m), and what descending along their gradients does to it."""
+    """Gradients, outputs and norms for states of all devices, (Q, D, m)."""
 
     def __init__(self, task: Task, size: int) -> None:
         self.task = task
@@ -79,11 +79,11 @@ class Form(ABC):
 
     @abstractmethod
     def outputs(self, state: Array) -> Array:
-        """Return how far the outputs on all training rows have moved, (..., Q, R, m) for states (..., Q, D, m)."""
+        """Return the change of the outputs on all training rows, (..., Q, R, m) for states (..., Q, D, m)."""
 
     @abstractmethod
     def square(self, state: Array, outputs: Array) -> Array:
-        """Return the squared norm of each device's u, (..., Q), for states and what `outputs` gives for them."""
+        """Return the squared norm of each device's u, (..., Q), for states and their `outputs`."""
 
     @property
     @abstractmethod
@@ -91,7 +91,7 @@ class Form(ABC):
         """J J^T, (R, R)."""
 
     def zeros(self) -> Array:
-        """Return the state in which nothing has been learned."""
+        """Return the state before any training."""
         return np.zeros(self.shape, self.task.residual.dtype)
 
     def losses(self, outputs: Array) -> Array:
@@ -104,7 +104,7 @@ class ParameterForm(Form):
     """The state is u, (Q, P, m): for models whose Jacobian fits into memory.
 
     Args:
-        task: what is fitted.
+        task: the regression.
         features: the Jacobian J, (R, P).
     """
 
@@ -143,7 +143,7 @@ class KernelForm(Form):
     """The state is a, (Q, R, m), with u_q = J^T a_q: for wide networks.
 
     Args:
-        task: what is fitted.
+        task: the regression.
         kernel: K = J J^T, (R, R).
     """
 
@@ -180,12 +180,12 @@ class KernelForm(Form):
 
 
 def compressed(task: Task, kernel: Array, rank: int | None = None, tolerance: float = 1e-13) -> ParameterForm:
-    """Return the parameter form with the fewest features that have this kernel.
+    """Return the parameter form with the fewest features that give this kernel.
 
     Args:
-        task: what is fitted.
+        task: the regression.
         kernel: K, (R, R).
-        rank: keep only so many features, the strongest: an approximation.
+        rank: number of features to keep, the strongest: an approximation.
         tolerance: eigenvalues of K below this share of the largest count as 0.
     """
     if rank is None or rank >= len(kernel) // 4:

@@ -1,4 +1,4 @@
-"""How far runs scatter around their mean when links fail: exact second moments.
+"""Spread of runs around their mean when messages get lost: exact second moments.
 
 With C the covariance of all devices' parameters (summed over the columns of the state), W' the covariance of
 the mixing matrix and R = C + mean mean^T,
@@ -6,9 +6,9 @@ the mixing matrix and R = C + mean mean^T,
     mixing     C <- E[W] C E[W]^T + W' : R         (W' : R)_ij = sum_ab Cov(W_ia, W_jb) R_ab
     descending C <- (I - eta H) C (I - eta H)^T
 
-in the order of DGD, CTA or ATC. From C follow the expected loss, above the loss of the mean, and the expected
-squared distance of devices from each other. Valid where `failures` is. Memory and time grow with
-the square of all devices' features; `compressed` keeps those few.
+in the order of DGD, CTA or ATC. C gives the expected loss, which is above the loss of the mean, and the expected
+squared distance of devices from each other. The assumptions are those of `failures`. Memory and time grow with
+the square of the number of all devices' features; `compressed` keeps that number small.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
     Attributes:
         mean: state, (K, Q, D, m).
-        covariance: of each device's parameters with its own, summed over columns, (K, Q, D, D).
+        covariance: of each device's parameters among themselves, summed over columns, (K, Q, D, D).
         consensus_square: mean of 1/Q sum_q |u_q - mean u|^2, (K,).
         at: the rounds.
     """

@@ -1,13 +1,13 @@
-"""What devices do round after round: DGD, CTA and ATC as one linear system, solved for any instants.
+"""DGD, CTA and ATC round after round: one linear system, solved for any instants.
 
     DGD    s <- W s - eta g(s)               adapt and combine at once (decentralized gradient descent)
     CTA    y = W s;  s <- y - eta g(y)       combine, then adapt
     ATC    s <- W (s - eta g(s))             adapt, then combine
 
-Each is s <- A s + c. The gradient flow of the paper is s' = (A - I) s + c, in units of rounds; the
-recursion is what an emulated run does. Flow and recursion differ by some percent early.
+Each is s <- A s + c. An emulated run follows this recursion; the gradient flow of the paper is
+s' = (A - I) s + c, in units of rounds. Flow and recursion differ by some percent in early rounds.
 
-Both are sums over simple sequences x_0 = s(0), x_1, x_2, ... that need one step of the recursion each:
+Both are sums over sequences x_0 = s(0), x_1, x_2, ... whose terms need one step of the recursion each:
 
     powers       x_{j+1} = A x_j + c                  recursion: x_k itself     flow: Poisson weights
     Chebyshev    x_{j+1} = 2 (A x_j + c) - x_{j-1}    recursion: binomial       flow: Bessel functions
@@ -36,7 +36,7 @@ Rule = Literal["dgd", "cta", "atc"]
 Time = Literal["recursion", "flow"]
 
 _BLOCK = 32  # terms of a sum that are added at once
-_TINY = 34.0  # minus log of what is left out of a sum
+_TINY = 34.0  # minus the logarithm of the weights left out of a sum
 
 
 def combine(mixing: Array, state: Array) -> Array:
@@ -83,7 +83,7 @@ def trajectory(
         at: instants in rounds, ascending; whole numbers for the recursion.
         start: state at 0; zeros by default.
         time: "recursion", or "flow" for the gradient flow.
-        chebyshev: take far fewer steps; right only if `spectrum.real_spectrum` says so.
+        chebyshev: take far fewer steps; correct only if `spectrum.real_spectrum` is true.
     """
     instants = np.asarray(at, np.float64)
     first = form.zeros() if start is None else np.asarray(start)
@@ -96,7 +96,7 @@ def trajectory(
         if len(terms) == _BLOCK or begin + len(terms) == weights.shape[1]:
             part = weights[:, begin : begin + len(terms)]
             used, own = (part != 0).any(1), np.flatnonzero((part != 0).any(0))
-            if used.any():  # of the recursion by powers, only the rounds asked for
+            if used.any():  # the recursion by powers uses only the terms of the rounds asked for
                 chosen = np.stack([terms[j] for j in own])
                 result[used] += part[used][:, own].astype(first.dtype, copy=False) @ chosen
             begin += len(terms)
@@ -126,7 +126,7 @@ def _terms(
 
 
 def _weights(at: NDArray[np.float64], time: Time, chebyshev: bool) -> NDArray[np.float64]:
-    """Return what each term of the sum counts at each instant, (instants, terms)."""
+    """Return the weight of each term of the sum at each instant, (instants, terms)."""
     from scipy import special, stats
 
     last = float(at[-1])

@@ -1,18 +1,18 @@
-"""Stable step sizes, modes and their time constants, the limit, and what each mixing weight is worth.
+"""Stable step sizes, modes and their time constants, the limit, and the effect of each mixing weight.
 
-Most of this rests on one observation: where the weights are reversible, `pi_i W_ij = pi_j W_ji` for some positive
-pi (Metropolis, uniform, and dataset-size weights on undirected graphs all are), a scaling of the devices by
-sqrt(pi) makes W symmetric and leaves the gradients alone. With the symmetric W and L = max_q lambda_max(H_q):
+Most of this rests on one observation: if the weights are reversible, `pi_i W_ij = pi_j W_ji` for some positive
+pi (as Metropolis, uniform, and dataset-size weights on undirected graphs are), then scaling the devices by
+sqrt(pi) makes W symmetric and doesn't change the gradients. With the symmetric W and L = max_q lambda_max(H_q):
 
     DGD         A = W - eta H is symmetric; stable for eta < 1 / lambda_max((I + W)^-1 H) exactly
     CTA, ATC    stable for eta < 2 / L; where W has no negative eigenvalue, exactly for
                 eta < 1 / lambda_max(W (I + W)^-1 H); their eigenvalues are real if eta L <= 1 or W has none negative
 
 (I + W)^-1 H and the like have the nonzero eigenvalues of an R x R matrix, the kernel times a number for each pair
-of devices, so no state of all devices is needed. Derivation: an eigenvalue -1 of A, solved for eta.
+of devices, so no state of all devices is needed. The bounds follow from an eigenvalue -1 of A, solved for eta.
 
-Source: K. Yuan, Q. Ling and W. Yin, SIAM J. Optim. 2016 (DGD: eta < (1 + lambda_min(W)) / L); the exact bounds are
-derived as said and tested against eigenvalues.
+Source: K. Yuan, Q. Ling and W. Yin, SIAM J. Optim. 2016 (DGD: eta < (1 + lambda_min(W)) / L). The exact bounds are
+our derivation, tested against eigenvalues.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _CLOSE = 1e-9
 
 
 class StepRange(NamedTuple):
-    """Step sizes below `largest` are stable; `exact` if none above is."""
+    """The stable step sizes: all below `largest`, and no others if `exact`."""
 
     largest: float
     exact: bool
 
 
 def reversible(mixing: Array) -> tuple[Array, Array] | None:
-    """Return the symmetric matrix that W is similar to, and the scaling d: W_s = diag(d) W diag(1/d); None if none is.
+    """Return the symmetric matrix W_s = diag(d) W diag(1/d) and the scaling d, or None if there is none.
 
-    Only row-stochastic or other nonnegative matrices are looked at.
+    W must be row-stochastic, or another nonnegative matrix.
     """
     n = len(mixing)
     log = np.full(n, np.nan)
@@ -75,8 +75,8 @@ def curvature(form: Form) -> float:
 def stable_steps(form: Form, rule: Rule, mixing: Array) -> StepRange:
     """Return the stable step sizes.
 
-    For weights that aren't reversible, and few enough states, the bound is found by bisection of the
-    spectral radius; with more states there is none to give.
+    For weights that aren't reversible the bound is found by bisection of the spectral radius, if there are
+    few enough states.
 
     Raises:
         PredictionError: for weights that aren't reversible with too many states.
@@ -106,10 +106,10 @@ def real_spectrum(form: Form, rule: Rule, mixing: Array, eta: float) -> bool:
 
 
 def check_stable(form: Form, rule: Rule, mixing: Array, eta: float) -> StepRange | None:
-    """Return the stable step sizes, None if unknown, after making sure that `eta` is one.
+    """Check that `eta` is a stable step size; return the stable step sizes, or None if they are unknown.
 
     Raises:
-        PredictionError: if it isn't.
+        PredictionError: if `eta` is unstable.
     """
     steps = None if reversible(mixing) is None else stable_steps(form, rule, mixing)
     if steps is None or (not steps.exact and eta >= steps.largest):
@@ -154,7 +154,7 @@ def system(form: Form, rule: Rule, mixing: Array, eta: float) -> tuple[Array, Ar
 
 
 def spectral_radius(form: Form, rule: Rule, mixing: Array, eta: float) -> float:
-    """Return the largest absolute eigenvalue of A; 1 counts where no data ever says anything."""
+    """Return the largest absolute eigenvalue of A; directions that no data touches have the eigenvalue 1."""
     devices, size, _ = form.shape
     n = devices * size
     if n <= DENSE:
@@ -174,7 +174,7 @@ def spectral_radius(form: Form, rule: Rule, mixing: Array, eta: float) -> float:
 
 
 def limit(form: Form, rule: Rule, mixing: Array, eta: float) -> Array:
-    """Return where devices that begin at 0 end up, (Q, D, m): s = A s + c, the smallest of them if many.
+    """Return the limit of devices that begin at 0, (Q, D, m): the smallest solution of s = A s + c.
 
     Raises:
         PredictionError: if there are more states than `DENSE`.
@@ -191,7 +191,7 @@ def limit(form: Form, rule: Rule, mixing: Array, eta: float) -> Array:
 
 @dataclass(frozen=True)
 class Modes:
-    """What a system's errors are made of: mode i shrinks by `values[i]` a round.
+    """The modes of a system's errors: mode i shrinks by `values[i]` a round.
 
     Attributes:
         values: eigenvalues, slowest first, (n,).
@@ -229,7 +229,7 @@ def modes(form: ParameterForm, rule: Rule, mixing: Array, eta: float) -> Modes:
     devices, size, _ = form.shape
     matrix, offset = system(form, rule, mixing, eta)
     if found is None:
-        raise PredictionError("modes need reversible mixing weights; on one-way links there are none")
+        raise PredictionError("modes need reversible mixing weights, which one-way links don't have")
     scale = np.repeat(found[1], size)[:, None]
     if rule == "dgd":
         values, vectors = np.linalg.eigh(_symmetric(scale * matrix / scale.T))
@@ -253,7 +253,7 @@ def modes(form: ParameterForm, rule: Rule, mixing: Array, eta: float) -> Modes:
             right, left = inverses @ vectors / scale, roots @ vectors * scale
     order = np.argsort(-np.abs(values))
     values, left, right = values[order], left[:, order].T, right[:, order].T
-    away = np.abs(1 - values) > 1e-12  # modes that never move hold nothing
+    away = np.abs(1 - values) > 1e-12  # modes that never move have no share
     amount = np.zeros((len(values), offset.shape[1]))
     amount[away] = (left[away] @ offset / (1 - values[away])[:, None]) ** 2  # of the limit, in each column of the state
     moved = np.einsum("qrd,nqd->nqr", _own_features(form), right.reshape(-1, devices, size))
@@ -270,7 +270,7 @@ def modes(form: ParameterForm, rule: Rule, mixing: Array, eta: float) -> Modes:
 
 
 def sensitivity(found: Modes, form: ParameterForm, mode: int) -> Array:
-    """Return d lambda / d W_ij of one mode, (Q, Q): how its eigenvalue moves with each mixing weight.
+    """Return d lambda / d W_ij of one mode, (Q, Q): the change of its eigenvalue with each mixing weight.
 
     The usual first-order rule, left^T (dA / dW_ij) right.
     """
@@ -288,7 +288,7 @@ def _descended(form: ParameterForm, eta: float, vectors: Array) -> Array:
 
 
 def _own_features(form: ParameterForm) -> Array:
-    """Return each device's rows of the Jacobian over the root of its sample count, padded with zeros, (Q, r, D)."""
+    """Return each device's rows of the Jacobian, divided by sqrt(N_q) and padded with zeros, (Q, r, D)."""
     rows = form.task.rows
     padded = np.zeros((len(rows), max(part.stop - part.start for part in rows), form.shape[1]))
     for q, part in enumerate(rows):

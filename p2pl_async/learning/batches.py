@@ -1,4 +1,4 @@
-"""Which samples a device's mini-batches have."""
+"""The samples of each device's mini-batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = NDArray[np.int64]
 class Batches:
     """A device's endless supply of batches: a fresh permutation per epoch, in order over all jobs.
 
-    Batches of all samples have them in the order of the data: equal parameters, equal bits.
+    Batches of all samples keep the order of the data, so equal parameters give equal bits.
     """
 
     def __init__(self, part: Rows, batch_size: int | Literal["all"], random: np.random.Generator) -> None:

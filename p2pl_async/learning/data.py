@@ -1,7 +1,7 @@
-"""Data sets: where the samples come from, checked and as plain arrays.
+"""Data sets, checked and as plain arrays.
 
-A data set of one's own is a subclass of `DataSource` with a `load`, named in a scenario as
-`dataset = "file.py:Class"`. Nothing is ever unpickled.
+A data set of your own is a subclass of `DataSource` with a `load`, named in a scenario as
+`dataset = "file.py:Class"`. Files are never unpickled.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DataSource(Settings):
 
     @abstractmethod
     def load(self) -> Dataset:
-        """Return the data; ScenarioError if it can't be had."""
+        """Return the data; ScenarioError if it is not available."""
 
 
 class Digits(DataSource):
@@ -62,7 +62,7 @@ class Digits(DataSource):
     kind: Literal["digits"] = "digits"
 
     def load(self) -> Dataset:
-        """Return the digits that ship with scikit-learn, features from 0 to 1, shape (8, 8); always split alike."""
+        """Return the digits that ship with scikit-learn, features from 0 to 1, shape (8, 8), in a fixed split."""
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -76,8 +76,8 @@ class Digits(DataSource):
 class _Idx(DataSource):
     """Images and labels in four gzipped IDX files, the format of MNIST.
 
-    Each file is looked for in `$P2PL_DATA/<kind>`, then in the user's cache folder (`p2pl_async`),
-    and else downloaded there with a checksum.
+    Each file is looked for in `$P2PL_DATA/<kind>`, then in the user's cache folder (`p2pl_async`).
+    If it is in neither, it is downloaded to the cache and its checksum verified.
     """
 
     url: ClassVar[str]
@@ -87,7 +87,7 @@ class _Idx(DataSource):
         """Return 60,000 training and 10,000 test images, features from 0 to 1, shape (28, 28).
 
         Raises:
-            ScenarioError: if a file is damaged, or is not here and can't be downloaded.
+            ScenarioError: if a file is damaged, or missing and can't be downloaded.
         """
         paths = [self._find(name) for name in self.files]
         x_train, y_train, x_test, y_test = (
@@ -113,7 +113,7 @@ class _Idx(DataSource):
         try:
             return Path(pooch.retrieve(self.url + name, self.files[name], fname=name, path=cache))
         except (OSError, ValueError) as error:
-            # What requests says is a page long; --debug shows it. Pooch's ValueError is about the checksum.
+            # The message of requests is a page long; --debug shows it. Pooch's ValueError is about the checksum.
             reason = str(error) if isinstance(error, ValueError) else type(error).__name__
             text = (
                 f"{name} is not in $P2PL_DATA/{self.kind} ({folder or 'not set'}) nor in {cache}, and "
@@ -192,7 +192,7 @@ class Npz(DataSource):
         """Return the arrays, features as float32.
 
         Raises:
-            ScenarioError: with everything that is wrong with them.
+            ScenarioError: with every problem found.
         """
         arrays = self._arrays()
         if "x" in arrays:
@@ -276,7 +276,7 @@ AnyDataset = Annotated[DataSource, OneOf("data set", Digits, Mnist, FashionMnist
 
 
 class DataSettings(Settings):
-    """The `[data]` table: what is learned, and which device holds which part of it."""
+    """The `[data]` table: the data set, and its partition among the devices."""
 
     dataset: AnyDataset = Field(default=Digits(), description='a name, a table with its options, or "file.py:Class"')
     partition: AnyPartition = Field(default=Iid(), description="how the training samples are divided among the devices")
@@ -288,7 +288,7 @@ class DataSettings(Settings):
         """Return the data, cut to `train_samples`.
 
         Raises:
-            ScenarioError: if the data can't be had, or has fewer samples.
+            ScenarioError: if the data is not available, or has fewer samples.
         """
         dataset = self.dataset.load()
         if self.train_samples is None:
@@ -301,6 +301,6 @@ class DataSettings(Settings):
         return replace(dataset, x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
 
     def split(self, dataset: Dataset, n_devices: int, seed: int) -> list[NDArray[np.int64]]:
-        """Return the training rows of each device; ScenarioError if it can't be done."""
+        """Return the training rows of each device; ScenarioError if there is no such partition."""
         partition: Partition = self.partition
         return partition.split(dataset.y_train, n_devices, stream(seed, "partition"))

@@ -1,4 +1,4 @@
-"""One training, or one gradient, of one device; and how jobs are put together to be computed at once."""
+"""One training, or one gradient, of one device; and the grouping of jobs that are computed at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Job:
 
     device: int
     number: int  # how many jobs the device had before
-    samples: int  # samples passed through, repeats counted: what compute time is charged for
+    samples: int  # samples processed, repeats counted; compute time is charged for them
     steps: int
     gradient: bool = False  # whether the result is the gradient of one batch
     result: Vector | None = None  # parameters after training or gradient, read-only, (n_params,); None until computed
@@ -33,12 +33,12 @@ class Job:
 
     @property
     def work(self) -> str:
-        """What is to be computed: jobs that share it are computed together."""
+        """The kind of computation; jobs of one kind are computed together."""
         return "gradient" if self.gradient else "train" if self._drift is None else "drift"
 
 
 def frozen(w: Vector, dtype: np.dtype[Any]) -> Vector:
-    """Return parameters that nobody can change any more: `w` itself if it is read-only to the root, else a copy."""
+    """Return parameters that can't change any more: `w` itself if it and its bases are read-only, else a copy."""
     base: Any = w
     while isinstance(base, np.ndarray) and not base.flags.writeable:
         base = base.base
@@ -50,7 +50,7 @@ def frozen(w: Vector, dtype: np.dtype[Any]) -> Vector:
 
 
 def waves(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Return jobs in waves with each device at most once in each, a device's jobs in their order."""
+    """Return jobs in waves: each device at most once in a wave, a device's jobs in their order."""
     waves: list[list[Job]] = []
     seen: dict[int, int] = {}
     for job in sorted(jobs, key=lambda job: job.number):
@@ -63,7 +63,7 @@ def waves(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def groups(jobs: Sequence[Job], largest: int) -> Iterator[Sequence[Job]]:
-    """Yield jobs in as few groups as possible, equal within one."""
+    """Yield jobs in as few groups as possible, whose sizes differ by at most one."""
     count = math.ceil(len(jobs) / largest)
     ends = [len(jobs) * i // count for i in range(count + 1)]
     for start, end in itertools.pairwise(ends):

@@ -1,6 +1,6 @@
-"""Models: what a device trains. Settings here, torch only when a module is built.
+"""Models that devices train: settings; torch is imported only when a module is built.
 
-A model of one's own is a subclass of `Model` with a `build`, named in a scenario as
+A model of your own is a subclass of `Model` with a `build`, named in a scenario as
 `kind = "file.py:Class"`; its other fields are keys of the `[model]` table.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Model(Settings):
-    """Base of every model: how parameters start, and the module that uses them."""
+    """Base of every model: its initial parameters, and the module that uses them."""
 
     kind: str
     init: Literal["default", "he", "xavier"] = Field(
@@ -35,13 +35,13 @@ class Model(Settings):
         """Return a fresh module for samples of `shape`: (batch, *shape) -> logits (batch, n_classes).
 
         It may draw its initial parameters from torch's global generator, which is seeded
-        for it and put back afterwards. Its only state are its parameters.
+        before and restored afterwards. Parameters must be its only state.
         """
 
     def module(self, shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
         """Return `build(...)` with the parameters that `init` and `seed` give.
 
-        The global state of torch's generators is left as it was.
+        The global state of torch's generators doesn't change.
         """
         import torch
 
@@ -77,7 +77,7 @@ class Mlp(Model):
     hidden: tuple[PositiveInt, ...] = Field(
         default=(64,), description="width of each hidden layer; [] is softmax regression"
     )
-    activation: Literal["relu", "tanh"] = Field(default="relu", description="between each two layers")
+    activation: Literal["relu", "tanh"] = Field(default="relu", description="activation between layers")
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         """Return flatten -> (linear -> activation) for each hidden layer -> linear."""

@@ -1,6 +1,6 @@
-"""Gradients of many devices' stacked parameters: three ways, chosen by the module.
+"""Gradients of many devices' stacked parameters, computed in one of three ways.
 
-Which one depends on the module, never on a timing (bits must not):
+The choice depends on the module, never on a timing, which would make bits depend on the machine's load:
 
     flatten, linear layers with ReLU or tanh     DenseNetwork     backward pass written out
     a convolution of 64 channels, on a CPU       Single    one device at a time
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from p2pl_async.learning.settings import Loss
 
-_WIDE = 64  # channels from which on batching a convolution over devices doesn't pay on a CPU
+_WIDE = 64  # channels at and above which batching a convolution over devices doesn't pay on a CPU
 
 
 class Network(Protocol):
@@ -35,7 +35,7 @@ class Network(Protocol):
     def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
         """Return the gradient of each device's weighted sum of losses, one tensor per layer, shaped like `w`.
 
-        The caller may overwrite it, and has done with it when it calls again.
+        The caller may overwrite the result; the next call reuses its memory.
 
         Args:
             w: one tensor (k, *layer) per layer.
@@ -46,10 +46,10 @@ class Network(Protocol):
 
 
 class DenseNetwork:
-    """Flatten, then linear layers with one ReLU or tanh between each two; the backward pass is written out.
+    """Flatten, then linear layers with ReLU or tanh in between; the backward pass is written out.
 
-    Gradients land in buffers that are kept: fresh ones for every step cost as much as the
-    products themselves (page faults).
+    Gradients go to buffers that are kept: new ones for every step would cost as much as the
+    products themselves, in page faults.
     """
 
     def __init__(self, module: nn.Module, loss: Loss) -> None:
@@ -111,11 +111,11 @@ class DenseNetwork:
     ) -> None:
         """Set each layer of `into`, which may be `w`, to `keep * into + scale * gradient`.
 
-        The product that ends in the momentum, or in the parameters, saves a pass over each:
-        the step of 784-200-200-10 with momentum takes 2/3 of the time, a plain one 5/6.
+        Adding products straight to the momentum, or to the parameters, saves a pass over each:
+        a step of 784-200-200-10 with momentum takes 2/3 of the time, a plain one 5/6.
         """
         h = x.flatten(2)
-        outputs = []  # input of every linear layer, output of every activation (they work in place)
+        outputs = []  # input of every linear layer, output of every activation (activations work in place)
         layer = 0
         for kind, bias in self._steps:
             if kind is nn.Linear:
@@ -213,7 +213,7 @@ def losses(outputs: Tensor, y: Tensor, loss: Loss) -> Tensor:
 
 
 def _gradients(outputs: Tensor, leaves: tuple[Tensor, ...], y: Tensor, weights: Tensor, loss: Loss) -> list[Tensor]:
-    """Return the gradients of the sum of all devices' losses: no device's loss depends on another's parameters."""
+    """Return each device's gradient, from that of the sum of losses: a loss depends on one device's parameters only."""
     total = (losses(outputs, y, loss) * weights).sum()
     return list(torch.autograd.grad(total, leaves, materialize_grads=True))
 

@@ -1,8 +1,8 @@
 """Partitions: which device holds which training samples.
 
-Every partition gives each sample to exactly one device and each device at least one sample,
-and depends on nothing but the labels, the number of devices and the generator. Requests that
-can't be met are errors with numbers, never parts that are quietly different.
+Every partition gives each sample to exactly one device and each device at least one sample. It
+depends only on the labels, the number of devices and the generator. A request that can't be met is
+an error with numbers, never a partition that silently differs.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Partition(Settings):
 
         Args:
             labels: of all training samples, (n,).
-            n_devices: how many parts.
-            random: the only source of chance.
+            n_devices: number of parts.
+            random: the only source of randomness.
 
         Raises:
             ScenarioError: if there is no such partition.
@@ -56,7 +56,7 @@ class Partition(Settings):
         """Return the rows of each device, in any order."""
 
     def problem(self, text: str) -> ScenarioError:
-        """Return the error that says why the data can't be split so."""
+        """Return the error for a partition that is impossible on this data."""
         return ScenarioError("the partition", [Problem("data.partition.kind", text, self.kind)])
 
 
@@ -91,20 +91,20 @@ class Shards(Partition):
 
 
 class Skew(Partition):
-    """Equal parts, of which a share goes out sorted by label and the rest at random: 0 is iid, 1 fully split.
+    """Equal parts: a share of each class is dealt sorted by label, the rest at random. 0 is iid, 1 fully split.
 
     Source: S. A. Aketi, A. Singh, J. Rabaey, arXiv:2102.05715, and the first author's code.
     """
 
     kind: Literal["skew"] = "skew"
-    skew: Probability = Field(description="share of each class that goes out sorted by label")
+    skew: Probability = Field(description="share of each class that is dealt sorted by label")
 
     def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         rows = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
         cuts = [math.floor(self.skew * len(own) + 1e-9) for own in rows]
         pool = np.concatenate([own[:cut] for own, cut in zip(rows, cuts, strict=True)])
         rest = random.permutation(np.concatenate([own[cut:] for own, cut in zip(rows, cuts, strict=True)]))
-        # Both cut from opposite ends, so that sizes differ by one at most in each and don't add up.
+        # Both are cut from opposite ends: sizes differ by one at most in each, and the differences don't add up.
         ends = [part[::-1] for part in np.array_split(rest[::-1], n_devices)][::-1]
         return [np.concatenate(own) for own in zip(np.array_split(pool, n_devices), ends, strict=True)]
 
@@ -142,7 +142,7 @@ class Dirichlet(Partition):
 
 
 class ClassesPerDevice(Partition):
-    """Give each device samples of so many classes; each class is shared equally by those that hold it."""
+    """Each device gets samples of a number of classes; each class is shared equally by its holders."""
 
     kind: Literal["classes-per-device"] = "classes-per-device"
     classes: PositiveInt = Field(description="classes that each device holds")
@@ -156,7 +156,7 @@ class ClassesPerDevice(Partition):
             raise self.problem(f"{text}; raise classes or use more devices")
         holders: list[list[int]] = [[] for _ in known]
         for device in random.permutation(n_devices).tolist():
-            # The classes with the fewest holders so far, ties at random: no class has two holders more than another.
+            # Classes with the fewest holders first, ties at random, so the numbers of holders differ by one at most.
             held = np.array([len(own) for own in holders])
             for chosen in np.lexsort((random.random(len(known)), held))[: self.classes]:
                 holders[chosen].append(device)
@@ -169,7 +169,7 @@ class ClassesPerDevice(Partition):
 
 
 class QuantityDirichlet(Partition):
-    """Same mix of classes everywhere, amounts of data drawn from a Dirichlet distribution."""
+    """The same mix of classes on every device, amounts of data drawn from a Dirichlet distribution."""
 
     kind: Literal["quantity-dirichlet"] = "quantity-dirichlet"
     beta: PositiveFloat = Field(description="concentration: the smaller, the more unequal the amounts")
@@ -185,7 +185,7 @@ class QuantityDirichlet(Partition):
 
 
 class TwoGroups(Partition):
-    """Same mix of classes everywhere; the first devices share little of the data, the others the rest."""
+    """The same mix of classes on every device; the first devices share little of the data, the others the rest."""
 
     kind: Literal["two-groups"] = "two-groups"
     share_of_data: Probability = Field(default=0.01, description="data that the first group holds together")

@@ -16,7 +16,7 @@ class Constant(Settings):
     kind: Literal["constant"] = "constant"
 
     def factor(self, epochs: int) -> float:
-        """Return what multiplies the learning rate after so many epochs of a device."""
+        """Return the factor of the learning rate after a number of a device's epochs."""
         return 1.0
 
 
@@ -25,7 +25,7 @@ class Step(Settings):
 
     kind: Literal["step"] = "step"
     every: PositiveInt = Field(description="epochs of the device between two changes")
-    by: PositiveFloat = Field(default=0.1, description="what the rate is multiplied by")
+    by: PositiveFloat = Field(default=0.1, description="factor of the rate at each change")
 
     def factor(self, epochs: int) -> float:
         """Return `by ** floor(epochs / every)`."""
@@ -70,14 +70,14 @@ class TrainSettings(Settings):
     learning_rate: PositiveFloat = Field(default=0.05, description="step size of SGD")
     loss: Loss = Field(
         default="cross-entropy",
-        description="what is minimized, as a mean over samples; squared: half the squared distance of the model's "
+        description="loss to minimize, as a mean over samples; squared: half the squared distance of the model's "
         "outputs from the one-hot label",
     )
     batch_size: PositiveInt | Literal["all"] = Field(
         default=10,
         description="samples per step, an epoch's last batch may be shorter; all: every step takes all of a device's",
     )
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="share of the last step's direction that is kept")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="share of the last step's direction that a step keeps")
     nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum > 0")
     weight_decay: float = Field(default=0.0, ge=0, description="adds this times the parameters to the gradient")
     clip: PositiveFloat | None = Field(default=None, description="largest norm of a device's gradient over all layers")
@@ -85,14 +85,14 @@ class TrainSettings(Settings):
         default=Constant(), description="learning rate over the epochs that the device itself has completed"
     )
     momentum_across_rounds: Literal["reset", "keep"] = Field(
-        default="reset", description="what happens to a device's momentum between two calls of train"
+        default="reset", description="whether a device's momentum is reset or kept between two rounds"
     )
     accelerator: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu", description="where to compute; auto: a GPU if present"
     )
     precision: Literal["float32", "float64"] = Field(
         default="float32",
-        description="of parameters and features, in messages too; float64 is for comparing with theory",
+        description="precision of parameters and features, in messages too; float64 is for comparisons with theory",
     )
 
     @model_validator(mode="after")

@@ -1,14 +1,14 @@
-"""Many devices' parameters stacked in tensors, and the computations on them: the part that is torch.
+"""Many devices' parameters stacked in tensors, and the computations on them, in torch.
 
 For k devices and a layer of shape (out, in), `w` holds one contiguous tensor (k, out, in).
 One step of SGD for all of them is a handful of batched matrix products. Devices with
 fewer steps sit at the end of the stack, so those that still train are always a prefix:
 no masks. A short batch is padded with its own first sample at weight 0.
 
-A device's result must not depend on whom it is computed with. MKL's batched product gives a
-matrix the same bits in any stack of two or more, but others when it is alone. So on a CPU a
-device never is alone (the longest has a shadow where it would be), and batches are padded to
-the same width in every group.
+A device's result must not depend on the devices it is computed with. MKL's batched product gives a
+matrix the same bits in any stack of two or more, but other bits if it is alone. So on a CPU a
+device is never alone (the one with most steps is computed twice where it would be), and batches are
+padded to the same width in every group.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Engine:
     """Data, buffers and the three computations on stacked devices: SGD, one gradient, evaluation.
 
     Args:
-        module: the model; its parameters' values don't matter.
+        module: the model; the values of its parameters aren't used.
         settings: of training.
-        x_train, y_train, x_test, y_test: the data, kept where the accelerator computes.
+        x_train, y_train, x_test, y_test: the data, kept in the accelerator's memory.
         dtype: of parameters and features, float32 or float64.
         width: samples in a batch, padding included.
     """
@@ -99,7 +99,7 @@ class Engine:
 
     def _tensor(self, array: Array) -> Tensor:
         with warnings.catch_warnings():
-            # Data sets are read-only, of which torch warns. Nothing here writes to them, and a copy is large.
+            # torch warns of read-only arrays. Data sets are read-only, are never written to, and are large to copy.
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(array).to(self.device)
 
@@ -169,7 +169,7 @@ class Engine:
         w = self._stack("w", params)
         v = self._stack("v", velocities) if settings.momentum else []
         d = self._stack("d", drifts) if drifts else []
-        # Devices drop out of the prefix in blocks: the views are made anew only then.
+        # Views are made anew only when devices drop out of the prefix.
         active = [sum(own > step for own in steps) for step in range(steps[0])]
         k = 0
         for step in range(steps[0]):
@@ -198,13 +198,13 @@ class Engine:
     def _samples(self, batches: Sequence[Array], sizes: Sequence[Array]) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows, labels and weights of all samples of all steps, each (steps, k, width)."""
         shape = (max(map(len, batches)), len(batches), self._width)
-        plan = np.zeros(shape, np.int64)
+        samples = np.zeros(shape, np.int64)
         weights = np.zeros(shape, self._dtype)
         for i, (rows, size) in enumerate(zip(batches, sizes, strict=True)):
-            plan[: len(rows), i] = rows[:, :1]
-            plan[: len(rows), i, : rows.shape[1]] = rows
+            samples[: len(rows), i] = rows[:, :1]
+            samples[: len(rows), i, : rows.shape[1]] = rows
             weights[: len(rows), i] = (np.arange(self._width) < size[:, None]) / size[:, None]
-        indices = torch.from_numpy(plan).to(self.device)
+        indices = torch.from_numpy(samples).to(self.device)
         return indices, self._y_train[indices], torch.from_numpy(weights).to(self.device)
 
     def _features(self, rows: Tensor) -> Tensor:
@@ -230,8 +230,8 @@ class Engine:
     ) -> None:
         """Change `w` by one step of SGD: torch.optim.SGD's rule, after clipping the gradient's norm per device.
 
-        Which of the ways below is taken depends on the settings alone; on the devices in the
-        stack, it would change their bits.
+        The choice among the ways below depends on the settings alone: if it depended on the devices in
+        the stack, their bits would, too.
         """
         settings = self._settings
         rate = settings.learning_rate if settings.schedule.kind == "constant" else None
@@ -253,7 +253,7 @@ class Engine:
 
     @staticmethod
     def _descend(w: Sequence[Tensor], change: Sequence[Tensor], rate: float | None, rates: Tensor) -> None:
-        """Subtract the change, times the one rate of all devices or else (None) the rate of each."""
+        """Subtract the change, times the common rate, or times each device's own if that is None."""
         for layer, by in zip(w, change, strict=True):
             if rate is not None:
                 layer.add_(by, alpha=-rate)

@@ -1,16 +1,15 @@
 """Training: SGD for many devices at once, behind one job per device.
 
-How a training step gets from a protocol to its result:
+The way of a training step from a protocol to its result:
 
     job(device, w)  freezes the parameters, draws the batches (cheap)
-        ...         other devices register theirs
+        ...         other devices register their jobs
     compute(jobs)   trains all of them, in groups that fit the cache
     job.result      the parameters after training
 
-A job holds everything that its result depends on, so *when* it is computed and with which others
-doesn't matter: not even to the last bit, on a CPU with MKL; `stacked` says why. This module does
-the bookkeeping in numpy. `stacked` does the arithmetic in torch; it is imported when the first
-Trainer is made.
+A job holds everything that its result depends on, so the result doesn't depend on *when* it is computed
+and with which others: not even in the last bit, on a CPU with MKL; `stacked` says why. This module does
+the bookkeeping in numpy; `stacked`, imported when the first Trainer is made, does the arithmetic in torch.
 """
 
 from __future__ import annotations
@@ -34,29 +33,29 @@ from p2pl_async.learning.settings import TrainSettings
 
 
 class Scores(NamedTuple):
-    """How well some parameter vectors do on test data."""
+    """Accuracy and loss of some parameter vectors on test data."""
 
     accuracy: NDArray[np.float64]  # share of samples classified correctly, (k,)
     loss: NDArray[np.float64]  # mean of the loss that training minimizes, (k,)
 
 
 class Trainer:
-    """Trains and evaluates every device of a run; the only face of torch.
+    """Trains and evaluates every device of a run; all use of torch is behind it.
 
     Args:
         dataset: training and test data.
-        parts: of each device, the rows of the training data that it holds.
-        model: what is trained.
-        settings: how.
+        parts: for each device, its rows of the training data.
+        model: the model to train.
+        settings: of training.
         seed: of the run; streams "init", "batches" (device) and "subset" are drawn from it.
         subset: size of the fixed test subset, 0 for the whole test set.
 
     Attributes:
         n_params: length of a parameter vector.
         layers: slices of that vector, one per parameter tensor.
-        group: how many devices are computed at once, at most.
-        jobs: how many were computed.
-        batches: in how many calls of `compute`.
+        group: largest number of devices computed at once.
+        jobs: number of jobs computed so far.
+        batches: number of calls of `compute` that computed them.
         training_seconds, evaluation_seconds: wall time spent.
 
     Raises:
@@ -113,7 +112,7 @@ class Trainer:
         self.evaluation_seconds = 0.0
 
     def _check_outputs(self) -> None:
-        """Try the model on two samples, so that one that doesn't fit the data fails here."""
+        """Try the model on two samples, so that a model that doesn't fit the data fails here."""
         try:
             shape = self._engine.output_shape()
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -124,7 +123,7 @@ class Trainer:
             raise ScenarioError("model", [Problem("model.kind", text, self._model.kind)])
 
     def n_samples(self, device: int) -> int:
-        """Return how many training samples the device holds."""
+        """Return the number of training samples that the device holds."""
         return self._n_samples[device]
 
     def initial_params(self, device: int) -> Vector:
@@ -134,7 +133,7 @@ class Trainer:
         return self._parameters(self._model.module(self._shape, self._n_classes, seed), self._dtype)
 
     def batches_per_epoch(self, device: int) -> int:
-        """Return how many batches one pass over the device's data takes."""
+        """Return the number of batches in one pass over the device's data."""
         return self._supplies[device].per_epoch
 
     def learning_rate(self, device: int) -> float:
@@ -164,7 +163,7 @@ class Trainer:
             drift: added to the parameters after every step, (n_params,); None for nothing.
 
         Raises:
-            ProtocolError: if `w` or `drift` has another shape, or not one positive length is given.
+            ProtocolError: if `w` or `drift` has another shape, or `epochs` and `steps` aren't one positive number.
         """
         if (epochs is None) == (steps is None):
             raise ProtocolError("train needs either epochs or steps; write train(w, epochs=1) or train(w, steps=5)")
@@ -179,10 +178,10 @@ class Trainer:
         return job
 
     def gradient_job(self, device: int, w: Vector) -> Job:
-        """Register the gradient of the device's next batch at `w`: weight decay and clipping are in it.
+        """Register the gradient of the device's next batch at `w`, with weight decay and clipping.
 
         Args:
-            device: whose data.
+            device: whose data to use.
             w: parameters, (n_params,).
 
         Raises:
@@ -209,7 +208,7 @@ class Trainer:
             raise ProtocolError(f"train got {what} of shape {w.shape}, this model has ({self.n_params},)")
 
     def _rates(self, done: int, count: int, per_epoch: int) -> NDArray[np.float64]:
-        """Return the learning rate of each of `count` steps of a device that has `done` so many before."""
+        """Return the learning rate of each of the `count` steps after the first `done` steps of a device."""
         first, last = done // per_epoch, (done + count - 1) // per_epoch
         by_epoch = [self._settings.learning_rate * self._settings.schedule.factor(e) for e in range(first, last + 1)]
         if first == last:
@@ -219,8 +218,8 @@ class Trainer:
     def compute(self, jobs: Sequence[Job]) -> None:
         """Fill `result` of each job that has none yet; results are arrays of their own.
 
-        With momentum kept across rounds a device's jobs must be computed in their order;
-        here they are, when given together.
+        If momentum is kept across rounds, a device's jobs must be computed in their order; jobs
+        given together are.
         """
         waiting = [job for job in jobs if job.result is None]
         if not waiting:
@@ -256,13 +255,13 @@ class Trainer:
                 self._velocities[job.device] = left[i]
 
     def forget(self, device: int) -> None:
-        """Forget a device's momentum: it has crashed."""
+        """Forget a device's momentum after a crash."""
         self._velocities.pop(device, None)
 
     def evaluate(self, params: Sequence[Vector], which: Literal["subset", "test"] = "test") -> Scores:
         """Return the scores of parameter vectors, each (n_params,), on the fixed test subset or the whole test set.
 
-        Parameters that aren't finite give some accuracy and a loss that isn't finite.
+        Parameters that aren't finite give an arbitrary accuracy and a loss that isn't finite.
         """
         started = time.perf_counter()
         scores = Scores(*self._engine.evaluate(params, self._subset if which == "subset" else None))
@@ -277,10 +276,10 @@ class Trainer:
         of: Literal["every_device", "mean"] = "every_device",
         guess: Sequence[float] | NDArray[np.float64] | None = None,
     ) -> bool:
-        """Whether these vectors reach an accuracy on the whole test set, each of them or on average.
+        """Tell whether these vectors attain an accuracy on the whole test set, each of them or on average.
 
-        Stops as soon as the answer is certain; those with the lowest `guess` (such as their
-        accuracy on the subset) are looked at first, one, then two, four and so on.
+        Evaluates those with the lowest `guess` first (such as their accuracy on the subset), one,
+        then two, four and so on, and stops as soon as the answer is certain.
         """
         order = np.arange(len(params)) if guess is None else np.argsort(guess, kind="stable")
         total = 0.0

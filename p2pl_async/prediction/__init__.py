@@ -1,9 +1,9 @@
 """Predict a scenario's run without running it, and compare with the run.
 
-    linearizing  what of a scenario the theory needs: kernel, targets, mixing matrix; or why it can't be had
+    linearizing  a scenario's kernel, targets and mixing matrix; or the reasons why there is no prediction
     predicting   trajectories of outputs, errors, consensus distance; limit; modes
-    measuring    the same from an emulated run, and how long a round takes
-    comparing    other topologies, and which link counts most
+    measuring    the same from an emulated run, and the duration of a round
+    comparing    other topologies, and the links that count most
 
 The linearized model is exact for affine models (softmax layer with squared loss) and the better the wider a network.
 """

@@ -1,4 +1,4 @@
-"""What to change: other topologies for the same devices, and the links that count most."""
+"""Comparisons: other topologies for the same devices, and the links that count most."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_LOST = 0.1  # the loss of a link whose effect is told
+_LOST = 0.1  # the loss of a link whose effect is reported
 _SHARE = 0.95  # of the improvement of the scenario's own run: the target by default
 
 
 @dataclass(frozen=True)
 class Report:
-    """What follows from a prediction.
+    """Rounds and time to a target on several topologies, and the effect of each link.
 
     Attributes:
         target: test loss, or accuracy, that every device is to reach.
@@ -41,7 +41,7 @@ class Report:
             link), slower (relative growth of its time constant if a tenth of its messages gets lost);
             most harmful first. Empty if the modes aren't known.
         loss: the same for all links at once: rows p, eigenvalue, time_constant.
-        notes: why something is missing, and what the figures are not.
+        notes: reasons for missing results, and limits of the figures.
     """
 
     target: float
@@ -66,7 +66,7 @@ def compare(
         target: accuracy that every device is to reach; by default that of `stop.accuracy`, else
             the test loss at which the scenario's own run has made 95 % of its improvement.
         topologies: by name; cycle, star, complete and random geometric by default, beside the scenario's own.
-        timed: emulate some rounds of each topology to see how long they take; else times are NaN.
+        timed: emulate some rounds of each topology to time them; if not, times are NaN.
     """
     import pandas as pd
 
@@ -125,7 +125,7 @@ def slem(matrix: Array) -> float:
 
 
 def _usual(n: int) -> dict[str, TopologySettings]:
-    """Return the topologies to compare with; the radius is that at which random places just get connected."""
+    """Return the topologies to compare with; at the radius chosen, random places are just connected."""
     radius = min(1.5, math.sqrt(2 * math.log(max(n, 2)) / (math.pi * n)) + 0.1)
     return {
         "ring": Ring(),
@@ -162,7 +162,7 @@ def _reached(prediction: Prediction, goal: float, of: str) -> float:
 
 
 def _links(prediction: Prediction, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what losing messages does to the dominant mode: link by link, and on all links at once."""
+    """Return the effect of lost messages on the dominant mode: link by link, and on all links at once."""
     import pandas as pd
 
     none = pd.DataFrame(columns=["src", "dst", "slope", "slower"]), pd.DataFrame(columns=["p", "eigenvalue"])
@@ -195,7 +195,7 @@ def _links(prediction: Prediction, notes: list[str]) -> tuple[pd.DataFrame, pd.D
             there = spectrum.modes(prediction.reduced, modes.rule, lossy.mean, modes.eta)
         except PredictionError:
             continue
-        # The same mode: the one that is most like it.
+        # The same mode is the one whose eigenvector is most similar.
         likeness = np.abs(there.right.reshape(len(there.values), -1) @ modes.left[index].ravel())
         near = int(np.argmax(likeness / np.linalg.norm(there.right.reshape(len(there.values), -1), axis=1)))
         levels.append({"p": p, "eigenvalue": there.values[near], "time_constant": there.time_constants[near]})

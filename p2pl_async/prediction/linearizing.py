@@ -1,4 +1,4 @@
-"""What of a scenario the theory needs, or every reason why it has no answer for it."""
+"""From a scenario to the kernel, targets and mixing matrix of the theory, or to all reasons why there are none."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """How devices learn: the part of a scenario's `[protocol]` and `[train]` that the theory has letters for."""
+    """How devices learn: the values of a scenario's `[protocol]` and `[train]` that enter the theory."""
 
     rule: Rule
     eta: float
     weights: str
     on_missing: Literal["renormalize", "self"]
-    window: float | None = None  # s, how long after sending a round's messages are heard; None: until all are there
+    window: float | None = None  # s, how long a device listens after sending; None: until all messages are there
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Linearized:
         initial: outputs of the reference model on the test samples, (T, C).
         test: kernel between test and training rows, or the Jacobian on test samples, (T', D).
         tests: rows of the test samples in the data set, (T,).
-        labels: theirs, (T,).
+        labels: labels of the test samples, (T,).
         classes: number of outputs, C.
         module: the torch module at the reference parameters.
         samples: training samples in the order of the rows.
-        exact: whether the model is affine, so that nothing is approximated.
+        exact: whether the model is affine, so that the prediction is exact.
     """
 
     form: Form
@@ -75,7 +75,7 @@ def method(scenario: Scenario) -> Method:
     """Return how the scenario's devices learn.
 
     Raises:
-        ScenarioError: with everything that the theory doesn't cover.
+        ScenarioError: with every setting that the theory doesn't cover.
     """
     found = list(_uncovered(scenario))
     if found:
@@ -95,10 +95,10 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
     protocol: Any = scenario.protocol
     train = scenario.train
     if protocol.kind not in ("dgd", "cta", "atc", "p2pl"):
-        yield Problem("protocol.kind", "has no closed form here; dgd, cta, atc and p2pl have", protocol.kind)
+        yield Problem("protocol.kind", "has no closed form here; use dgd, cta, atc or p2pl", protocol.kind)
     else:
         if protocol.mode.kind not in ("barrier", "fresh"):
-            text = 'must be "barrier", or "fresh" with devices in lock step: rounds in which all take part'
+            text = 'must be "barrier", or "fresh" with devices in lock step, so that all take part in each round'
             yield Problem("protocol.mode.kind", text, protocol.mode.kind)
         elif protocol.mode.kind == "fresh" and not _lock_step(scenario):
             text = (
@@ -119,15 +119,17 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
     if train.schedule.kind != "constant":
         yield Problem("train.schedule.kind", 'must be "constant"', train.schedule.kind)
     if scenario.stop.rounds is None:
-        yield Problem("stop.rounds", "is missing; a prediction goes as many rounds")
+        yield Problem("stop.rounds", "is missing; it says how many rounds to predict")
     for table, covered, settings in (("", _COVERED, scenario), ("devices.", _COVERED_DEVICES, scenario.devices)):
         for key, field in type(settings).model_fields.items():
             if key not in covered and getattr(settings, key) != field.get_default(call_default_factory=True):
-                yield Problem(table + key, "must be left out: the theory has devices that stay and links of their own")
+                yield Problem(
+                    table + key, "must be left out: the theory assumes devices that never leave, and dedicated links"
+                )
 
 
 def _lock_step(scenario: Scenario) -> bool:
-    """Whether all devices begin a round at the same instant, always."""
+    """Whether all devices begin every round at the same instant."""
     devices, compute = scenario.devices, scenario.devices.compute
     same_pace = compute.per_epoch is not None and not compute.spread and not compute.jitter and not devices.group
     return same_pace and not devices.start.uniform and getattr(scenario, "clocks", None) is None
@@ -146,15 +148,15 @@ def _toml(value: object) -> str:
 
 
 def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
-    """Return the mixing matrix of a topology, with the probabilities that its messages get lost.
+    """Return the mixing matrix of a topology, with the loss probability of each link.
 
     Args:
-        world: of the scenario, for data sizes and links.
-        graph: who can hear whom; the scenario's own topology, or another.
-        how: for the weights.
+        world: the scenario's, for data sizes and links.
+        graph: the links: the scenario's own topology, or another.
+        how: the method, for the weights.
 
     Raises:
-        ScenarioError: if links lose messages in another way than independently.
+        ScenarioError: if losses aren't independent.
     """
     n = len(graph)
     weights, loss = np.zeros((n, n)), np.zeros((n, n))
@@ -175,11 +177,15 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
                 found["outage"] = Problem("link.outage", "must be left out: it makes losses depend on each other")
             if how.window is not None and not _in_time(link, how.window):
                 text = f"must be constant, above 0 and below {how.window:g} s, the wait after sending, without a rate"
-                found["latency"] = Problem("link.latency", f'{text}: with mode "fresh" a round\'s messages come in it')
+                found["latency"] = Problem(
+                    "link.latency", f'{text}: with mode "fresh" messages must arrive in their round'
+                )
             lossy = loss[k, j] > 0
             for key in ("mtu", "queue") + (("arq",) if lossy else ()):
                 if getattr(link, key) is not None:
-                    found[key] = Problem(f"link.{key}", "must be left out: here a message is lost or not, at once")
+                    found[key] = Problem(
+                        f"link.{key}", "must be left out: in the theory a message is lost or arrives at once"
+                    )
     if found:
         raise ScenarioError(f"p2pl predict {world.scenario.name}", list(found.values()))
     return LossyMixing(weights, loss, undirected=False, on_missing=how.on_missing)
@@ -197,7 +203,7 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
     """Return the linearized devices of a scenario.
 
     Raises:
-        ScenarioError: if devices don't begin alike, and the model isn't affine.
+        ScenarioError: if devices start from different models, and the model isn't affine.
         PredictionError: if the kernel doesn't fit into `most_bytes`.
     """
     from p2pl_async.dynamics import kernels
@@ -219,7 +225,7 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
         starts = [_largest(starts, segments)] * len(starts)
     alike = all(np.array_equal(w, starts[0]) for w in starts)
     if not alike and not exact:
-        text = "must be true (or protocol.sync max-norm): a network is linearized around one model that all start from"
+        text = "must be true (or protocol.sync max-norm): a network is linearized around one common initial model"
         raise ScenarioError(f"p2pl predict {scenario.name}", [Problem("model.common_init", text, False)])
     kernels.with_parameters(module, starts[0])
 
@@ -252,7 +258,7 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
 
 
 def _largest(starts: Sequence[Array], segments: Sequence[slice]) -> Array:
-    """Return what max-norm synchronization agrees on: each segment of the model whose norm is largest there."""
+    """Return the result of max-norm synchronization: each segment from the model whose norm is largest there."""
     chosen = []
     for part in segments:
         norms = [float(np.linalg.norm(w[part].astype(np.float64))) for w in starts]

@@ -1,4 +1,4 @@
-"""Emulate what was predicted, look at the devices at the same rounds, and time their rounds."""
+"""Emulation of a predicted scenario: measurements at the same rounds, and the duration of a round."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from p2pl_async.results.run import Run
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.tables import Baselines, Evaluate, Stop
 
-_TIMED = 12  # rounds emulated to see how long one takes; with losses, which cost timeouts, more
+_TIMED = 12  # rounds emulated to time one; more if losses cost timeouts
 _TIMED_LOSSY = 40
 
 
 @dataclass(frozen=True)
 class Measurement(Curves):
-    """A run, looked at where the prediction was recorded.
+    """A run, measured at the rounds of a prediction.
 
     Attributes:
         seconds: virtual time at which the last device finished each recorded round, (K,).
-        run: its results.
+        run: the results of the run.
     """
 
     seconds: Array
@@ -54,16 +54,16 @@ class Measurement(Curves):
 
 
 def measure(prediction: Prediction, *, progress: Progress | None = None) -> Measurement:
-    """Emulate the scenario of a prediction, and look at its devices at the recorded rounds.
+    """Emulate the scenario of a prediction, and measure its devices at the recorded rounds.
 
     Args:
-        prediction: says what to run and where to look.
-        progress: called often with how far the run is.
+        prediction: the scenario, and the rounds to measure.
+        progress: called often with the progress of the run.
     """
     watch = _Watch(prediction)
     scenario = prediction.scenario
     changes: dict[str, Any] = {"baselines": Baselines(), "stop": Stop(rounds=int(prediction.rounds[-1]))}
-    quiet = Evaluate.model_construct(every=math.inf, samples=scenario.evaluate.samples)  # this looks by itself
+    quiet = Evaluate.model_construct(every=math.inf, samples=scenario.evaluate.samples)  # the watch evaluates instead
     results = run(
         scenario.model_copy(update=changes | {"evaluate": quiet}),
         progress=progress,
@@ -74,10 +74,10 @@ def measure(prediction: Prediction, *, progress: Progress | None = None) -> Meas
 
 @dataclass(frozen=True)
 class Repetitions(Curves):
-    """Means over runs of the same devices, data and links, each with other losses.
+    """Means over runs of the same devices, data and links, with different losses.
 
     Attributes:
-        runs: how many.
+        runs: number of runs.
         outputs_error, loss_error, train_loss_error: standard errors of those means.
     """
 
@@ -98,11 +98,11 @@ class Repetitions(Curves):
 
 
 def repeat(prediction: Prediction, runs: int, *, progress: Callable[[int], object] | None = None) -> Repetitions:
-    """Emulate the scenario of a prediction many times, each with losses of its own, and return the means.
+    """Emulate the scenario of a prediction many times, each time with new losses, and return the means.
 
     Args:
-        prediction: says what to run and where to look.
-        runs: how many, at least 2.
+        prediction: the scenario, and the rounds to measure.
+        runs: number of runs, at least 2.
         progress: called with the number of runs done.
     """
     if runs < 2:
@@ -153,7 +153,7 @@ def _emulate(prediction: Prediction, seed: int) -> dict[str, Any]:
 
 
 class _Watch:
-    """Takes the devices' parameters at the recorded rounds and evaluates a round when all have finished it."""
+    """Keeps the devices' parameters at the recorded rounds, and evaluates a round once all have finished it."""
 
     def __init__(self, prediction: Prediction) -> None:
         self._prediction = prediction
@@ -197,7 +197,7 @@ class _Watch:
         self._distance[index] = consensus_distance([params[k] for k in sorted(params)])
 
     def curves(self) -> dict[str, Any]:
-        """Return what `Curves` holds."""
+        """Return the fields of `Curves`."""
         accuracy, loss = test_scores(self._outputs, self._prediction.linearized.labels)
         return {
             "rounds": self._prediction.rounds,
@@ -212,7 +212,7 @@ class _Watch:
 def round_seconds(scenario: Scenario) -> tuple[float, float]:
     """Return the virtual time before the first round, and that of each round, in seconds.
 
-    Emulates some rounds: computing, messages, losses and timeouts as a run has them.
+    Emulates some rounds, with the computation, messages, losses and timeouts of a run.
     """
     rounds = scenario.stop.rounds
     assert rounds is not None

@@ -1,4 +1,4 @@
-"""Predict what a scenario's devices learn, round by round, without running it."""
+"""Prediction of what a scenario's devices learn, round by round, without running it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 MOST_BYTES = 4 * 2**30
-_STRONGEST = 600  # states of an approximate system, whose modes are wanted
+_STRONGEST = 600  # states of the approximate system whose modes are computed
 _MOST_ROUNDS = 100  # recorded, unless others are asked for
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What is recorded of devices, at each recorded round; the same of a prediction and of a run.
+    """The curves of all devices at the recorded rounds, of a prediction or of a run.
 
     Attributes:
         rounds: the recorded rounds, (K,).
@@ -89,18 +89,18 @@ def test_scores(outputs: Array, labels: NDArray[np.int64]) -> tuple[Array, Array
 
 @dataclass(frozen=True)
 class Prediction(Curves):
-    """A scenario's run, predicted; where messages get lost, its mean over runs.
+    """The prediction of a scenario's run; if messages get lost, of the mean over runs.
 
-    `accuracy`, `loss` and `train_loss` are those of the mean outputs then; `expected_loss` is
+    `accuracy`, `loss` and `train_loss` are then those of the mean outputs; `expected_loss` is
     the mean of the losses, which is larger.
 
     Attributes:
-        scenario: what is predicted.
+        scenario: the scenario.
         method: DGD, CTA or ATC, and the step size.
         mixing: the mixing matrix and its losses.
         time: "recursion", or "flow".
-        states: coefficients of the kernel, or parameters less the initial ones, (K, Q, D, m).
-        steps: stable step sizes; None if they aren't known.
+        states: coefficients of the kernel, or parameters minus the initial ones, (K, Q, D, m).
+        steps: stable step sizes; None if unknown.
         linearized: the devices.
         world: of the scenario.
     """
@@ -116,12 +116,12 @@ class Prediction(Curves):
 
     @property
     def lossy(self) -> bool:
-        """Whether messages get lost, so that this is a mean over runs."""
+        """Whether messages get lost, so that the prediction is a mean over runs."""
         return bool(self.mixing.loss.any())
 
     @property
     def exact(self) -> bool:
-        """Whether the model is affine, so that nothing is approximated."""
+        """Whether the model is affine, so that the prediction is exact."""
         return self.linearized.exact
 
     def parameters(self, indices: Sequence[int] | None = None) -> Array:
@@ -164,12 +164,12 @@ class Prediction(Curves):
 
     @functools.cached_property
     def reduced(self) -> ParameterForm:
-        """The devices with the fewest features: exactly if they are few, else the strongest ones."""
+        """The devices with the fewest features: all of them if they are few, else the strongest."""
         return _reduced(self.linearized.form)
 
     @functools.cached_property
     def modes(self) -> spectrum.Modes:
-        """What errors are made of, without losses; see `spectrum.modes`. Of a wide network, the strongest modes."""
+        """The modes of the errors without losses (see `spectrum.modes`); of a wide network, the strongest ones."""
         return spectrum.modes(self.reduced, self.method.rule, self.mixing.weights, self.method.eta)
 
     @functools.cached_property
@@ -181,7 +181,7 @@ class Prediction(Curves):
         """
         form = self.linearized.form
         if self.linearized.start.any():  # directions that no data sees stay where consensus puts them
-            raise PredictionError("the limit is known for devices that begin alike; set model.common_init = true")
+            raise PredictionError("the limit needs devices that start from one model; set model.common_init = true")
         state = spectrum.limit(form, self.method.rule, self.mixing.mean, self.method.eta)
         return self.linearized.outputs(state)
 
@@ -195,7 +195,7 @@ class Prediction(Curves):
         if not self.lossy:
             return None
         if self.linearized.start.any():
-            raise PredictionError("second moments are known for devices that begin alike; set model.common_init = true")
+            raise PredictionError("second moments need devices that start from one model; set model.common_init = true")
         return second_moments(self._few, self.method.rule, self.mixing, self.method.eta, self.rounds)
 
     @functools.cached_property
@@ -236,26 +236,26 @@ def predict(
 ) -> Prediction:
     """Predict a run of DGD, CTA or ATC (or P2PL with one local step) with squared loss and full batches.
 
-    Exact for affine models; for networks the better the wider they are. With independent losses of messages,
-    the exact mean over runs.
+    The prediction is exact for affine models; for networks it is better the wider they are. With independent losses
+    of messages it is the mean over runs.
 
     Args:
-        scenario: what to predict; `stop.rounds` says how far.
+        scenario: the scenario; `stop.rounds` says how many rounds to predict.
         rounds: which rounds to record, ascending; by default at most 101, evenly spread.
         time: "recursion" for what an emulated run does, "flow" for the gradient flow of the paper.
         most_bytes: memory that may be used.
 
     Raises:
-        ScenarioError: if the scenario is not of that kind; says everything that isn't.
+        ScenarioError: if the theory doesn't cover the scenario; lists every reason.
         PredictionError: if the step size is unstable, or memory doesn't suffice.
 
-    Source: arXiv:2409.15267; what goes beyond it says so in `p2pl_async.dynamics`.
+    Source: arXiv:2409.15267; `p2pl_async.dynamics` names the additions.
     """
     how = method(scenario)
     world = build_world(scenario)
     if world.neighborhood is not None:
         kind = getattr(scenario.topology, "kind", None)
-        text = "must be a topology that stays as it is"
+        text = "must be a topology that doesn't change"
         raise ScenarioError(f"p2pl predict {scenario.name}", [Problem("topology.kind", text, kind)])
     matrix = mixing(world, world.graph, how)
     return predict_linearized(world, linearize(world, most_bytes=most_bytes), how, matrix, rounds, time, most_bytes)
@@ -270,7 +270,7 @@ def predict_linearized(
     time: Time = "recursion",
     most_bytes: float = MOST_BYTES,
 ) -> Prediction:
-    """Return the prediction for devices whose kernel is known, on any mixing matrix; see `predict`."""
+    """Return the prediction for linearized devices on any mixing matrix; see `predict`."""
     last = world.scenario.stop.rounds
     assert last is not None
     if rounds is None:
@@ -305,7 +305,7 @@ def predict_linearized(
 
 
 def graph_of(scenario: Scenario, topology: Any) -> nx.DiGraph[int]:
-    """Return the graph that a topology makes of a scenario's devices and seed."""
+    """Return the graph of another topology with a scenario's devices and seed."""
     from p2pl_async.basics.randomness import stream
 
     graph: nx.DiGraph[int] = topology.build(scenario.devices.count, stream(scenario.seed, "topology"))

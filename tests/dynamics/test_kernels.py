@@ -1,4 +1,4 @@
-"""Kernels of gradients: structured, by Jacobians, and of infinite width."""
+"""Kernels of gradients: structured, and by Jacobians."""
 
 from __future__ import annotations
 
@@ -108,44 +108,3 @@ def test_parameters_go_in_and_come_out() -> None:
 def test_a_kernel_that_does_not_fit_says_what_it_needs(name) -> None:
     with pytest.raises(PredictionError, match=r"kernel of 18 x 18 needs .*GiB, more than .*data.train_samples"):
         kernels.gradient_gram(NETWORKS[name](), samples(6, 0), most_bytes=2000)
-
-
-def gaussian(width: int, hidden: int, seed: int, bias: float) -> nn.Sequential:
-    """Return a ReLU network with normal weights of He's variance, and 1 / fan-in in the last layer."""
-    torch.manual_seed(seed)
-    layers: list[nn.Module] = []
-    features = 12
-    for _ in range(hidden):
-        layers += [nn.Linear(features, width), nn.ReLU()]
-        features = width
-    module = made(*layers, nn.Linear(features, 1))
-    for layer in module:
-        if isinstance(layer, nn.Linear):
-            last = layer.out_features == 1
-            nn.init.normal_(layer.weight, std=(1 if last else 2) ** 0.5 / layer.in_features**0.5)
-            nn.init.normal_(layer.bias, std=0.0 if last else bias**0.5)
-    return module
-
-
-@pytest.mark.parametrize("hidden", [1, 2, 3])
-def test_kernels_of_wide_relu_networks_tend_to_the_analytic_one(hidden) -> None:
-    x, z = samples(5, 0), samples(3, 1)
-    errors = []
-    for width in (64, 1024):
-        limit = kernels.relu_limit(x, z, width=width, hidden=hidden, bias=0.1)
-        found = np.mean(
-            [kernels.gradient_gram(gaussian(width, hidden, seed, 0.1), x, z).values for seed in range(4)], axis=0
-        )
-        errors.append(np.linalg.norm(found - limit) / np.linalg.norm(limit))
-    assert errors[1] < 0.1  # some units of hidden / sqrt(width * seeds)
-    assert errors[1] < errors[0]
-
-
-def test_one_hidden_layer_has_the_analytic_mean() -> None:
-    x = samples(4, 0)
-    limit = kernels.relu_limit(x, width=30, bias=0.2)
-    found = np.array([kernels.gradient_gram(gaussian(30, 1, seed, 0.2), x).values for seed in range(500)])
-    error = found.std(0) / np.sqrt(len(found))
-    assert np.abs((found.mean(0) - limit) / error).max() < 4  # 16 entries, fixed seeds
-    np.testing.assert_allclose(limit, limit.T, rtol=1e-12)
-    assert np.linalg.eigvalsh(limit)[0] > 0
