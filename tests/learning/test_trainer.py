@@ -151,9 +151,9 @@ class Normalized(Model):
 
 
 MODELS: list[tuple[Model, type[Any]]] = [
-    (Softmax(), networks.Dense),
-    (Mlp(hidden=(8,)), networks.Dense),
-    (Mlp(hidden=(8, 6), activation="tanh"), networks.Dense),
+    (Softmax(), networks.DenseNetwork),
+    (Mlp(hidden=(8,)), networks.DenseNetwork),
+    (Mlp(hidden=(8, 6), activation="tanh"), networks.DenseNetwork),
     (Normalized(), networks.Vmapped),
     (Convolution(), networks.Vmapped),
     (Convolution(channels=64), networks.Single),
