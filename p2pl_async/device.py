@@ -1,4 +1,4 @@
-"""What a protocol can see: its device, and nothing of the network.
+"""The device: all that a protocol can see, without the network.
 
 A device knows its id, its neighbors, how much data it has and its own random stream; it can
 train, send, receive and sleep. The same protocol file runs over any links, and over real ones.
@@ -26,7 +26,7 @@ M = TypeVar("M", bound=Message)
 
 
 class LearningFacts(typing.Protocol):
-    """What is known of each device's learning before it trains; the devices and what computes for them share it."""
+    """Facts of each device's learning, known before it trains; learners and trainers both have them."""
 
     @property
     def layers(self) -> tuple[slice, ...]:
@@ -46,7 +46,7 @@ class LearningFacts(typing.Protocol):
 
 
 class Learner(LearningFacts, typing.Protocol):
-    """What a device learns with: the emulation provides it, `Device.train` and `Device.gradient` await it."""
+    """The learner of all devices: the emulation provides it, `Device.train` and `Device.gradient` await it."""
 
     async def train(
         self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None
@@ -58,7 +58,7 @@ class Learner(LearningFacts, typing.Protocol):
 
 
 class Neighborhood(typing.Protocol):
-    """Who can hear whom where that changes: with virtual time, or with a device's own rounds."""
+    """Neighbors that change: with virtual time, or with a device's own rounds."""
 
     def outgoing(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
         """Return the devices that can hear `device`, in order of id."""
@@ -97,11 +97,11 @@ class Device:
         all_in_neighbors: the devices that this one can ever hear, in order of id.
         all_out_neighbors: the devices that can ever hear this one, in order of id.
         round: rounds finished so far.
-        params: what `finish_round` was given last, shape (n_params,): the model that counts.
-        trained: what `train` returned last, shape (n_params,).
+        params: the argument of the last `finish_round`, shape (n_params,): the model that is evaluated.
+        trained: the result of the last `train`, shape (n_params,).
         passive: set by a protocol on a device that only answers: when nothing is left to happen,
             the run may end while it waits.
-        state: what a protocol keeps from round to round, if it puts it here; for tests and debuggers.
+        state: of a protocol from round to round, if it puts it here; for tests and debuggers.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Device:
 
     @property
     def local_time(self) -> float:
-        """What this device's own clock shows: seconds since it was switched on or restarted, and its offset."""
+        """The reading of this device's own clock: seconds since it was switched on or restarted, plus its offset."""
         return self._local.shown(self._booted, trio.current_time())
 
     @property
@@ -215,7 +215,7 @@ class Device:
 
         Args:
             keep_state: whether `params` are on flash. The number of rounds is there in any case:
-                messages of an earlier round would be old news to everybody.
+                messages of an earlier round would be out of date for every neighbor.
         """
         self.trained = self.state = None
         if not keep_state:

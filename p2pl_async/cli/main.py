@@ -249,7 +249,7 @@ def probe(
     seed: Seed = None,
     debug: Debug = False,
 ) -> None:
-    """Show the topology of a scenario, what one of its links resolved to, or what messages meet on it."""
+    """Show the topology of a scenario, the settings of one link, or measurements of messages sent over it."""
     with _errors(debug):
         loaded = _load(scenario, changes, seed)
         if explain is not None:
@@ -301,7 +301,7 @@ def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
 
 @contextmanager
 def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
-    """Turn what goes wrong into one message and an exit code; the list given takes what adds a line to it."""
+    """Turn an error into one message and an exit code; functions put into the yielded list add lines to it."""
     more: list[Callable[[], str]] = []
     try:
         yield more

@@ -1,4 +1,4 @@
-"""What `p2pl check` and `p2pl probe` say of a topology and of a link."""
+"""`p2pl probe`: the topology of a scenario, the settings of one link, and measurements of messages sent over it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Pinging:
     """The command `p2pl probe --from --to` and `--all`: asks, prints, draws.
 
     Args:
-        scenario: whose links.
+        scenario: its links are probed.
         size: bytes of a message, as text with its unit.
         count: messages on a link.
         interval: time between two, as text with its unit; None: when the radio is free.

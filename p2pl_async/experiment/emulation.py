@@ -53,10 +53,10 @@ class Emulation:
         neighborhood: the neighbors at each instant, where they change; `out_neighbors` is then their union.
         hardware: each device's; by default always up, with an ideal clock. The links that `make_link`
             returns must be down with it.
-        learner: what devices train with; None for protocols that don't.
-        rounds: how many rounds each device does; None for no end.
+        learner: trains the devices; None for protocols that don't train.
+        rounds: number of rounds of each device; None for no end.
         meter: of the devices' energy, made from the same hardware.
-        observer: what is called as the devices run.
+        observer: its functions are called as the devices run.
     """
 
     def __init__(

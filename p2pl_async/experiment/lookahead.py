@@ -35,7 +35,7 @@ class Job(typing.Protocol):
 
 
 class Trainer(LearningFacts, typing.Protocol):
-    """What computes jobs; `learning.trainer.Trainer` is one."""
+    """A computer of jobs; `learning.trainer.Trainer` is one."""
 
     def job(
         self,

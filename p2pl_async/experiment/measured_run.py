@@ -31,8 +31,8 @@ class MeasuredRun:
     """One protocol run over a world, measured: the main run, or a baseline.
 
     Args:
-        world: what it shares with the other runs of its scenario.
-        plan: what it doesn't.
+        world: shared with the other runs of its scenario.
+        plan: all that differs between those runs.
         keep_trace: whether every message on every link is kept.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time.

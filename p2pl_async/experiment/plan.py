@@ -24,7 +24,7 @@ class RunPlan:
 
     Attributes:
         label: its name in tables and plots.
-        protocol: what every device runs.
+        protocol: run by every device.
         parts: for each device, its rows of the training data.
         out_neighbors: for each device, those that can ever hear it.
         neighborhood: the neighbors at each instant; None where they never change.

@@ -1,6 +1,6 @@
-"""Like ping: send messages over one link of a scenario and see what becomes of them.
+"""A ping: messages over one link of a scenario, and the fate of each.
 
-The link, its radio and the medium are those of the scenario; nobody else sends anything, and
+The link, its radio and the medium are those of the scenario; no other device sends, and
 nothing is learned.
 """
 
@@ -32,7 +32,7 @@ _LOOKS = 50  # at a radio that is busy, while one message would be on the air
 
 @dataclass(frozen=True, slots=True)
 class Ping(Message, tag="ping"):
-    """So many bytes."""
+    """A message of a given size."""
 
     content: bytes
 
@@ -50,7 +50,7 @@ class Pings(Protocol):
     pause: float = Field(description="between two looks at a busy radio")
 
     async def run(self, device: Device) -> None:
-        """Be the sender; the others are silent."""
+        """Send the messages if the device is the sender; other devices are silent."""
         if device.id != self.src:
             return
         content = bytes(self.size)
@@ -70,16 +70,16 @@ class Pings(Protocol):
 
 @dataclass(frozen=True)
 class Probed:
-    """What became of the messages on one link.
+    """The fates of the messages on one link.
 
     Attributes:
-        src: who sent them.
-        dst: who was to receive them.
+        src: the sender.
+        dst: the receiver.
         size: encoded bytes of one message.
         delays: seconds from sending to arrival, of those that arrived, shape (delivered,).
-        causes: why the others didn't, counted.
+        causes: cause -> number of messages lost by it, or still in flight.
         packets: transmissions of each message, shape (count,).
-        acknowledged: messages that the sender knows to have arrived.
+        acknowledged: messages whose arrival the sender knows of.
         air_seconds: time on the air, of all messages together.
         seconds: from the first message to the last arrival, or the last sending if nothing arrives later.
     """
@@ -110,12 +110,12 @@ class Probed:
         return 8 * self.size * len(self.delays) / self.seconds if self.seconds else 0.0
 
     def percentile(self, share: float) -> float:
-        """Return the delay that `share` percent of the delivered messages stay below, in seconds; nan if none were."""
+        """Return a percentile of the delays in seconds, `share` from 0 to 100; nan if no message was delivered."""
         return float(np.percentile(self.delays, share)) if len(self.delays) else float("nan")
 
 
 def probe_world(scenario: Scenario) -> World:
-    """Return the links and radios of a scenario, without what it learns from."""
+    """Return the links and radios of a scenario, without its data."""
     return build_world(scenario, learns=False)
 
 
@@ -129,7 +129,7 @@ def probe_link(
         src: the sender.
         dst: the receiver, one of its neighbors.
         size: bytes of a message, headers of packets not counted; the least is about 32.
-        count: how many, one after another.
+        count: number of messages, one after another.
         interval: seconds from one to the next; by default the next is sent as soon as the radio is free.
 
     Raises:

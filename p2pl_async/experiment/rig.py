@@ -27,8 +27,8 @@ class Rig:
     """Everything that one run uses.
 
     Args:
-        world: what it shares with the other runs of its scenario.
-        plan: what it doesn't.
+        world: shared with the other runs of its scenario.
+        plan: all that differs between those runs.
         keep_trace: whether every message on every link is kept.
         on_round: takes a device that has finished a round.
         on_gone: takes a device that is down for good before its protocol has ended.
@@ -39,8 +39,8 @@ class Rig:
         recording: the tables that are written as the run goes.
         meter: joules; None if no device is measured.
         trainer: computes trainings and scores; None if nothing learns.
-        learner: what devices train with; None if nothing learns.
-        times: how long devices train; None if nothing learns.
+        learner: trains the devices; None if nothing learns.
+        times: virtual time of each training; None if nothing learns.
         emulation: devices, links and the network's counters.
     """
 

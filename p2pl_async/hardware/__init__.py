@@ -1,1 +1,1 @@
-"""What a device is made of besides its radio: compute speed, clock, battery, and when it is down."""
+"""Hardware of devices besides their radios: processor, clock, battery, and downtime."""

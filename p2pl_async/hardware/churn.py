@@ -33,19 +33,19 @@ _TINY = np.array([0.0, 0.5])  # shares
 
 
 class Churn(Settings):
-    """The `[churn]` table: when devices crash, for how long, and what they have lost by then.
+    """The `[churn]` table: when devices crash, for how long, and whether parameters survive.
 
     Crashes come from `up` and `down`, from `times`, or from a `trace`; without any of them only
     from scripted events.
     """
 
     up: AnyDuration | None = Field(default=None, description='how long a device stays up; "10 min": exponential')
-    down: AnyDuration | None = Field(default=None, description="how long it stays down")
+    down: AnyDuration | None = Field(default=None, description="how long a device stays down")
     times: tuple[tuple[Seconds, PositiveSeconds], ...] | None = Field(
         default=None, description='or when it is down: [["30 s", "40 s"], ["2 min", "3 min"]]'
     )
     trace: Path | None = Field(default=None, description="or a CSV file with the columns device, down_s and up_s")
-    restart: Seconds = Field(default=0.0, description="how long a device takes to be there again after each time down")
+    restart: Seconds = Field(default=0.0, description="time from the end of each downtime until the device is up again")
     on_crash: Literal["lose_ram", "keep_state"] = Field(
         default="lose_ram", description='"keep_state": the parameters are on flash, and a restart goes on with them'
     )
@@ -73,7 +73,7 @@ class Churn(Settings):
 
     @property
     def crashes_by_itself(self) -> bool:
-        """Whether devices crash without being told to."""
+        """Whether devices crash without scripted events."""
         return self.up is not None or self.times is not None or self.trace is not None
 
     def crashes(
@@ -83,10 +83,10 @@ class Churn(Settings):
 
         Args:
             seed: of the run.
-            device: whose stream to draw from.
-            group: the group that this table belongs to; with `shared`, whose stream to draw from.
+            device: its stream is drawn from.
+            group: the group that this table belongs to; with `shared`, its stream is drawn from.
             join: the instant at which the device is switched on; shared times go by that of the run.
-            traced: what `read_trace` returned for the trace, if there is one.
+            traced: the result of `read_trace`, if there is a trace.
         """
         if self.times is not None or self.trace is not None:
             times = traced.get(device, ()) if self.times is None else self.times

@@ -50,7 +50,7 @@ ONE_SECOND = Compute.model_validate({"per_epoch": "1 s"})
 
 
 class GroupCompute(Settings):
-    """What differs in a group's compute; the rest is as in `devices.compute`."""
+    """Compute settings of a group; keys that it leaves out are as in `devices.compute`."""
 
     per_epoch: PositiveSeconds | None = None
     per_sample: PositiveSeconds | None = None
@@ -64,7 +64,7 @@ class GroupCompute(Settings):
         return self
 
     def over(self, base: Compute) -> Compute:
-        """Return `base` with what this group says instead."""
+        """Return `base` with the values of this group."""
         changed = {key: value for key, value in self if value is not None}
         if "per_epoch" in changed or "per_sample" in changed:
             changed = {"per_epoch": None, "per_sample": None, **changed}

@@ -1,4 +1,4 @@
-"""What one device is made of besides its radio: processor, clock, battery, and the times at which it is down."""
+"""The hardware of one device besides its radio: processor, clock, battery, and the times at which it is down."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Hardware:
     """One device of one run, without its radio and its data.
 
     Attributes:
-        compute: how long it trains.
+        compute: virtual time of its trainings.
         start: the virtual second at which its protocol begins.
         clock: its own clock.
         downtime: when it is down; None: never. It belongs to one run; a device with a battery needs one.
         keeps_state: whether its parameters survive a crash.
-        energy: what it draws; None: not measured.
+        energy: current and power that it draws; None: not measured.
         asleep: when its radio sleeps; None: never.
     """
 

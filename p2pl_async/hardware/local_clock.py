@@ -30,7 +30,7 @@ class FixedDrift(Settings):
     """Every clock is fast by the same share, or slow by it if that is negative."""
 
     kind: Literal["fixed"] = "fixed"
-    value: Ppm = Field(description="how much faster than time the clock runs")
+    value: Ppm = Field(description="rate of the clock above that of true time")
 
     def draw(self, seed: int, device: int) -> float:
         return self.value * _PPM
@@ -58,7 +58,7 @@ AnyDrift = Annotated[FixedDrift | NormalDrift, OneOf("drift", FixedDrift, Normal
 
 
 class Offset(Settings):
-    """What a clock shows when its device is switched on: one time for all, or one drawn for each."""
+    """The reading of a clock when its device is switched on: one for all, or one drawn for each."""
 
     at: Seconds | None = Field(default=None, description="the time")
     uniform: PositiveSeconds | None = Field(default=None, description="the latest time; drawn for each device")
@@ -77,14 +77,14 @@ class Offset(Settings):
 
 
 class Clocks(Settings):
-    """The `[clocks]` table: how wrong the devices' own clocks are."""
+    """The `[clocks]` table: errors of the devices' own clocks."""
 
     drift: AnyDrift = Field(default=NormalDrift(), description='how fast each runs; "20 ppm": all alike')
     walk: PositivePpm | None = Field(
-        default=None, description="how much a drift changes within an hour: standard deviation of a random walk"
+        default=None, description="change of a drift within an hour: standard deviation of a random walk"
     )
     offset: Annotated[Offset, Short("at")] = Field(
-        default=Offset.model_validate({"at": "0 s"}), description="what a clock shows when its device is switched on"
+        default=Offset.model_validate({"at": "0 s"}), description="reading of a clock when its device is switched on"
     )
 
     def clock(self, seed: int, device: int) -> LocalClock:
@@ -108,8 +108,8 @@ class LocalClock:
     """A clock with a constant drift.
 
     Args:
-        drift: how much faster than time it runs, as a share.
-        offset: what it shows when its device is switched on, in seconds.
+        drift: its rate above that of true time, as a share.
+        offset: its reading when its device is switched on, in seconds.
     """
 
     def __init__(self, drift: float = 0.0, offset: float = 0.0) -> None:

@@ -31,7 +31,7 @@ class Ledger:
     """One device's time in each state up to an instant, and the intervals known beyond it.
 
     Args:
-        settings: what the device draws.
+        settings: current and power that the device draws.
         off: when it is off; None: never.
         asleep: when its radio sleeps; None: never.
     """

@@ -1,4 +1,4 @@
-"""What people see of a run: the line while it goes, the table at its end, and plots.
+"""Reports of a run: the line while it goes, the table at its end, and plots.
 
 Everything here reads recorded runs and nothing else.
 """

@@ -1,4 +1,4 @@
-"""How all plots look, and how they are saved."""
+"""The look of all plots, and saving them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DPI = 150
 
 
 def axes(run: Run, title: str, size: tuple[float, float] = (7.0, 4.2)) -> tuple[Figure, Axes]:
-    """Return a new figure and its axes, titled with what it shows and of which run.
+    """Return a new figure and its axes, with a title and the name of the run.
 
     Args:
         run: the run shown.
-        title: what of it.
+        title: of the plot.
         size: width and height in inches.
     """
     return plain_axes(title, f"{run.summary.get('scenario')}, seed {run.summary.get('seed')}", size)

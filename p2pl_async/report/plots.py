@@ -42,7 +42,7 @@ def write_plots(run: Run, folder: Path | None = None) -> list[Path]:
     """Draw a run.
 
     Args:
-        run: what to draw.
+        run: a recorded run.
         folder: where to; `plots` in the run's own folder by default.
 
     Returns:
@@ -96,7 +96,7 @@ def accuracy_for(metric: str, run: Run) -> Figure | None:
 
     Args:
         metric: one of `COSTS`.
-        run: what to draw.
+        run: a recorded run.
     """
     what, unit_of = COSTS[metric].label, _UNITS[METRICS[metric].unit]
     curve, spent = _accuracy(run, "accuracy"), _whole_run(run, metric)

@@ -1,4 +1,4 @@
-"""What people see of a prediction: plots, tables, and a report in plain words."""
+"""Reports of a prediction: plots, tables, and a report in plain words."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def delays(title: str, note: str, seconds: NDArray[np.float64]) -> Figure | None
 
     Args:
         title: which link.
-        note: what was sent.
+        note: the messages sent.
         seconds: the delays, shape (n,).
     """
     if not len(seconds):
@@ -49,7 +49,7 @@ def matrix(title: str, note: str, n: int, values: Mapping[tuple[int, int], float
     """Draw one number per link as a matrix: senders down, receivers across; no link is gray.
 
     Args:
-        title: what it shows.
+        title: of the picture.
         note: of which scenario.
         n: number of devices.
         values: (sender, receiver) -> number.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What makes a metric of the whole run a cost: accuracy is plotted against it.
+    """The cost that a metric of the whole run measures: accuracy is plotted against it.
 
     Attributes:
         plot: name of that plot's files.
@@ -30,7 +30,7 @@ class Metric:
     Attributes:
         unit: of its values; "" for a pure number.
         description: its meaning, in one line.
-        cost: what the devices spend, if it is that.
+        cost: of the devices, if it measures one.
     """
 
     unit: str

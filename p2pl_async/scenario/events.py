@@ -1,7 +1,7 @@
-"""Scripted events: what a scenario lets happen at given instants, each a table `[[event]]`.
+"""Scripted events at given instants, each a table `[[event]]`.
 
 They are known before a run begins, and are compiled into what links, devices and places do over
-time (`timetable`); nothing is changed while it goes.
+time (`events_in_order`); a run changes none of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from p2pl_async.scenario.selector import Selector
 
 
 def _link_keys(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table whose keys are those of `[link]`; what they say is checked with what each link has."""
+    """Return a table of keys of `[link]`; its values are checked together with the settings of each link."""
     if not table:
         raise mistake('must change something: link = { loss = "30 %" }')
     for key in table:
@@ -74,11 +74,11 @@ class Set(LinkEvent):
 
 
 class Ramp(LinkEvent):
-    """Numbers of links' settings move step by step from what they are to what is given here."""
+    """Numbers of links' settings move step by step from their present values to those given here."""
 
     kind: Literal["ramp"] = "ramp"
     link: LinkChange = Field(description="keys of [link], as they are at the end")
-    over: PositiveSeconds = Field(description="how long it takes")
+    over: PositiveSeconds = Field(description="duration of the change")
     steps: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(default=10, description="in how many equal steps")
 
 
@@ -124,7 +124,7 @@ class Move(DeviceEvent):
 
     kind: Literal["move"] = "move"
     to: Position = Field(description='the place: ["20 m", "5 m"]')
-    speed: PositiveMetersPerSecond | None = Field(default=None, description="how fast; at once by default")
+    speed: PositiveMetersPerSecond | None = Field(default=None, description="speed; at once by default")
 
 
 AnyEvent = Annotated[Event, OneOf("event", Set, Ramp, LinkDown, LinkUp, NetworkSplit, Heal, Crash, Restart, Move)]

@@ -1,4 +1,4 @@
-"""What scripted events make of links, devices and places, worked out before a run begins.
+"""Scripted events in order, and their effect on links, devices and places, worked out before a run begins.
 
 set, ramp                          ->  changes   (instant, settings) of each link
 link-down, link-up, partition, heal ->  down      [start, end) of each link
@@ -48,7 +48,7 @@ S = TypeVar("S", bound=Settings)
 
 
 class EventError(ValueError):
-    """An event that can't happen; `index` says which."""
+    """An impossible event; `index` is its place in the file."""
 
     def __init__(self, index: int, text: str, key: str = "") -> None:
         super().__init__(text)
@@ -65,7 +65,7 @@ class EventsInOrder:
         events: in the order of the file, which is kept among those of one instant.
 
     Raises:
-        EventError: if an event names devices that aren't there.
+        EventError: if an event names devices that don't exist.
     """
 
     def __init__(self, devices: DeviceSettings, matches: LinkMatches, events: Sequence[Event]) -> None:
@@ -84,10 +84,10 @@ class EventsInOrder:
         self._settings: dict[tuple[Any, ...], list[tuple[float, LinkSettings]]] = {}
 
     def changes(self, src: int, dst: int) -> list[tuple[float, LinkSettings]]:
-        """Return (instant, what the link does from then on), in order of time; equal links share them.
+        """Return (instant, settings of the link from then on), in order of time; equal links share them.
 
         Raises:
-            EventError: if a change can't be.
+            EventError: if a change is impossible.
         """
         touching = [
             (index, event)
@@ -136,7 +136,7 @@ class EventsInOrder:
         return found + ([] if since is None else [(since, math.inf)])
 
     def moved(self, motion: Motion) -> Motion:
-        """Return where devices are if those that events move are moved."""
+        """Return the motion of devices, with the moves of events."""
         tracks = list(motion.tracks)
         for index, event in self.events:
             if isinstance(event, Move):
@@ -196,7 +196,7 @@ class EventsInOrder:
         yield from self._impossible()
 
     def _impossible(self) -> Iterator[EventError]:
-        """Yield changes of settings that can't be; links that nothing tells apart are looked at once."""
+        """Yield impossible changes of settings; links with the same overrides and events are looked at once."""
         seen: dict[tuple[Any, ...], int] = {}
         for device in range(self._devices.count):
             signature = (
@@ -206,15 +206,15 @@ class EventsInOrder:
             seen.setdefault((signature, 0), device)
             if seen[signature, 0] != device:
                 seen.setdefault((signature, 1), device)  # two of one signature also have links to each other
-        told = set()
+        seen_texts = set()
         for src in seen.values():
             for dst in seen.values():
                 if src != dst:
                     try:
                         self.changes(src, dst)
                     except EventError as error:
-                        if (error.index, str(error)) not in told:
-                            told.add((error.index, str(error)))
+                        if (error.index, str(error)) not in seen_texts:
+                            seen_texts.add((error.index, str(error)))
                             yield error
 
     def _links(self, index: int, event: LinkEvent) -> set[tuple[int, int]]:

@@ -53,7 +53,7 @@ class LinkMatches:
             self._both |= override.both << index
 
     def signature(self, device: int) -> tuple[int, int]:
-        """Return what tells a device apart: the overrides for what it sends, and for what it hears."""
+        """Return the overrides of the links from a device, and of those to it: equal ones make equal links."""
         return self._sends[device], self._hears[device]
 
     def of(self, src: int, dst: int) -> int:
@@ -75,7 +75,7 @@ class LinkMatches:
         }
 
     def table(self, match: int, rules: dict[str, str] | None = None) -> Table:
-        """Return the merged table of links that match these overrides; notes in `rules` who set what."""
+        """Return the merged table of links that match these overrides; `rules` takes which override set each key."""
         table = self._base
         for index, change in enumerate(self._tables):
             if match >> index & 1:

@@ -1,4 +1,4 @@
-"""What a scenario file can say: one class per table, and what must fit between tables.
+"""The whole scenario file, and the checks between its tables.
 
 Tables that belong to a part of the program (links, data, protocols, ...) are classes beside
 their implementation; here are the others, and `Scenario`, which holds them all.
@@ -53,11 +53,11 @@ class Scenario(Settings):
     topology: AnyTopology = Ring()
     link: LinkTableSettings = LinkTableSettings()
     churn: Churn | None = Field(default=None, description="when devices crash; none: never by themselves")
-    clocks: Clocks | None = Field(default=None, description="how wrong the devices' own clocks are; none: ideal")
-    energy: Energy | None = Field(default=None, description="what devices draw; none: nobody measures it")
-    event: tuple[AnyEvent, ...] = Field(default=(), description="what happens at given instants")
+    clocks: Clocks | None = Field(default=None, description="errors of the devices' own clocks; none: ideal")
+    energy: Energy | None = Field(default=None, description="current and power that devices draw; none: not measured")
+    event: tuple[AnyEvent, ...] = Field(default=(), description="events at given instants")
     radio: RadioTableSettings | None = Field(
-        default=None, description="positions, power and noise, from which losses follow; none: links say it all"
+        default=None, description="positions, power and noise, from which losses follow; none: only [link] counts"
     )
     mobility: AnyMobility = Static()
     medium: AnyMedium = Dedicated()

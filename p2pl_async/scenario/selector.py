@@ -1,4 +1,4 @@
-"""Which devices a table of a scenario is about: `3`, `[0, 1]`, `"0-4"`, `"0-4,7"`, `"*"`, a group's name."""
+"""Selectors of devices: `3`, `[0, 1]`, `"0-4"`, `"0-4,7"`, `"*"`, a group's name."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def select(selector: int | tuple[int, ...] | str, count: int, groups: Mapping[st
     """Return the ids of the devices that a selector means.
 
     Args:
-        selector: what the scenario says.
-        count: how many devices there are; their ids are 0 to count - 1.
+        selector: as the scenario has it.
+        count: number of devices; their ids are 0 to count - 1.
         groups: name -> ids of the groups that it may name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a scenario file can say: one class per table.
+"""The tables of a scenario file, one class for each.
 
 Tables that belong to a part of the program (links, data, protocols, ...) are classes beside
 their implementation; here are the others.
@@ -60,9 +60,9 @@ class Start(Settings):
 
         Args:
             seed: of the run.
-            device: whose stream to draw from.
+            device: its stream is drawn from.
             purpose: of the stream.
-            earliest: before which a drawn instant doesn't lie.
+            earliest: lower limit of a drawn instant.
         """
         if self.uniform is None:
             assert self.at is not None
@@ -135,7 +135,7 @@ class DeviceSettings(Settings):
         return result
 
     def of_each(self, key: str, default: Any) -> list[tuple[str, Any]]:
-        """Return what each device has for a key that groups may change, as (group, value); by id.
+        """Return the value of each device for a key that groups may change, as (group, value); by id.
 
         Args:
             key: of `[devices.group.NAME]`.
@@ -185,7 +185,7 @@ class LinkOverride(Settings):
 
     @property
     def table(self) -> dict[str, Any]:
-        """What it says about those links, as it was written."""
+        """The settings of those links, as they were written."""
         return dict(self.model_extra or {})
 
     @model_validator(mode="after")
@@ -202,7 +202,7 @@ class LinkOverride(Settings):
         return self
 
     def _wrong_alone(self) -> list[ErrorDetails]:
-        """Return what is wrong whatever comes before; tables that give only some keys are checked once merged."""
+        """Return the errors that no earlier table can repair; tables with only some keys are checked once merged."""
         whole = {key: value for key, value in self.table.items() if not isinstance(value, Mapping) or "kind" in value}
         try:
             LinkSettings.model_validate(whole)
@@ -221,7 +221,7 @@ def _expanded(key: str, value: Any) -> Any:
 
 
 class LinkTableSettings(LinkSettings):
-    """The `[link]` table: what every link does, then changes for some of them, in order."""
+    """The `[link]` table: settings of all links, then changes for some of them, in order."""
 
     override: tuple[LinkOverride, ...] = ()
 
@@ -229,7 +229,7 @@ class LinkTableSettings(LinkSettings):
 class RadioOverride(Settings):
     """Some devices with a radio of their own; where overrides overlap, the later one wins."""
 
-    devices: Selector = Field(description="whose radios these are")
+    devices: Selector = Field(description="the devices that have this radio")
     power: DecibelMilliwatts | None = Field(default=None, description="transmit power")
     noise_figure: SpreadDecibels | None = Field(default=None, description="noise that the receiver adds")
     antenna_gain: Decibels | None = Field(default=None, description="gain of the antenna, sending and receiving")
@@ -242,13 +242,13 @@ class RadioOverride(Settings):
 
 
 class RadioTableSettings(RadioSettings):
-    """The `[radio]` table: what every radio is, and what lies between them; then changes for some devices."""
+    """The `[radio]` table: all radios, the space between them, and then changes for some devices."""
 
     override: tuple[RadioOverride, ...] = ()
 
 
 class Baselines(Settings):
-    """The `[baselines]` table: what to compare with, on the same data and devices."""
+    """The `[baselines]` table: other runs on the same data and devices, to compare with."""
 
     local: StrictBool = Field(default=False, description="every device trains alone")
     central: StrictBool = Field(default=False, description="one device trains on all data pooled")
@@ -281,10 +281,10 @@ class Target(Settings):
 class Stop(Settings):
     """The `[stop]` table: the run ends with whichever comes first."""
 
-    virtual_time: PositiveSeconds | None = Field(default=None, description="the clock shows this")
-    rounds: Count | None = Field(default=None, description="every device has finished this many rounds")
+    virtual_time: PositiveSeconds | None = Field(default=None, description="stop at this virtual time")
+    rounds: Count | None = Field(default=None, description="stop when every device has finished this many rounds")
     accuracy: Annotated[Target, Short("every_device")] | None = Field(
-        default=None, description="an evaluation reaches this"
+        default=None, description="stop when an evaluation reaches this accuracy"
     )
 
     @model_validator(mode="after")

@@ -59,15 +59,15 @@ def emulate(
     """Run a protocol on a few devices and return them as they are at the end.
 
     Args:
-        protocol: what every device runs.
+        protocol: run by every device.
         out_neighbors: for each device, who can ever hear it.
-        neighborhood: who can hear whom when; everybody always, by default.
-        link: what all links do: settings, a table as in a scenario, or (src, dst) -> settings;
+        neighborhood: the neighbors at each instant; all of them always, by default.
+        link: settings of all links, a table as in a scenario, or (src, dst) -> settings;
             perfect by default.
         medium: a table as in a scenario, if devices share one; they hear those that have a link to them.
         seed: of links and devices.
-        learner: what devices train with; see `FixedLearner`.
-        rounds: how many rounds each device does.
+        learner: trains the devices; see `FixedLearner`.
+        rounds: number of rounds of each device.
         hardware: each device's, made for this run; its links are down when it is.
         until: when the run is cut off, in virtual seconds.
         record: takes (device, metric, value) of what the protocol measures.
@@ -187,7 +187,7 @@ class FixedLearner:
 
 
 class Outcome(NamedTuple):
-    """What became of one message at one receiver of a `Cell`."""
+    """The fate of one message at one receiver of a `Cell`."""
 
     sent: float
     src: int
@@ -203,13 +203,13 @@ class Cell:
         medium: a table as in a scenario.
         n: number of devices.
         link: a table as in a scenario, for all links.
-        out_neighbors: who hears whom; everybody by default.
-        hearing: or what else decides who hears whom.
+        out_neighbors: for each device, those that hear it; all others by default.
+        hearing: which devices hear each other, in place of `out_neighbors`.
         propagation: powers and error rates, for collisions that depend on them.
         seed: of everything.
 
     Attributes:
-        outcomes: what became of each message at each receiver, in the order in which it was decided.
+        outcomes: the fate of each message at each receiver, in the order of decisions.
         on_air: (start, end, device) of each transmission.
     """
 
@@ -262,7 +262,7 @@ class Cell:
             self.offer(float(at), src, targets, size)
 
     def run(self, until: float = math.inf) -> Cell:
-        """Let everything happen."""
+        """Run all events up to the instant `until`."""
         while self.clock.calendar and self.clock.calendar[0][0] <= until:
             self.clock.deadline_to_sleep_time(math.inf)
         return self

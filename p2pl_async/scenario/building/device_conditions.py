@@ -31,7 +31,7 @@ Interval = tuple[float, float]
 
 
 class DeviceConditions:
-    """What each device of a scenario is and goes through, read and drawn once for all runs.
+    """The hardware of each device of a scenario, and the times at which it is down: drawn once for all runs.
 
     Args:
         scenario: a valid scenario.

@@ -1,4 +1,4 @@
-"""Where the devices of a scenario are, and what their radios make of it.
+"""The places of a scenario's devices, its topology, and the radios between the places.
 
 [radio] positions, or [mobility], or the topology's places times [radio] area  ->  Motion
 [radio], its overrides, Motion                                                 ->  Propagation
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Who can hear whom, and why.
+    """The neighbors of every device, and the radios that decide them.
 
     Attributes:
         graph: nodes 0 to n - 1, an edge j -> k where k can ever hear j.
-        neighborhood: who can hear whom when; None where that never changes.
-        propagation: what the radios make of the places; None without `[radio]`.
+        neighborhood: the neighbors at each instant; None where they never change.
+        propagation: powers and error rates between the places; None without `[radio]`.
     """
 
     graph: nx.DiGraph[int]
@@ -66,7 +66,7 @@ def lay_out(scenario: Scenario, events: EventsInOrder | None = None) -> Layout:
 def make_propagation(
     scenario: Scenario, graph: nx.DiGraph[int], events: EventsInOrder | None = None
 ) -> Propagation | None:
-    """Return what the radios of a scenario make of its places; None if it has no `[radio]`.
+    """Return powers and error rates between the places of a scenario; None if it has no `[radio]`.
 
     Args:
         scenario: a valid one.

@@ -1,4 +1,4 @@
-"""Which settings each directed link has once all overrides are applied, and which rule set each value.
+"""The settings of each directed link once all overrides are applied, and the rule that set each value.
 
     [link]  ->  each [[link.override]] that matches src -> dst, in order  ->  LinkSettings
 
@@ -43,23 +43,23 @@ class LinkTable:
         self._settings: dict[int, LinkSettings] = {}
 
     def settings(self, src: int, dst: int) -> LinkSettings:
-        """Return what the link from device `src` to device `dst` does; equal links share one object."""
+        """Return the settings of the link from device `src` to device `dst`; equal links share one object."""
         match = self.matches.of(src, dst)
         if match not in self._settings:
             self._settings[match] = LinkSettings.model_validate(self.matches.table(match))
         return self._settings[match]
 
     def changes(self, src: int, dst: int, changes: Sequence[Change], folder: Path) -> list[tuple[float, LinkSettings]]:
-        """Return (instant, what the link does from then on), in order of time.
+        """Return (instant, settings of the link from then on), in order of time.
 
         Args:
             src: the device that sends.
             dst: the device that hears it.
             changes: of its settings, in order of time; each comes on top of those before.
-            folder: what relative paths in them are relative to.
+            folder: relative paths in them are relative to this one.
 
         Raises:
-            ValueError: if one can't be; says in which line.
+            ValueError: if a change is impossible; it names the line.
         """
         return changed_settings(self.matches.table(self.matches.of(src, dst)), changes, folder)
 

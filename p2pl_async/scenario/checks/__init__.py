@@ -1,1 +1,1 @@
-"""What must fit between the tables of a scenario."""
+"""Checks of the tables of a scenario with each other; each `check_*` yields problems."""

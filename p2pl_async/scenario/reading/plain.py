@@ -17,8 +17,8 @@ def merge(old: Any, new: Mapping[Any, Any], rule: str = "", rules: dict[str, str
 
     Args:
         old: the table, or list of tables, from before.
-        new: what comes on top.
-        rule: who says so.
+        new: the table that comes on top.
+        rule: the name of what sets its values.
         rules: key path -> rule, for every value; kept up to date here.
         path: where the tables lie, as those paths begin.
     """
@@ -74,7 +74,7 @@ def without_none(value: Any) -> Any:
 
 
 def origin_of(origins: Mapping[str, str], path: str, main: str) -> str | None:
-    """Return who set a key, or the table around it; None if nobody did."""
+    """Return the rule that set a key, or the table around it; None if no rule did."""
     while path != main:
         if path in origins:
             return origins[path] or main

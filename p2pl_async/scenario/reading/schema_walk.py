@@ -82,7 +82,7 @@ def expand(root: type[Settings], raw: Mapping[str, Any], folder: Path, short: se
     Args:
         root: the class that checks the table.
         raw: the table, as read from a file.
-        folder: what relative paths in it are relative to.
+        folder: relative paths in it are relative to this one.
         short: gets the keys of what was written as a shorthand.
     """
     return _expand_table(root, raw, folder, short, ())
