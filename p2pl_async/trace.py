@@ -1,4 +1,4 @@
-"""What happened on the network: one record per message and link, counters, and a digest.
+"""The trace of a run: one record per message and link, counters, and a digest.
 
 A record is taken once the fate of its message is decided: when it is sent over a dedicated link,
 when its transmission ends on shared air. Devices that send at the same instant do so in random
@@ -92,7 +92,7 @@ class Trace:
     """
 
     def __init__(self, sink: Callable[[Record], object] | None = None) -> None:
-        self.undecided = 0  # messages whose fate the air has not decided yet
+        self.undecided = 0  # messages whose fate is not decided yet
         self.delivered = 0  # messages that arrived whole, counted when they do
         self.partial = 0  # messages of which a part arrived
         self.corrupted = 0  # messages, whole or not, that arrived spoiled

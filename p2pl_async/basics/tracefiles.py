@@ -20,6 +20,7 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Floats, Ints
 from p2pl_async.basics.settings import nearest
+from p2pl_async.basics.timeline import Steps
 
 Gaps = Literal["error", "hold", "skip"]
 
@@ -126,17 +127,9 @@ def _text(path: Path) -> str:
         raise TraceError(f"{path}: must be UTF-8 text") from error
 
 
-class Steps(NamedTuple):
-    """A step function, before it belongs to a link: values from instants on."""
-
-    times: Floats  # s, ascending, the first 0; shape (n,)
-    values: Floats  # in the unit of the file, shape (n,)
-    period: float | None  # s, after which it begins again; None if the last value holds from then on
-
-
 def read_steps(
     path: Path, column: str, time: str, time_unit: float, gaps: Gaps, loop: bool, timestamps: str | None = None
-) -> Steps:
+) -> Steps[float]:
     """Return a column of a CSV file as a function of time; its first row is at 0 s.
 
     Args:
@@ -178,7 +171,7 @@ def read_steps(
         if len(times) < 2:
             raise TraceError(f'{path} needs at least two rows for end = "loop"; write end = "hold"')
         period = float(2 * times[-1] - times[-2])
-    return Steps(times, values, period)
+    return Steps(times, values.tolist(), period)
 
 
 def _dates(path: Path, column: str, dates: Sequence[tuple[int, str]], form: str) -> Floats:

@@ -23,7 +23,7 @@ def show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.building.event_warnings import warn_of_radio
     from p2pl_async.scenario.building.explain import explain_meetings
     from p2pl_async.scenario.building.world import build_world
-    from p2pl_async.topology.base import problems
+    from p2pl_async.topology.base import warn_cut_off
 
     scenario = loaded.scenario
     world = build_world(scenario, learns=False)
@@ -35,7 +35,7 @@ def show_topology(loaded: Loaded) -> None:
         print(f"not all at once: {world.neighborhood}")
     for text in explain_meetings(scenario, world.neighborhood):
         print(text)
-    for text in [*problems(graph), *warn_of_contract(scenario, graph, world.links), *warn_of_radio(scenario)]:
+    for text in [*warn_cut_off(graph), *warn_of_contract(scenario, graph, world.links), *warn_of_radio(scenario)]:
         print(f"warning: {text}")
     for problem in world.links.check(graph):
         print(f"warning: {problem.path} {problem.text}")

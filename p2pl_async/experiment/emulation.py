@@ -188,7 +188,7 @@ class Emulation:
             del self._lives[device.id]
             if not life.cancelled_caught:
                 return
-            self.transport.crash(device.id, downtime.cause(self.clock.now))
+            self.transport.crash(device.id, downtime.at(self.clock.now).value)
             device.crash(keep_state=self._hardware[device.id].keeps_state)
             if self._observer.on_crash is not None:
                 self._observer.on_crash(device)
@@ -198,11 +198,11 @@ class Emulation:
 
     async def _up_again(self, device: Device, downtime: Downtime) -> bool:
         """Wait until the device is up; return False if it is down for good."""
-        while (stay := downtime.stay(self.clock.now)) is not None:
-            if stay.end == math.inf:
+        while (stay := downtime.at(self.clock.now)).value:
+            if stay.until == math.inf:
                 return False
             wake = functools.partial(trio.lowlevel.reschedule, trio.lowlevel.current_task(), outcome.Value(None))
-            self.clock.forecast(stay.end, device.id, wake)
+            self.clock.forecast(stay.until, device.id, wake)
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
             device.boot()
         return True

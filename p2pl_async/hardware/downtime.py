@@ -1,4 +1,4 @@
-"""When a device is down: crashed, not there yet, or gone; known ahead, whatever the traffic.
+"""The times at which a device is down: crashed, not there yet, or gone; they don't depend on the traffic.
 
     churn, drawn      ----[####]--------[##]---- ...
     scripted          ------[####]--------------
@@ -7,8 +7,8 @@
     down              [##]--[####]------[##]-[##########
 
 Every link of a device, its energy meter and the emulation ask the same object, each at instants
-of its own: stays are drawn as far as somebody has looked, and kept. A device that crashes for a
-reason that follows from the run itself, an empty battery, is `end`ed.
+of its own: stays are drawn up to the latest instant asked for, and kept. An empty battery follows
+from the run itself and `end`s a device.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
+from p2pl_async.basics.timeline import Stretch
 
 CRASHED = "crashed"
 ABSENT = "absent"  # not there yet, or gone
@@ -30,10 +31,10 @@ BATTERY = "battery"
 
 
 class Stay(NamedTuple):
-    """One time that a device is down: `start <= t < end`."""
+    """A time at which a device is down: `start <= t < end`."""
 
     start: float  # s, virtual
-    end: float  # s; math.inf: for good
+    end: float  # s; math.inf: until the end of the run
     cause: str
 
 
@@ -41,8 +42,8 @@ class Downtime:
     """All stays of one device, in order.
 
     Args:
-        sources: cause -> [start, end) in order of their start, for ever if need be; where some
-            overlap, the one that began first decides the cause until it ends.
+        sources: cause -> [start, end) in order of their start, possibly without end; where some
+            overlap, the one that begins first decides the cause until it ends.
         mortal: whether the device may be `end`ed, by its battery.
     """
 
@@ -55,19 +56,15 @@ class Downtime:
         self._starts: list[float] = []
         self._known = -math.inf  # stays that begin up to here are in the list
 
-    def stay(self, now: float) -> Stay | None:
-        """Return the stay that holds at the instant `now`; None if the device is up."""
-        self._look(now)
-        index = bisect_right(self._starts, now) - 1
-        return self._stays[index] if index >= 0 and now < self._stays[index].end else None
-
-    def cause(self, now: float) -> str:
-        """Return why the device is down at the instant `now`; "" if it is up."""
-        stay = self.stay(now)
-        return "" if stay is None else stay.cause
+    def at(self, now: float) -> Stretch[str]:
+        """Return why the device is down at the instant `now`, "" if it is up, and until when."""
+        stay = self.next(now)
+        if stay is None:
+            return Stretch("", math.inf)
+        return Stretch("", stay.start) if now < stay.start else Stretch(stay.cause, stay.end)
 
     def next(self, now: float) -> Stay | None:
-        """Return the first stay that ends after the instant `now`; None if there is none any more."""
+        """Return the first stay that ends after the instant `now`; None if there are no more."""
         index = max(bisect_right(self._starts, now) - 1, 0)
         while True:
             while index >= len(self._stays):
@@ -89,7 +86,7 @@ class Downtime:
         return np.array(found, np.float64).reshape(-1, 2)
 
     def end(self, now: float) -> None:
-        """Take the device down for good: its battery is empty from the instant `now` on."""
+        """Take the device down until the end of the run: its battery is empty from the instant `now` on."""
         self._look(now)
         kept = [stay for stay in self._stays if stay.start < now]
         if kept and kept[-1].end > now:
@@ -101,10 +98,10 @@ class Downtime:
         self.ended = now
 
     def of(self, cause: str) -> Watch | BatteryWatch:
-        """Return what tells a link when the device is down for one cause."""
+        """Return when the device is down for one cause, for a link to ask."""
         if cause == BATTERY:
             return BatteryWatch(self)
-        # Apart from all others: to look for the next of a few among stays that come for ever would take as long.
+        # A few stays are watched apart: looking for them among endlessly drawn ones would draw those, too.
         return Watch(Downtime({cause: self._few[cause]}) if cause in self._few else self, cause)
 
     def _look(self, until: float) -> None:
@@ -113,7 +110,7 @@ class Downtime:
             pass
 
     def _draw(self) -> bool:
-        """Draw one more stay; tell whether there was one."""
+        """Draw one more stay; return whether there is one."""
         stay = next(self._coming, None)
         if stay is None:
             self._known = math.inf
@@ -128,7 +125,7 @@ class Downtime:
 
 
 def watches(*ends: Downtime) -> list[tuple[str, Callable[[], Watch | BatteryWatch]]]:
-    """Return what takes a link between these devices down, as (cause, maker): what a `Link` is told."""
+    """Return (cause, maker) of the outages of a link between these devices, as `Link` takes them."""
     return [(cause, functools.partial(downtime.of, cause)) for downtime in ends for cause in downtime.causes]
 
 
@@ -137,28 +134,30 @@ def _stays(times: Iterable[tuple[float, float]], cause: str) -> Iterator[Stay]:
 
 
 class Watch:
-    """Answers when a device is down for one cause, at instants that don't decrease: what a link asks."""
+    """When a device is down for one cause, as a link asks: at instants that never decrease."""
 
     def __init__(self, downtime: Downtime, cause: str) -> None:
         self._downtime = downtime
         self._cause = cause
-        self._state = 0
-        self.until = 0.0
+        self._stretch = Stretch(0, 0.0)  # the one found last
 
-    def at(self, now: float) -> int:
-        """Return 1 if the device is down at the instant `now`, else 0; that holds until `until`."""
-        if now < self.until:
-            return self._state
+    def at(self, now: float) -> Stretch[int]:
+        """Return 1 if the device is down at the instant `now`, else 0."""
+        if now < self._stretch.until:
+            return self._stretch
         stay = self._downtime.next(now)
         while stay is not None and stay.cause != self._cause:
             stay = self._downtime.next(stay.end)
-        self._state = int(stay is not None and stay.start <= now)
-        self.until = math.inf if stay is None else stay.end if self._state else stay.start
-        return self._state
+        if stay is None:
+            self._stretch = Stretch(0, math.inf)
+        else:
+            self._stretch = Stretch(1, stay.end) if stay.start <= now else Stretch(0, stay.start)
+        return self._stretch
 
     def touched(self, starts: Floats, ends: Floats) -> Bools:
         """Return whether the device is down at any moment of each interval; shapes (n,), both ascending."""
-        if self.at(float(starts[0])) == 0 and ends[-1] < self.until:
+        state, until = self.at(float(starts[0]))
+        if state == 0 and ends[-1] < until:
             return np.zeros(starts.shape, np.bool_)
         found: Bools = np.zeros(starts.shape, np.bool_)
         stay = self._downtime.next(float(starts[0]))
@@ -171,15 +170,14 @@ class Watch:
 
 
 class BatteryWatch:
-    """Answers whether a device's battery is empty."""
+    """When a device's battery is empty."""
 
     def __init__(self, downtime: Downtime) -> None:
         self._downtime = downtime
-        self.until = math.inf  # nobody sees an empty battery coming
 
-    def at(self, now: float) -> int:
-        """Return 1 if the battery is empty at the instant `now`, else 0."""
-        return int(self._downtime.ended is not None and now >= self._downtime.ended)
+    def at(self, now: float) -> Stretch[int]:
+        """Return 1 if the battery is empty at the instant `now`, else 0: no link can foresee when it will be."""
+        return Stretch(int(self._downtime.ended is not None and now >= self._downtime.ended), math.inf)
 
     def touched(self, starts: Floats, ends: Floats) -> Bools:
         """Return whether it is empty at any moment of each interval; shapes (n,)."""

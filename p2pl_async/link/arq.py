@@ -1,8 +1,8 @@
 """ARQ: a link that sends a lost packet again, and how often it takes.
 
-A packet is sent until its acknowledgment comes, at most 1 + retries times. What the kinds
-differ in is what the sender does while it waits, T being the time of one packet and C = T +
-turnaround the time until its acknowledgment is due:
+A packet is sent until its acknowledgment comes, at most 1 + retries times. The kinds differ in
+what the sender does while it waits. T is the time of one packet, and C = T + turnaround the time
+until its acknowledgment is due:
 
     stop-and-wait      nothing; the next transmission starts C after the last
     go-back-n          sends on, up to `window` packets from the oldest that is not acknowledged; if
@@ -10,7 +10,7 @@ turnaround the time until its acknowledgment is due:
     selective-repeat   sends on likewise, and sends again only what was lost
 
 The last two send a packet every max(T, C / window). Selective repeat is `window` stop-and-wait
-senders that take turns. Goodput over rate, p being the loss of packet or acknowledgment:
+senders with interleaved slots. Goodput over rate, p being the loss of packet or acknowledgment:
 (1 - p) T / C; min(1, window T / C) (1 - p) / (1 - p + p window); min(1, window T / C) (1 - p).
 
 Source: D. Bertsekas and R. Gallager, "Data Networks", 2nd ed., section 2.4.
@@ -30,18 +30,18 @@ from p2pl_async.basics.arrays import Bools, Floats, Ints
 from p2pl_async.basics.settings import Settings, mistake, word
 from p2pl_async.basics.units import PositiveSeconds, Probability, Seconds
 
-UNLIMITED = 1_000_000  # retries; a link that loses everything for ever would never give up
+UNLIMITED = 1_000_000  # retries; without a limit a link that loses everything would never end
 _REMEMBERED = 16  # paces
 _NEGLIGIBLE = 1e-18  # chance of a number of tries that no draw would ever show
 
 
 class Arq(Settings):
-    """Retries of the link layer: each fragment is sent until it is acknowledged, at most 1 + retries times.
+    """Retries of the link layer: each packet is sent until it is acknowledged, at most 1 + retries times.
 
     The acknowledgment of a packet is due `turnaround` after its end: twice the propagation, the
-    acknowledgment itself and all waiting between packets. Its bytes and its air time count with no
-    device. A message whose fragment is given up is given up as a whole, unless parts of it are of
-    use, too.
+    acknowledgment itself and all waiting between packets. Its bytes and air time are not charged to
+    any device. A message is given up with its first packet that is given up, unless a part of it is
+    of use.
     """
 
     retries: Annotated[Annotated[int, Field(strict=True, ge=0, le=100)] | None, *word("unlimited")] = Field(
@@ -76,9 +76,9 @@ class Arq(Settings):
         if self.growth > 1 and not self.backoff:
             raise mistake('growth needs a backoff that can grow; add backoff = "10 ms"')
         if self.retries is None and self.growth > 1:
-            raise mistake("growth needs a limit of retries, or the wait gets endless; write retries = 7")
+            raise mistake("growth needs a limit of retries, or the wait grows without end; write retries = 7")
         if self.kind == "selective-repeat" and self.backoff:
-            raise mistake("selective-repeat repeats a packet when its turn comes again; remove backoff")
+            raise mistake("selective-repeat repeats a packet one window after its last try; remove backoff")
         return self
 
     @property
@@ -106,7 +106,7 @@ class Pace:
         self.window = arq.window or 1
         # Packets follow each other as closely as the window allows: a window is acknowledged every C.
         self.gap = max(0.0, (seconds + arq.turnaround) / self.window - seconds)
-        self.following = self.window - 1 if arq.kind == "go-back-n" else 0  # sent in vain after a packet that is lost
+        self.following = self.window - 1 if arq.kind == "go-back-n" else 0  # sent in vain after a lost packet
         rounds = self.window if arq.kind == "go-back-n" else 1
         self._lost = rounds * (seconds + self.gap)  # from the start of a packet that is lost to its next
         if arq.kind == "selective-repeat":
@@ -133,7 +133,7 @@ class Pace:
         return next((k for k in range(most) if self.spent(k + 1) > seconds), most)
 
     def durations(self, most: int, seconds: float) -> Floats:
-        """Return how long packets take that need 1, 2, ... most tries, up to the start of the next packet."""
+        """Return the times of packets that need 1, 2, ... most tries, up to the start of the next; shape (most,)."""
         failures = np.arange(most, dtype=np.float64)
         waits = failures if self._growth == 1 else (self._growth**failures - 1) / (self._growth - 1)
         lengths: Floats = failures * self._lost + self._backoff * waits + seconds + self.gap
@@ -150,7 +150,7 @@ class Paces:
         self._known: dict[float, Pace] = {}
 
     def of(self, seconds: float) -> Pace:
-        """Return the pace of packets that take so long."""
+        """Return the pace of packets that each take so many seconds."""
         pace = self._known.get(seconds)
         if pace is None:
             if len(self._known) >= _REMEMBERED:
@@ -159,8 +159,8 @@ class Paces:
         return pace
 
 
-class Run(NamedTuple):
-    """What came of some transmissions in a row."""
+class Attempts(NamedTuple):
+    """The outcome of some transmissions in a row."""
 
     used: int  # transmissions that took place
     done: int  # packets that got through
@@ -168,7 +168,7 @@ class Run(NamedTuple):
     failed: bool  # it has used up its tries
 
 
-def stop_and_wait(lost: Bools, packets: int, tries: int, used_up: int = 0) -> Run:
+def stop_and_wait(lost: Bools, packets: int, tries: int, used_up: int = 0) -> Attempts:
     """Send packets one after another, each until it gets through or has used up its tries.
 
     A packet ends with its first success, so the first to fail is the one with the first run of
@@ -188,35 +188,35 @@ def stop_and_wait(lost: Bools, packets: int, tries: int, used_up: int = 0) -> Ru
     if len(too_long):
         done = int(too_long[0])
     elif len(hits) == packets:
-        return Run(int(hits[-1]) + 1, packets, 0, False)
+        return Attempts(int(hits[-1]) + 1, packets, 0, False)
     else:
         done = len(hits)
         since = len(lost) - int(hits[-1]) - 1 if done else len(lost) + used_up
         if since < tries:
-            return Run(len(lost), done, since, False)
+            return Attempts(len(lost), done, since, False)
     begun = int(hits[done - 1]) + 1 if done else -used_up
-    return Run(begun + tries, done, tries, True)
+    return Attempts(begun + tries, done, tries, True)
 
 
-class Turns(NamedTuple):
-    """Who used which slot of a selective-repeat sender."""
+class Slots(NamedTuple):
+    """Which packet a selective-repeat sender sends in which slot."""
 
-    slots: int  # from the first to the last that was used
-    packet: NDArray[np.intp]  # the packet that each slot carried; -1 if the slot stayed empty; shape (slots,)
-    failed: int  # the packet that used up its tries; -1 if none did
+    used: int  # slots, from the first to the last that carries a packet
+    packet: NDArray[np.intp]  # in each slot, -1 if it is empty; shape (used,)
+    failed: int  # the packet that used up its tries; -1 if none does
 
 
-def selective_repeat(lost: Bools, packets: int, tries: int, window: int) -> Turns | None:
-    """Send packets in slots; what is lost is sent again `window` slots later, what isn't makes room for a new one.
+def selective_repeat(lost: Bools, packets: int, tries: int, window: int) -> Slots | None:
+    """Send packets in slots: a lost one again `window` slots later, a new one in the place of one that gets through.
 
     Args:
-        lost: whether what the 1st, 2nd, ... slot carries is lost, shape (k,).
+        lost: whether the packet of the 1st, 2nd, ... slot is lost, shape (k,).
         packets: how many there are, at least 1.
         tries: transmissions of one packet; the first to use them up ends it all.
         window: slots from a packet to its next try.
 
     Returns:
-        None if k slots don't decide it.
+        None if k slots are too few.
     """
     rounds = -(-len(lost) // window)
     padded = np.ones(rounds * window, np.bool_)
@@ -242,7 +242,7 @@ def selective_repeat(lost: Bools, packets: int, tries: int, window: int) -> Turn
         if through < packets:
             return None
         last, failed = int(used[-1]), -1
-    return Turns(last + 1, carried[: slots[last] + 1], failed)
+    return Slots(last + 1, carried[: slots[last] + 1], failed)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -255,7 +255,7 @@ def tries_shares(p: float, tries: int) -> Floats:
 
 
 def draw_tries(random: np.random.Generator, p: float, packets: int, tries: int) -> tuple[Ints, bool]:
-    """Draw how many tries packets take that follow each other, each lost with probability p.
+    """Draw the numbers of tries of packets that follow each other, each lost with probability p.
 
     The first packet to fail is geometric, and the tries of those before it are multinomial: the
     law of `stop_and_wait`, at a cost that doesn't depend on how many packets there are.

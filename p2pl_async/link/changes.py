@@ -1,93 +1,43 @@
-"""What a link goes through when its settings change: one loss after another, one outage after another."""
+"""Outages and rates of a link whose settings change at known instants; of losses, see `ChangingLoss`."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pl_async.basics.arrays import Bools, Floats
+from p2pl_async.basics.timeline import Stretch
 from p2pl_async.link.channel import Down
-from p2pl_async.link.loss.base import Codes, LossProcess, Segment
-
-
-class LossesInTurn:
-    """One loss process after another.
-
-    Args:
-        instants: when each but the first begins, ascending, shape (n - 1,).
-        processes: n of them; None loses nothing.
-    """
-
-    __slots__ = ("_instants", "_looked", "_processes", "_vector")
-
-    def __init__(self, instants: Sequence[float], processes: Sequence[LossProcess | None]) -> None:
-        self._instants = list(instants)
-        self._vector = np.array(instants, np.float64)
-        self._processes = processes
-        self._looked: NDArray[np.intp] = np.empty(0, np.intp)  # where the packets of each process begin
-
-    def fate(self, uniform: float, at: float) -> str:
-        process = self._processes[bisect_right(self._instants, at)]
-        return "" if process is None else process.fate(uniform, at)
-
-    def fates(self, uniforms: Floats, at: Floats) -> Codes:
-        self._looked = np.searchsorted(at, self._vector)
-        fates = np.zeros(at.shape, np.int8)
-        for process, here in zip(self._processes, self._parts(len(at)), strict=True):
-            if process is not None and here.start < here.stop:
-                fates[here] = process.fates(uniforms[here], at[here])
-        return fates
-
-    def passed(self, packets: int) -> None:
-        for process, here in zip(self._processes, self._parts(packets), strict=True):
-            if process is not None and here.start < here.stop:
-                process.passed(here.stop - here.start)
-
-    def segment(self, at: float) -> Segment | None:
-        index = bisect_right(self._instants, at)
-        process = self._processes[index]
-        segment = Segment(0.0, "", math.inf) if process is None else process.segment(at)
-        if segment is None or index == len(self._instants):
-            return segment
-        return segment._replace(until=min(segment.until, self._instants[index]))
-
-    def _parts(self, packets: int) -> list[slice]:
-        """Return which of the packets looked at each process has, if there are so many of them."""
-        limits = [0, *np.minimum(self._looked, packets).tolist(), packets]
-        return [slice(start, stop) for start, stop in pairwise(limits)]
+from p2pl_async.link.rate import RateProfile
 
 
 class During:
-    """Something that can be down from one instant to another, and is up at all others.
+    """A timeline that can be down from one instant to another, and is up at all others.
 
     Args:
         down: when it would be down.
         start: first instant that counts.
-        end: first that doesn't any more.
+        end: first instant that no longer counts.
     """
 
-    __slots__ = ("_down", "_end", "_start", "until")
+    __slots__ = ("_down", "_end", "_start")
 
     def __init__(self, down: Down, start: float, end: float) -> None:
         self._down = down
         self._start = start
         self._end = end
-        self.until = 0.0
 
-    def at(self, now: float) -> int:
-        if now < self._start or now >= self._end:
-            self.until = self._start if now < self._start else math.inf
-            if self.until == self._start and self._down.at(self._start) == 0:
-                self.until = min(self._down.until, self._end)
-            return 0
-        state = self._down.at(now)
-        self.until = self._down.until if self._down.until < self._end else (self._end if state else math.inf)
-        return state
+    def at(self, now: float) -> Stretch[int]:
+        if now < self._start:
+            state, until = self._down.at(self._start)
+            return Stretch(0, self._start if state else min(until, self._end))
+        if now >= self._end:
+            return Stretch(0, math.inf)
+        state, until = self._down.at(now)
+        return Stretch(state, until if until < self._end else self._end if state else math.inf)
 
     def touched(self, starts: Floats, ends: Floats) -> Bools:
         touched = np.zeros(starts.shape, np.bool_)
@@ -96,3 +46,64 @@ class During:
             clipped = np.maximum(starts[inside], self._start)
             touched[inside] = self._down.touched(clipped, np.minimum(np.maximum(ends[inside], clipped), self._end))
         return touched
+
+
+class ChangingRate:
+    """One rate after another.
+
+    Args:
+        instants: when each rate but the first begins, ascending, shape (n - 1,).
+        profiles: the rates, n of them.
+    """
+
+    __slots__ = ("_instants", "_profiles")
+
+    def __init__(self, instants: Sequence[float], profiles: Sequence[RateProfile]) -> None:
+        self._instants = list(instants)
+        self._profiles = profiles
+
+    def end(self, start: float, bits: float) -> float:
+        index = bisect_right(self._instants, start)
+        while index < len(self._instants):
+            end = self._profiles[index].end(start, bits)
+            if end <= self._instants[index]:
+                return end
+            bits -= _sent(self._profiles[index], start, self._instants[index], bits)
+            start = self._instants[index]
+            index += 1
+        return self._profiles[index].end(start, bits)
+
+    def ends(self, start: float, bits: Floats) -> Floats:
+        index = bisect_right(self._instants, start)
+        ends = self._profiles[index].ends(start, bits)
+        while index < len(self._instants):
+            done = int(np.searchsorted(ends, self._instants[index], side="right"))
+            if done == len(bits):
+                break
+            bits = bits - _sent(self._profiles[index], start, self._instants[index], float(bits[done]))
+            start = self._instants[index]
+            index += 1
+            ends[done:] = self._profiles[index].ends(start, bits[done:])
+        return ends
+
+    def at(self, now: float) -> Stretch[float]:
+        index = bisect_right(self._instants, now)
+        stretch = self._profiles[index].at(now)
+        if index == len(self._instants):
+            return stretch
+        return Stretch(stretch.value, min(stretch.until, self._instants[index]))
+
+
+def _sent(profile: RateProfile, start: float, end: float, most: float) -> float:
+    """Return how many bits leave from `start` to `end`, known to be fewer than `most`."""
+    seconds_per_bit, until = profile.at(start)
+    if until >= end:
+        return (end - start) / seconds_per_bit
+    least = 0.0
+    for _ in range(80):  # halve the interval until it can't get smaller
+        middle = (least + most) / 2
+        if profile.end(start, middle) <= end:
+            least = middle
+        else:
+            most = middle
+    return least

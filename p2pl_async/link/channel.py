@@ -1,4 +1,4 @@
-"""What becomes of packets once they are on the air: losses, corruption, noise, outages of one link.
+"""The fates of packets on the air: losses, corruption, noise and outages of one link.
 
     transmitter -> starts and ends of packets -> fates   <- you are here
 
@@ -17,25 +17,22 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.randomness import Substreams
-from p2pl_async.link.loss.base import CAUSES, Codes, LossProcess, Segment
+from p2pl_async.basics.timeline import Stretch, Timeline
+from p2pl_async.link.loss.base import CAUSES, NOTHING_LOST, Codes, LossProcess
 
+_UNEQUAL = Stretch(None, math.inf)
 _NOISE, _CORRUPT = CAUSES.index("noise"), CAUSES.index("corrupt")
 
 
-class Down(Protocol):
-    """When something is down, such as a device; a `Timeline` is one. Instants never decrease."""
-
-    until: float  # instant at which the state that `at` found last ends
-
-    def at(self, now: float) -> int:
-        """Return 1 if it is down at the instant `now`, else 0."""
+class Down(Timeline[int], Protocol):
+    """When something is down, such as a device: 1 while it is, else 0."""
 
     def touched(self, starts: Floats, ends: Floats) -> Bools:
         """Return whether it is down at any moment of each interval; shapes (n,), both ascending."""
 
 
-class Radio(Protocol):
-    """What positions and noise make of a frame; see `Link`."""
+class FrameErrors(Protocol):
+    """Error rates and delays that follow from positions and noise; see `Link`."""
 
     def error_rate(self, at: float, size: int) -> float:
         """Return the probability that a frame of so many bytes, sent at the instant `at`, is lost to noise."""
@@ -47,24 +44,22 @@ class Radio(Protocol):
         """Return how long the signal travels, in seconds."""
 
 
-class Steady(NamedTuple):
-    """A stretch of time in which packets are lost independently, each with the same probability."""
+class Chance(NamedTuple):
+    """How packets are lost while they are lost independently, each with the same probability."""
 
     p: float  # of loss, whatever the cause
     code: int  # the cause of a loss that isn't corruption
     share: float  # of losses that have this cause
-    until: float  # packets must start before this instant ...
-    end: float  # ... and end by this one
 
 
 class Channel:
     """The way through the air of one link.
 
     Args:
-        loss: what loses packets; None if nothing does.
-        outages: (code, timeline) of what takes the link down; of several at once the last is the cause.
-        held: those of them that the transmitter knows of, and waits for.
-        radio: the share of packets lost to noise, of a link that has one.
+        loss: of packets; None if none is ever lost.
+        outages: (code, timeline) of each outage; of several at once the last is the cause.
+        held: those that the transmitter waits for.
+        radio: error rates and delays, of a link that has a radio.
         uniforms: the random numbers of losses, message by message.
         others: those of noise and corruption.
     """
@@ -76,7 +71,7 @@ class Channel:
         loss: LossProcess | None,
         outages: Sequence[tuple[int, Down]],
         held: Sequence[Down],
-        radio: Radio | None,
+        radio: FrameErrors | None,
         uniforms: Substreams,
         others: Substreams,
     ) -> None:
@@ -95,7 +90,7 @@ class Channel:
         return self._uniforms.current
 
     def fate(self, start: float, end: float, size: int, uniform: float | None = None) -> int:
-        """Send one packet of `size` bytes and return the code of what becomes of it, 0 if it arrives."""
+        """Send one packet of `size` bytes and return the code of its fate, 0 if it arrives."""
         code = 0
         if self._loss is not None:
             cause = self._loss.fate(self._uniforms.current.random() if uniform is None else uniform, start)
@@ -112,7 +107,7 @@ class Channel:
     def heard(
         self, size: int, start: float, end: float, error: float | None, corrupt: float, uniform: float, noise: float
     ) -> int:
-        """Return the code of what becomes of one frame on shared air; see `Link.hear`."""
+        """Return the code of the fate of one frame on shared air; see `Link.hear`."""
         code = 0 if self._loss is None else CAUSES.index(self._loss.fate(uniform, start))
         if not code:
             if error is None:
@@ -121,7 +116,7 @@ class Channel:
         return self._taken_down(start, end, code)
 
     def fates(self, starts: Floats, ends: Floats, size: int) -> Codes:
-        """Return the codes of packets of `size` bytes if they take place, shape (n,); tell `passed` how many did."""
+        """Return the codes of packets of `size` bytes if they are sent, shape (n,); `passed` says how many are."""
         n = len(starts)
         fates = (
             np.zeros(n, np.int8) if self._loss is None else self._loss.fates(self._uniforms.current.random(n), starts)
@@ -139,39 +134,41 @@ class Channel:
     def _taken_down(self, start: float, end: float, code: int) -> int:
         """Return the code of what takes the link down while a packet is on the air, or the one it has."""
         for cause, down in self._outages:
-            if down.at(start) or end > down.until:
+            stretch = down.at(start)
+            if stretch.value or end > stretch.until:
                 code = cause
         return code
 
     def passed(self, packets: int) -> None:
-        """Note that so many of the packets that `fates` looked at took place."""
+        """Count packets that `fates` looked at as sent."""
         if self._loss is not None:
             self._loss.passed(packets)
 
-    def steady(self, at: float) -> Steady | None:
-        """Return the stretch of equal chances around the instant `at`; None if there is no such thing."""
-        if self._radio is not None:
-            return None
-        segment = _NEVER if self._loss is None else self._loss.segment(at)
-        if segment is None:
-            return None
-        lost, cause, until = segment
-        p = lost + (1 - lost) * self._corrupt
-        end = math.inf
-        code, share = CAUSES.index(cause), lost / p if p else 1.0
-        for cause_code, down in self._outages:
-            if down.at(at):
-                p, code, share, until = 1.0, cause_code, 1.0, min(until, down.until)
-            else:
-                end = min(end, down.until)
-        return Steady(p, code, share, until, end)
+    def at(self, now: float) -> Stretch[Chance | None]:
+        """Return how packets are lost that start at the instant `now` or later, and end while that holds.
 
-    def cause(self, steady: Steady) -> int:
-        """Draw the cause of a loss in a stretch of equal chances."""
-        return steady.code if steady.share == 1 or self.random.random() < steady.share else _CORRUPT
+        None if they are not lost independently, each with the same probability.
+        """
+        if self._radio is not None:
+            return _UNEQUAL
+        odds, until = NOTHING_LOST if self._loss is None else self._loss.at(now)
+        if odds is None:
+            return _UNEQUAL
+        p = odds.p + (1 - odds.p) * self._corrupt
+        code, share = CAUSES.index(odds.cause), odds.p / p if p else 1.0
+        for cause, down in self._outages:
+            state, ends = down.at(now)
+            until = min(until, ends)
+            if state:
+                p, code, share = 1.0, cause, 1.0
+        return Stretch(Chance(p, code, share), until)
+
+    def cause(self, chance: Chance) -> int:
+        """Draw the cause of a loss."""
+        return chance.code if chance.share == 1 or self.random.random() < chance.share else _CORRUPT
 
     def begin(self, number: int, corrupt: float) -> None:
-        """Begin a message: what it draws depends on its number alone, not on what others drew.
+        """Begin a message: its draws depend on its number alone, not on the draws of other messages.
 
         Args:
             number: of the message on this link.
@@ -188,22 +185,16 @@ class Channel:
         self._others.again()
 
     def up(self, at: float) -> float:
-        """Return the first instant from `at` on at which a packet need not wait any more; math.inf if there is none."""
+        """Return the first instant from `at` on at which a packet need not wait; math.inf if there is none."""
         again = True
         while again and at < math.inf:
             again = False
             for down in self._held:
-                if down.at(at):
-                    at, again = down.until, True
+                stretch = down.at(at)
+                if stretch.value:
+                    at, again = stretch.until, True
         return at
 
     def up_until(self, at: float) -> float:
-        """Return how long packets need not wait from the instant `at` on, at which they needn't."""
-        until = math.inf
-        for down in self._held:
-            down.at(at)
-            until = min(until, down.until)
-        return until
-
-
-_NEVER = Segment(0.0, "", math.inf)
+        """Return until when packets need not wait, of an instant `at` at which they need not."""
+        return min((down.at(at).until for down in self._held), default=math.inf)

@@ -13,7 +13,7 @@ class Fec(Settings):
     """After each group of `data` packets of a message, `parity` more are sent: any `data` of them give the others.
 
     The last group of a message may be smaller, with as much parity. Packets of data are sent as
-    they are, so that what arrives of a group that can't be rebuilt is still of use.
+    they are, so that those that arrive are of use even if their group can't be rebuilt.
     """
 
     data: Annotated[int, Field(strict=True, ge=1, le=65_536, description="packets of a group that carry data")]

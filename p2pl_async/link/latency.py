@@ -9,8 +9,7 @@ of the distribution's own value.
 With `correlation = "500 ms"` values follow each other as radio conditions do: z of one message
 is r z' + sqrt(1 - r^2) e with z' of the one before, dt earlier, r = exp(-dt / 500 ms) and a
 standard normal e; its value is the quantile of the share Phi(z) (a Gaussian copula). So the
-distribution stays exactly what it is, and what is correlated doesn't depend on how often one
-sends.
+distribution stays the same, and the correlation doesn't depend on how often a device sends.
 """
 
 from __future__ import annotations
@@ -26,9 +25,10 @@ from p2pl_async.basics import distributions
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import draws
 from p2pl_async.basics.settings import OneOf, mistake
-from p2pl_async.basics.tracefiles import Steps, TraceError
+from p2pl_async.basics.timeline import Steps
+from p2pl_async.basics.tracefiles import TraceError
 from p2pl_async.basics.units import TIME, Meters, PositiveSeconds, Seconds
-from p2pl_async.link.over_time import VARIES, Clockwork, Trace, Varying
+from p2pl_async.link.over_time import VARIES, Recorded, Varying
 from p2pl_async.link.shorthand import number_or_kind
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
@@ -47,11 +47,11 @@ class Latency(Varying):
 
     @property
     def fixed(self) -> float:
-        """What every message takes: base and propagation, in seconds."""
+        """The part that all messages share: base and propagation, in seconds."""
         return self.base + self.distance / SPEED_OF_LIGHT
 
     def process(self, generator: np.random.Generator) -> Draw:
-        """Return how the messages of one link take their latencies; one number of `generator` each."""
+        """Return the latencies of the messages of one link; each takes one number of `generator`."""
         raise NotImplementedError
 
 
@@ -63,9 +63,8 @@ class _Drawn(Latency, distributions.Distribution):
     )
 
     def process(self, generator: np.random.Generator) -> Draw:
-        course = self.course()
-        if course is not None or self.correlation:
-            return _Sampler(generator, self, course)
+        if self.versions() is not None or self.correlation:
+            return _Sampler(generator, self)
         fixed = self.fixed
         following = draws(generator, lambda shares: self.quantiles(shares) + fixed).__next__
         return lambda at: following()
@@ -74,14 +73,9 @@ class _Drawn(Latency, distributions.Distribution):
 class _Sampler:
     """Latencies that depend on the instant: by their settings, or by the message before."""
 
-    def __init__(
-        self,
-        generator: np.random.Generator,
-        settings: _Drawn,
-        course: tuple[Clockwork, tuple[int, ...], tuple[_Drawn, ...]] | None,
-    ) -> None:
-        self._course = course
+    def __init__(self, generator: np.random.Generator, settings: _Drawn) -> None:
         self._settings = settings
+        self._versions = settings.versions()
         # One uniform variable per message, or one normal: the same ones whatever the settings of an instant.
         self._correlation = settings.correlation
         self._next = draws(generator, None if self._correlation == 0 else _normals).__next__
@@ -90,9 +84,9 @@ class _Sampler:
 
     def __call__(self, at: float) -> float:
         settings = self._settings
-        if self._course is not None:
-            clockwork, numbers, versions = self._course
-            settings = versions[numbers[clockwork.index(at)]]
+        if self._versions is not None:
+            numbers, versions = self._versions
+            settings = versions[numbers.value(at)]
         share = self._next()
         if self._correlation:
             kept = math.exp(min(self._last - at, 0.0) / self._correlation)
@@ -120,13 +114,13 @@ class Constant(Latency):
     mean: Annotated[Seconds, VARIES] = Field(default=0.0, description="the latency")
 
     def process(self, generator: np.random.Generator) -> Draw:
-        course = self.course()
-        if course is None:
+        changing = self.versions()
+        if changing is None:
             always = self.mean + self.fixed
             return lambda at: always
-        clockwork, numbers, versions = course
-        values = [versions[number].mean + versions[number].fixed for number in numbers]
-        return lambda at: values[clockwork.index(at)]
+        numbers, versions = changing
+        latencies = [versions[number].mean + versions[number].fixed for number in numbers.values]
+        return Steps(numbers.times, latencies, numbers.period).value
 
 
 class Uniform(_Drawn, distributions.Uniform):
@@ -169,31 +163,30 @@ class Empirical(_Drawn, distributions.Empirical):
     """As measured: samples, a column of a CSV file, or a table of quantiles, interpolated in between."""
 
 
-class TraceLatency(Latency, Trace):
-    """As measured over time: each message takes what a CSV file says for the instant at which it is sent."""
+class RecordedLatency(Latency, Recorded):
+    """As measured over time: each message takes the latency that a CSV file has for the instant at which it is sent."""
 
     @model_validator(mode="after")
-    def _check_unit(self) -> TraceLatency:
+    def _check_unit(self) -> RecordedLatency:
         if self.unit not in TIME:
             raise mistake(f'unit="{self.unit}" must be one of a time: {", ".join(TIME)}')
-        if self._steps().values.min() < 0:
+        if min(self._steps().values) < 0:
             raise mistake(f'column "{self.column}" of {self.path} must have no negative latency')
         return self
 
     def process(self, generator: np.random.Generator) -> Draw:
-        times, values, period = self._steps()
-        clockwork, latencies, fixed = Clockwork(times, period), values.tolist(), self.fixed
-        return lambda at: latencies[clockwork.index(at)] + fixed
+        found, fixed = self._steps(), self.fixed
+        return Steps(found.times, [latency + fixed for latency in found.values], found.period).value
 
-    def _steps(self) -> Steps:
+    def _steps(self) -> Steps[float]:
         try:
-            times, values, period = self.numbers()
+            found = self.numbers()
         except TraceError as error:
             raise mistake(str(error)) from error
-        return Steps(times, values * TIME[self.unit], period)
+        return Steps(found.times, [value * TIME[self.unit] for value in found.values], found.period)
 
 
-_KINDS = (Constant, Uniform, Normal, Lognormal, Gamma, Pareto, Empirical, TraceLatency)
+_KINDS = (Constant, Uniform, Normal, Lognormal, Gamma, Pareto, Empirical, RecordedLatency)
 
 
 def _shorthand(value: Any) -> Mapping[str, Any]:

@@ -1,15 +1,15 @@
 """One direction between two devices: a message goes in, a verdict comes out.
 
-    message -> fragments -> queue -> transmitter (rate, ARQ) -> loss, noise, outage -> latency -> verdict
+    message -> packets -> queue -> transmitter (rate, ARQ) -> loss, noise, outage -> latency -> verdict
                mtu, header                                      per packet             per message
 
-The verdict is drawn when the message is sent. Nothing here waits, and nothing knows other
-links: what happens on a link follows from its settings, its own random streams and what was
-sent on it. What one message draws doesn't depend on what became of those before, so that
-changing one parameter changes no other draw.
+The verdict is drawn when the message is sent. Nothing here waits, and no link knows another:
+verdicts follow from a link's settings, its own random streams and the messages sent on it. The
+draws of one message don't depend on the fates of those before, so that changing one parameter
+changes no other draw.
 
-A link whose medium is shared with others is not asked for verdicts: the medium finds out when a
-frame is on the air, and asks `hear` what this receiver made of it and `travel` when it is there.
+A link on a shared medium gives no verdicts: the medium decides when a frame is on the air, and
+asks `hear` whether this receiver loses it and `travel` when the message is there.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import Substreams, draws, stream
-from p2pl_async.link.arq import Paces
-from p2pl_async.link.changes import During, LossesInTurn
-from p2pl_async.link.channel import Channel, Down, Radio
-from p2pl_async.link.latency import Draw
-from p2pl_async.link.loss.base import CAUSES, LossProcess
-from p2pl_async.link.outage import NoOutage
+from p2pl_async.basics.timeline import Steps
+from p2pl_async.link.changes import ChangingRate, During
+from p2pl_async.link.channel import Channel, Down, FrameErrors
+from p2pl_async.link.loss.base import CAUSES, ChangingLoss, LossProcess
 from p2pl_async.link.queue import Backlog
-from p2pl_async.link.rate import RateProfile, RatesInTurn, SteadyRate
+from p2pl_async.link.rate import RateProfile, SteadyRate
+from p2pl_async.link.sending.once import send_once
+from p2pl_async.link.sending.outcome import Cut, Sent
+from p2pl_async.link.sending.protected import send_protected
+from p2pl_async.link.sending.repeated import send_repeatedly
+from p2pl_async.link.sending.selective_repeat import send_selectively
+from p2pl_async.link.sending.transmitter import Transmitter
 from p2pl_async.link.settings import LinkSettings
-from p2pl_async.link.transmitter import Cut, Sent, Transmitter
+from p2pl_async.link.stage import Stage
 from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Verdict, missing_ranges, single
 
 _OUTAGE = CAUSES.index("outage")
@@ -44,15 +48,15 @@ class Link:
     Args:
         src: the device that sends.
         dst: the device that hears it.
-        settings: what this link does.
+        settings: of this link until the first change.
         seed: the run's seed.
-        changes: (instant, settings) in ascending order: what it does from then on. Rate, loss and
+        changes: (instant, settings from then on) in ascending order. Rate, loss and
             outage change for packets whose transmission starts at or after the instant (the rate
             even while they are on the air), the queue for messages sent from then on, all
             else for messages whose transmission starts then. Random streams go on.
-        down: (cause, maker) of what takes the link down besides its own outages, such as a device
-            that sleeps. Each link makes its own, for their instants only grow.
-        radio: the share of packets that is lost to noise, and how far they go, of links that have one.
+        down: (cause, maker) of outages besides its own, such as a device that sleeps. Each link
+            makes its own, since the instants that it asks for never decrease.
+        radio: error rates and delays, of a link that has a radio.
     """
 
     __slots__ = (
@@ -61,9 +65,9 @@ class Link:
         "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "sending_until", "sends_on", "src",
     )  # fmt: skip
 
-    drops_head: bool  # messages must wait in a line before it: what comes later may drop them
-    sends_on: bool  # its transmitter may go on sending what has arrived: an acknowledgment was lost, or parity is left
-    sending_until: float  # instant the transmitter is free of everything accepted so far
+    drops_head: bool  # messages wait in a line before the link: later ones may drop them
+    sends_on: bool  # a message may arrive before its sending ends: an acknowledgment is lost, or parity is left
+    sending_until: float  # instant at which all messages accepted so far have left
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class Link:
         *,
         changes: Sequence[tuple[float, LinkSettings]] = (),
         down: Sequence[tuple[str, Callable[[], Down]]] = (),
-        radio: Radio | None = None,
+        radio: FrameErrors | None = None,
     ) -> None:
         self.src = src
         self.dst = dst
@@ -91,7 +95,7 @@ class Link:
         self._arrived = 0.0  # latest arrival so far
         self._ready = 0.0  # until when a message that had to wait would have waited
         # Messages so far, of one packet and of more: they draw apart, so that neither moves the other.
-        self._singles = 0  # those aside that `_judge_simple` decided
+        self._singles = 0  # without those of `_judge_simple`
         self._trains = 0
         self._opened = False
 
@@ -100,7 +104,7 @@ class Link:
         seed, owner = self._seed, (self.src, self.dst)
         settings = [self._settings, *(changed for _, changed in self._changes)]
         self._instants = [instant for instant, _ in self._changes]
-        self._stages = [_Stage(each) for each in settings]
+        self._stages = [Stage(each) for each in settings]
         self._stage = self._stages[0]
         self._stage.open(seed, owner, 0)
         if any(each.queue is not None for each in settings):
@@ -126,18 +130,18 @@ class Link:
         self._opened = True
 
     def _losses(self, settings: Sequence[LinkSettings]) -> LossProcess | None:
-        """Return what loses packets; equal settings go on with the same process."""
+        """Return the loss of packets; equal settings continue the same process."""
         processes = {each.loss: each.loss.process(self._seed, self.src, self.dst) for each in settings}
         if all(process is None for process in processes.values()):
             return None
-        return (
-            LossesInTurn(self._instants, [processes[each.loss] for each in settings])
-            if self._changes
-            else (processes[self._settings.loss])
-        )
+        if not self._changes:
+            return processes[self._settings.loss]
+        in_turn = [processes[each.loss] for each in settings]
+        steps = Steps(np.array([0.0, *self._instants]), range(len(in_turn)), None)
+        return ChangingLoss(steps, in_turn.__getitem__)
 
     def _outages(self, settings: Sequence[LinkSettings]) -> tuple[list[tuple[int, Down]], list[Down]]:
-        """Return what takes the link down, each with its code, and for which of it the transmitter waits."""
+        """Return the outages, each with its code, and those that the transmitter waits for."""
         found: list[tuple[int, Down]] = []
         for cause, make in self._make_down:
             if cause not in self._causes:
@@ -156,26 +160,26 @@ class Link:
         return found, held
 
     def _rate(self, settings: Sequence[LinkSettings]) -> RateProfile:
-        """Return how fast the transmitter is."""
+        """Return the rate of the transmitter over time."""
         profiles: list[RateProfile] = [
             SteadyRate(each.rate)
             if isinstance(each.rate, float | None)
             else each.rate.profile(self._seed, self.src, self.dst)
             for each in settings
         ]
-        return RatesInTurn(self._instants, profiles) if self._changes else profiles[0]
+        return ChangingRate(self._instants, profiles) if self._changes else profiles[0]
 
     def judge(self, size: int, now: float, needed: int | None = None) -> Verdict:
-        """Decide what happens to a message of `size` bytes sent at the instant `now`.
+        """Decide the fate of a message of `size` bytes sent at the instant `now`.
 
-        Instants never decrease from call to call. A link that `drops_head` is asked once its
-        transmitter is free; it refuses nothing.
+        Instants never decrease from call to call. A link that `drops_head` must be asked only when
+        its transmitter is free; it refuses nothing.
 
         Args:
             size: encoded bytes.
             now: the instant it is sent.
-            needed: if a part of the message is of use, how many bytes at its start must have
-                arrived for that. By default all of it: one lost fragment loses the message.
+            needed: bytes at the start of the message that make a part of it useful. By default
+                only all of it is: one lost packet loses the message.
         """
         if not self._opened:
             self._open()
@@ -184,7 +188,7 @@ class Link:
         start = now if now > self.sending_until else self.sending_until
         channel = self._channel
         if channel.holds:
-            # Asked for a message that expires, and again for the next: what is known already isn't asked twice.
+            # A message that expires leaves the transmitter as it was: the next one starts from the same answer.
             self._ready = start = max(start, self._ready) if start <= self._ready else channel.up(start)
         stage = self._stage_at(start)
         cut = stage.cut(size)
@@ -202,7 +206,7 @@ class Link:
         if self._backlog is not None:
             queue = self._stages[bisect_right(self._instants, now)].settings.queue
             if queue is not None and queue.drops_head:
-                queue = None  # a line before the link sees to it
+                queue = None  # the line before the link keeps its limits
             if not self._backlog.has_room(queue, packets, air_bytes, now):
                 return REFUSED
             if queue is not None and queue.lifetime is not None and start - now > queue.lifetime:
@@ -246,9 +250,9 @@ class Link:
         )
 
     def hear(self, size: int, start: float, end: float, error: float | None = None) -> str:
-        """Tell why a single frame that is on the air from `start` to `end` is lost to this receiver; "" if it isn't.
+        """Return why a single frame on the air from `start` to `end` is lost to this receiver; "" if it isn't.
 
-        For a medium that others share. The rate, queue, ARQ and fragments of this link play no part.
+        For a shared medium. The rate, queue, ARQ and MTU of this link play no part.
 
         Args:
             size: bytes on the air.
@@ -266,7 +270,7 @@ class Link:
         return self._causes[code]
 
     def hear_all(self, size: int, starts: Floats, ends: Floats) -> dict[int, str]:
-        """Tell why frames that follow each other on the air are lost to this receiver.
+        """Return why frames that follow each other on the air are lost to this receiver.
 
         Args:
             size: bytes on the air of each.
@@ -301,7 +305,7 @@ class Link:
         return stage.load(stage.cut(size))
 
     def settings_at(self, now: float) -> LinkSettings:
-        """Return what the link does at an instant."""
+        """Return the settings that hold at an instant."""
         for instant, settings in reversed(self._changes):
             if instant <= now:
                 return settings
@@ -329,19 +333,19 @@ class Link:
             self._arrived = arrival
         return single(arrival, "", air_bytes, seconds)
 
-    def _send(self, stage: _Stage, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
-        """Have the packets of a message sent; `uniform` decides about the first try of a single one."""
+    def _send(self, stage: Stage, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
+        """Send the packets of a message; `uniform` decides the first try of a single one."""
         transmitter = self._transmitter
         if stage.fec is not None:
-            return transmitter.protected(cut, stage.fec.data, stage.fec.parity, start)
+            return send_protected(transmitter, cut, stage.fec.data, stage.fec.parity, start)
         if stage.paces is None:
-            return transmitter.once(cut, start, keep, uniform)
+            return send_once(transmitter, cut, start, keep, uniform)
         if stage.paces.arq.kind == "selective-repeat":
-            return transmitter.in_turns(cut, stage.paces, start, keep)
-        return transmitter.repeated(cut, stage.paces, start, keep, uniform)
+            return send_selectively(transmitter, cut, stage.paces, start, keep)
+        return send_repeatedly(transmitter, cut, stage.paces, start, keep, uniform)
 
-    def _stage_at(self, at: float) -> _Stage:
-        """Return what the link does at an instant, ready for use."""
+    def _stage_at(self, at: float) -> Stage:
+        """Return the settings that hold at an instant, ready for use."""
         if not self._instants:
             return self._stage
         index = bisect_right(self._instants, at)
@@ -358,70 +362,7 @@ class Link:
             self._arrived = arrival  # a second copy holds nothing up
         return arrival
 
-    def _copy_latency(self, stage: _Stage, start: float) -> float:
+    def _copy_latency(self, stage: Stage, start: float) -> float:
         """Return how long a second copy takes, `math.inf` if there is none."""
         latency = stage.copy_latency(start)
         return latency if next(self._copies) < stage.duplicate else math.inf
-
-
-class _Stage:
-    """What a link does to messages from one change of its settings to the next, ready for use."""
-
-    __slots__ = (
-        "_full", "copy_latency", "drops", "duplicate", "fec", "fifo", "header", "latency", "loss", "opened", "paces",
-        "payload", "seconds_per_byte", "settings", "simple", "spoils",
-    )  # fmt: skip
-
-    latency: Draw
-    copy_latency: Draw
-    loss: LossProcess | None  # for `_judge_simple`; else it is the channel's
-
-    def __init__(self, settings: LinkSettings) -> None:
-        rate = settings.rate
-        self.settings = settings
-        self.header = settings.header
-        self.payload = math.inf if settings.mtu is None else settings.mtu - settings.header
-        self._full = 0 if settings.mtu is None else settings.mtu
-        self.seconds_per_byte = 8 / rate if isinstance(rate, float) else 0.0
-        self.paces = None if settings.arq is None else Paces(settings.arq)
-        self.fec = settings.fec
-        self.duplicate = settings.duplicate
-        self.drops = 0.0 if settings.deliver_corrupted else settings.corrupt
-        self.spoils = settings.corrupt if settings.deliver_corrupted else 0.0
-        self.fifo = settings.order == "fifo"
-        self.opened = False
-        once = settings.arq is None and settings.fec is None and settings.queue is None
-        clean = not settings.duplicate and not settings.corrupt and isinstance(settings.outage, NoOutage)
-        self.simple = once and clean and (rate is None or isinstance(rate, float))
-
-    def open(self, seed: int, owner: tuple[int, int], number: int, before: _Stage | None = None) -> None:
-        """Make the streams of what is drawn for each message, `number` of which went before."""
-        latency = self.settings.latency
-        if before is not None and before.opened and before.settings.latency == latency:
-            self.latency = before.latency
-        else:
-            self.latency = latency.process(_later(stream(seed, "latency", *owner), number))
-        if self.duplicate:
-            self.copy_latency = latency.process(_later(stream(seed, "duplicate-latency", *owner), number))
-        self.opened = True
-
-    def cut(self, size: int) -> Cut:
-        """Return the packets of a message."""
-        if size <= self.payload:
-            return Cut(1, 0, size + self.header)
-        packets = math.ceil(size / self.payload)
-        return Cut(packets, self._full, size + packets * self.header - (packets - 1) * self._full)
-
-    def load(self, cut: Cut) -> tuple[int, int]:
-        """Return how many packets and bytes the queue holds for a message."""
-        air_bytes = (cut.packets - 1) * cut.full + cut.last
-        if self.fec is None:
-            return cut.packets, air_bytes
-        parity = self.fec.parity * -(-cut.packets // self.fec.data)
-        return cut.packets + parity, air_bytes + parity * (cut.full or cut.last)
-
-
-def _later(generator: np.random.Generator, numbers: int) -> np.random.Generator:
-    """Return a generator as it is after some numbers have been drawn."""
-    generator.random(numbers)
-    return generator

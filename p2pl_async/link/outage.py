@@ -1,8 +1,8 @@
-"""Outages: a link that is down carries nothing, and cuts off what is on the air.
+"""Outages: a link that is down carries nothing, and cuts off packets on the air.
 
 A packet is lost if the link is down at any moment of its transmission. With `when_off = "hold"`
-the transmitter knows when the link is down, and waits till it is up again; what is on the air
-when it goes down is lost all the same. Sleeping radios and links that come and go are outages;
+the transmitter knows when the link is down, and waits until it is up again; packets on the air
+when it goes down are lost all the same. Sleeping radios and links that come and go are outages;
 packets lost to noise are `loss`.
 """
 
@@ -22,7 +22,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings, mistake, word
 from p2pl_async.basics.tracefiles import TraceError, header_of, read_columns
 from p2pl_async.basics.units import TIME, PositiveSeconds, Probability, Seconds, show_seconds
-from p2pl_async.link.timeline import Either, Plan, Renewal, Switching, Timeline, geometric_scale
+from p2pl_async.link.switching import Either, Memoryless, Renewal, Switching, UpIntervals, geometric_scale
 
 Process = Switching | Either
 """When something is down: state 1."""
@@ -42,7 +42,7 @@ class Outage(Settings):
 
     @property
     def holds(self) -> bool:
-        """Whether the transmitter waits while the link is down, instead of sending into the void."""
+        """Whether the transmitter waits while the link is down, instead of sending in vain."""
         return False
 
     def process(self, seed: int, src: int, dst: int) -> Process | None:
@@ -63,7 +63,7 @@ class _Interrupted(Outage):
     """Base of links that are down at times."""
 
     when_off: Literal["drop", "hold"] = Field(
-        default="drop", description='"hold": what is sent while the link is down waits for it in the queue'
+        default="drop", description='"hold": messages sent while the link is down wait for it in the queue'
     )
 
     @property
@@ -72,11 +72,11 @@ class _Interrupted(Outage):
 
 
 class _Drawn(_Interrupted):
-    """Base of outages that are drawn: who is down at the same times."""
+    """Base of outages that are drawn; `of` says which links are down at the same times."""
 
     of: Of = Field(
         default="link",
-        description='what is down together: each "link" alone, both directions of a "pair", all links of a '
+        description='which links are down together: each "link" alone, both directions of a "pair", all links of a '
         '"sender" or "receiver", all of a "device" either way, or all links with the same name here',
     )
 
@@ -107,7 +107,7 @@ class OnOff(_Drawn):
     def draw(self, generator: np.random.Generator) -> Switching:
         if isinstance(self.up, Exponential) and isinstance(self.down, Exponential):
             up, down = self.up.mean, self.down.mean
-            return Timeline(generator, (up, down), down / (up + down))
+            return Memoryless(generator, (up, down), down / (up + down))
         return Renewal(generator, (self.up, self.down))
 
 
@@ -122,7 +122,7 @@ class Slotted(_Drawn):
     slot: PositiveSeconds = Field(description="length of a slot")
 
     def draw(self, generator: np.random.Generator) -> Switching:
-        return Timeline(generator, (geometric_scale(self.p), geometric_scale(1.0 - self.p)), self.p, self.slot)
+        return Memoryless(generator, (geometric_scale(self.p), geometric_scale(1.0 - self.p)), self.p, self.slot)
 
 
 class DutyCycle(_Interrupted):
@@ -157,18 +157,18 @@ class DutyCycle(_Interrupted):
         share = float(stream(seed, "duty-cycle", device).random())
         return share * self.period if self.phase is None else self.phase % self.period
 
-    def _radio(self, seed: int, device: int) -> Plan:
+    def _radio(self, seed: int, device: int) -> UpIntervals:
         phase = self.wakes(seed, device)
         if phase + self.awake <= self.period:
-            return Plan(np.array([[phase, phase + self.awake]]), self.period)
-        return Plan(np.array([[0.0, phase + self.awake - self.period], [phase, self.period]]), self.period)
+            return UpIntervals(np.array([[phase, phase + self.awake]]), self.period)
+        return UpIntervals(np.array([[0.0, phase + self.awake - self.period], [phase, self.period]]), self.period)
 
 
-class Contacts(_Interrupted):
-    """A plan of contacts: the link is up in given intervals alone, such as the passes of a satellite.
+class ContactPlan(_Interrupted):
+    """A contact plan: the link is up in given intervals only, such as the passes of a satellite.
 
-    A file is a CSV table with the columns `start` and `end`, and `src` and `dst` if it has the plans
-    of several links.
+    A file is a CSV table with the columns `start` and `end`, and with `src` and `dst` if it lists
+    several links.
     """
 
     kind: Literal["contacts"] = "contacts"
@@ -180,7 +180,7 @@ class Contacts(_Interrupted):
     period: PositiveSeconds | None = Field(default=None, description="after which the plan begins again")
 
     @model_validator(mode="after")
-    def _check(self) -> Contacts:
+    def _check(self) -> ContactPlan:
         if (self.up is None) == (self.path is None):
             raise mistake('needs exactly one of up = [["0 s", "10 s"], ...] and path = "contacts.csv"')
         for (src, dst), intervals in self._plans.items():
@@ -210,13 +210,13 @@ class Contacts(_Interrupted):
         plans = self._plans
         intervals = plans.get((-1, -1)) if (-1, -1) in plans else plans.get((src, dst))
         if intervals is None:
-            return Plan(np.empty((0, 2)), None)
+            return UpIntervals(np.empty((0, 2)), None)
         joined = intervals.ravel()
         apart = np.flatnonzero(joined[2::2] > joined[1:-1:2])  # contacts that touch are one
         intervals = np.column_stack((joined[::2][np.append(0, apart + 1)], joined[1::2][np.append(apart, -1)]))
         if self.period is not None and intervals[0].tolist() == [0.0, self.period]:
             return None
-        return Plan(intervals, self.period)
+        return UpIntervals(intervals, self.period)
 
     @cached_property
     def _plans(self) -> dict[tuple[int, int], Floats]:
@@ -240,4 +240,4 @@ class Contacts(_Interrupted):
         }
 
 
-AnyOutage = Annotated[Outage, OneOf("outage", NoOutage, OnOff, Slotted, DutyCycle, Contacts)]
+AnyOutage = Annotated[Outage, OneOf("outage", NoOutage, OnOff, Slotted, DutyCycle, ContactPlan)]

@@ -1,24 +1,22 @@
-"""Numbers that change while a run goes: a schedule, or a column of a measured trace.
+"""Numbers of a scenario that change during a run: a schedule, or a recorded column.
 
     rate = { kind = "schedule", steps = [["0 s", "1 Mbit/s"], ["1 s", "500 kbit/s"]], end = "loop" }
     p = { kind = "trace", path = "loss.csv", time = "t", column = "loss", unit = "%" }
 
-Both are step functions of virtual time. What a table of a scenario says so is taken out before
-the table is checked: the settings that a link works with are always those of one instant, and
-all of them are checked, one by one, when the scenario is loaded. For a direction of its own,
-give the table in a `[[link.override]]` with `from` and `to`.
+Both are step functions of virtual time. They are taken out of a table before it is checked: the
+settings that a link works with are those of one instant, and loading a scenario checks the
+settings of every step. One direction of a link gets its own numbers by a `[[link.override]]`
+with `from` and `to`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     Field,
     GetCoreSchemaHandler,
@@ -34,56 +32,17 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import OneOf, Settings, line, marker, mistake, mistakes, moved
-from p2pl_async.basics.tracefiles import IRELAND_TIME, Steps, TraceError, read_steps
+from p2pl_async.basics.timeline import Steps
+from p2pl_async.basics.tracefiles import IRELAND_TIME, TraceError, read_steps
 from p2pl_async.basics.units import TIME, Seconds, show_seconds
 
 
-class Clockwork:
-    """Which step of a step function holds at an instant.
+class OverTime(Settings):
+    """Base of numbers that change during a run."""
 
-    Args:
-        times: instants at which steps begin, ascending, the first 0; shape (n,).
-        period: after which it begins again; None: the last step holds for ever.
-    """
-
-    __slots__ = ("_period", "_times", "_vector")
-
-    def __init__(self, times: Floats, period: float | None) -> None:
-        self._vector = times
-        self._times: list[float] = times.tolist()
-        self._period = period
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Clockwork) and (self._times, self._period) == (other._times, other._period)
-
-    def __hash__(self) -> int:
-        return hash((tuple(self._times), self._period))
-
-    def index(self, at: float) -> int:
-        """Return the number of the step that holds at an instant."""
-        return bisect_right(self._times, at if self._period is None else at % self._period) - 1
-
-    def indices(self, at: Floats) -> NDArray[np.intp]:
-        """Return the numbers of the steps that hold at some instants, shape (n,)."""
-        return np.searchsorted(self._vector, at if self._period is None else at % self._period, side="right") - 1
-
-    def until(self, at: float) -> float:
-        """Return the instant at which the step that holds at `at` ends, above `at`; math.inf if never."""
-        index = self.index(at) + 1
-        if self._period is None:
-            return self._times[index] if index < len(self._times) else np.inf
-        begun = at - at % self._period
-        end = begun + (self._times[index] if index < len(self._times) else self._period)
-        return end if end > at else float(np.nextafter(at, np.inf))  # rounding must not let time stand still
-
-
-class Course(Settings):
-    """Base of what a number that changes in time can be."""
-
-    def steps(self) -> tuple[Floats, list[Any], float | None]:
-        """Return instants in seconds (the first 0), values as a scenario writes them, and the period.
+    def steps(self) -> Steps[Any]:
+        """Return the values, as a scenario writes them.
 
         Raises:
             TraceError: if a file can't be used.
@@ -97,7 +56,7 @@ def _value(value: Any) -> Any:
     return value
 
 
-class Schedule(Course):
+class Schedule(OverTime):
     """Given values, each from a given instant on."""
 
     kind: Literal["schedule"] = "schedule"
@@ -123,13 +82,13 @@ class Schedule(Course):
             )
         return self
 
-    def steps(self) -> tuple[Floats, list[Any], float | None]:
+    def steps(self) -> Steps[Any]:
         times = np.array([time for time, _ in self.steps_at])
         period = float(2 * times[-1] - times[-2]) if self.end == "loop" else None
-        return times, [value for _, value in self.steps_at], period
+        return Steps(times, [value for _, value in self.steps_at], period)
 
 
-class Trace(Course):
+class Recorded(OverTime):
     """A column of a CSV file, measured at the instants in another column; its first row is at 0 s."""
 
     kind: Literal["trace"] = "trace"
@@ -151,111 +110,112 @@ class Trace(Course):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Trace:
+    def _check(self) -> Recorded:
         if self.format != "csv" and (self.time is not None or self.time_unit != "s"):
             raise mistake(f'time and time_unit are known for format="{self.format}"; leave them out')
         return self
 
-    def numbers(self) -> Steps:
+    def numbers(self) -> Steps[float]:
         """Return the step function in the units of the file."""
         loop = self.end == "loop"
         if self.format == "csv":
             return read_steps(self.path, self.column, self.time or "t", TIME[self.time_unit], self.gaps, loop)
         return read_steps(self.path, self.column, IRELAND_TIME[0], 1.0, self.gaps, loop, IRELAND_TIME[1])
 
-    def steps(self) -> tuple[Floats, list[Any], float | None]:
-        times, values, period = self.numbers()
-        unit = f" {self.unit}"
-        return times, [f"{value!r}{unit}" if self.unit else value for value in values.tolist()], period
+    def steps(self) -> Steps[Any]:
+        found = self.numbers()
+        if not self.unit:
+            return found
+        return Steps(found.times, [f"{value!r} {self.unit}" for value in found.values], found.period)
 
 
 class _Number(OneOf):
-    """Annotates a number that a scenario can also give as a course; what gets here is the number of one instant."""
+    """Annotates a number that a scenario can also give over time; what it validates is the number of one instant."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return handler(source)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        courses = [cls.model_json_schema() for cls in self.classes.values()]  # `handler` only knows numbers
-        for course in courses:
-            course["required"] = ["kind", *course.get("required", [])]
-        return {"anyOf": [handler(schema), *courses]}
+        tables = [cls.model_json_schema() for cls in self.classes.values()]  # `handler` only knows numbers
+        for table in tables:
+            table["required"] = ["kind", *table.get("required", [])]
+        return {"anyOf": [handler(schema), *tables]}
 
 
-VARIES = _Number("course", Schedule, Trace)
+VARIES = _Number("number over time", Schedule, Recorded)
 """Annotates a number of a `Varying` table that can change in time."""
 
 
 class Varying(Settings):
     """A table whose numbers can change in time; its fields are those of the first instant."""
 
-    _courses: dict[str, Course] = PrivateAttr(default_factory=dict)  # key -> what the scenario says of it
-    _clockwork: Clockwork | None = PrivateAttr(default=None)
+    _over_time: dict[str, OverTime] = PrivateAttr(default_factory=dict)  # key -> as the scenario gives it
     _versions: tuple[Any, ...] = PrivateAttr(default=())  # the settings that it ever has, each once
-    _numbers: tuple[int, ...] = PrivateAttr(default=())  # for each step, which of them
+    _numbers: Steps[int] | None = PrivateAttr(default=None)  # which of them hold when
 
     @model_validator(mode="wrap")
     @classmethod
-    def _take_courses_out(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _take_numbers_out(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, Mapping):
             return handler(value)
-        courses, found = {}, []
+        over_time, found = {}, []
         for key, item in value.items():
             kinds = marker(cls.model_fields[key]) if key in cls.model_fields else None
             if isinstance(kinds, _Number) and isinstance(item, Mapping):
                 try:
-                    courses[key] = kinds.validate(item)
+                    over_time[key] = kinds.validate(item)
                 except ValidationError as error:
                     found += [moved(detail, [key, *detail["loc"]]) for detail in error.errors()]
         if found:
             raise mistakes(cls.__name__, found)
-        if not courses:
+        if not over_time:
             return handler(value)
-        clockwork, tables = _versions_of(cls, dict(value), courses)
+        tables = _tables_of(cls, dict(value), over_time)
         versions = []
-        for at, table in tables:
+        for at, table in zip(tables.times.tolist(), tables.values, strict=True):
             try:
                 versions.append(cls.model_validate(table))
             except ValidationError as error:
                 for detail in error.errors():
-                    where = detail["loc"] if detail["loc"] and detail["loc"][0] in courses else [next(iter(courses))]
-                    given = "" if detail["loc"] and detail["loc"][0] not in courses else f"at {show_seconds(at)}: "
+                    key = detail["loc"][0] if detail["loc"] else None
+                    where = detail["loc"] if key in over_time else [next(iter(over_time))]
+                    given = f"at {show_seconds(at)}: " if key is None or key in over_time else ""
                     found.append(line(list(where), f"{given}{detail['msg']}", detail["input"]))
                 raise mistakes(cls.__name__, found) from error
-        made = handler(tables[0][1])
+        made = handler(tables.values[0])
         distinct: dict[Any, int] = {}
-        made._numbers = tuple(distinct.setdefault(version, len(distinct)) for version in versions)
-        made._courses, made._clockwork, made._versions = courses, clockwork, tuple(distinct)
+        numbers = [distinct.setdefault(version, len(distinct)) for version in versions]
+        made._over_time, made._versions = over_time, tuple(distinct)
+        made._numbers = Steps(tables.times, numbers, tables.period)
         return made
 
     @model_serializer(mode="wrap")
-    def _put_courses_back(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _put_numbers_back(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         table: dict[str, Any] = handler(self)
-        courses = {key: course.model_dump(mode="json", by_alias=True) for key, course in self._courses.items()}
-        return {**table, **{key: courses[key] for key in table if key in courses}}
+        tables = {key: each.model_dump(mode="json", by_alias=True) for key, each in self._over_time.items()}
+        return {**table, **{key: tables[key] for key in table if key in tables}}
 
-    def course(self) -> tuple[Clockwork, tuple[int, ...], tuple[Self, ...]] | None:
-        """Return when each step holds, the number of its settings, and all settings; None if nothing changes."""
-        return None if self._clockwork is None else (self._clockwork, self._numbers, self._versions)
+    def versions(self) -> tuple[Steps[int], tuple[Self, ...]] | None:
+        """Return the number of the settings that hold over time, and the settings; None if they never change."""
+        return None if self._numbers is None else (self._numbers, self._versions)
 
 
-def _versions_of(
-    cls: type[Settings], table: dict[str, Any], courses: Mapping[str, Course]
-) -> tuple[Clockwork, list[tuple[float, dict[str, Any]]]]:
-    """Return when each step of a table holds, and (instant, plain table) of each."""
+def _tables_of(cls: type[Settings], table: dict[str, Any], over_time: Mapping[str, OverTime]) -> Steps[dict[str, Any]]:
+    """Return the plain tables of the steps of a table with numbers over time."""
     steps = {}
-    for key, course in courses.items():
+    for key, number in over_time.items():
         try:
-            steps[key] = course.steps()
+            steps[key] = number.steps()
         except TraceError as error:
             raise mistakes(cls.__name__, [line([key], str(error))]) from error
-    periods = list(dict.fromkeys(period for _, _, period in steps.values()))
+    periods = list(dict.fromkeys(each.period for each in steps.values()))
     if len(periods) > 1:
         shown = ", ".join("none" if period is None else show_seconds(period) for period in periods)
-        raise mistakes(cls.__name__, [line([next(iter(steps))], f"courses of one table need one period, not {shown}")])
-    instants = np.unique(np.concatenate([times for times, _, _ in steps.values()]))
-    tables = [(float(at), dict(table)) for at in instants]
-    for key, (times, values, _) in steps.items():
-        for (_, version), index in zip(tables, np.searchsorted(times, instants, side="right") - 1, strict=True):
-            version[key] = values[index]
-    return Clockwork(instants, periods[0]), tables
+        text = f"all numbers of a table that change in time need one period, not {shown}"
+        raise mistakes(cls.__name__, [line([next(iter(steps))], text)])
+    instants = np.unique(np.concatenate([each.times for each in steps.values()]))
+    tables = [dict(table) for _ in instants]
+    for key, each in steps.items():
+        for version, index in zip(tables, np.searchsorted(each.times, instants, side="right") - 1, strict=True):
+            version[key] = each.values[index]
+    return Steps(instants, tables, periods[0])

@@ -1,4 +1,4 @@
-"""The transmit queue of a link: what waits for the radio, and what it is sending."""
+"""The transmit queue of a link: messages that wait, and the one being sent."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from p2pl_async.basics.units import PositiveBytes, PositiveSeconds
 class Queue(Settings):
     """How much a link holds before it drops messages, and for how long.
 
-    Counted are the messages that wait and the one being sent, each until all of it has left;
-    `size` counts their bytes with headers. A message is taken whole or not at all.
+    Messages that wait and the one being sent count, each until all of it has left; `size` counts
+    their bytes with headers. A message is accepted whole or not at all.
     """
 
     messages: Annotated[int, Field(strict=True, ge=1)] | None = Field(default=None, description="most messages held")
@@ -24,7 +24,7 @@ class Queue(Settings):
     )
     size: PositiveBytes | None = Field(default=None, description="most bytes held")
     drop: Literal["tail", "head"] = Field(
-        default="tail", description='what is dropped when it is full: the message that comes ("tail"), or the oldest'
+        default="tail", description='the message that a full queue drops: the new one ("tail") or the oldest ("head")'
     )
     lifetime: PositiveSeconds | None = Field(
         default=None, description="a message whose sending hasn't begun after this time is dropped"
@@ -38,12 +38,12 @@ class Queue(Settings):
 
     @property
     def drops_head(self) -> bool:
-        """Whether what comes later decides about what waits."""
+        """Whether later messages decide the fate of those that wait."""
         return self.drop == "head"
 
 
 class Backlog:
-    """What a link has accepted and not yet sent."""
+    """The messages that a link has accepted and not yet sent."""
 
     __slots__ = ("_held", "_packets", "_size")
 
@@ -53,7 +53,7 @@ class Backlog:
         self._size = 0
 
     def has_room(self, limits: Queue | None, packets: int, size: int, now: float) -> bool:
-        """Forget what has left by `now`, then tell whether a message of so many packets and bytes fits."""
+        """Drop the messages that have left by `now`; return whether one of so many packets and bytes fits."""
         held = self._held
         while held and held[0][0] <= now:
             _, left, bytes_left = heappop(held)

@@ -1,4 +1,4 @@
-"""A rate that changes in time, as a scenario gives it: a schedule, a trace, a Mahimahi trace.
+"""A rate that changes during a run, as a scenario gives it: a schedule, a recorded column, a Mahimahi trace.
 
     rate   ____                    A frame of b bits that starts at t0 ends at the least t1
                |_____      ____    with  integral from t0 to t1 of rate = b,  whatever steps
@@ -6,7 +6,7 @@
 
 A Mahimahi trace is a list of opportunities, at each of which 1500 bytes may leave. Here these
 bytes leave within 10 µs, so that it is a rate like any other: what a frame leaves of an
-opportunity serves the next one if that already waits, and what nobody uses is lost.
+opportunity serves the next one if that already waits, and unused bytes are lost.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings, line, mistake, mistakes, word
+from p2pl_async.basics.timeline import Steps, Stretch
 from p2pl_async.basics.tracefiles import TraceError, read_mahimahi
 from p2pl_async.basics.units import RATE, BitsPerSecond, Seconds, parse
-from p2pl_async.link.over_time import Clockwork, Schedule, Trace
+from p2pl_async.link.over_time import Recorded, Schedule
 
 OPPORTUNITY_BITS = 8 * 1500  # what may leave at each line of a Mahimahi trace
 _OPPORTUNITY_S = 1e-5  # within which it does
@@ -41,7 +42,7 @@ class StepRate:
     Args:
         times: when steps begin, ascending, the first 0; shape (n,).
         rates: bits per second from then on, at least 0 and somewhere above; shape (n,).
-        period: after which it begins again; None: the last rate holds for ever, and is above 0.
+        period: after which it begins again; None: the last rate, above 0, holds from its instant on.
         first: the instant at which all this begins; before it nothing is sent.
     """
 
@@ -51,7 +52,7 @@ class StepRate:
         self._rates = rates
         self.period = period
         self._first = first
-        self._clockwork = Clockwork(times, period)
+        self._steps = Steps(times, [1 / rate if rate else math.inf for rate in rates.tolist()], period)
         self._until = np.append(times[1:], math.inf if period is None else period)  # when each step ends
         self._bits = np.concatenate(([0.0], np.cumsum(rates[: len(widths)] * widths)))  # sent when each step begins
         self._keep_lists()
@@ -79,7 +80,7 @@ class StepRate:
         wanted += bits
         slack = min(self._slack, bits / 2)
         if self.period is not None:
-            # The least instant lies in the period in which the last bit is sent, not in what is silent after it.
+            # The least instant lies in the period in which the last bit is sent, not in a pause after it.
             periods = math.ceil((wanted - slack) / self._total) - 1
             wanted, begin = wanted - periods * self._total, begin + periods * self.period
         index = bisect_left(self._bits_list, wanted - slack) - 1
@@ -109,12 +110,12 @@ class StepRate:
         ends: Floats = np.maximum(begin + np.minimum(in_step, self._until[index]), start)
         return ends
 
-    def steady(self, at: float) -> tuple[float, float]:
-        """Return the seconds per bit that hold at the instant `at` (math.inf: nothing is sent), and until when."""
-        if at < self._first:
-            return math.inf, self._first
-        rate = self._rates_list[self._clockwork.index(at - self._first)]
-        return 1 / rate if rate else math.inf, max(self._clockwork.until(at - self._first) + self._first, at)
+    def at(self, now: float) -> Stretch[float]:
+        """Return the seconds per bit that hold at an instant (math.inf: nothing is sent), and until when."""
+        if now < self._first:
+            return Stretch(math.inf, self._first)
+        seconds_per_bit, until = self._steps.at(now - self._first)
+        return Stretch(seconds_per_bit, max(until + self._first, now))
 
     def _place(self, at: float) -> tuple[float, float]:
         """Return when the period around the instant `at` began, and the bits that could be sent in it until then."""
@@ -146,7 +147,7 @@ class Opportunities(StepRate):
 
     def _place(self, at: float) -> tuple[float, float]:
         begin, sent = super()._place(at)
-        return begin, round(sent)  # what is sent are whole bits
+        return begin, round(sent)  # opportunities have whole bits; rounding must not add a part of one
 
 
 class _Started(Settings):
@@ -171,7 +172,7 @@ class _Started(Settings):
 
 
 class Mahimahi(_Started):
-    """A Mahimahi trace: 1500 bytes may leave at each line's millisecond; it repeats for ever."""
+    """A Mahimahi trace: 1500 bytes may leave at each line's millisecond; it repeats after the last."""
 
     kind: Literal["mahimahi"] = "mahimahi"
     path: Path = Field(description="the trace, one whole number of milliseconds per line")
@@ -215,7 +216,7 @@ class _Stepwise(_Started):
 
     @property
     def mean_bps(self) -> float:
-        """The rate that it allows on average; the one in the end if that holds for ever."""
+        """The rate that it allows on average; the last one if it never begins again."""
         times, rates, period = self._rates()
         if period is None:
             return float(rates[-1])
@@ -233,7 +234,7 @@ class _Stepwise(_Started):
         if rates.min() < 0:
             raise mistake(f"the rate must not be negative, but somewhere is {rates.min():g} bit/s")
         if rates.max() == 0 or (period is None and rates[-1] == 0):
-            raise mistake('the last rate holds for ever and must be above 0; end = "loop" begins again instead')
+            raise mistake('the last rate holds to the end and must be above 0; end = "loop" begins again instead')
         if period is None and self.start is None:
             raise mistake('start="random" needs a rate that begins again; add end = "loop"')
         return self
@@ -243,17 +244,17 @@ class RateSchedule(_Stepwise, Schedule):
     """Given rates, each from a given instant on."""
 
     def _rates(self) -> tuple[Floats, Floats, float | None]:
-        times, values, period = self.steps()
+        given = self.steps()
         rates = []
-        for i, value in enumerate(values):
+        for i, value in enumerate(given.values):
             try:
                 rates.append(parse(value, RATE, "250 kbit/s"))
             except PydanticCustomError as error:
                 raise mistakes("rate", [line(["steps", i], error.message(), value)]) from error
-        return times, np.array(rates), period
+        return given.times, np.array(rates), given.period
 
 
-class RateTrace(_Stepwise, Trace):
+class RecordedRate(_Stepwise, Recorded):
     """A column of a CSV file, measured at the instants in another column; its first row is at 0 s."""
 
     def _rates(self) -> tuple[Floats, Floats, float | None]:
@@ -262,11 +263,11 @@ class RateTrace(_Stepwise, Trace):
         except PydanticCustomError:
             known = ", ".join(RATE)
             raise mistake(f'unit="{self.unit}" must be one of a rate: {known}') from None
-        times, values, period = self.numbers()
-        return times, values * factor, period
+        found = self.numbers()
+        return found.times, np.array(found.values) * factor, found.period
 
 
-AnyRate = RateSchedule | RateTrace | Mahimahi
+AnyRate = RateSchedule | RecordedRate | Mahimahi
 
 
 class _Rate(OneOf):
@@ -292,5 +293,5 @@ class _Rate(OneOf):
         return {"anyOf": [{"const": "unlimited"}, TypeAdapter(BitsPerSecond).json_schema(), *options[1:]]}
 
 
-Rate = Annotated[float | AnyRate | None, _Rate("rate", RateSchedule, RateTrace, Mahimahi)]
+Rate = Annotated[float | AnyRate | None, _Rate("rate", RateSchedule, RecordedRate, Mahimahi)]
 """Bits per second; None: unlimited."""

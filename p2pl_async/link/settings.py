@@ -22,7 +22,7 @@ class LinkSettings(Settings):
     """One direction between two devices; the default is a perfect link.
 
     Each key can be overridden for some links alone; `"unlimited"` and `"none"` switch off what
-    the default has.
+    the default sets.
     """
 
     latency: AnyLatency = Field(
@@ -34,12 +34,12 @@ class LinkSettings(Settings):
         description="bits per second, or how it changes in time; messages leave one after another",
     )
     queue: Annotated[Queue | None, *word("unlimited")] = Field(
-        default=None, description="how much may wait for the transmitter; what doesn't fit is lost"
+        default=None, description="how much may wait for the transmitter; messages that don't fit are lost"
     )
     mtu: Annotated[PositiveBytes | None, *word("unlimited")] = Field(
-        default=None, description="most bytes of a packet, header included; longer messages are sent in fragments"
+        default=None, description="most bytes of a packet, header included; longer messages are sent in several packets"
     )
-    header: Bytes = Field(default=0, description="bytes that each packet has on top of its content")
+    header: Bytes = Field(default=0, description="bytes that each packet has in addition to its content")
     arq: Annotated[Arq | None, *word("none")] = Field(
         default=None, description="retries of lost packets by the link itself"
     )
@@ -70,7 +70,7 @@ class LinkSettings(Settings):
         if self.arq is not None and self.arq.retries is None and self.rate is None and not self.arq.waits:
             raise mistake("unlimited retries must take time; add a rate, or a turnaround to arq")
         if self.queue is not None and self.rate is None:
-            raise mistake('queue needs a rate, for without one nothing waits; add rate = "2 Mbit/s"')
+            raise mistake('queue needs a rate: without one nothing waits; add rate = "2 Mbit/s"')
         if self.mtu is not None and self.header >= self.mtu:
             raise mistake(f"header, {self.header} B, must be smaller than mtu, {self.mtu} B, which includes it")
         return self

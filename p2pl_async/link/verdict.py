@@ -46,7 +46,7 @@ def single(arrival: float, cause: str, air_bytes: int, air_seconds: float) -> Ve
 
 
 def missing_ranges(lost: Indices, packets: int, payload: float, size: int, needed: int | None) -> Ranges:
-    """Return what a message of which a part is of use lacks; () if the part that arrives is of none.
+    """Return the missing parts of a message; () if the part that arrives is of no use.
 
     Args:
         lost: the packets that don't arrive, ascending, shape (m,).

@@ -168,7 +168,7 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
             weights[k, j] = weight
         for j in heard:
             link = world.links.settings(j, k)
-            if isinstance(link.loss, Bernoulli) and link.loss.course() is None:
+            if isinstance(link.loss, Bernoulli) and link.loss.versions() is None:
                 loss[k, j] = link.loss.p
             elif not isinstance(link.loss, NoLoss):
                 text = 'must be "none", or "bernoulli" with one p for all times: independent losses'
@@ -194,7 +194,7 @@ def mixing(world: World, graph: nx.DiGraph[int], how: Method) -> LossyMixing:
 def _in_time(link: LinkSettings, window: float) -> bool:
     """Whether a message that isn't lost arrives in the round of its sender."""
     latency = link.latency
-    if not isinstance(latency, Constant) or latency.course() is not None or link.rate is not None:
+    if not isinstance(latency, Constant) or latency.versions() is not None or link.rate is not None:
         return False
     return 0 < latency.mean + latency.fixed < window
 

@@ -33,7 +33,7 @@ from p2pl_async.radio import AnyMobility, Static
 from p2pl_async.scenario.events import AnyEvent
 from p2pl_async.scenario.link_matches import LinkMatches
 from p2pl_async.scenario.tables import Baselines, DeviceSettings, Evaluate, LinkTableSettings, RadioTableSettings, Stop
-from p2pl_async.topology.from_file import LinkTrace
+from p2pl_async.topology.from_file import RecordedLinks
 from p2pl_async.topology.kinds import AnyTopology
 from p2pl_async.topology.shapes import Ring
 
@@ -106,7 +106,7 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             matches = LinkMatches(devices, link)
             mistaken = list(check_overrides(matches, link))
         yield from mistaken
-        if matches and not mistaken and isinstance(topology, LinkTrace) and not topology.check(devices.count):
+        if matches and not mistaken and isinstance(topology, RecordedLinks) and not topology.check(devices.count):
             contacts = topology.neighborhood(devices.count, stream(0, "topology"))
             yield from check_changes(matches, contacts, topology.path)
     yield from check_places(tables)

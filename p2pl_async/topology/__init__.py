@@ -1,1 +1,1 @@
-"""Topologies: who can hear whom, as directed graphs on the devices 0..n-1."""
+"""Topologies: which device hears which, as directed graphs on the devices 0..n-1."""

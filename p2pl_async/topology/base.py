@@ -1,11 +1,11 @@
-"""Topologies: who can hear whom, as directed graphs on the devices 0..n-1.
+"""What all topologies share: checked settings that build a directed graph on the devices 0..n-1.
 
-An edge j -> i says that j can send to i. Undirected kinds have both directions of every
+An edge j -> i means that j can send to i. Undirected kinds have both directions of every
 link. Graphs come from networkx, are drawn from the run's "topology" stream, and list
-neighbors in ascending order, whatever order they were made in.
+neighbors in ascending order, however they were made.
 
-Some kinds change while a run goes. Their graph has every link that there is at some time, and
-`neighborhood` says which of them there are when.
+Some kinds change during a run. Their graph is the union over time of all links, and
+`neighborhood` gives the links of an instant.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 class TopologySettings(Settings):
-    """Base of every topology. A kind defines `make`, and `check` if it can't have any count."""
+    """Base of every topology. A kind defines `make`, and `check` if it restricts the number of devices."""
 
-    placed: ClassVar[bool] = False  # in the plane: nodes have the attribute "pos"
+    placed: ClassVar[bool] = False  # whether devices have places: nodes have the attribute "pos"
 
     def check(self, n: int) -> list[str]:
-        """Return why `n` devices can't have this topology and what to do; nothing if they can."""
+        """Return why `n` devices can't have this topology, and what to do; an empty list if they can."""
         return []
 
     def build(self, n: int, random: np.random.Generator) -> nx.DiGraph[int]:
@@ -63,11 +63,11 @@ class TopologySettings(Settings):
         return graph
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
-        """Return a graph on 0..n-1, directed or not; `build` puts it in order."""
+        """Return a graph on 0..n-1, directed or not; `build` puts its nodes and neighbors in order."""
         raise NotImplementedError
 
     def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer | Contacts | None:
-        """Return who can hear whom at what time, or None where that never changes.
+        """Return the neighbors of each device over time, or None if they never change.
 
         Args:
             n: number of devices.
@@ -77,7 +77,7 @@ class TopologySettings(Settings):
 
 
 class Neighbors(NamedTuple):
-    """Whom each device hears, and who hears it: ascending ids, by device."""
+    """The devices that each device hears, and those that hear it: ascending ids, by device."""
 
     incoming: list[list[int]]
     outgoing: list[list[int]]
@@ -88,12 +88,12 @@ def neighbors(graph: nx.DiGraph[int]) -> Neighbors:
     return Neighbors([sorted(graph.pred[k]) for k in graph], [sorted(graph.succ[k]) for k in graph])
 
 
-def problems(graph: nx.DiGraph[int]) -> list[str]:
-    """Return warnings about devices that are cut off; none if everyone can reach everyone.
+def warn_cut_off(graph: nx.DiGraph[int]) -> list[str]:
+    """Return warnings about devices that are cut off; none if every device reaches every other.
 
-    A graph that isn't strongly connected can't agree: measured against the largest group in
-    which everyone reaches everyone, some devices never get what it says, or never get
-    anything through to it, over however many hops.
+    Devices of a graph that isn't strongly connected can't agree. The largest group in which every
+    device reaches every other is the reference: some devices never receive its messages, or it
+    never receives theirs, over any number of hops.
     """
     import networkx as nx
 
@@ -103,15 +103,17 @@ def problems(graph: nx.DiGraph[int]) -> list[str]:
     core = max(groups, key=lambda group: (len(group), -min(group)))
     some = min(core)
     rest = f"the other {len(core)} devices" if len(core) > 1 else f"device {some}"
-    hears = nx.descendants(graph, some) | core
+    hearing = nx.descendants(graph, some) | core
     heard = nx.ancestors(graph, some) | core
     everyone = set(graph)
     found = [
-        (everyone - hears - heard, "is", "are", f"cut off from {rest} in both directions"),
-        (heard - hears, "hears", "hear", f"nothing from {rest}: no way leads there"),
-        (hears - heard, "is", "are", f"not heard by {rest}: no way leads back"),
+        (everyone - hearing - heard, "is", "are", f"cut off from {rest} in both directions"),
+        (heard - hearing, "hears", "hear", f"nothing from {rest}: no way leads there"),
+        (hearing - heard, "is", "are", f"not heard by {rest}: no way leads back"),
     ]
-    return [f"{_name(who)} {one if len(who) == 1 else many} {what}" for who, one, many, what in found if who]
+    return [
+        f"{_name(devices)} {one if len(devices) == 1 else many} {text}" for devices, one, many, text in found if devices
+    ]
 
 
 def _name(devices: Collection[int], most: int = 10) -> str:
@@ -121,7 +123,7 @@ def _name(devices: Collection[int], most: int = 10) -> str:
     return f"device{'s' * (len(devices) != 1)} {shown}{more}"
 
 
-def _graph(n: int, edges: Iterable[tuple[int, int]], *, directed: bool = False) -> nx.Graph[int]:
+def graph_of(n: int, edges: Iterable[tuple[int, int]], *, directed: bool = False) -> nx.Graph[int]:
     """Return a graph on 0..n-1 with these edges."""
     import networkx as nx
 

@@ -14,13 +14,13 @@ from p2pl_async.topology.one_peer import OnePeer, Order, hop_order, matching_ord
 if TYPE_CHECKING:
     import networkx as nx  # slow to import; `p2pl check` does without
     import numpy as np
-from p2pl_async.topology.base import Count, TopologySettings, _graph
-from p2pl_async.topology.random_graphs import _seed
-from p2pl_async.topology.shapes import _hops
+from p2pl_async.topology.base import Count, TopologySettings, graph_of
+from p2pl_async.topology.random_graphs import seed_of
+from p2pl_async.topology.shapes import powers_below
 
 
 class _Changing(TopologySettings):
-    """Base of topologies in which everyone sends to one device at a time."""
+    """Base of topologies in which every device sends to one other at a time."""
 
     every: Annotated[PositiveSeconds | None, *word("round")] = Field(
         default=None, description='virtual time between two changes, or "round": with each round of a device'
@@ -28,9 +28,9 @@ class _Changing(TopologySettings):
 
 
 class OnePeerExponential(_Changing):
-    """Changing: k sends to k + 1, then to k + 2, k + 4, ... and again; one device at a time.
+    """Changing: k sends to k + 1, then to k + 2, k + 4, ... and again; to one device at a time.
 
-    A power of two of devices has the exact average after as many steps as there are bits in its ids.
+    With n a power of two, n devices have the exact average after log2(n) steps.
 
     Source: M. Assran et al., "Stochastic gradient push for distributed deep learning", ICML 2019.
     """
@@ -38,15 +38,15 @@ class OnePeerExponential(_Changing):
     kind: Literal["one-peer-exponential"] = "one-peer-exponential"
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
-        return _graph(n, [(k, (k + hop) % n) for k in range(n) for hop in _hops(n)], directed=True)
+        return graph_of(n, [(k, (k + hop) % n) for k in range(n) for hop in powers_below(n)], directed=True)
 
     def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer:
-        hops = _hops(n) or [0]
+        hops = powers_below(n) or [0]
         return OnePeer(lambda step: hop_order(n, hops[step % len(hops)]), self.every)
 
 
 class RotatingRings(_Changing):
-    """Changing: a few random directed rings through all devices, in turn; one out-neighbor at a time.
+    """Changing: a few random directed rings through all devices, one after another; one out-neighbor at a time.
 
     Source: S. A. Aketi, A. Singh, J. Rabaey, arXiv:2102.05715, which rotates through six permutations.
     """
@@ -56,7 +56,7 @@ class RotatingRings(_Changing):
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         orders = self._orders(n, random)
-        return _graph(n, [(k, int(order[k])) for order in orders for k in range(n)], directed=True)
+        return graph_of(n, [(k, int(order[k])) for order in orders for k in range(n)], directed=True)
 
     def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer:
         orders = self._orders(n, random)
@@ -67,7 +67,7 @@ class RotatingRings(_Changing):
 
 
 class RandomMatchings(_Changing):
-    """Changing: random pairs that hear each other, drawn anew at each step; with an odd count one rests."""
+    """Changing: random pairs that hear each other, drawn anew at each step; with an odd count one is left out."""
 
     kind: Literal["random-matchings"] = "random-matchings"
 
@@ -77,5 +77,5 @@ class RandomMatchings(_Changing):
         return nx.complete_graph(n)
 
     def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer:
-        seed = _seed(random)
+        seed = seed_of(random)
         return OnePeer(lambda step: matching_order(n, stream(seed, "matching", step)), self.every)

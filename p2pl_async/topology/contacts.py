@@ -1,4 +1,4 @@
-"""Links that come and go: a file that says when, who is a neighbor at an instant, and how often they meet.
+"""Links that come and go: the file that lists them, the neighbors of an instant, and how long contacts last.
 
 t, src, dst, change
 0, 0, 1, up
@@ -9,7 +9,6 @@ t, src, dst, change
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
+from p2pl_async.basics.timeline import Steps
 from p2pl_async.basics.tracefiles import TraceError, read_texts
 from p2pl_async.basics.units import show_seconds
 
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 def read_changes(path: Path, n: int, directed: bool) -> list[Change]:
-    """Return what a file says about the links of `n` devices, in order of time.
+    """Return the changes that a file lists for the links of `n` devices, in order of time.
 
     Args:
         path: a CSV file with the columns t (in s), src, dst and change.
@@ -41,7 +41,7 @@ def read_changes(path: Path, n: int, directed: bool) -> list[Change]:
         directed: each line is about one direction only.
 
     Raises:
-        ValueError: if it can't be used; says in which line, and what should be there.
+        ValueError: if it can't be used; the text names the line and the repair.
     """
     found = []
     for line, (time, *ends, change) in read_texts(path, ["t", "src", "dst", "change"]):
@@ -70,7 +70,7 @@ def read_changes(path: Path, n: int, directed: bool) -> list[Change]:
 
 
 class Contacts:
-    """Who can hear whom, by a list of changes.
+    """The neighbors of each device over time, by a list of changes.
 
     Args:
         n: number of devices.
@@ -120,16 +120,14 @@ class Contacts:
 
     def outgoing(self, device: int, now: float, round: int) -> tuple[int, ...]:
         """Return the devices that can hear `device`, in order of id."""
-        times, neighbors = self._outgoing[device]
-        return neighbors[bisect_right(times, now)]
+        return self._outgoing[device].value(now)
 
     def incoming(self, device: int, now: float, round: int) -> tuple[int, ...]:
         """Return the devices that `device` can hear, in order of id."""
-        times, neighbors = self._incoming[device]
-        return neighbors[bisect_right(times, now)]
+        return self._incoming[device].value(now)
 
     def snapshots(self, end: float) -> Iterator[tuple[float, Bools]]:
-        """Yield (instant, who hears whom from then on) until `end`; tables have shape (n, n), row src, column dst."""
+        """Yield (instant, links from then on) until `end`; tables have shape (n, n), row src, column dst."""
         for instant in self._instants:
             if instant < end:
                 table = np.zeros((self._n, self._n), np.bool_)
@@ -138,35 +136,33 @@ class Contacts:
                 yield instant, table
 
 
-def _steps(
-    n: int, plans: Iterable[tuple[int, int, list[list[float]]]]
-) -> list[tuple[list[float], list[tuple[int, ...]]]]:
-    """Return for each device the instants at which its neighbors change, and its neighbors before and from each on."""
+def _steps(n: int, plans: Iterable[tuple[int, int, list[list[float]]]]) -> list[Steps[tuple[int, ...]]]:
+    """Return the neighbors of each device over time."""
     switches: list[list[tuple[float, int]]] = [[] for _ in range(n)]
     for device, other, plan in plans:
         switches[device] += [(t, other) for stay in plan for t in stay if t < math.inf]
     found = []
     for device in range(n):
         here: set[int] = set()
-        times: list[float] = []
+        times = [-math.inf]
         neighbors: list[tuple[int, ...]] = [()]
         for t, other in sorted(switches[device]):
             here ^= {other}
-            if times and times[-1] == t:
+            if times[-1] == t:
                 neighbors[-1] = tuple(sorted(here))
             else:
                 times.append(t)
                 neighbors.append(tuple(sorted(here)))
-        found.append((times, neighbors))
+        found.append(Steps(np.array(times), neighbors, None))
     return found
 
 
 def meetings(snapshots: Iterable[tuple[float, Bools]], end: float) -> list[str]:
-    """Return sentences about links that come and go: who is connected over time, how long links last and are missed.
+    """Return sentences about links that come and go: which devices they connect, how long contacts and gaps last.
 
     Args:
-        snapshots: (instant, who hears whom from then on), the first at 0 s; tables of shape (n, n).
-        end: the instant up to which it is looked.
+        snapshots: (instant, links from then on), the first at 0 s; tables of shape (n, n), row src, column dst.
+        end: the instant at which the last of them ends.
     """
     ever = always = last = since = None
     ups: list[Floats] = []

@@ -12,14 +12,14 @@ from p2pl_async.topology.contacts import Contacts, read_changes
 if TYPE_CHECKING:
     import networkx as nx  # slow to import; `p2pl check` does without
     import numpy as np
-from p2pl_async.topology.base import TopologySettings, _graph
+from p2pl_async.topology.base import TopologySettings, graph_of
 
 
 class FromFile(TopologySettings):
     """Links from a file: GraphML (by its ending .graphml), else one link per line, such as "0 1".
 
-    Ids are 0 to count - 1. In a list of links, blank lines and what follows a "#" don't count, and
-    `directed` makes each line one direction only. GraphML says itself whether it is directed.
+    Ids are 0 to count - 1. In a list of links, blank lines and text after a "#" don't count, and
+    `directed` makes each line one direction only. A GraphML file states whether it is directed.
     """
 
     kind: Literal["file"] = "file"
@@ -37,10 +37,10 @@ class FromFile(TopologySettings):
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         edges, directed = self._read(n)
-        return _graph(n, edges, directed=directed)
+        return graph_of(n, edges, directed=directed)
 
     def _read(self, n: int) -> tuple[list[tuple[int, int]], bool]:
-        """Return the links and whether they are one way; ValueError says what is wrong where."""
+        """Return the links, and whether they are one way; ValueError names the line and the problem."""
         if self.path.suffix.lower() == ".graphml":
             return self._read_graphml(n)
         edges = []
@@ -74,12 +74,12 @@ class FromFile(TopologySettings):
         return edges, graph.is_directed()
 
 
-class LinkTrace(TopologySettings):
+class RecordedLinks(TopologySettings):
     """Links that come and go as a file says: CSV lines t,src,dst,change below that header.
 
     A change is `up`, `down`, or a key of `[link]` with a value that holds from then on, such as
-    `rate=1 Mbit/s` or `loss.p=5 %`. Before its first `up` a link is down; what is sent
-    while it is down is lost.
+    `rate=1 Mbit/s` or `loss.p=5 %`. Before its first `up` a link is down; messages
+    sent while it is down are lost.
     """
 
     kind: Literal["trace"] = "trace"
@@ -94,7 +94,7 @@ class LinkTrace(TopologySettings):
         return []
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
-        return _graph(n, self.neighborhood(n, random).links, directed=True)
+        return graph_of(n, self.neighborhood(n, random).links, directed=True)
 
     def neighborhood(self, n: int, random: np.random.Generator) -> Contacts:
         return Contacts(n, read_changes(self.path, n, self.directed))

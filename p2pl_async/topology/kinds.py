@@ -7,7 +7,7 @@ from typing import Annotated
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.topology.base import TopologySettings
 from p2pl_async.topology.changing import OnePeerExponential, RandomMatchings, RotatingRings
-from p2pl_async.topology.from_file import FromFile, LinkTrace
+from p2pl_async.topology.from_file import FromFile, RecordedLinks
 from p2pl_async.topology.random_graphs import (
     BarabasiAlbert,
     ErdosRenyi,
@@ -33,6 +33,6 @@ AnyTopology = Annotated[
     OneOf(
         "topology", Complete, Ring, DirectedRing, PathGraph, Star, Grid, Torus, Hypercube, Exponential, RandomRegular,
         ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, InRange, OnePeerExponential, RotatingRings,
-        RandomMatchings, FromFile, LinkTrace,
+        RandomMatchings, FromFile, RecordedLinks,
     ),
 ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Topologies in which everyone sends to one device at a time, another one at each step.
+"""Neighbors over time where every device sends to one other at a time, at each step to another.
 
-A step is an order: a permutation of the devices, in which k sends to `order[k]`; who is its own image
-sends to nobody. Steps follow virtual time, the same for all devices, or each device's own rounds.
+A step is an order: a permutation of the devices, in which k sends to `order[k]`; a device mapped to
+itself sends to nobody. Steps follow virtual time, the same for all devices, or each device's own rounds.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from p2pl_async.basics.units import show_seconds
 
 Order = NDArray[np.int64]
-"""To whom each device sends, shape (n,): a permutation."""
+"""The receiver of each device, shape (n,): a permutation."""
 
 _KEPT = 256  # orders remembered: devices are at different rounds
 _ROUNDING = 1e-9  # of a step: 0.3 s / 0.1 s is the third step, not almost the third
 
 
 class OnePeer:
-    """Who hears whom, where everyone has one out-neighbor at a time.
+    """The neighbors of each device, where each has one out-neighbor at a time.
 
     Args:
         order: returns the order of a step, counted from 0.
@@ -51,7 +51,7 @@ class OnePeer:
 
 
 def hop_order(n: int, distance: int) -> Order:
-    """Return the order in which everyone sends to the device `distance` further on."""
+    """Return the order in which each device sends to the one with an id higher by `distance`, modulo n."""
     return (np.arange(n) + distance) % n
 
 
@@ -72,7 +72,7 @@ def matching_order(n: int, random: np.random.Generator) -> Order:
 
 
 def _both(order: Order) -> tuple[list[int], list[int]]:
-    """Return to whom each device sends, and whom it hears."""
+    """Return the receiver and the sender of each device."""
     return order.tolist(), np.argsort(order).tolist()
 
 

@@ -18,7 +18,7 @@ _DRAWS = 100  # random graphs that `connected` tries before it gives up
 
 
 class RandomRegular(TopologySettings):
-    """Random, with the same number of neighbors for everyone."""
+    """Random, with the same number of neighbors for every device."""
 
     kind: Literal["random-regular"] = "random-regular"
     degree: Count = Field(description="neighbors of each device")
@@ -34,7 +34,7 @@ class RandomRegular(TopologySettings):
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
 
-        return nx.random_regular_graph(self.degree, n, seed=_seed(random))
+        return nx.random_regular_graph(self.degree, n, seed=seed_of(random))
 
 
 class ErdosRenyi(TopologySettings):
@@ -42,16 +42,16 @@ class ErdosRenyi(TopologySettings):
 
     kind: Literal["erdos-renyi"] = "erdos-renyi"
     p: Probability = Field(description="probability of each link")
-    directed: StrictBool = Field(default=False, description="the two directions exist independently")
+    directed: StrictBool = Field(default=False, description="the two directions of a link exist independently")
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
 
-        return nx.fast_gnp_random_graph(n, self.p, seed=_seed(random), directed=self.directed)
+        return nx.fast_gnp_random_graph(n, self.p, seed=seed_of(random), directed=self.directed)
 
 
 class WattsStrogatz(TopologySettings):
-    """Small world: a ring with some near neighbors, of whose links a share is rewired at random."""
+    """Small world: a ring with some near neighbors and a share of its links rewired at random."""
 
     kind: Literal["watts-strogatz"] = "watts-strogatz"
     neighbors: Count = Field(description="neighbors of each device before rewiring; even")
@@ -67,11 +67,11 @@ class WattsStrogatz(TopologySettings):
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
 
-        return nx.watts_strogatz_graph(n, self.neighbors, self.rewire, seed=_seed(random))
+        return nx.watts_strogatz_graph(n, self.neighbors, self.rewire, seed=seed_of(random))
 
 
 class BarabasiAlbert(TopologySettings):
-    """A few hubs and many leaves: each new device attaches to some, to well-linked ones more likely."""
+    """A few hubs and many leaves: each new device attaches to some others, more likely to well-linked ones."""
 
     kind: Literal["barabasi-albert"] = "barabasi-albert"
     attach: Count = Field(description="links that each new device makes")
@@ -82,18 +82,18 @@ class BarabasiAlbert(TopologySettings):
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         import networkx as nx
 
-        return nx.barabasi_albert_graph(n, self.attach, seed=_seed(random))
+        return nx.barabasi_albert_graph(n, self.attach, seed=seed_of(random))
 
 
 class RandomGeometric(TopologySettings):
-    """Random places in the unit square; whoever is within `radius` is a neighbor.
+    """Random places in the unit square; devices within `radius` are neighbors.
 
-    With `connected`, places are drawn again until there is a way from everyone to everyone.
+    With `connected`, places are drawn again until every device reaches every other.
     """
 
     kind: Literal["random-geometric"] = "random-geometric"
     radius: Annotated[float, Field(gt=0)] = Field(description="longest link; the square has side 1")
-    connected: StrictBool = Field(default=True, description="draw again until nobody is cut off")
+    connected: StrictBool = Field(default=True, description="draw again until no device is cut off")
 
     placed = True
 
@@ -117,10 +117,10 @@ class RandomGeometric(TopologySettings):
 
 
 class InRange(TopologySettings):
-    """By radio: whoever receives a device with less than some loss is its out-neighbor, and hears it.
+    """By radio: a device that loses few enough of another's packets to noise is its out-neighbor.
 
     Places are random, unless `[radio]` or `[mobility]` gives them. With movement, links come and
-    go. `make` gives the places alone, for links need the radios; the world adds them.
+    go. `make` gives the places alone: links follow from the radios, and the world adds them.
     """
 
     kind: Literal["in-range"] = "in-range"
@@ -140,6 +140,6 @@ class InRange(TopologySettings):
         return graph
 
 
-def _seed(random: np.random.Generator) -> int:
+def seed_of(random: np.random.Generator) -> int:
     """Return a seed for networkx's own generator."""
     return int(random.integers(2**32))

@@ -14,11 +14,11 @@ from p2pl_async.basics.settings import kind_of
 if TYPE_CHECKING:
     import networkx as nx  # slow to import; `p2pl check` does without
     import numpy as np
-from p2pl_async.topology.base import Count, TopologySettings, _graph
+from p2pl_async.topology.base import Count, TopologySettings, graph_of
 
 
 class Complete(TopologySettings):
-    """Everyone hears everyone."""
+    """Every device hears every other."""
 
     kind: Literal["complete"] = "complete"
 
@@ -77,7 +77,7 @@ class _Lattice(TopologySettings):
     columns: Count | None = Field(default=None, description="number of columns")
 
     placed = True
-    _least: ClassVar[int]  # fewest rows, and fewest columns, of a lattice that deserves its name
+    _least: ClassVar[int]  # fewest rows, and fewest columns
     _wraps: ClassVar[bool]
 
     def check(self, n: int) -> list[str]:
@@ -120,7 +120,7 @@ class _Lattice(TopologySettings):
 
 
 class Grid(_Lattice):
-    """Rows and columns with up to four neighbors each; without them, as square as the count allows."""
+    """Rows and columns with up to four neighbors each; by default as square as the count allows."""
 
     kind: Literal["grid"] = "grid"
 
@@ -129,7 +129,7 @@ class Grid(_Lattice):
 
 
 class Torus(_Lattice):
-    """A grid whose borders are joined: everyone has four neighbors."""
+    """A grid whose borders are joined: every device has four neighbors."""
 
     kind: Literal["torus"] = "torus"
 
@@ -149,11 +149,11 @@ class Hypercube(TopologySettings):
         return [f"a hypercube has a power of two of devices, not {n}; use {above // 2} or {above}"]
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
-        return _graph(n, [(k, k ^ 1 << bit) for k in range(n) for bit in range(n.bit_length() - 1)])
+        return graph_of(n, [(k, k ^ 1 << bit) for k in range(n) for bit in range(n.bit_length() - 1)])
 
 
 class Exponential(TopologySettings):
-    """Directed: k is heard by k + 1, k + 2, k + 4, ...; few links, and short ways to everyone.
+    """Directed: k is heard by k + 1, k + 2, k + 4, ...; few links, and few hops between any two devices.
 
     Source: M. Assran et al., "Stochastic gradient push for distributed deep learning", ICML 2019.
     """
@@ -161,9 +161,9 @@ class Exponential(TopologySettings):
     kind: Literal["exponential"] = "exponential"
 
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
-        return _graph(n, [(k, (k + hop) % n) for k in range(n) for hop in _hops(n)], directed=True)
+        return graph_of(n, [(k, (k + hop) % n) for k in range(n) for hop in powers_below(n)], directed=True)
 
 
-def _hops(n: int) -> list[int]:
-    """Return the powers of two below n."""
+def powers_below(n: int) -> list[int]:
+    """Return the powers of two below n, ascending."""
     return [1 << power for power in range((n - 1).bit_length())]

@@ -293,20 +293,19 @@ class EmulatedTransport:
         """
         assert self._downtimes is not None
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
-        if verdict.copy != math.inf and receiver.stay(verdict.copy):
+        if verdict.copy != math.inf and receiver.at(verdict.copy).value:
             verdict = verdict._replace(copy=math.inf)
         stay = sender.next(self._clock.now) if left > self._clock.now else None
-        if stay is None or stay.start >= left:
-            stay = receiver.stay(verdict.arrival)
-        if stay is None:
+        cause = receiver.at(verdict.arrival).value if stay is None or stay.start >= left else stay.cause
+        if not cause:
             return verdict
-        return verdict._replace(arrival=math.inf, cause=stay.cause, acknowledged=False, copy=math.inf)
+        return verdict._replace(arrival=math.inf, cause=cause, acknowledged=False, copy=math.inf)
 
     def _is_cut(self, path: Path, left: float) -> bool:
         """Tell whether a battery that has run out meanwhile cuts off a message that was to leave by `left`."""
         assert self._downtimes is not None
         sender, receiver = self._downtimes[path.src], self._downtimes[path.dst]
-        return BATTERY in (sender.cause(left), receiver.cause(self._clock.now))
+        return BATTERY in (sender.at(left).value, receiver.at(self._clock.now).value)
 
     def _arrive(self, arrival: _Arrival) -> None:
         path, encoded, left, verdict = arrival

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.measured import K7
 
+from p2pl_async.basics.timeline import Steps
 from p2pl_async.basics.tracefiles import (
     IRELAND_TIME,
     TraceError,
@@ -88,10 +89,8 @@ def test_a_gap_in_the_first_row_can_not_be_held(tmp_path: Path) -> None:
 def test_dates_are_seconds_since_the_first_and_the_last_row_of_an_instant_counts(tmp_path: Path) -> None:
     stamp = "2020.02.14_09.38."
     text = f"Timestamp,DL_bitrate\n{stamp}22,5\n{stamp}22,7\n{stamp}25,-\n{stamp}26,9\n"
-    times, values, period = read_steps(
-        write(tmp_path, text), "DL_bitrate", *(IRELAND_TIME[0], 1.0, "hold", True), IRELAND_TIME[1]
-    )
-    assert (times.tolist(), values.tolist(), period) == ([0, 3, 4], [7, 7, 9], 5)
+    steps = read_steps(write(tmp_path, text), "DL_bitrate", *(IRELAND_TIME[0], 1.0, "hold", True), IRELAND_TIME[1])
+    assert steps == Steps(np.array([0.0, 3.0, 4.0]), [7.0, 7.0, 9.0], 5.0)
     with pytest.raises(TraceError, match=r"line 2: .* is no date of the form"):
         read_steps(
             write(tmp_path, "Timestamp,a\n2020-02-14,5\n"), "a", IRELAND_TIME[0], 1.0, "hold", True, IRELAND_TIME[1]
@@ -105,7 +104,7 @@ def test_skipped_rows_take_their_dates_with_them(tmp_path: Path) -> None:
     stamp = "2020.02.14_09.38."
     text = f"Timestamp,a\n{stamp}22,5\n{stamp}23,-\n{stamp}26,9\n"
     steps = read_steps(write(tmp_path, text), "a", IRELAND_TIME[0], 1.0, "skip", False, IRELAND_TIME[1])
-    assert (steps.times.tolist(), steps.values.tolist()) == ([0, 4], [5, 9])
+    assert steps == Steps(np.array([0.0, 4.0]), [5.0, 9.0], None)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +184,12 @@ def test_real_5g_traces(name: str, rows: int, mean: int) -> None:
         assert (modes.count("LTE"), modes.count("5G")) == (1123, 523)
     else:
         assert set(modes) == {"5G"}
-    times, values, period = read_steps(path, "DL_bitrate", IRELAND_TIME[0], 1.0, "error", True, IRELAND_TIME[1])
-    assert times[0] == 0
-    assert (np.diff(times) >= 1).all()
-    assert len(values) == len(times)
-    assert period is not None
-    assert period > times[-1]
+    steps = read_steps(path, "DL_bitrate", IRELAND_TIME[0], 1.0, "error", True, IRELAND_TIME[1])
+    assert steps.times[0] == 0
+    assert (np.diff(steps.times) >= 1).all()
+    assert len(steps.values) == len(steps.times)
+    assert steps.period is not None
+    assert steps.period > steps.times[-1]
 
 
 @real

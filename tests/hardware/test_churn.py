@@ -112,7 +112,7 @@ def test_the_number_of_devices_up_is_binomial() -> None:
     n, p = 400, 0.8
     found = world({"up": "40 s", "down": "10 s"}, n)
     instants = 1000 + 100.0 * np.arange(60)  # 12 time constants apart: as good as independent
-    up = np.array([sum(not downtime.cause(t) for downtime in found) for t in instants])
+    up = np.array([sum(not downtime.at(t).value for downtime in found) for t in instants])
     assert up.mean() == pytest.approx(n * p, abs=5 * math.sqrt(n * p * (1 - p) / len(up)))
     assert up.var(ddof=1) == pytest.approx(n * p * (1 - p), rel=5 * math.sqrt(2 / (len(up) - 1)))
 
@@ -123,7 +123,7 @@ def test_a_device_begins_up_and_forgets_that_it_did() -> None:
     found = world({"up": "40 s", "down": "10 s"}, n)
     for t in (0.0, 2.0, 8.0, 30.0):
         p = share + (1 - share) * math.exp(-t * (1 / 40 + 1 / 10))
-        up = sum(not downtime.cause(t) for downtime in found) / n
+        up = sum(not downtime.at(t).value for downtime in found) / n
         assert up == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / n) + 1e-12)
 
 
@@ -131,7 +131,7 @@ def test_a_region_fails_as_one_and_others_on_their_own() -> None:
     churn = {"up": "20 s", "down": "5 s"}
     found = world(churn, 8, group={"block": {"ids": "0-3", "churn": {**churn, "shared": True}}})
     instants = np.arange(0, 2000, 0.5)
-    states = np.array([[bool(downtime.cause(t)) for t in instants] for downtime in found])
+    states = np.array([[bool(downtime.at(t).value) for t in instants] for downtime in found])
     assert (states[:4] == states[0]).all()
     alone = np.corrcoef(states[[0, 4, 5, 6, 7]])
     assert np.abs(alone[~np.eye(5, dtype=bool)]).max() < 0.3
@@ -143,7 +143,7 @@ def test_times_and_traces_say_when(tmp_path) -> None:
     path.write_text("device,down_s,up_s\n1,3,4\n0,1,2\n1,8.5,9\n")
     assert read_trace(path) == {1: [(3.0, 4.0), (8.5, 9.0)], 0: [(1.0, 2.0)]}
     found = world({"trace": str(path), "restart": "500 ms"}, 3)
-    assert [found[1].cause(t) for t in (2.9, 3, 4.4, 4.5, 8.5, 9.5)] == ["", CRASHED, CRASHED, "", CRASHED, ""]
+    assert [found[1].at(t).value for t in (2.9, 3, 4.4, 4.5, 8.5, 9.5)] == ["", CRASHED, CRASHED, "", CRASHED, ""]
     assert not found[2].causes or found[2].next(0) is None
     listed = world({"times": [["1 s", "2 s"], ["5 s", "6 s"]]}, 2)
     assert [(stay.start, stay.end) for stay in (listed[0].next(0), listed[1].next(2))] == [(1, 2), (5, 6)]
@@ -211,12 +211,12 @@ def test_down_is_the_union_of_all_sources_whoever_asks_first(crashes, absences, 
     sources = {CRASHED: ordered(crashes), ABSENT: ordered(absences)}
     downtime = Downtime(sources)
     truth = [any(s <= t < e for times in sources.values() for s, e in times) for t in range(62)]
-    assert [bool(downtime.cause(t)) for t in asked] == [truth[t] for t in asked]
+    assert [bool(downtime.at(t).value) for t in asked] == [truth[t] for t in asked]
     parts = downtime.between(3.0, 40.0)
     assert sum(parts[:, 1] - parts[:, 0]) == sum(truth[3:40])
     watches = [downtime.of(cause) for cause in downtime.causes]
     for t in sorted(asked):
-        assert any(watch.at(t) for watch in watches) == truth[t]
+        assert any(watch.at(t).value for watch in watches) == truth[t]
         touched = [watch.touched(np.array([t, t + 1.0]), np.array([t + 1.0, t + 1.0])).tolist() for watch in watches]
         assert [any(each) for each in zip(*touched, strict=True)] == [truth[t], truth[t + 1]]
 
@@ -225,19 +225,19 @@ def test_a_link_asks_in_no_time_for_causes_that_never_come() -> None:
     churn = Churn.model_validate({"up": "3 s", "down": "1 s"})
     downtime = Downtime({CRASHED: churn.crashes(1, 0, "", 0.0, {}), ABSENT: [(0.0, 2.0)]}, mortal=True)
     watches = {cause: downtime.of(cause) for cause in downtime.causes}
-    assert [watches[cause].at(1.0) for cause in (ABSENT, BATTERY)] == [1, 0]
-    assert [watches[cause].at(3.0) for cause in (ABSENT, BATTERY)] == [0, 0]
+    assert [watches[cause].at(1.0).value for cause in (ABSENT, BATTERY)] == [1, 0]
+    assert [watches[cause].at(3.0).value for cause in (ABSENT, BATTERY)] == [0, 0]
     asked = np.arange(0.5, 400, 1.0)
-    assert 0 < sum(watches[CRASHED].at(t) for t in asked) < 200
+    assert 0 < sum(watches[CRASHED].at(t).value for t in asked) < 200
 
 
 def test_an_empty_battery_ends_all_stays() -> None:
     downtime = Downtime({CRASHED: [(5.0, 10.0), (20.0, 30.0)]}, mortal=True)
     watch = downtime.of(BATTERY)
-    assert watch.at(6.0) == 0
+    assert watch.at(6.0).value == 0
     downtime.end(7.0)
-    assert [downtime.cause(t) for t in (4, 6, 7, 12, 25)] == ["", CRASHED, BATTERY, BATTERY, BATTERY]
-    assert watch.at(8.0) == 1
+    assert [downtime.at(t).value for t in (4, 6, 7, 12, 25)] == ["", CRASHED, BATTERY, BATTERY, BATTERY]
+    assert watch.at(8.0).value == 1
 
 
 # Devices

@@ -14,24 +14,24 @@ from scipy.stats import ks_2samp
 
 from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Arq, Link, LinkSettings, Verdict
-from p2pl_async.link.arq import Pace, Run, draw_tries, selective_repeat, stop_and_wait
+from p2pl_async.link.arq import Attempts, Pace, draw_tries, selective_repeat, stop_and_wait
 
 
-def one_after_another(lost: list[bool], packets: int, tries: int, used_up: int) -> Run:
+def one_after_another(lost: list[bool], packets: int, tries: int, used_up: int) -> Attempts:
     """The rule as one would write it for a single packet at a time."""
     used, attempts = 0, used_up
     for packet in range(packets):
         while True:
             if used == len(lost):
-                return Run(used, packet, attempts, False)
+                return Attempts(used, packet, attempts, False)
             used += 1
             attempts += 1
             if not lost[used - 1]:
                 break
             if attempts == tries:
-                return Run(used, packet, attempts, True)
+                return Attempts(used, packet, attempts, True)
         attempts = 0
-    return Run(used, packets, 0, False)
+    return Attempts(used, packets, 0, False)
 
 
 @given(
@@ -81,7 +81,7 @@ def test_a_window_is_so_many_senders_that_take_turns(lost: list[bool], packets: 
         assert turns is None
     else:
         assert turns is not None
-        assert (turns.packet.tolist(), turns.slots, turns.failed) == (expected[0], len(expected[0]), expected[1])
+        assert (turns.packet.tolist(), turns.used, turns.failed) == (expected[0], len(expected[0]), expected[1])
 
 
 @pytest.mark.parametrize(("p", "tries", "packets"), [(0.3, 3, 20), (0.05, 8, 200), (0.9, 40, 5), (0.5, 1, 3)])

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.timeline import Steps
 from p2pl_async.link import Link, LinkSettings
-from p2pl_async.link.changes import During, LossesInTurn
+from p2pl_async.link.changes import During
+from p2pl_async.link.loss.base import ChangingLoss, Odds
 from p2pl_async.link.loss.independent import Bernoulli
 from p2pl_async.link.loss.per_packet import GilbertPackets
-from p2pl_async.link.timeline import Plan, Timeline
+from p2pl_async.link.switching import Memoryless, UpIntervals
 
 spans = st.lists(st.floats(0.01, 3), min_size=1, max_size=12)
 
@@ -27,19 +29,20 @@ def test_an_outage_counts_only_while_its_settings_hold(
     limits = np.cumsum([0.1, *widths])
     ups = limits[: len(limits) // 2 * 2].reshape(-1, 2)
     end = start + length
-    during, plain = During(Plan(ups, None), start, end), Plan(ups, None)
+    during, plain = During(UpIntervals(ups, None), start, end), UpIntervals(ups, None)
 
     def down(at: float) -> bool:
         return start <= at < end and not any(low <= at < high for low, high in ups)
 
     for at in np.cumsum([0.0, *frames]).tolist():
-        assert during.at(at) == down(at)
-        assert during.until > at
-        middle = (at + min(during.until, at + 1)) / 2
+        state, until = during.at(at)
+        assert state == down(at)
+        assert until > at
+        middle = (at + min(until, at + 1)) / 2
         assert down(middle) == down(at)  # nothing changes before `until`
     starts = np.cumsum([0.0, *frames])
     ends = starts + 0.3
-    fresh = During(Plan(ups, None), start, end)
+    fresh = During(UpIntervals(ups, None), start, end)
     expected = [
         any(down(at) for at in (*np.linspace(low, high, 50)[:-1], *ups.ravel(), start) if low <= at < high)
         for low, high in zip(starts.tolist(), ends.tolist(), strict=True)
@@ -47,14 +50,15 @@ def test_an_outage_counts_only_while_its_settings_hold(
     found = fresh.touched(starts, ends)
     # An up interval between two looks of the oracle can't be missed: every limit is looked at.
     assert [bool(each) for each in found] == expected
-    assert plain.at(0.0) == 1
+    assert plain.at(0.0).value == 1
 
 
 def test_packets_step_the_chain_that_holds_when_they_are_sent() -> None:
     """Two chains of packets, one after the other: looking ahead is no sending."""
     settings = [GilbertPackets(p=0.3, r=0.3), Bernoulli(p=0.5), GilbertPackets(p=0.5, r=0.2)]
     at, uniforms = np.arange(60.0), stream(1, "test").random(60)
-    slow, fast = (LossesInTurn([20.0, 40.0], [each.process(1, 0, 1) for each in settings]) for _ in range(2))
+    steps = Steps(np.array([0.0, 20.0, 40.0]), range(3), None)
+    slow, fast = (ChangingLoss(steps, lambda number: settings[number].process(1, 0, 1)) for _ in range(2))
     one_by_one = [slow.fate(u, t) for u, t in zip(uniforms.tolist(), at.tolist(), strict=True)]
     found: list[int] = []
     done = 0
@@ -68,12 +72,11 @@ def test_packets_step_the_chain_that_holds_when_they_are_sent() -> None:
 
 
 def test_a_stretch_of_equal_chances_ends_where_the_settings_change() -> None:
-    turns = LossesInTurn([5.0], [Bernoulli(p=0.1).process(1, 0, 1), None])
-    first, second = turns.segment(0.0), turns.segment(5.0)
-    assert first is not None
-    assert second is not None
-    assert (first.p, first.until) == (0.1, 5.0)
-    assert (second.p, second.until) == (0.0, math.inf)
+    loss = ChangingLoss(
+        Steps(np.array([0.0, 5.0]), range(2), None), [Bernoulli(p=0.1).process(1, 0, 1), None].__getitem__
+    )
+    assert loss.at(0.0) == (Odds(0.1, "loss"), 5.0)
+    assert loss.at(5.0) == (Odds(0.0, ""), math.inf)
 
 
 CHANGED: list[dict[str, Any]] = [
@@ -128,7 +131,7 @@ def test_a_burst_outlives_a_change_of_what_it_does() -> None:
     table = {"kind": "gilbert-elliott", "good": "3 s", "bad": "2 s"}
     before, after = (LinkSettings.model_validate({"loss": {**table, "loss_bad": share}}) for share in ("100 %", "0 %"))
     made = Link(0, 1, before, 1, changes=[(50.0, after), (100.0, before)])
-    weather = Timeline(stream(1, "burst", 0, 1), (3.0, 2.0), 0.4)
+    weather = Memoryless(stream(1, "burst", 0, 1), (3.0, 2.0), 0.4)
     for at in np.arange(0.0, 150.0, 0.5).tolist():
-        bad = bool(weather.at(at)) and not 50 <= at < 100
+        bad = bool(weather.at(at).value) and not 50 <= at < 100
         assert made.judge(1, at).cause == ("burst" if bad else "")

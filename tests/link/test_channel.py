@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binom, ks_2samp
 
 from p2pl_async.link import Link, LinkSettings, Verdict
-from p2pl_async.link import transmitter as transmitter_module
 from p2pl_async.link.channel import Channel
+from p2pl_async.link.sending import once, repeated
 
 BURSTY = {"kind": "gilbert-elliott", "good": "3 s", "bad": "1 s", "loss_good": "2 %", "loss_bad": "70 %"}
 
@@ -105,7 +105,8 @@ def test_the_fast_path_has_the_law_of_one_fragment_at_a_time(kind: str, monkeypa
     n, size = 700, 14_950
     found = []
     for threshold, seed in ((20, 1), (10**9, 2)):
-        monkeypatch.setattr(transmitter_module, "AGGREGATE", threshold)
+        monkeypatch.setattr(once, "AGGREGATE", threshold)
+        monkeypatch.setattr(repeated, "AGGREGATE", threshold)
         found.append(verdicts(table, size, n, every=1000.37, seed=seed))
     fast, plain = found
     limit = 1.63 * math.sqrt(2 / n)
@@ -131,8 +132,9 @@ def test_a_block_that_does_not_fit_is_cut_where_its_stretch_ends(monkeypatch: py
     table = {"rate": "80 kbit/s", "mtu": "100 B", **KINDS["retries in bursts"]}
     n, found = 700, []
     for threshold, margin, seed in ((20, 0.0, 1), (10**9, 6.0, 2)):
-        monkeypatch.setattr(transmitter_module, "AGGREGATE", threshold)
-        monkeypatch.setattr(transmitter_module, "_MARGIN", margin)
+        monkeypatch.setattr(once, "AGGREGATE", threshold)
+        monkeypatch.setattr(repeated, "AGGREGATE", threshold)
+        monkeypatch.setattr(repeated, "_MARGIN", margin)
         found.append(verdicts(table, 14_950, n, every=1000.37, seed=seed))
     times = [np.array([v.arrival - i * 1000.37 for i, v in enumerate(each) if not v.cause]) for each in found]
     assert ks_2samp(*times).statistic < 1.63 * math.sqrt(1 / len(times[0]) + 1 / len(times[1]))

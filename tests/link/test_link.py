@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.timeline import Stretch
 from p2pl_async.link import Arq, Link, LinkSettings, Verdict
-from p2pl_async.link.timeline import Timeline
+from p2pl_async.link.switching import Memoryless
 
 BURSTY = {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms"}
 LOGNORMAL = {"kind": "lognormal", "mean": "20 ms", "sd": "10 ms"}
@@ -142,7 +143,7 @@ def test_a_lost_fragment_loses_the_whole_message(loss: str) -> None:
 def test_a_burst_takes_fragments_that_follow_each_other() -> None:
     """100 fragments take 10 s, a burst half a second: lost fragments are few states, not many coins."""
     made = link(loss=BURSTY, rate="8 kbit/s", mtu="100 B")
-    weather = Timeline(stream(1, "burst", 0, 1), (2.0, 0.5), 0.2)
+    weather = Memoryless(stream(1, "burst", 0, 1), (2.0, 0.5), 0.2)
     for i in range(20):
         verdict = made.judge(10_000, 10.0 * i)
         starts = 10.0 * i + 0.1 * np.arange(100.0)
@@ -153,7 +154,7 @@ def test_a_burst_takes_fragments_that_follow_each_other() -> None:
 
 
 def one_at_a_time(
-    weather: Timeline, arq: Arq, sizes: list[int], byte: float, now: float
+    weather: Memoryless, arq: Arq, sizes: list[int], byte: float, now: float
 ) -> tuple[int, int, float, bool]:
     """Send packets with retries one after the other, over a channel that loses all or nothing.
 
@@ -173,7 +174,7 @@ def one_at_a_time(
                 return used, lost, end, False
             used += 1
             end = start + took
-            if not weather.at(start):
+            if not weather.at(start).value:
                 break
             lost += 1
             used += min(window, len(sizes) - packet) - 1
@@ -211,7 +212,7 @@ def test_retries_are_the_same_as_one_packet_at_a_time(
     made = Link(0, 1, LinkSettings(rate="8 kbit/s", mtu="100 B", arq=arq, loss=table), 1)
     verdict = made.judge(100 * fragments + 1 + short, 0.5)
     sizes = [100] * fragments + [1 + short]
-    weather = Timeline(stream(1, "burst", 0, 1), (good, bad), bad / (good + bad))
+    weather = Memoryless(stream(1, "burst", 0, 1), (good, bad), bad / (good + bad))
     used, lost, end, arrived = one_at_a_time(weather, arq, sizes, 0.001, 0.5)
     assert (verdict.packets, verdict.packets_lost, verdict.cause) == (used, lost, "" if arrived else "retries")
     assert verdict.arrival == (pytest.approx(end) if arrived else math.inf)
@@ -289,7 +290,7 @@ def test_an_outage_cuts_off_what_is_on_the_air() -> None:
 
 def test_an_outage_takes_the_fragments_that_it_touches() -> None:
     made = link(outage=ON_OFF, rate="8 kbit/s", mtu="100 B")
-    down = Timeline(stream(1, "outage", 0, 1), (3.0, 1.0), 0.25)
+    down = Memoryless(stream(1, "outage", 0, 1), (3.0, 1.0), 0.25)
     for i in range(400):
         verdict = made.judge(210, 2.0 * i)
         starts = 2.0 * i + 0.1 * np.arange(3.0)
@@ -556,15 +557,13 @@ def test_impossible_links_are_refused(table: dict[str, Any], text: str) -> None:
 
 
 class Always:
-    """Down, or not, for ever."""
-
-    until = math.inf
+    """Down, or not, at all times."""
 
     def __init__(self, down: bool) -> None:
         self.down = down
 
-    def at(self, now: float) -> int:
-        return int(self.down)
+    def at(self, now: float) -> Stretch[int]:
+        return Stretch(int(self.down), math.inf)
 
     def touched(self, starts: Any, ends: Any) -> Any:
         return np.full(starts.shape, self.down)

@@ -254,21 +254,21 @@ def test_however_packets_are_asked_for_their_fates_are_the_same(table: Any, step
 
 
 @pytest.mark.parametrize("table", EVERY[:2])
-def test_segments_say_what_the_fates_do(table: Any) -> None:
-    """Within a segment each packet is lost exactly if its uniform lies below the segment's probability."""
+def test_odds_say_what_the_fates_do(table: Any) -> None:
+    """While odds hold, each packet is lost exactly if its uniform lies below their probability."""
     uniforms, times = stream(1, "loss").random(3000), np.arange(3000) * 0.11
     fates = process(table).fates(uniforms, times)
     made = process(table)
     for uniform, at, fate in zip(uniforms.tolist(), times.tolist(), fates.tolist(), strict=True):
-        segment = made.segment(at)
-        assert segment is not None
-        assert segment.until > at
-        assert CAUSES[fate] == (segment.cause if uniform < segment.p else "")
+        odds, until = made.at(at)
+        assert odds is not None
+        assert until > at
+        assert CAUSES[fate] == (odds.cause if uniform < odds.p else "")
 
 
 @pytest.mark.parametrize("table", EVERY[2:])
-def test_losses_per_packet_have_no_segments(table: Any) -> None:
-    assert process(table).segment(0.0) is None
+def test_losses_per_packet_have_no_odds(table: Any) -> None:
+    assert process(table).at(0.0).value is None
 
 
 @pytest.mark.parametrize("table", EVERY[1:])

@@ -16,7 +16,6 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ScenarioError
 from p2pl_async.link import AnyLatency, AnyLoss, Link, LinkSettings
 from p2pl_async.link.loss.base import CAUSES
-from p2pl_async.link.over_time import Clockwork
 from p2pl_async.link.rate_over_time import Opportunities, StepRate
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.reading.jsonschema import scenario_schema
@@ -121,7 +120,7 @@ def test_ends_are_the_least_instants_at_which_the_integral_is_enough(
     for size in bits:
         chained = profile.end(chained, size)
     assert chained == pytest.approx(ends[-1], rel=1e-9)
-    seconds, until = profile.steady(start)
+    seconds, until = profile.at(start)
     assert until > start
     if size / 1e3 * seconds < until - start:
         assert profile.end(start, size / 1e3) == pytest.approx(start + size / 1e3 * seconds, abs=1e-9)
@@ -289,8 +288,8 @@ def test_a_loss_that_changes_is_at_each_instant_the_one_of_its_step() -> None:
     assert (made.fates(uniforms, times) == np.where(uniforms < p, CAUSES.index("loss"), 0)).all()
     alone = LOSS.validate_python({"kind": "bernoulli", "p": RISING}).process(1, 0, 1)
     assert [alone.fate(0.5, at) for at in (0.0, 9.9, 10.0, 19.9, 20.0, 500.0)] == ["", "", "", "", "loss", "loss"]
-    segments = [alone.segment(at) for at in (0.0, 9.9, 10.0, 25.0)]
-    assert [(segment.p, segment.until) for segment in segments] == [(0, 10), (0, 10), (0.3, 20), (0.8, math.inf)]
+    stretches = [alone.at(at) for at in (0.0, 9.9, 10.0, 25.0)]
+    assert [(stretch.value.p, stretch.until) for stretch in stretches] == [(0, 10), (0, 10), (0.3, 20), (0.8, math.inf)]
 
 
 def test_bursts_that_change_keep_their_weather() -> None:
@@ -358,30 +357,10 @@ def test_what_is_impossible_at_one_instant_is_refused_with_it() -> None:
     with pytest.raises(ValidationError, match="at 20 s: must be a probability"):
         LOSS.validate_python({"kind": "bernoulli", "p": {**RISING, "steps": [["0 s", 0], ["20 s", "120 %"]]}})
     looped = {"kind": "schedule", "steps": [["0 s", "20 ms"], ["3 s", "50 ms"]], "end": "loop"}
-    with pytest.raises(ValidationError, match="courses of one table need one period"):
+    with pytest.raises(ValidationError, match="all numbers of a table that change in time need one period"):
         LATENCY.validate_python({"kind": "lognormal", "mean": looped, "sd": high})
     with pytest.raises(ValidationError, match='unknown course; did you mean "schedule"'):
         LOSS.validate_python({"kind": "bernoulli", "p": {"kind": "shedule", "steps": []}})
-
-
-@given(
-    widths=st.lists(st.floats(0.01, 50), min_size=1, max_size=9),
-    loop=st.booleans(),
-    ats=st.lists(st.floats(0, 1e4), min_size=1, max_size=20),
-)
-def test_a_clockwork_knows_its_steps_and_when_they_end(widths: list[float], loop: bool, ats: list[float]) -> None:
-    times = np.concatenate(([0.0], np.cumsum(widths)))
-    clockwork = Clockwork(times[:-1], float(times[-1]) if loop else None)
-    found = clockwork.indices(np.array(ats)).tolist()
-    for at, index in zip(ats, found, strict=True):
-        assert clockwork.index(at) == index
-        inside = at % times[-1] if loop else at
-        assert times[index] <= inside
-        assert inside < times[index + 1] or (not loop and index == len(widths) - 1)
-        until = clockwork.until(at)
-        assert until > at
-        if math.isfinite(until) and until - at > 1e-6:
-            assert clockwork.index(at + (until - at) / 2) == index
 
 
 # --- In scenario files
@@ -438,7 +417,7 @@ def test_on_shared_air_a_rate_can_not_change(tmp_path: Path) -> None:
     assert "as only dedicated links do" in error.value.problems[0].text
 
 
-def test_the_json_schema_offers_courses_wherever_they_are_taken() -> None:
+def test_the_json_schema_offers_numbers_over_time_wherever_they_are_taken() -> None:
     keys = scenario_schema()["$defs"]["LinkTableSettings"]["properties"]
 
     def kinds(schema: Any) -> set[str]:

@@ -201,8 +201,8 @@ def test_scripted_crashes_add_to_those_that_churn_draws() -> None:
     events = [{"at": "2 s", "kind": "crash", "devices": 1}, {"at": "6 s", "kind": "restart", "devices": 1}]
     found = downtimes_of(build_world(small(churn=churn, event=events), learns=False).conditions.hardware())
     assert found is not None
-    assert [found[1].cause(t) != "" for t in (0.5, 1, 2.5, 5.9, 6, 20.5)] == [False, True, True, True, False, True]
-    assert [found[0].cause(t) != "" for t in (2.5, 3, 5, 20.5)] == [True, False, False, True]
+    assert [found[1].at(t).value != "" for t in (0.5, 1, 2.5, 5.9, 6, 20.5)] == [False, True, True, True, False, True]
+    assert [found[0].at(t).value != "" for t in (2.5, 3, 5, 20.5)] == [True, False, False, True]
 
 
 def moving(*events: dict) -> Scenario:

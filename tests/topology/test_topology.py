@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.basics.randomness import stream
-from p2pl_async.topology.base import TopologySettings, neighbors, problems
+from p2pl_async.topology.base import TopologySettings, neighbors, warn_cut_off
 from p2pl_async.topology.kinds import AnyTopology
 from p2pl_async.topology.one_peer import OnePeer
 
@@ -117,7 +117,7 @@ def test_hypercube_neighbors_differ_in_one_bit() -> None:
 def test_one_device_is_alone(kind: str) -> None:
     graph = build(kind, 1)
     assert (len(graph), graph.number_of_edges()) == (1, 0)
-    assert problems(graph) == []
+    assert warn_cut_off(graph) == []
 
 
 @pytest.mark.parametrize(("kind", "wraps"), [("grid", False), ("torus", True)])
@@ -184,7 +184,7 @@ def test_random_geometric_density_is_that_of_uniform_places() -> None:
 
 def test_random_geometric_is_drawn_again_until_connected() -> None:
     table = {"kind": "random-geometric", "radius": 0.3}
-    apart = [seed for seed in range(20) if problems(build({**table, "connected": False}, 20, seed))]
+    apart = [seed for seed in range(20) if warn_cut_off(build({**table, "connected": False}, 20, seed))]
     assert apart
     assert all(nx.is_strongly_connected(build(table, 20, seed)) for seed in apart)
 
@@ -408,7 +408,7 @@ def test_neighbors_and_problems_agree_with_the_graph(n: int, links: list[tuple[i
     incoming, outgoing = neighbors(graph)
     assert incoming == [sorted(graph.predecessors(k)) for k in range(n)]
     assert outgoing == [sorted(graph.successors(k)) for k in range(n)]
-    assert (problems(graph) == []) == nx.is_strongly_connected(graph)
+    assert (warn_cut_off(graph) == []) == nx.is_strongly_connected(graph)
 
 
 def graph_of(n: int, *links: tuple[int, int]) -> Any:
@@ -420,24 +420,24 @@ def graph_of(n: int, *links: tuple[int, int]) -> Any:
 
 def test_problems_name_who_is_cut_off_and_which_way() -> None:
     triangle = ((0, 1), (1, 2), (2, 0))
-    assert problems(graph_of(4, *triangle)) == ["device 3 is cut off from the other 3 devices in both directions"]
-    assert problems(graph_of(4, *triangle, (3, 0))) == [
+    assert warn_cut_off(graph_of(4, *triangle)) == ["device 3 is cut off from the other 3 devices in both directions"]
+    assert warn_cut_off(graph_of(4, *triangle, (3, 0))) == [
         "device 3 hears nothing from the other 3 devices: no way leads there"
     ]
-    assert problems(graph_of(5, *triangle, (0, 3), (0, 4))) == [
+    assert warn_cut_off(graph_of(5, *triangle, (0, 3), (0, 4))) == [
         "devices 3, 4 are not heard by the other 3 devices: no way leads back"
     ]
 
 
 def test_problems_stay_readable_in_large_graphs() -> None:
-    (text,) = problems(graph_of(1000, (0, 1), (1, 0)))
+    (text,) = warn_cut_off(graph_of(1000, (0, 1), (1, 0)))
     assert "devices 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 988 more are cut off" in text
 
 
 def test_a_thousand_devices_that_all_hear_each_other_are_feasible() -> None:
     graph = build("complete", 1000)
     assert graph.number_of_edges() == 999_000
-    assert problems(graph) == []
+    assert warn_cut_off(graph) == []
 
 
 @pytest.mark.parametrize("heavy", ["networkx", "scipy"])

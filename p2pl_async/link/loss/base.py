@@ -3,57 +3,50 @@
 Decided for each packet (each fragment, each retry) by one uniform variable of its own, so
 that a larger probability loses the same packets and some more.
 
-Bursts come in two sorts. Those in time (`gilbert-elliott`) are weather: they last as long
-whether one sends or not. Those per packet (`gilbert-packets`, `four-state`,
-`burst-error`, `trace`) step with each packet of the link, as netem, ns-3 and most of the literature have
-them; there a burst waits for whoever sends seldom.
+Bursts come in two sorts. Those in time (`gilbert-elliott`) are weather: their length doesn't
+depend on the traffic. Those per packet (`gilbert-packets`, `four-state`,
+`burst-error`, `trace`) step with each packet of the link, as in netem, ns-3 and most of the
+literature; a device that sends rarely meets the same bursts later.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.basics.arrays import Floats
-from p2pl_async.link.over_time import Clockwork, Varying
+from p2pl_async.basics.arrays import Floats, Ints
+from p2pl_async.basics.timeline import Steps, Stretch
+from p2pl_async.link.over_time import Varying
 
-Codes = NDArray[np.int8]  # fates of packets: indices into CAUSES, 0 for one that arrives
+Codes = NDArray[np.int8]
+"""Fates of packets: indices into CAUSES, 0 for one that arrives."""
 
+CAUSES = ("", "loss", "burst", "noise", "corrupt", "outage")
+"""Why a packet is lost; a link adds whatever else takes it down."""
 
-States = NDArray[np.intp]
-
-
-CAUSES = (
-    "",
-    "loss",
-    "burst",
-    "noise",
-    "corrupt",
-    "outage",
-)  # why a packet is lost; a link adds what else takes it down
+LOSS, BURST = CAUSES.index("loss"), CAUSES.index("burst")
 
 
-_LOSS, _BURST = CAUSES.index("loss"), CAUSES.index("burst")
-
-
-class Segment(NamedTuple):
-    """A stretch of time in which packets are lost independently, each with the same probability."""
+class Odds(NamedTuple):
+    """How packets are lost while they are lost independently, each with the same probability."""
 
     p: float  # probability of loss
-    cause: str  # what such a loss is called
-    until: float  # instant at which it ends; math.inf if never
+    cause: str  # of such a loss
+
+
+NOTHING_LOST = Stretch(Odds(0.0, ""), math.inf)
 
 
 class LossProcess(Protocol):
     """One link's loss, as it unfolds; instants never decrease.
 
-    Packets are either asked for one by one (`fate`, which counts as sending it), or looked at
-    ahead (`fates`, as often as one likes) and then told how many of them were really sent
-    (`passed`).
+    Packets are either decided one by one (`fate`, which counts as sending it), or looked at
+    ahead (`fates`, any number of times), and then `passed` says how many of them were sent.
     """
 
     def fate(self, uniform: float, at: float) -> str:
@@ -63,10 +56,10 @@ class LossProcess(Protocol):
         """Return the fates of the next packets if sent at the instants `at`, ascending; shapes (n,)."""
 
     def passed(self, packets: int) -> None:
-        """Note that so many of the packets that `fates` looked at were sent."""
+        """Count packets that `fates` looked at as sent."""
 
-    def segment(self, at: float) -> Segment | None:
-        """Return the stretch of independent losses around the instant `at`; None if there is no such thing."""
+    def at(self, now: float) -> Stretch[Odds | None]:
+        """Return how packets are lost at the instant `now`; None if they depend on each other."""
 
 
 class LossModel(Varying):
@@ -74,59 +67,62 @@ class LossModel(Varying):
 
     def process(self, seed: int, src: int, dst: int) -> LossProcess | None:
         """Return the process of one link, or None if nothing is ever lost."""
-        course = self.course()
-        return self.steady(seed, src, dst) if course is None else _Changing(*course, (seed, src, dst))
+        versions = self.versions()
+        if versions is None:
+            return self.make(seed, src, dst)
+        steps, models = versions
+        return ChangingLoss(steps, lambda number: models[number].make(seed, src, dst))
 
-    def steady(self, seed: int, src: int, dst: int) -> LossProcess | None:
+    def make(self, seed: int, src: int, dst: int) -> LossProcess | None:
         """Return the process of one link while these settings hold, or None if nothing is ever lost."""
         raise NotImplementedError
 
 
-class _Changing:
-    """A loss whose settings change in time; equal settings share a process, and each process has the link's streams."""
+class ChangingLoss:
+    """One loss process after another.
 
-    __slots__ = ("_clockwork", "_looked", "_numbers", "_owner", "_processes", "_versions")
+    Args:
+        steps: which process holds when, by number.
+        make: returns the process of a number, None if that loses nothing; called when it is first needed,
+            for a recording may have thousands.
+    """
 
-    def __init__(
-        self,
-        clockwork: Clockwork,
-        numbers: Sequence[int],
-        versions: Sequence[LossModel],
-        owner: tuple[int, int, int],
-    ) -> None:
-        self._clockwork = clockwork
-        self._numbers = np.array(numbers)
-        self._versions = versions
-        self._owner = owner
-        self._processes: dict[int, LossProcess | None] = {}  # made when first needed, for a trace may have thousands
-        self._looked: States = np.empty(0, np.intp)  # versions of the packets that `fates` looked at
+    __slots__ = ("_looked", "_make", "_numbers", "_processes", "_steps")
+
+    def __init__(self, steps: Steps[int], make: Callable[[int], LossProcess | None]) -> None:
+        self._steps = steps
+        self._numbers = np.array(steps.values)
+        self._make = make
+        self._processes: dict[int, LossProcess | None] = {}
+        self._looked: Ints = np.empty(0, np.int64)  # numbers for the packets that `fates` looked at
 
     def fate(self, uniform: float, at: float) -> str:
-        process = self._process(self._numbers[self._clockwork.index(at)])
+        process = self._process(self._steps.value(at))
         return "" if process is None else process.fate(uniform, at)
 
     def fates(self, uniforms: Floats, at: Floats) -> Codes:
-        self._looked = self._numbers[self._clockwork.indices(at)]
+        self._looked = self._numbers[self._steps.indices(at)]
         fates = np.zeros(at.shape, np.int8)
-        for number in np.unique(self._looked):
+        for number in np.unique(self._looked).tolist():
             process, own = self._process(number), self._looked == number
             if process is not None:
                 fates[own] = process.fates(uniforms[own], at[own])
         return fates
 
     def passed(self, packets: int) -> None:
-        for number, count in zip(*np.unique(self._looked[:packets], return_counts=True), strict=True):
+        for number, count in Counter(self._looked[:packets].tolist()).items():
             process = self._process(number)
             if process is not None:
-                process.passed(int(count))
+                process.passed(count)
+
+    def at(self, now: float) -> Stretch[Odds | None]:
+        number, until = self._steps.at(now)
+        process = self._process(number)
+        odds, ends = NOTHING_LOST if process is None else process.at(now)
+        return Stretch(odds, min(ends, until))
 
     def _process(self, number: int) -> LossProcess | None:
-        """Return the process of a version."""
+        """Return the process of a number."""
         if number not in self._processes:
-            self._processes[number] = self._versions[number].steady(*self._owner)
+            self._processes[number] = self._make(number)
         return self._processes[number]
-
-    def segment(self, at: float) -> Segment | None:
-        process = self._process(self._numbers[self._clockwork.index(at)])
-        inner = Segment(0.0, "loss", math.inf) if process is None else process.segment(at)
-        return inner and inner._replace(until=min(inner.until, self._clockwork.until(at)))

@@ -1,4 +1,4 @@
-"""Bursts in time: weather that lasts as long whether one sends or not."""
+"""Bursts in time: weather that doesn't depend on the traffic."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pydantic import Field
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.timeline import Stretch
 from p2pl_async.basics.units import PositiveSeconds, Probability
-from p2pl_async.link.loss.base import Codes, LossModel, LossProcess, Segment
+from p2pl_async.link.loss.base import Codes, LossModel, LossProcess, Odds
 from p2pl_async.link.over_time import VARIES
-from p2pl_async.link.timeline import Timeline
+from p2pl_async.link.switching import Memoryless
 
 
 class GilbertElliott(LossModel):
     """Bursts: the link is good or bad for random stretches of time, and loses packets while bad.
 
     `good` and `bad` are the mean stays; `bad / (good + bad)` is the share of bad time, and with
-    the default losses the share of packets lost, however often one sends. The state belongs to
-    the link and goes on between messages.
+    the default losses the share of packets lost, however often a device sends. The state belongs
+    to the link and continues between messages.
 
     Source: E. N. Gilbert, 1960; E. O. Elliott, 1963; here in continuous time.
     """
@@ -35,22 +36,24 @@ class GilbertElliott(LossModel):
         default=1.0, description="share of packets that are lost while bad"
     )
 
-    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
+    def make(self, seed: int, src: int, dst: int) -> LossProcess:
         share = self.bad / (self.good + self.bad)
-        weather = Timeline(stream(seed, "burst", src, dst), (self.good, self.bad), share)
+        weather = Memoryless(stream(seed, "burst", src, dst), (self.good, self.bad), share)
         return _Bursts(weather, self.loss_good, self.loss_bad)
 
 
 class _Bursts:
-    __slots__ = ("_loss_bad", "_loss_good", "_weather")
+    __slots__ = ("_bad", "_good", "_loss_bad", "_loss_good", "_weather")
 
-    def __init__(self, weather: Timeline, loss_good: float, loss_bad: float) -> None:
+    def __init__(self, weather: Memoryless, loss_good: float, loss_bad: float) -> None:
         self._weather = weather
         self._loss_good = loss_good
+        self._bad = Odds(loss_bad, "burst")
+        self._good = Odds(loss_good, "loss")
         self._loss_bad = loss_bad
 
     def fate(self, uniform: float, at: float) -> str:
-        if self._weather.at(at):
+        if self._weather.at(at).value:
             return "burst" if uniform < self._loss_bad else ""
         return "loss" if uniform < self._loss_good else ""
 
@@ -62,7 +65,6 @@ class _Bursts:
     def passed(self, packets: int) -> None:
         pass
 
-    def segment(self, at: float) -> Segment:
-        if self._weather.at(at):
-            return Segment(self._loss_bad, "burst", self._weather.until)
-        return Segment(self._loss_good, "loss", self._weather.until)
+    def at(self, now: float) -> Stretch[Odds | None]:
+        bad, until = self._weather.at(now)
+        return Stretch(self._bad if bad else self._good, until)

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from p2pl_async.basics.arrays import Floats
+from p2pl_async.basics.timeline import Stretch
 from p2pl_async.basics.units import Probability
-from p2pl_async.link.loss.base import Codes, LossModel, LossProcess, Segment
+from p2pl_async.link.loss.base import Codes, LossModel, LossProcess, Odds
 from p2pl_async.link.over_time import VARIES
 
 
@@ -19,7 +20,7 @@ class NoLoss(LossModel):
 
     kind: Literal["none"] = "none"
 
-    def steady(self, seed: int, src: int, dst: int) -> None:
+    def make(self, seed: int, src: int, dst: int) -> None:
         return None
 
 
@@ -29,16 +30,16 @@ class Bernoulli(LossModel):
     kind: Literal["bernoulli"] = "bernoulli"
     p: Annotated[Probability, VARIES] = Field(description="share of packets that are lost")
 
-    def steady(self, seed: int, src: int, dst: int) -> LossProcess | None:
+    def make(self, seed: int, src: int, dst: int) -> LossProcess | None:
         return _Coin(self.p) if self.p else None
 
 
 class _Coin:
-    __slots__ = ("_p", "_segment")
+    __slots__ = ("_p", "_stretch")
 
     def __init__(self, p: float) -> None:
         self._p = p
-        self._segment = Segment(p, "loss", math.inf)
+        self._stretch: Stretch[Odds | None] = Stretch(Odds(p, "loss"), math.inf)
 
     def fate(self, uniform: float, at: float) -> str:
         return "loss" if uniform < self._p else ""
@@ -49,5 +50,5 @@ class _Coin:
     def passed(self, packets: int) -> None:
         pass
 
-    def segment(self, at: float) -> Segment:
-        return self._segment
+    def at(self, now: float) -> Stretch[Odds | None]:
+        return self._stretch

@@ -10,10 +10,10 @@ from p2pl_async.link.loss.base import LossModel
 from p2pl_async.link.loss.in_time import GilbertElliott
 from p2pl_async.link.loss.independent import Bernoulli, NoLoss
 from p2pl_async.link.loss.per_packet import BurstError, FourState, GilbertPackets
-from p2pl_async.link.loss.recorded import LossTrace
+from p2pl_async.link.loss.recorded import RecordedLoss
 from p2pl_async.link.shorthand import number_or_kind
 
-_KINDS = (NoLoss, Bernoulli, GilbertElliott, GilbertPackets, FourState, BurstError, LossTrace)
+_KINDS = (NoLoss, Bernoulli, GilbertElliott, GilbertPackets, FourState, BurstError, RecordedLoss)
 
 
 def _shorthand(value: Any) -> Mapping[str, Any]:

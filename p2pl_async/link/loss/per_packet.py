@@ -9,17 +9,18 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from p2pl_async.basics.arrays import Floats
+from p2pl_async.basics.arrays import Floats, Indices
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import mistake
+from p2pl_async.basics.timeline import Stretch
 from p2pl_async.basics.units import Probability
-from p2pl_async.link.loss.base import _BURST, _LOSS, CAUSES, Codes, LossModel, LossProcess, States
+from p2pl_async.link.loss.base import BURST, CAUSES, LOSS, Codes, LossModel, LossProcess
 from p2pl_async.link.over_time import VARIES
 
-# --- Per packet
+_DEPENDENT = Stretch(None, math.inf)
 
 
-class _Steps:
+class StatesByPacket:
     """A loss that steps with each packet: its states come from `draw`, each with its share of losses and its cause.
 
     Args:
@@ -31,11 +32,11 @@ class _Steps:
 
     __slots__ = ("_ahead", "_codes", "_draw", "_losses", "_next")
 
-    def __init__(self, draw: Callable[[int], States], losses: Floats, codes: Codes) -> None:
+    def __init__(self, draw: Callable[[int], Indices], losses: Floats, codes: Codes) -> None:
         self._draw = draw
         self._losses = losses
         self._codes = codes
-        self._ahead: States = np.empty(0, np.intp)  # states drawn; the packet to come has the one at _next
+        self._ahead: Indices = np.empty(0, np.intp)  # states drawn; the packet to come has the one at _next
         self._next = 0
 
     def fate(self, uniform: float, at: float) -> str:
@@ -50,10 +51,10 @@ class _Steps:
     def passed(self, packets: int) -> None:
         self._next += packets
 
-    def segment(self, at: float) -> None:
-        return None
+    def at(self, now: float) -> Stretch[None]:
+        return _DEPENDENT
 
-    def _look(self, packets: int) -> States:
+    def _look(self, packets: int) -> Indices:
         """Return the states of the next packets."""
         missing = self._next + packets - len(self._ahead)
         if missing > 0:
@@ -82,11 +83,11 @@ class _Chain:
         shares = np.maximum(_stationary(matrix), 0)
         self._state = int(np.searchsorted(np.cumsum(shares)[:-1], generator.random() * shares.sum(), side="right"))
 
-    def draw(self, n: int) -> States:
+    def draw(self, n: int) -> Indices:
         """Return the states of the next n packets, shape (n,)."""
         uniforms = self._generator.random(n)
         # after[k, s]: the state after packets 0 to k if the one of packet 0 is s
-        after: States = (uniforms[:, None, None] >= self._steps).sum(axis=2)
+        after: Indices = (uniforms[:, None, None] >= self._steps).sum(axis=2)
         width = 1
         while width < n:
             after[width:] = np.take_along_axis(after[width:], after[:-width], axis=1)
@@ -162,10 +163,10 @@ class GilbertPackets(LossModel):
         assert self.burst is not None
         return min(self.loss / (1 - self.loss) / self.burst, 1.0), 1 / self.burst
 
-    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
+    def make(self, seed: int, src: int, dst: int) -> LossProcess:
         p, r = self.rates
         chain = _Chain(stream(seed, "burst", src, dst), np.array([[1 - p, p], [r, 1 - r]]))
-        return _Steps(chain.draw, np.array([1 - self.k, 1 - self.h]), np.array([_LOSS, _BURST], np.int8))
+        return StatesByPacket(chain.draw, np.array([1 - self.k, 1 - self.h]), np.array([LOSS, BURST], np.int8))
 
 
 class FourState(LossModel):
@@ -202,7 +203,7 @@ class FourState(LossModel):
                 raise mistake(f"{name} must be above 0, or a burst never ends")
         return self
 
-    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
+    def make(self, seed: int, src: int, dst: int) -> LossProcess:
         matrix = np.array(
             [
                 [1 - self.p13 - self.p14, 0, self.p13, self.p14],
@@ -212,7 +213,7 @@ class FourState(LossModel):
             ]
         )
         chain = _Chain(stream(seed, "burst", src, dst), matrix)
-        return _Steps(chain.draw, np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, _BURST, _LOSS], np.int8))
+        return StatesByPacket(chain.draw, np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, BURST, LOSS], np.int8))
 
 
 class BurstError(LossModel):
@@ -235,9 +236,9 @@ class BurstError(LossModel):
             raise mistake(f"least, {self.least}, must not be above most, {self.most}")
         return self
 
-    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
+    def make(self, seed: int, src: int, dst: int) -> LossProcess:
         bursts = _LatestBurst(stream(seed, "burst", src, dst), self.rate, self.least, self.most)
-        return _Steps(bursts.draw, np.array([0.0, 1.0]), np.array([0, _BURST], np.int8))
+        return StatesByPacket(bursts.draw, np.array([0.0, 1.0]), np.array([0, BURST], np.int8))
 
 
 class _LatestBurst:
@@ -253,7 +254,7 @@ class _LatestBurst:
         self._left = 0  # packets that the burst so far still takes
         self.draw(most)  # nothing farther back matters, so from here on it is stationary
 
-    def draw(self, n: int) -> States:
+    def draw(self, n: int) -> Indices:
         """Return 1 for each of the next n packets that is in a burst, else 0; shape (n,)."""
         begins, sizes = self._generator.random((n, 2)).T
         index = np.arange(n)
@@ -261,5 +262,5 @@ class _LatestBurst:
         latest = np.maximum.accumulate(np.where(begins < self._rate, index, -1))
         end = np.where(latest < 0, self._left, ends[latest])
         self._left = int(end[-1]) - n
-        states: States = (index < end).astype(np.intp)
+        states: Indices = (index < end).astype(np.intp)
         return states

@@ -8,14 +8,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from p2pl_async.basics.arrays import Floats
+from p2pl_async.basics.arrays import Floats, Indices
 from p2pl_async.basics.settings import mistake
 from p2pl_async.basics.tracefiles import TraceError, read_columns
-from p2pl_async.link.loss.base import _LOSS, LossModel, LossProcess, States
-from p2pl_async.link.loss.per_packet import _Steps
+from p2pl_async.link.loss.base import LOSS, LossModel, LossProcess
+from p2pl_async.link.loss.per_packet import StatesByPacket
 
 
-class LossTrace(LossModel):
+class RecordedLoss(LossModel):
     """As recorded: the n-th packet of a link is lost if the n-th row of a CSV file says so, over and over."""
 
     kind: Literal["trace"] = "trace"
@@ -23,7 +23,7 @@ class LossTrace(LossModel):
     column: str = Field(default="lost", description="the column with 1 for a packet lost and 0 for one that arrived")
 
     @model_validator(mode="after")
-    def _check(self) -> LossTrace:
+    def _check(self) -> RecordedLoss:
         found = self._lost()
         wrong = np.flatnonzero((found != 0) & (found != 1))
         if len(wrong):
@@ -33,16 +33,16 @@ class LossTrace(LossModel):
             )
         return self
 
-    def steady(self, seed: int, src: int, dst: int) -> LossProcess:
+    def make(self, seed: int, src: int, dst: int) -> LossProcess:
         lost = self._lost().astype(np.intp)
         sent = 0
 
-        def draw(n: int) -> States:
+        def draw(n: int) -> Indices:
             nonlocal sent
             sent += n
             return lost[np.arange(sent - n, sent) % len(lost)]
 
-        return _Steps(draw, np.array([0.0, 1.0]), np.array([0, _LOSS], np.int8))
+        return StatesByPacket(draw, np.array([0.0, 1.0]), np.array([0, LOSS], np.int8))
 
     def _lost(self) -> Floats:
         try:

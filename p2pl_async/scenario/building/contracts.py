@@ -14,7 +14,7 @@ from p2pl_async.protocols.base import FAULTS
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.events import Crash, LinkDown, NetworkSplit, Ramp, Set
 from p2pl_async.scenario.scenario import Scenario
-from p2pl_async.topology.from_file import LinkTrace
+from p2pl_async.topology.from_file import RecordedLinks
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -56,7 +56,7 @@ def loses_anyway(scenario: Scenario) -> bool:
     return (
         scenario.radio is not None
         or isinstance(scenario.medium, Contended)
-        or isinstance(scenario.topology, LinkTrace)
+        or isinstance(scenario.topology, RecordedLinks)
         or scenario.churn is not None
         or scenario.devices.join is not None
         or scenario.devices.leave is not None

@@ -17,7 +17,7 @@ from p2pl_async.device import Neighborhood
 from p2pl_async.hardware.downtime import Downtime, watches
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link
-from p2pl_async.link.timeline import Plan as UpIn
+from p2pl_async.link.switching import UpIntervals
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
 from p2pl_async.scenario.building.contracts import warn_of_contract
@@ -27,9 +27,9 @@ from p2pl_async.scenario.building.layout import lay_out
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
-from p2pl_async.topology.base import neighbors, problems
+from p2pl_async.topology.base import neighbors, warn_cut_off
 from p2pl_async.topology.contacts import Contacts
-from p2pl_async.topology.from_file import LinkTrace
+from p2pl_async.topology.from_file import RecordedLinks
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -81,9 +81,9 @@ class World:
         changes = self.events.changes(src, dst)
         down += watches(self.events.down(src, dst))
         contacts, topology = self.neighborhood, self.scenario.topology
-        if isinstance(contacts, Contacts) and isinstance(topology, LinkTrace):
+        if isinstance(contacts, Contacts) and isinstance(topology, RecordedLinks):
             changes = self.links.changes(src, dst, contacts.settings_changes(src, dst), topology.path.parent)
-            down.append(("outage", lambda: UpIn(contacts.contacts(src, dst), None)))
+            down.append(("outage", lambda: UpIntervals(contacts.contacts(src, dst), None)))
         radio = None if self.propagation is None else self.propagation.link(src, dst)
         settings = self.links.settings(src, dst)
         return Link(src, dst, settings, self.scenario.seed, changes=changes, down=down, radio=radio)
@@ -136,7 +136,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
     warnings = [
         *warn_of_late_events(scenario.event, scenario.stop.virtual_time),
         *warn_of_energy(scenario, measured=conditions.measures_energy),
-        *problems(layout.graph),
+        *warn_cut_off(layout.graph),
         *warn_of_contract(scenario, layout.graph, links),
         *warn_of_radio(scenario),
     ]

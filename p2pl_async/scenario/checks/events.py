@@ -11,7 +11,7 @@ from p2pl_async.basics.settings import line
 from p2pl_async.scenario.events import Move, Ramp, Set
 from p2pl_async.scenario.events_in_order import EventError, EventsInOrder
 from p2pl_async.scenario.link_matches import LinkMatches
-from p2pl_async.topology.from_file import LinkTrace
+from p2pl_async.topology.from_file import RecordedLinks
 
 
 def check_events(tables: Mapping[str, Any], matches: LinkMatches) -> Iterator[InitErrorDetails]:
@@ -28,7 +28,7 @@ def check_events(tables: Mapping[str, Any], matches: LinkMatches) -> Iterator[In
         for index, event in enumerate(events):
             if isinstance(event, Move):
                 yield line(["event", index], "needs [radio], whose losses follow the places; add one with positions")
-    if isinstance(tables.get("topology"), LinkTrace):
+    if isinstance(tables.get("topology"), RecordedLinks):
         for index, event in enumerate(events):
             if isinstance(event, Set | Ramp):
                 yield line(["event", index], "must be left out: write it into the topology's file")

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pl_async.basics.randomness import stream
-from p2pl_async.link.timeline import Timeline, geometric_scale
+from p2pl_async.link.switching import Memoryless, geometric_scale
 
 
-def markov(first: float = 2.0, second: float = 0.5, seed: int = 1) -> Timeline:
-    return Timeline(stream(seed, "test"), (first, second), second / (first + second))
+def markov(first: float = 2.0, second: float = 0.5, seed: int = 1) -> Memoryless:
+    return Memoryless(stream(seed, "test"), (first, second), second / (first + second))
 
 
-def slots(p: float, slot: float = 0.25, seed: int = 1) -> Timeline:
-    return Timeline(stream(seed, "test"), (geometric_scale(p), geometric_scale(1 - p)), p, slot)
+def slots(p: float, slot: float = 0.25, seed: int = 1) -> Memoryless:
+    return Memoryless(stream(seed, "test"), (geometric_scale(p), geometric_scale(1 - p)), p, slot)
 
 
 def test_share_of_time_in_each_state_is_that_of_the_mean_stays() -> None:
@@ -37,7 +37,7 @@ def test_correlation_of_states_decays_with_the_sum_of_both_rates(distance: float
 
 
 def test_the_start_is_stationary() -> None:
-    down = np.mean([markov(seed=seed).at(0.0) for seed in range(2000)])
+    down = np.mean([markov(seed=seed).at(0.0).value for seed in range(2000)])
     assert down == pytest.approx(0.2, abs=5 * math.sqrt(0.2 * 0.8 / 2000))
 
 
@@ -45,7 +45,7 @@ def test_residual_wait_for_the_other_state_is_that_of_a_random_arrival() -> None
     """Availability A, mean stay down D: somebody who comes at any moment waits (1 - A) D."""
     weather = markov()
     arrivals = np.arange(0.0, 200_000.0, 20.0).tolist()
-    waits = [weather.until - at if weather.at(at) else 0.0 for at in arrivals]
+    waits = [weather.at(at).until - at if weather.at(at).value else 0.0 for at in arrivals]
     second_moment = 0.2 * 2 * 0.5**2
     assert np.mean(waits) == pytest.approx(0.2 * 0.5, abs=5 * math.sqrt(second_moment / len(waits)))
 
@@ -54,8 +54,8 @@ def test_mean_stays_are_those_asked_for() -> None:
     weather, ends, states = markov(), [], []
     now = 0.0
     for _ in range(4000):
-        states.append(weather.at(now))
-        now = weather.until
+        state, now = weather.at(now)
+        states.append(state)
         ends.append(now)
     stays = np.diff(ends)
     for state, mean in ((0, 2.0), (1, 0.5)):
@@ -74,7 +74,7 @@ def test_slots_are_independent_coins_on_a_common_raster() -> None:
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_slots_that_never_change(p: float) -> None:
     timeline = slots(p)
-    assert [timeline.at(now) for now in (0.0, 1.0, 1e9)] == [p] * 3
+    assert [timeline.at(now).value for now in (0.0, 1.0, 1e9)] == [p] * 3
     assert (timeline.states(np.array([1e9, 2e9])) == bool(p)).all()
 
 
@@ -87,19 +87,19 @@ def test_slots_that_never_change(p: float) -> None:
 def test_one_by_one_and_in_vectors_give_the_same_states(
     seed: int, gaps: list[float], vector: list[int], slotted: bool
 ) -> None:
-    def make() -> Timeline:
+    def make() -> Memoryless:
         return slots(0.4, seed=seed) if slotted else markov(1.0, 0.7, seed)
 
     times = np.cumsum(gaps)
     one_by_one = make()
-    scalar = [one_by_one.at(now) for now in times.tolist()]
+    scalar = [one_by_one.at(now).value for now in times.tolist()]
     mixed, found, i = make(), [], 0
     for turn in range(len(times)):
         width = vector[turn % len(vector)]
         if i >= len(times):
             break
         if width == 1:
-            found.append(mixed.at(float(times[i])))
+            found.append(mixed.at(float(times[i])).value)
         else:
             found.extend(mixed.states(times[i : i + width]).astype(int).tolist())
             width = len(times[i : i + width])
@@ -114,7 +114,7 @@ def test_an_interval_is_touched_if_any_moment_of_it_is(seed: int, starts: list[f
     touched = markov(1.0, 0.3, seed).touched(begin, begin + length)
     for start, found in zip(begin.tolist(), touched.tolist(), strict=True):
         alone = markov(1.0, 0.3, seed)
-        assert found == (alone.at(start) == 1 or alone.until < start + length)
+        assert found == (alone.at(start).value == 1 or alone.at(start).until < start + length)
 
 
 def test_memory_stays_bounded_over_a_million_switches() -> None:

@@ -1,6 +1,6 @@
 """Processes with two states in virtual time: good and bad, or up and down.
 
-They are drawn from streams of their own, block by block, or planned, and never look at the
+They are drawn from streams of their own, block by block, or known ahead, and don't depend on the
 traffic: the same seed gives the same weather to every protocol, however often it sends.
 
     state 1       ______              ____
@@ -8,10 +8,10 @@ traffic: the same seed gives the same weather to every protocol, however often i
                   ^    ^              ^
                   switches, ascending; those already passed are dropped
 
-    Timeline   memoryless stays: exponential (a Markov process in continuous time), or whole slots
-    Renewal    stays of any distribution
-    Plan       stays that are known
-    Either     several of them at once: state 1 while any of them is in it
+    Memoryless    stays without memory: exponential (a Markov process in continuous time), or whole slots
+    Renewal       stays of any distribution
+    UpIntervals   stays that are known
+    Either        several of them at once: state 1 while any of them is in it
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.distributions import Distribution, mean_of, remaining
+from p2pl_async.basics.timeline import Stretch
 
 _LARGEST_BLOCK = 512  # switches drawn at once; even, so that a block starts in the state the last one did
 
 
 class Switching:
-    """Two states, 0 and 1, that alternate for ever; answers which one holds when.
+    """Two states, 0 and 1, that alternate.
 
     Instants asked for never decrease from call to call (a vector counts by its first
     instant), so what lies before is forgotten and memory stays bounded.
@@ -37,31 +38,28 @@ class Switching:
         first: the state before the first switch.
     """
 
-    __slots__ = ("_first", "_state", "_switches", "until")
-
-    until: float  # instant at which the state that `at` found last ends
+    __slots__ = ("_first", "_stretch", "_switches")
 
     def __init__(self, first: int) -> None:
-        self._first = self._state = first  # _first: state before _switches[0]
+        self._first = first  # state before _switches[0]
         self._switches: Floats = np.empty(0)
-        self.until = 0.0
+        self._stretch = Stretch(first, 0.0)  # the one that `at` found last
 
     def _draw(self) -> Floats:
-        """Return the next switches, at least one; math.inf if there is none any more."""
+        """Return the next switches, at least one; math.inf if there are no more."""
         raise NotImplementedError
 
-    def at(self, now: float) -> int:
-        """Return the state at one instant."""
-        if now >= self.until:
+    def at(self, now: float) -> Stretch[int]:
+        """Return the state at one instant, and when it ends."""
+        if now >= self._stretch.until:
             self._cover(now, now)
-            self._state = self._first
-            self.until = float(self._switches[0])
-        return self._state
+            self._stretch = Stretch(self._first, float(self._switches[0]))
+        return self._stretch
 
     def states(self, times: Floats) -> Bools:
         """Return whether state 1 holds at each of `times`, shape (n,), ascending."""
-        if times[-1] < self.until:
-            return np.full(times.shape, bool(self._state))
+        if times[-1] < self._stretch.until:
+            return np.full(times.shape, bool(self._stretch.value))
         self._cover(float(times[0]), float(times[-1]))
         bad: Bools = (np.searchsorted(self._switches, times, side="right") + self._first) % 2 == 1
         return bad
@@ -74,7 +72,8 @@ class Switching:
             ends: last instants, shape (n,), ascending, each at least its start; a switch
                 right at the end no longer counts.
         """
-        if self.at(float(starts[0])) == 0 and ends[-1] <= self.until:
+        state, until = self.at(float(starts[0]))
+        if state == 0 and ends[-1] <= until:
             return np.zeros(starts.shape, np.bool_)
         self._cover(float(starts[0]), float(ends[-1]))
         index = np.searchsorted(self._switches, starts, side="right")
@@ -92,7 +91,7 @@ class Switching:
             self._switches = np.concatenate((self._switches, self._draw()))
 
 
-class Timeline(Switching):
+class Memoryless(Switching):
     """Memoryless stays: a Markov process in continuous time, or in slots; it starts stationary.
 
     Args:
@@ -156,13 +155,13 @@ class Renewal(Switching):
         return switches
 
 
-class Plan(Switching):
-    """State 0 in given intervals, and state 1 in between.
+class UpIntervals(Switching):
+    """State 0 (up) in given intervals, and state 1 in between.
 
     Args:
         intervals: [start, end) of state 0, ascending, neither touching nor overlapping; with a
             period all in [0, period], and not all of it; shape (n, 2).
-        period: after which they come again; None: state 1 for ever after the last.
+        period: after which they come again; None: state 1 after the last.
     """
 
     __slots__ = ("_period", "_round", "_starts")
@@ -186,22 +185,18 @@ class Plan(Switching):
 class Either:
     """Several processes at once: state 1 while any of them is in state 1.
 
-    While it is in state 1, `until` is only a lower bound of its end: ask again then.
+    State 1 may go on after the stretch that `at` returns: ask again then.
     """
 
-    __slots__ = ("_parts", "until")
-
-    until: float
+    __slots__ = ("_parts",)
 
     def __init__(self, parts: Sequence[Switching]) -> None:
         self._parts = parts
-        self.until = 0.0
 
-    def at(self, now: float) -> int:
-        """Return the state at one instant."""
-        states = [part.at(now) for part in self._parts]
-        self.until = min(part.until for part in self._parts)
-        return max(states)
+    def at(self, now: float) -> Stretch[int]:
+        """Return the state at one instant, and up to when it surely holds."""
+        stretches = [part.at(now) for part in self._parts]
+        return Stretch(max(each.value for each in stretches), min(each.until for each in stretches))
 
     def states(self, times: Floats) -> Bools:
         """Return whether state 1 holds at each of `times`, shape (n,), ascending."""

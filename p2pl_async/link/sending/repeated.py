@@ -1,0 +1,253 @@
+"""Sending each packet until it is acknowledged, one after another: stop-and-wait and go-back-n."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from p2pl_async.link.arq import Pace, Paces, draw_tries, stop_and_wait, tries_shares
+from p2pl_async.link.sending.outcome import Cut, Sent
+from p2pl_async.link.sending.transmitter import AGGREGATE, CHUNK, LARGEST_CHUNK, Transmitter
+
+_MARGIN = 6.0  # standard deviations between a block of packets and the end of its stretch
+_USUAL = 0.999  # share of packets that it takes into account
+_EAGER = 8  # tries of a single packet after which it is worth asking whether the link is dead
+
+
+def send_repeatedly(
+    transmitter: Transmitter, cut: Cut, paces: Paces, start: float, keep: bool, uniform: float | None
+) -> Sent:
+    """Send every packet until it is acknowledged, one after another (stop-and-wait, go-back-n).
+
+    A message of which a part is of use (`keep`) goes on behind a packet that was given up.
+    """
+    channel, sent = transmitter.channel, Sent()
+    bits, equal = 8 * cut.full, cut.packets - 1
+    missing: list[int] = []
+    now, done, used_up, chunk = start, 0, 0, CHUNK
+    arrived = False  # the packet under way, though its sender doesn't know
+    while done < equal:
+        if channel.holds:
+            now = channel.up(now)
+        if now == math.inf:
+            return sent.stuck()
+        seconds_per_bit, until = transmitter.rate.at(now)
+        seconds = bits * seconds_per_bit if until > now else transmitter.rate.end(now, bits) - now
+        pace = paces.of(seconds)
+        # The last packets of a go-back-n message are followed by fewer than a window: one by one.
+        room = equal - done - pace.following
+        if not keep and not used_up and room >= AGGREGATE:
+            block = _block(transmitter, cut, pace, seconds, now, until, room, paces.arq.ack_loss, sent)
+            if block is not None:
+                through, used_up, now, failed = block
+                if failed:
+                    return sent.given_up(now)
+                done += through
+                chunk = CHUNK
+                continue
+        # A packet under way is finished first, so that a block can follow.
+        alone = used_up and not pace.even and room >= AGGREGATE
+        looked = 1 if alone else min(2 * (equal - done) + pace.tries, chunk)
+        starts, ends = transmitter.lay(now, bits, pace.gap, looked)
+        chunk = min(2 * chunk, LARGEST_CHUNK)
+        if ends[-1] == math.inf:
+            return sent.stuck()
+        codes = channel.fates(starts, ends, cut.full)
+        lost = codes != 0
+        if paces.arq.ack_loss and transmitter.acks is not None:
+            lost |= transmitter.acks.current.random(len(lost)) < paces.arq.ack_loss
+        if not pace.even and lost.any():
+            lost = lost[: int(np.argmax(lost)) + 1]  # what follows a loss starts at another instant
+            chunk = CHUNK
+        used, through, tries, failed = stop_and_wait(lost, equal - done, pace.tries, used_up)
+        channel.passed(used)
+        codes = codes[:used]
+        sent.packets += used
+        sent.packets_lost += int(np.count_nonzero(codes))
+        sent.air_bytes += used * cut.full
+        sent.air_seconds += float((ends[:used] - starts[:used]).sum())
+        now = float(ends[used - 1]) + pace.gap
+        if not pace.even and lost[used - 1]:
+            now = float(starts[used - 1]) + pace.spent(tries) - pace.spent(tries - 1)
+            sent.add_in_vain(cut, min(pace.following, equal - done - through), seconds)
+        if tries:
+            own = tries if through else tries - used_up  # of these transmissions, those of the packet under way
+            arrived = (arrived and not through) or not codes[used - own :].all()
+        done += through
+        used_up = tries
+        if failed:
+            if not keep:
+                return sent.given_up(now)
+            if not arrived:
+                missing.append(done)
+            sent.gave_up = True
+            done += 1
+            used_up = 0
+        if not used_up:
+            arrived = False
+    _last(transmitter, cut, paces, now, sent, uniform)
+    if keep:
+        if sent.heard == math.inf:
+            missing.append(equal)
+        sent.missing = np.array(missing, np.intp)
+    if missing:
+        sent.heard = math.inf
+    sent.acknowledged = not sent.gave_up and not sent.code
+    return sent
+
+
+def _block(
+    transmitter: Transmitter,
+    cut: Cut,
+    pace: Pace,
+    seconds: float,
+    now: float,
+    until: float,
+    room: int,
+    ack_loss: float,
+    sent: Sent,
+) -> tuple[int, int, float, bool] | None:
+    """Send packets of equal chances without looking at each.
+
+    Returns:
+        How many got through, tries of the next one so far, the instant it goes on, and
+        whether it was given up; None if the stretch is too short to be worth it.
+    """
+    random = transmitter.channel.random
+    chance, ends = transmitter.channel.at(now)
+    if chance is None:
+        return None
+    p = chance.p + (1 - chance.p) * ack_loss
+    limit = min(until, ends)
+    failed = False
+    if p == 1:
+        if limit - now <= AGGREGATE * seconds:
+            return None
+        through, used_up = 0, min(pace.tries, 1 + pace.failures_within(limit - now - seconds))
+        failures, failed = used_up, used_up == pace.tries
+        now += pace.spent(used_up)
+    elif p == 0:
+        step = seconds + pace.gap
+        through = room if room * step - pace.gap <= limit - now else int((limit - now + pace.gap) / step)
+        if through < AGGREGATE:
+            return None
+        failures = used_up = 0
+        now += through * step
+    else:
+        shares = tries_shares(p, pace.tries)
+        lengths = pace.durations(len(shares), seconds)
+        mean = float(shares @ lengths)
+        if limit < math.inf and mean > 0:
+            # As many as almost surely fit in: the root of mean n + margin sd sqrt(n) = limit - now. Waits that
+            # grow have no useful standard deviation, so the rarest are left out.
+            usual = int(np.searchsorted(np.cumsum(shares), _USUAL)) + 1
+            variance = float(shares[:usual] @ (lengths[:usual] - mean) ** 2)
+            spread = _MARGIN * math.sqrt(variance) / (2 * mean)
+            room = min(room, int((math.sqrt(spread**2 + (limit - now) / mean) - spread) ** 2))
+            if room < AGGREGATE:
+                return None
+        counts, failed = draw_tries(random, p, room, pace.tries)
+        through, used_up = int(counts.sum()), pace.tries if failed else 0
+        failures = int(counts @ np.arange(len(counts))) + used_up
+        begun = now + float(counts @ lengths[: len(counts)])  # the packet that failed, or the next
+        last = begun + pace.spent(used_up - 1) + seconds if failed else begun - pace.gap
+        if last > limit:
+            # Rarely they don't fit. All orders being equally likely, cut the sequence where the stretch ends.
+            each = random.permutation(np.repeat(np.arange(1, len(counts) + 1), counts))
+            begins = now + np.concatenate(([0.0], np.cumsum(lengths[each - 1])))
+            through = int(np.searchsorted(begins[1:] - pace.gap, limit, side="right"))
+            most = int(each[through]) - 1 if through < len(each) else pace.tries if failed else 0
+            begun, left = float(begins[through]), limit - float(begins[through]) - seconds
+            used_up = min(most, 1 + pace.failures_within(left)) if left >= 0 else 0
+            failed = failed and used_up == pace.tries
+            failures = int(each[:through].sum()) - through + used_up
+        now = begun + pace.spent(used_up)
+    used = through + failures
+    sent.packets += used
+    sent.packets_lost += int(random.binomial(failures, chance.p / p)) if ack_loss and p else failures
+    sent.air_bytes += used * cut.full
+    sent.air_seconds += used * seconds
+    sent.add_in_vain(cut, failures * pace.following, seconds)
+    return through, used_up, now, failed
+
+
+def _last(transmitter: Transmitter, cut: Cut, paces: Paces, start: float, sent: Sent, uniform: float | None) -> None:
+    """Send the last packet, or the only one, until it is acknowledged."""
+    channel, rate, bits = transmitter.channel, transmitter.rate, 8 * cut.last
+    now, used, seconds = start, 0, 0.0
+    pace: Pace | None = None
+    while True:
+        if channel.holds:
+            now = channel.up(now)
+        end = rate.end(now, bits) if now < math.inf else math.inf
+        if end == math.inf:
+            sent.stuck()
+            return
+        if pace is None:
+            seconds = end - now
+            pace = paces.of(seconds)
+        code = channel.fate(now, end, cut.last, uniform)
+        uniform = None
+        used += 1
+        sent.packets += 1
+        sent.packets_lost += code != 0
+        sent.air_bytes += cut.last
+        sent.air_seconds += end - now
+        if not code and sent.heard == math.inf:
+            sent.heard = end
+        acknowledged = transmitter.acks is None or transmitter.acks.current.random() >= paces.arq.ack_loss
+        if acknowledged and not code:
+            break
+        if used >= pace.tries:
+            sent.gave_up = True
+            break
+        now += pace.spent(used) - pace.spent(used - 1) + _longer(end - now, seconds)
+        if used % _EAGER == 0:
+            skipped, passed = _skip(transmitter, now, pace, used, cut, seconds, sent)
+            now += passed
+            used += skipped
+    sent.over = end
+    sent.end = end + pace.gap
+
+
+def _skip(
+    transmitter: Transmitter, now: float, pace: Pace, used: int, cut: Cut, first: float, sent: Sent
+) -> tuple[int, float]:
+    """Count tries that are bound to fail, since the link loses everything for a while, but for the last of all.
+
+    Args:
+        now: when the next try starts.
+        pace: of the tries, if all took as long on the air as the first.
+        used: tries so far.
+        cut: the message.
+        first: how long the first try was on the air.
+        sent: where they are counted.
+
+    Returns:
+        How many they are, and how long they take.
+    """
+    chance, ends = transmitter.channel.at(now)
+    seconds_per_bit, until = transmitter.rate.at(now)
+    seconds = 8 * cut.last * seconds_per_bit
+    if chance is None or chance.p < 1:
+        return 0, 0.0
+    longer = _longer(seconds, first)
+    step = pace.spent(used + 1) - pace.spent(used)
+    left = min(until, ends) - now - seconds
+    if pace.spent(used + 2) - pace.spent(used + 1) > step:  # waits grow: tries are few
+        return 0, 0.0
+    step += longer
+    most = pace.tries - used - 1
+    skipped = most if step * most <= left else max(math.floor(left / step), 0)
+    sent.packets += skipped
+    sent.packets_lost += skipped
+    sent.air_bytes += skipped * cut.last
+    sent.air_seconds += skipped * seconds
+    return skipped, pace.spent(used + skipped) - pace.spent(used) + skipped * longer
+
+
+def _longer(seconds: float, first: float) -> float:
+    """Return how much longer a try is on the air than the first one; 0 where only rounding differs."""
+    longer = seconds - first
+    return longer if abs(longer) > 1e-9 * first else 0.0
