@@ -11,7 +11,7 @@ import math
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import trio
@@ -126,7 +126,7 @@ class Device:
         self.trained: Vector | None = None
         self.passive = False
         self._saved: Vector | None = None
-        self.state: object = None
+        self.state: Any = None
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)

@@ -277,6 +277,7 @@ def fates(scenario: Scenario) -> tuple[dict[tuple[int, int], list[tuple[Any, ...
     links: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
     trace = result.trace.fillna({"arrival_s": -1.0, "copy_s": -1.0})
     trace["fate"] = trace["fate"].astype(str).replace("in flight", "delivered")  # as it will be, if a run ends later
+    row: Any
     for row in trace.itertuples(index=False):
         links.setdefault((row.src, row.dst), []).append(tuple(row))
     return links, result.summary["messages"]["duplicates"]

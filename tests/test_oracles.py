@@ -44,6 +44,7 @@ def plain_sgd(scenario: Scenario, device: int, rounds: int, epochs: int) -> np.n
             )
         for _ in range(epochs):
             rows = order.permutation(world.parts[device])
+            assert train.batch_size != "all"
             for begin in range(0, len(rows), train.batch_size):
                 batch = rows[begin : begin + train.batch_size]
                 optimizer.zero_grad()

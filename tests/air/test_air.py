@@ -18,6 +18,7 @@ from helpers.powers import FixedPowers
 from p2pl_async import Device, Message, Protocol, load_scenario
 from p2pl_async import run as run_scenario
 from p2pl_async.air.hearing import PowerHearing
+from p2pl_async.air.settings import CsmaCa
 from p2pl_async.errors import ScenarioError
 from p2pl_async.testing import Cell, complete, emulate, ring
 
@@ -59,10 +60,14 @@ def test_every_message_is_accounted_for_and_only_the_seed_decides(medium) -> Non
     for seed in (1, 1, 2):
         heard: list[float] = []
         records: list[Any] = []
+
+        def record(device: int, metric: str, value: float, heard: list[float] = heard) -> None:
+            heard.append(value)
+
         emulation = emulate(
-            Chatter(), complete(5), medium=medium, link=LINK, seed=seed,
-            record=lambda device, metric, value, heard=heard: heard.append(value), sink=records.append,
-        )  # fmt: skip
+            Chatter(), complete(5), medium=medium, link=LINK, seed=seed, record=record, sink=records.append
+        )
+        assert emulation.transport.air is not None
         trace = emulation.trace
         assert len(records) == trace.sent == 5 * 10 * (4 + 1)
         assert trace.undecided == 0
@@ -152,6 +157,7 @@ def test_a_preset_brings_its_medium_and_each_value_can_be_overridden(tmp_path, m
     scenario = load_scenario(path)
     assert scenario.medium.kind == kind
     if "exponent" in more:
+        assert isinstance(scenario.medium, CsmaCa)
         assert scenario.medium.min_exponent == 5
         assert scenario.medium.ack is not None
     summary = run_scenario(scenario).summary
@@ -500,18 +506,18 @@ def test_capture(stronger, limit, survivors) -> None:
 def test_sinr_is_averaged_over_the_parts_of_a_frame(overlap) -> None:
     """Only the bits under interference suffer: PER = 1 - (1 - BER)^(8 L overlap), at 0 dB."""
     waves = FixedPowers(powers(-1.0), noise=-120.0)
-    lost, frames = 0, 3000
+    frames = 3000
     medium = {"kind": "aloha", "collision": "sinr"}
     cell = Cell(medium, 3, link={"rate": "8 kbit/s"}, propagation=waves, seed=8)
     for k in range(frames):
         cell.offer(10.0 * k, 1, [0], 127)
         cell.offer(10.0 * k + (1 - overlap) * 0.127 + 1e-12, 2, [0], 127)
     cell.run()
-    lost = np.mean([outcome.verdict.cause == "collision" for outcome in cell.outcomes if outcome.src == 1])
+    share = float(np.mean([outcome.verdict.cause == "collision" for outcome in cell.outcomes if outcome.src == 1]))
     whole = waves.error(1, 0, 127, 1.0 - 10 * math.log10(1 + 10 ** (-5.9)))
     expected = 1 - (1 - whole) ** overlap
     assert whole > 0.01
-    assert lost == pytest.approx(expected, abs=5 * math.sqrt(max(expected, 1e-9) * (1 - expected) / frames))
+    assert share == pytest.approx(expected, abs=5 * math.sqrt(max(expected, 1e-9) * (1 - expected) / frames))
     late = {outcome.verdict.cause for outcome in cell.outcomes if outcome.src == 2}
     assert late == ({"collision"} if overlap else {""})  # the receiver was busy with the first
 
@@ -676,7 +682,7 @@ def test_receivers_lose_independently(k, p) -> None:
             missing, waited = np.ones(k, bool), 0
     expected = sum((-1) ** (j + 1) * comb(k, j) / (1 - p**j) for j in range(1, k + 1))
     assert expected == pytest.approx({(4, 0.1): 1.388, (10, 0.1): 1.758, (8, 0.3): 2.759}[k, p], abs=5e-4)
-    assert np.mean(rounds) == pytest.approx(expected, abs=5 * np.std(rounds) / math.sqrt(len(rounds)))
+    assert np.mean(rounds) == pytest.approx(expected, abs=5 * float(np.std(rounds)) / math.sqrt(len(rounds)))
 
 
 def test_it_is_on_the_air_once_unacknowledged_and_charged_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,7 +209,10 @@ def test_a_payload_of_another_size_or_dtype_is_refused() -> None:
     for size, dtype in [(5, np.float32), (10, np.float64)]:
         with pytest.raises(RemoteError):
             decode(data, size, (slice(0, size),), dtype)
-    for wrong in (np.zeros(0, np.uint8), np.zeros((2, 2), np.uint8), np.zeros(3, np.int16), np.full(9, 7, np.uint8)):
+    spoiled: list[Any] = [
+        np.zeros(0, np.uint8), np.zeros((2, 2), np.uint8), np.zeros(3, np.int16), np.full(9, 7, np.uint8)
+    ]  # fmt: skip
+    for wrong in spoiled:
         with pytest.raises(RemoteError):
             decode(wrong, 10, (slice(0, 10),), np.float32)
 
@@ -266,6 +270,7 @@ def test_top_k_never_keeps_what_is_no_number() -> None:
     v = np.array([1, math.nan, 3, math.nan, 2, 0, 0, 0], np.float32)
     for sparsity in (0.0, 0.3, 0.5, 0.9):
         q = TopK(sparsity=sparsity).compress(v, (slice(0, 8),), stream())
+        assert isinstance(q, Sparse)
         assert np.isfinite(q.values).all()
 
 
@@ -338,6 +343,7 @@ def test_what_top_k_leaves_out_is_kept_bit_by_bit(seed, size, steps, sparsity) -
         before = feedback.e.copy()
         q = feedback.compress(x)
         assert np.array_equal(feedback.e + q.dense(), x + before)
+        assert isinstance(q, Sparse)
         assert not feedback.e[q.indices].any()
 
 

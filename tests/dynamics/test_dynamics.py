@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.dynamics_worlds import linear_devices, mixing_matrix, sizes_of
+from helpers.dynamics_worlds import linear_devices, sizes_of
+from helpers.matrices import mixing_matrix
 from helpers.strategies import undirected
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
 from p2pl_async.dynamics.linearized import KernelForm, ParameterForm, Task, compressed, consensus_distance
-from p2pl_async.dynamics.recursion import step, trajectory
+from p2pl_async.dynamics.recursion import Rule, step, trajectory
 from p2pl_async.dynamics.spectrum import (
     check_stable,
     curvature,
@@ -25,18 +26,19 @@ from p2pl_async.dynamics.spectrum import (
     system,
 )
 from p2pl_async.errors import PredictionError
+from p2pl_async.protocols.mixing import WeightRule
 from p2pl_async.testing import complete, ring
 
-RULES = ("dgd", "cta", "atc")
-WEIGHTS = ("metropolis", "uniform", "size", "relative-size")
+RULES: tuple[Rule, ...] = ("dgd", "cta", "atc")
+WEIGHTS: tuple[WeightRule, ...] = ("metropolis", "uniform", "size", "relative-size")
 
 
 @st.composite
-def systems(draw: st.DrawFn) -> tuple[ParameterForm, np.ndarray, str, float]:
+def systems(draw: st.DrawFn) -> tuple[ParameterForm, np.ndarray, Rule, float]:
     """Draw devices, a mixing matrix, a rule, and a step size that is stable."""
     graph = draw(undirected(min_size=3, max_size=6))
     sizes = draw(sizes_of(len(graph)))
-    matrix = mixing_matrix(graph, draw(st.sampled_from(WEIGHTS)), sizes)
+    matrix = mixing_matrix(draw(st.sampled_from(WEIGHTS)), graph, sizes)
     form = linear_devices(sizes, seed=draw(st.integers(0, 99)))
     rule = draw(st.sampled_from(RULES))
     share = draw(st.floats(0.05, 0.45))  # below 1 / L, so that eigenvalues are real
@@ -77,7 +79,7 @@ def test_chebyshev_sums_are_the_sums_over_powers(drawn, time) -> None:
 
 
 def test_a_start_of_ones_own_is_where_round_0_is() -> None:
-    form, matrix = linear_devices([3, 4, 2]), mixing_matrix(ring(3), "metropolis", [3, 4, 2])
+    form, matrix = linear_devices([3, 4, 2]), mixing_matrix("metropolis", ring(3), [3, 4, 2])
     start = np.random.default_rng(1).standard_normal(form.shape)
     found = trajectory(form, "dgd", matrix, 0.1, [0, 1], start=start)
     np.testing.assert_array_equal(found[0], start)
@@ -86,7 +88,7 @@ def test_a_start_of_ones_own_is_where_round_0_is() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_flow_is_the_matrix_exponential(rule) -> None:
-    form, matrix = linear_devices([3, 4, 2, 5]), mixing_matrix(ring(4), "metropolis", [3, 4, 2, 5])
+    form, matrix = linear_devices([3, 4, 2, 5]), mixing_matrix("metropolis", ring(4), [3, 4, 2, 5])
     a, c = system(form, rule, matrix, 0.2)
     n = len(a)
     extended = np.zeros((n + 1, n + 1))
@@ -97,7 +99,7 @@ def test_the_flow_is_the_matrix_exponential(rule) -> None:
 
 
 def test_flow_and_recursion_differ_early_and_agree_late() -> None:
-    form, matrix = linear_devices([3, 4, 2, 5]), mixing_matrix(ring(4), "metropolis", [3, 4, 2, 5])
+    form, matrix = linear_devices([3, 4, 2, 5]), mixing_matrix("metropolis", ring(4), [3, 4, 2, 5])
     at = [3, 20_000]
     flow, steps = (
         trajectory(form, "dgd", matrix, 0.1, at, time=time, chebyshev=True) for time in ("flow", "recursion")
@@ -126,7 +128,7 @@ def test_a_system_is_its_step(drawn) -> None:
 def test_step_sizes_below_the_bound_are_stable_and_above_an_exact_one_are_not(graph, weights, rule, data) -> None:
     sizes = data.draw(sizes_of(len(graph)))
     form = linear_devices(sizes, features=3, seed=data.draw(st.integers(0, 99)))
-    matrix = mixing_matrix(graph, weights, sizes)
+    matrix = mixing_matrix(weights, graph, sizes)
     for lazy in (matrix, (matrix + np.eye(len(matrix))) / 2):  # the latter has no negative eigenvalue
         bound = stable_steps(form, rule, lazy)
         assert bound.exact == (rule == "dgd" or lazy is not matrix or np.linalg.eigvals(matrix).real.min() > -1e-12)
@@ -140,7 +142,7 @@ def test_step_sizes_below_the_bound_are_stable_and_above_an_exact_one_are_not(gr
 
 def test_the_classic_bound_of_dgd_is_never_above_the_exact_one() -> None:
     sizes = [4, 6, 5, 3, 6]
-    form, matrix = linear_devices(sizes), mixing_matrix(ring(5), "metropolis", sizes)
+    form, matrix = linear_devices(sizes), mixing_matrix("metropolis", ring(5), sizes)
     classic = (1 + np.linalg.eigvalsh(matrix)[0]) / curvature(form)
     assert classic <= stable_steps(form, "dgd", matrix).largest * (1 + 1e-12)
     assert curvature(form) == pytest.approx(max(np.linalg.eigvalsh(form.hessian(q))[-1] for q in range(5)))
@@ -163,14 +165,14 @@ def test_reversible_weights_become_symmetric() -> None:
     sizes = [1, 7, 2, 9]
     graph = [[1, 2, 3], [0, 2], [0, 1], [0]]
     for rule in WEIGHTS:
-        matrix = mixing_matrix(graph, rule, sizes)
+        matrix = mixing_matrix(rule, graph, sizes)
         found = reversible(matrix)
         assert found is not None
         symmetric, scale = found
         np.testing.assert_allclose(symmetric, scale[:, None] * matrix / scale, atol=1e-14)
         np.testing.assert_array_equal(symmetric, symmetric.T)
     # The stationary vector of dataset-size weights is n_i S_i.
-    found = reversible(mixing_matrix(graph, "size", sizes))
+    found = reversible(mixing_matrix("size", graph, sizes))
     assert found is not None
     expected = np.array(sizes) * [sizes[k] + sum(sizes[j] for j in near) for k, near in enumerate(graph)]
     np.testing.assert_allclose(found[1] ** 2 / (found[1] ** 2).sum(), expected / expected.sum())
@@ -195,7 +197,7 @@ def test_dgd_stops_where_the_gradients_sum_to_zero(graph, data) -> None:
     """Doubly stochastic weights: the mean doesn't move any more, though every device has a gradient."""
     sizes = data.draw(sizes_of(len(graph)))
     form = linear_devices(sizes, seed=data.draw(st.integers(0, 99)))
-    matrix = mixing_matrix(graph, "metropolis", sizes)
+    matrix = mixing_matrix("metropolis", graph, sizes)
     end = limit(form, "dgd", matrix, 0.4 * stable_steps(form, "dgd", matrix).largest)
     g = form.gradient(end)
     np.testing.assert_allclose(g.sum(0), 0, atol=1e-9)
@@ -246,7 +248,7 @@ def test_shares_tell_how_the_loss_falls() -> None:
 def test_too_many_states_are_refused_with_their_size() -> None:
     sizes = [40] * 30
     form = linear_devices(sizes, features=40)
-    matrix = mixing_matrix(complete(30), "metropolis", sizes)
+    matrix = mixing_matrix("metropolis", complete(30), sizes)
     with pytest.raises(PredictionError, match=r"1,200 states; a dense one is for up to 1,000 .*GiB"):
         limit(form, "dgd", matrix, 0.01)
     assert spectral_radius(form, "dgd", matrix, 0.01) <= 1 + 1e-9  # that one needs no dense matrix

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from helpers.dynamics_worlds import linear_devices, mixing_matrix, sizes_of
+from helpers.dynamics_worlds import linear_devices, sizes_of
+from helpers.matrices import mixing_matrix
 from helpers.strategies import undirected
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from p2pl_async.testing import complete, ring
 
 RULES = ("dgd", "cta", "atc")
 SIZES = [3, 40, 5, 9]
+SHARES: tuple[Literal["self", "renormalize"], ...] = ("self", "renormalize")
 GRAPH = [[1, 3], [0, 2, 3], [1, 3], [0, 1, 2]]
 
 
@@ -56,7 +59,7 @@ def patterns(mixing: LossyMixing):
 )
 def test_mean_and_covariance_are_those_over_all_patterns(graph, both, on_missing, rule, data) -> None:
     n = len(graph)
-    weights = mixing_matrix(graph, rule, data.draw(sizes_of(n)))
+    weights = mixing_matrix(rule, graph, data.draw(sizes_of(n)))
     loss = np.random.default_rng(data.draw(st.integers(0, 99))).random((n, n))
     if both:
         loss = np.triu(loss) + np.triu(loss, 1).T
@@ -74,7 +77,7 @@ def test_mean_and_covariance_are_those_over_all_patterns(graph, both, on_missing
 @pytest.mark.parametrize("on_missing", ["self", "renormalize"])
 @pytest.mark.parametrize("both", [False, True])
 def test_slopes_are_differences(both, on_missing) -> None:
-    weights = mixing_matrix(GRAPH, "size", SIZES)
+    weights = mixing_matrix("size", GRAPH, SIZES)
     loss = np.full((4, 4), 0.3)
     more = loss.copy()
     more[1, 3] = 0.8
@@ -85,7 +88,7 @@ def test_slopes_are_differences(both, on_missing) -> None:
 
 
 def test_symmetric_failures_keep_the_mean_matrix_of_the_books() -> None:
-    weights = mixing_matrix(ring(5), "metropolis", [1] * 5)
+    weights = mixing_matrix("metropolis", ring(5), [1] * 5)
     for both in (False, True):
         mixing = LossyMixing(weights, np.full((5, 5), 0.2), both, "self")
         np.testing.assert_allclose(mixing.mean, 0.8 * weights + 0.2 * np.eye(5), atol=1e-15)
@@ -93,8 +96,8 @@ def test_symmetric_failures_keep_the_mean_matrix_of_the_books() -> None:
 
 def test_draws_have_that_mean_and_covariance() -> None:
     random = np.random.default_rng(0)
-    for both, on_missing in itertools.product((False, True), ("self", "renormalize")):
-        mixing = LossyMixing(mixing_matrix(GRAPH, "size", SIZES), np.full((4, 4), 0.4), both, on_missing)
+    for both, on_missing in itertools.product((False, True), SHARES):
+        mixing = LossyMixing(mixing_matrix("size", GRAPH, SIZES), np.full((4, 4), 0.4), both, on_missing)
         drawn = np.array([mixing.draw(random) for _ in range(4000)])
         assert np.abs(drawn.mean(0) - mixing.mean).max() < 4 * 0.5 / np.sqrt(4000)
         centered = drawn - mixing.mean
@@ -121,13 +124,15 @@ def test_what_makes_no_sense_is_refused(changes, text) -> None:
 def test_second_moments_are_those_over_all_patterns(rule, both) -> None:
     """Two rounds of two devices, every pattern of losses enumerated."""
     form = linear_devices([3, 4])
-    weights = mixing_matrix(complete(2), "size", [3, 4])
+    weights = mixing_matrix("size", complete(2), [3, 4])
     loss = np.full((2, 2), 0.3) if both else np.array([[0, 0.3], [0.6, 0]])
     mixing = LossyMixing(weights, loss, both, "renormalize")
     found = second_moments(form, rule, mixing, 0.3, np.array([0, 2]))
-    mean, square, distance, loss_mean = 0.0, 0.0, 0.0, 0.0
+    mean: Any = 0.0
+    square: Any = 0.0
+    distance, loss_mean = 0.0, 0.0
     for (first, p), (second, q) in itertools.product(patterns(mixing), repeat=2):
-        state = trajectory(form, rule, lambda k, both=(first, second): both[k], 0.3, [2])[0]
+        state = trajectory(form, rule, (first, second).__getitem__, 0.3, [2])[0]
         outputs = form.outputs(state)
         mean = mean + p * q * state
         square = square + p * q * (outputs**2).sum((1, 2))
@@ -143,7 +148,7 @@ def test_second_moments_are_those_over_all_patterns(rule, both) -> None:
 
 
 def test_without_losses_nothing_scatters() -> None:
-    form, weights = linear_devices([3, 4, 5]), mixing_matrix(ring(3), "metropolis", [3, 4, 5])
+    form, weights = linear_devices([3, 4, 5]), mixing_matrix("metropolis", ring(3), [3, 4, 5])
     found = second_moments(form, "dgd", LossyMixing(weights, np.zeros((3, 3))), 0.2, np.array([0, 9]))
     np.testing.assert_allclose(found.mean, trajectory(form, "dgd", weights, 0.2, [0, 9]), atol=1e-12)
     assert np.abs(found.covariance).max() < 1e-15
@@ -151,6 +156,6 @@ def test_without_losses_nothing_scatters() -> None:
 
 def test_too_many_moments_are_refused_with_their_size() -> None:
     form = linear_devices([40] * 30, features=40)
-    weights = mixing_matrix(ring(30), "metropolis", [1] * 30)
+    weights = mixing_matrix("metropolis", ring(30), [1] * 30)
     with pytest.raises(PredictionError, match=r"1,440,000 entries .*GiB.*rank"):
         second_moments(form, "dgd", LossyMixing(weights, np.zeros((30, 30))), 0.01, np.array([1]))

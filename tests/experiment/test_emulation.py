@@ -19,6 +19,7 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.testing import complete, emulate, ring
+from p2pl_async.trace import Record
 from p2pl_async.transport.wire import encode
 
 
@@ -66,7 +67,7 @@ async def chatter(device) -> None:
 def test_everything_sent_is_delivered_lost_by_a_cause_or_in_flight(
     graph, link, transmitter, arq, outage, seed, until
 ) -> None:
-    records = []
+    records: list[Record] = []
     emulation = emulate(
         protocol(chatter),
         graph,

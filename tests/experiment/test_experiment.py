@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import trio
-from helpers.small_worlds import params_of, run_watched, small
+from helpers.small_worlds import params_of, run_watched, small, trace_of
 
 from p2pl_async.device import Device
 from p2pl_async.errors import Deadlock, DeviceFailed, ScenarioError
@@ -216,7 +216,7 @@ def test_links_devices_and_trace_tell_what_the_counters_tell() -> None:
         ),
         trace=True,
     )
-    messages, links, trace = result.summary["messages"], result.links, result.trace
+    messages, links, trace = result.summary["messages"], result.links, trace_of(result)
     assert trace is not None
     # Conservation, counted from the records.
     assert len(trace) == messages["sent"] == links["sent"].sum()
@@ -525,7 +525,7 @@ def readable(folder: Path, status: str) -> Run:
     assert result.summary["accuracy"] is None
     assert values(result, "round", 3)["value"].tolist() == [1, 2]
     assert len(result.devices) == 5
-    assert result.links["sent"].sum() == result.summary["messages"]["sent"] == len(result.trace) > 0
+    assert result.links["sent"].sum() == result.summary["messages"]["sent"] == len(trace_of(result)) > 0
     assert not list(folder.glob("*.arrows")) + list(folder.glob("*.part"))
     return result
 

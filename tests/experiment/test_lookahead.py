@@ -142,7 +142,7 @@ def test_one_call_computes_all_jobs_registered_by_then() -> None:
 
 def test_a_batch_is_in_order_of_device_whatever_the_order_of_tasks() -> None:
     for seed in range(5):
-        trio._core._run._r.seed(seed)  # type: ignore[attr-defined]
+        trio._core._run._r.seed(seed)
         trainer, _, _ = run(12, lambda device: device.train(device.initial_params()))
         assert trainer.batches == [list(range(12))]
 

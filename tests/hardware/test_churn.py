@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers.small_worlds import run_watched, small
+from helpers.models import model_of
+from helpers.small_worlds import run_watched, small, trace_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -16,7 +18,7 @@ from pydantic import ValidationError
 from p2pl_async.errors import Deadlock, ScenarioError
 from p2pl_async.experiment import running as experiment
 from p2pl_async.hardware.churn import Churn, read_trace
-from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
+from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime, Stay
 from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import Message
@@ -24,6 +26,7 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.scenario.building.world import build_world
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
+from p2pl_async.trace import Record
 from p2pl_async.transport.wire import encode
 
 
@@ -50,7 +53,14 @@ def down(*times: tuple[float, float], cause: str = CRASHED) -> Downtime:
 UP = Downtime({})
 
 
-def world(churn: dict, count: int, seed: int = 1, **devices) -> list[Downtime]:
+def stay_of(downtime: Downtime, t: float) -> Stay:
+    """Return the next time down, of which there is one."""
+    stay = downtime.next(t)
+    assert stay is not None
+    return stay
+
+
+def world(churn: dict[str, Any], count: int, seed: int = 1, **devices) -> list[Downtime]:
     """Return when each device of a scenario is down."""
     scenario = Scenario.model_validate(
         {
@@ -146,7 +156,7 @@ def test_times_and_traces_say_when(tmp_path) -> None:
     assert [found[1].at(t).value for t in (2.9, 3, 4.4, 4.5, 8.5, 9.5)] == ["", CRASHED, CRASHED, "", CRASHED, ""]
     assert not found[2].causes or found[2].next(0) is None
     listed = world({"times": [["1 s", "2 s"], ["5 s", "6 s"]]}, 2)
-    assert [(stay.start, stay.end) for stay in (listed[0].next(0), listed[1].next(2))] == [(1, 2), (5, 6)]
+    assert [stay_of(listed[0], 0)[:2], stay_of(listed[1], 2)[:2]] == [(1, 2), (5, 6)]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +254,7 @@ def test_an_empty_battery_ends_all_stays() -> None:
 
 
 def test_a_crash_ends_the_task_and_a_restart_begins_it_anew() -> None:
-    lives = {0: [], 1: []}
+    lives: dict[int, list[float]] = {0: [], 1: []}
 
     async def run(device) -> None:
         lives[device.id].append(device.now)
@@ -266,7 +276,7 @@ def test_late_joiners_and_leavers() -> None:
     scenario = small(
         devices={"count": 3, "group": {"late": {"ids": 1, "join": "4 s"}, "short": {"ids": 2, "leave": "3 s"}}}
     )
-    records = []
+    records: list[Record] = []
     found = build_world(scenario, learns=False).conditions.hardware()
     emulation = emulate(
         protocol(run),
@@ -288,7 +298,7 @@ def test_late_joiners_and_leavers() -> None:
 
 def test_drawn_joins_lie_before_the_latest_and_leaves_after_them() -> None:
     found = world({}, 50, join={"uniform": "10 s"}, leave={"uniform": "20 s"})
-    stays = [(downtime.next(0).end, downtime.next(10.0).start) for downtime in found]
+    stays = [(stay_of(downtime, 0).end, stay_of(downtime, 10.0).start) for downtime in found]
     assert all(0 < join < 10 and join < leave < 20 for join, leave in stays)
     assert len(set(stays)) == 50
 
@@ -333,7 +343,7 @@ def test_what_survives_a_crash(keep) -> None:
     first = (0.0, 0, False, True)
     assert seen == [first, (2.0, 2, True, True) if keep else (0.0, 2, False, True)]
     assert emulation.devices[0].round == 5
-    assert emulation.devices[0].params[0] == (5.0 if keep else 3.0)
+    assert model_of(emulation.devices[0])[0] == (5.0 if keep else 3.0)
     assert emulation.clock.now == 7.0  # half a training was lost
 
 
@@ -378,7 +388,7 @@ def test_frames_in_the_air_are_cut_at_both_ends() -> None:
                 device.send(1, Note(x))
             await device.sleep(1)
 
-    records = []
+    records: list[Record] = []
     free = {"latency": "500 ms"}
     emulation = emulate(
         protocol(run),
@@ -459,7 +469,7 @@ def test_a_run_with_churn_ends_and_all_messages_are_accounted_for(on_crash) -> N
     assert result.summary["rounds"]["min"] == 8
     assert messages["lost"][CRASHED] > 0
     assert messages["sent"] == messages["delivered"] + sum(messages["lost"].values()) + messages["in_flight"]
-    assert (result.trace["fate"] == CRASHED).sum() == messages["lost"][CRASHED]
+    assert (trace_of(result)["fate"] == CRASHED).sum() == messages["lost"][CRASHED]
     crashes = result.metrics.query("metric == 'crash'")
     assert len(crashes) > 3
 
@@ -508,7 +518,7 @@ def test_the_local_baseline_crashes_at_the_same_times() -> None:
 def test_churn_of_one_device_leaves_the_fates_on_links_of_others_alone() -> None:
     def fates(**changes):
         stop = {"rounds": 400, "virtual_time": "6 s"}
-        trace = experiment.run(small(protocol={"sync": "none"}, stop=stop, **changes), trace=True).trace
+        trace = trace_of(experiment.run(small(protocol={"sync": "none"}, stop=stop, **changes), trace=True))
         rows = trace[~trace["src"].isin([0]) & ~trace["dst"].isin([0])]
         return rows[["src", "dst", "sent_s", "fate"]].values.tolist()
 
@@ -526,7 +536,7 @@ def test_what_waits_for_a_shared_medium_is_lost_in_a_crash() -> None:
                 sent.append(device.now)
         await device.sleep(20 - device.now)
 
-    records = []
+    records: list[Record] = []
     size = len(encode(Note(0), 0, 0))
     emulation = emulate(
         protocol(run),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from helpers.small_worlds import small
+from helpers.small_worlds import small, trace_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -101,7 +101,7 @@ def test_what_a_crash_cuts_short_costs_nothing_more() -> None:
     assert ledger.seconds["tx"] == 1
 
 
-def test_an_empty_battery_is_found_when_it_is_empty() -> None:
+def test_an_empty_battery_is_found_when_it_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """15 mW idle, 60 mW for 2 s: 1 J is used up at 2 + (1 - 0.12) / 0.015 s; sleep makes it last."""
     for asleep, expected in ((None, 2 + (1 - 0.12) / 0.015), (lambda a, b: np.array([[max(a, 2.0), b]]), None)):
         clock = VirtualClock()
@@ -109,7 +109,7 @@ def test_an_empty_battery_is_found_when_it_is_empty() -> None:
         meter.watch(lambda device: None)
         meter.transmitting(0, 0.0, 2.0)
         clock.persists = lambda: not meter.died  # noqa: B023
-        clock.stop = lambda reason=None: None
+        monkeypatch.setattr(clock, "stop", lambda reason=None: None)
         while not meter.died:
             clock.deadline_to_sleep_time(math.inf)
         if expected is None:
@@ -193,7 +193,7 @@ def test_time_in_the_air_is_transmitting_time_where_nothing_overlaps() -> None:
     topology = {"kind": "path"}
     scenario = measured(devices={"count": 2}, topology=topology, link={"rate": "200 kbit/s"})
     result = experiment.run(scenario, trace=True)
-    trace, end = result.trace, result.summary["virtual_seconds"]
+    trace, end = trace_of(result), result.summary["virtual_seconds"]
     on_air = (trace["sent_s"] + trace["air_s"]).clip(upper=end) - trace["sent_s"]  # the end cuts the last one off
     assert result.devices["tx_s"].to_numpy() == pytest.approx(on_air.groupby(trace["src"]).sum().to_numpy())
     air = result.metrics.query("metric == 'seconds_on_air'")["value"].iloc[-1]
@@ -244,11 +244,11 @@ def test_a_device_whose_battery_is_empty_is_gone_and_its_messages_are_ledgered_f
     assert devices["rounds"][[0, 3, 4]].min() == 15
     assert messages["lost"][BATTERY] > 0
     assert messages["sent"] == messages["delivered"] + sum(messages["lost"].values()) + messages["in_flight"]
-    fates = result.trace.groupby("fate", observed=True).size()
+    fates = trace_of(result).groupby("fate", observed=True).size()
     assert fates[BATTERY] == messages["lost"][BATTERY]
-    late = result.trace[(result.trace["sent_s"] > empty[1]) & (result.trace["dst"] == 1)]
+    late = trace_of(result)[(trace_of(result)["sent_s"] > empty[1]) & (trace_of(result)["dst"] == 1)]
     assert set(late["fate"]) == {BATTERY}
-    assert not (result.trace[result.trace["src"] == 1]["sent_s"] > empty[1]).any()
+    assert not (trace_of(result)[trace_of(result)["src"] == 1]["sent_s"] > empty[1]).any()
     again = experiment.run(scenario, trace=True)
     assert again.summary["trace_digest"] == result.summary["trace_digest"]
     assert again.devices.equals(devices)
@@ -265,9 +265,10 @@ def test_energy_is_in_the_results_tables_and_plots(tmp_path) -> None:
     assert {"accuracy_energy", "accuracy_air"} <= names
     from rich.console import Console
 
-    console = Console(width=100, file=io.StringIO())
+    shown = io.StringIO()
+    console = Console(width=100, file=shown)
     console.print(final_table(read))
-    text = console.file.getvalue()
+    text = shown.getvalue()
     assert "per device" in text
     assert "listening" in text
     assert (tmp_path / "scenario.toml").read_text() == dump(load_scenario(tmp_path / "scenario.toml"))

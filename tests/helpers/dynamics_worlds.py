@@ -6,17 +6,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from p2pl_async.dynamics.linearized import ParameterForm, Task
-from p2pl_async.protocols.mixing import Peer, row
-
-
-def mixing_matrix(neighbors: list[list[int]], rule: str, sizes: list[int]) -> np.ndarray:
-    """Return the mixing matrix of out-neighbors `neighbors` (undirected), (Q, Q)."""
-    peers = [Peer(size, len(near)) for size, near in zip(sizes, neighbors, strict=True)]
-    matrix = np.zeros((len(sizes), len(sizes)))
-    for k, near in enumerate(neighbors):
-        for j, weight in row(rule, k, peers[k], {j: peers[j] for j in near}).items():
-            matrix[k, j] = weight
-    return matrix
 
 
 def linear_devices(sizes: list[int], *, features: int = 4, columns: int = 2, seed: int = 0) -> ParameterForm:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 
-from p2pl_async.protocols.mixing import Peer, row
+from p2pl_async.protocols.mixing import Peer, WeightRule, row
 
 
-def matrix(rule, neighbors, sizes=None):
-    """Return the mixing matrix of a graph, built device by device as protocols do."""
+def mixing_matrix(rule: WeightRule, neighbors: list[list[int]], sizes: list[int] | None = None) -> np.ndarray:
+    """Return the mixing matrix of a graph, (n, n), built device by device as protocols do; equal sizes by default."""
     n = len(neighbors)
     sizes = sizes or [1] * n
     peers = [Peer(sizes[k], len(neighbors[k])) for k in range(n)]

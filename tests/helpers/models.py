@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from p2pl_async.device import Device
 from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.messages import Vector
 
 
 def start(n: int, size: int = 4, seed: int = 0) -> list[np.ndarray]:
@@ -14,4 +16,10 @@ def start(n: int, size: int = 4, seed: int = 0) -> list[np.ndarray]:
 
 def values(emulation: Emulation) -> np.ndarray:
     """Return the models of all devices, (n, size)."""
-    return np.stack([device.params for device in emulation.devices])
+    return np.stack([model_of(device) for device in emulation.devices])
+
+
+def model_of(device: Device) -> Vector:
+    """Return the model of a device, which has one by now."""
+    assert device.params is not None
+    return device.params

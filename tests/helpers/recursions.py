@@ -72,6 +72,7 @@ class Linear:
 
         world = build_world(scenario)
         self.out_neighbors = world.out_neighbors
+        assert world.dataset is not None
         self._parts, labels = world.parts, world.dataset.y_train
         self._x, self._y = world.dataset.x_train.reshape(len(labels), -1).astype(float), np.eye(10)[labels]
         trainer = Trainer(world.dataset, world.parts, scenario.model, scenario.train, scenario.seed)

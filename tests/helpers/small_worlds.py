@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from p2pl_async.device import Device
@@ -57,6 +58,12 @@ def run_watched(scenario: Scenario, **how: Any) -> tuple[Run, list[list[Device]]
         return experiment.run(scenario, **how), seen
     finally:
         Emulation.run = original  # type: ignore[method-assign]
+
+
+def trace_of(run: Run) -> pd.DataFrame:
+    """Return the trace of a run that kept one."""
+    assert run.trace is not None
+    return run.trace
 
 
 def params_of(devices: list[Device]) -> NDArray[np.floating[Any]]:

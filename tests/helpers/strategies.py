@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 
@@ -26,7 +28,9 @@ def undirected(draw: st.DrawFn, min_size: int = 2, max_size: int = 7) -> list[li
     return [sorted({b if a == i else a for a, b in edges if i in (a, b)} - {i}) for i in range(n)]
 
 
-def lossy_links(max_loss: float = 0.6, reorder: bool = True, duplicate: bool = True) -> st.SearchStrategy[dict]:
+def lossy_links(
+    max_loss: float = 0.6, reorder: bool = True, duplicate: bool = True
+) -> st.SearchStrategy[dict[str, Any]]:
     """Tables of links that lose, delay, repeat and reorder."""
     loss = st.one_of(
         st.floats(0, max_loss).map(lambda p: {"kind": "bernoulli", "p": p}),

@@ -19,9 +19,10 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ProtocolError, ScenarioError
 from p2pl_async.learning import networks, stacked
 from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.job import Job
 from p2pl_async.learning.models import LeNet, Mlp, Model, Softmax
 from p2pl_async.learning.settings import Cosine, Inverse, Step, TrainSettings
-from p2pl_async.learning.trainer import Job, Trainer
+from p2pl_async.learning.trainer import Trainer
 from p2pl_async.messages import Vector
 
 SEED = 3
@@ -95,7 +96,7 @@ def plain_sgd(
             if loss == "squared":
                 (0.5 * (module(x) - nn.functional.one_hot(y, CLASSES)).square().sum(1).mean()).backward()
             else:
-                nn.functional.cross_entropy(module(x), y).backward()  # type: ignore[no-untyped-call]
+                nn.functional.cross_entropy(module(x), y).backward()
             if clip is not None:
                 nn.utils.clip_grad_norm_(module.parameters(), clip)
             optimizer.step()
@@ -570,7 +571,7 @@ def test_reach_stops_at_the_first_device_that_does_not() -> None:
         ({"steps": -1}, "at least one step"),
     ],
 )
-def test_a_job_needs_one_positive_length(call: dict[str, int], text: str) -> None:
+def test_a_job_needs_one_positive_length(call: dict[str, Any], text: str) -> None:
     trainer = make([5])
     with pytest.raises(ProtocolError, match=text):
         trainer.job(0, trainer.initial_params(0), **call)

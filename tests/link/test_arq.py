@@ -232,7 +232,7 @@ def test_goodput(kind: str, turnaround: int) -> None:
 
 def test_packets_of_a_window_follow_each_other_and_only_a_window() -> None:
     """T = 1 s, C = 6 s, window 2: a packet every 3 s."""
-    table = {"rate": "8 kbit/s", "mtu": "1000 B"}
+    table: dict[str, Any] = {"rate": "8 kbit/s", "mtu": "1000 B"}
     for kind in ("go-back-n", "selective-repeat"):
         settings = {"retries": 3, "turnaround": "5 s", "kind": kind, "window": 2}
         (verdict,) = verdicts(4000, 1, **table, arq=settings)
@@ -252,7 +252,7 @@ def test_retries_at_once_do_not_outlive_a_burst_of_packets() -> None:
     loss = p / (p + r)
     assert lost.mean() == pytest.approx(loss, abs=5 * math.sqrt(loss * (1 - loss) * 2 * (2 - p - r) / (p + r) / n))
     # A packet at a random step sees four losses in a row; then the chain goes on without us for a while.
-    runs = lost[: n // 40 * 40].reshape(-1, 40)[:, : m + 1].all(axis=1)
+    runs = lost[: n // 40 * 40].reshape(-1, 40)[:, : m + 1].min(axis=1)
     expected = loss * (1 - r) ** m
     assert expected == pytest.approx(0.0703, abs=1e-4)
     assert runs.mean() == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / len(runs)))
@@ -262,7 +262,7 @@ def test_retries_at_once_do_not_outlive_a_burst_of_packets() -> None:
 def test_backoff_outlives_a_burst(backoff: float, growth: float) -> None:
     """In a bad stay of mean b, retries that take d together are all lost with exp(-d / b), once the first is."""
     bad, m, n = 0.5, 3, 12_000
-    table = {"loss": {"kind": "gilbert-elliott", "good": "50 s", "bad": "500 ms"}}
+    table: dict[str, Any] = {"loss": {"kind": "gilbert-elliott", "good": "50 s", "bad": "500 ms"}}
     found = verdicts(10, n, 20.0, **table, arq={"retries": m, "backoff": f"{backoff} s", "growth": growth})
     hit = [verdict for verdict in found if verdict.packets_lost]
     wait = backoff * sum(growth**i for i in range(m))
@@ -274,7 +274,7 @@ def test_backoff_outlives_a_burst(backoff: float, growth: float) -> None:
 
 def test_a_timeout_ends_the_retries_of_a_link_that_is_down() -> None:
     """Tries every 100 ms for 4 s, as a link supervision: 41 of them."""
-    table = {"loss": "100 %", "rate": "8 kbit/s"}
+    table: dict[str, Any] = {"loss": "100 %", "rate": "8 kbit/s"}
     (verdict,) = verdicts(50, 1, **table, arq={"retries": "unlimited", "turnaround": "50 ms", "timeout": "4 s"})
     assert (verdict.cause, verdict.packets) == ("retries", 41)
 
@@ -282,7 +282,7 @@ def test_a_timeout_ends_the_retries_of_a_link_that_is_down() -> None:
 @pytest.mark.parametrize("kind", WINDOW)
 def test_unlimited_retries_wait_for_a_link_to_come_up(kind: str) -> None:
     """They go on through an outage however long, also where a million packets would be lost one by one."""
-    table = {"rate": "80 Mbit/s", "outage": {"kind": "contacts", "up": [["20 s", "90 s"]]}}
+    table: dict[str, Any] = {"rate": "80 Mbit/s", "outage": {"kind": "contacts", "up": [["20 s", "90 s"]]}}
     if kind == "selective-repeat":
         table["outage"] = {"kind": "contacts", "up": [["0.2 s", "90 s"]]}
     (verdict,) = verdicts(100, 1, **table, arq=arq(kind, "unlimited", turnaround="90 us"))
@@ -299,7 +299,12 @@ def test_a_lost_acknowledgment_costs_a_transmission(kind: str) -> None:
     """An attempt fails with p = 1 - (1 - p_data)(1 - p_ack); what the receiver has already it drops."""
     data, ack, n, fragments = 0.1, 0.2, 400, 100
     p = 1 - (1 - data) * (1 - ack)
-    table = {"mtu": "100 B", "rate": "8 Mbit/s", "loss": data, "arq": arq(kind, "unlimited", ack_loss=ack)}
+    table: dict[str, Any] = {
+        "mtu": "100 B",
+        "rate": "8 Mbit/s",
+        "loss": data,
+        "arq": arq(kind, "unlimited", ack_loss=ack),
+    }
     found = verdicts(fragments * 100, n, **table)
     assert all(not verdict.cause and verdict.acknowledged for verdict in found)
     if kind != "go-back-n":
@@ -323,7 +328,7 @@ def test_delivered_and_acknowledged_are_told_apart() -> None:
 
 
 def test_a_message_arrives_with_its_first_copy_whatever_is_sent_again() -> None:
-    table = {"rate": "8 kbit/s", "arq": {"retries": 3, "turnaround": "1 s", "ack_loss": "100 %"}}
+    table: dict[str, Any] = {"rate": "8 kbit/s", "arq": {"retries": 3, "turnaround": "1 s", "ack_loss": "100 %"}}
     made = Link(0, 1, LinkSettings.model_validate(table), 1)
     verdict = made.judge(1000, 0.0)
     assert (verdict.arrival, verdict.acknowledged, verdict.packets, verdict.packets_lost) == (1.0, False, 4, 0)
@@ -331,7 +336,7 @@ def test_a_message_arrives_with_its_first_copy_whatever_is_sent_again() -> None:
 
 
 def test_retries_hold_up_what_waits_behind_them() -> None:
-    table = {"rate": "8 kbit/s", "loss": "50 %", "arq": {"retries": 20}}
+    table: dict[str, Any] = {"rate": "8 kbit/s", "loss": "50 %", "arq": {"retries": 20}}
     made = Link(0, 1, LinkSettings.model_validate(table), 1)
     first, second = made.judge(1000, 0.0), made.judge(1000, 0.0)
     assert first.arrival == first.packets

@@ -123,7 +123,7 @@ def test_the_fast_path_has_the_law_of_one_fragment_at_a_time(kind: str, monkeypa
         assert shares[0] == pytest.approx(shares[1], abs=5 * math.sqrt(0.5 / n)), cause
     assert np.mean([v.air_seconds for v in fast]) == pytest.approx(
         np.mean([v.air_seconds for v in plain]),
-        abs=5 * np.std([v.air_seconds for v in plain]) * math.sqrt(2 / n) + 1e-9,
+        abs=5 * float(np.std([v.air_seconds for v in plain])) * math.sqrt(2 / n) + 1e-9,
     )
 
 

@@ -17,6 +17,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.link.loss.base import CAUSES, LossModel, LossProcess
 from p2pl_async.link.loss.kinds import AnyLoss
+from p2pl_async.link.loss.per_packet import GilbertPackets
 
 N = 200_000
 
@@ -111,7 +112,7 @@ def test_the_spread_of_the_loss_is_that_of_k() -> None:
 
 
 def test_gilbert_elliott_from_loss_and_burst_length() -> None:
-    design = ANY.validate_python({"kind": "gilbert-packets", "loss": "10 %", "burst": 4})
+    design = GilbertPackets(loss="10 %", burst=4)
     assert design.rates == (pytest.approx(0.1 * 0.25 / 0.9), 0.25)
     found = lost(design)
     assert found.mean() == near(0.1, k=law(*design.rates)[2])
@@ -123,7 +124,7 @@ def test_an_impossible_burst_length_says_which_is_possible() -> None:
     """Losing 80 % means at least 4 in a row on average."""
     with pytest.raises(ValidationError, match=r"burst=2 is impossible .* at least 4 in a row .* write burst = 4 or"):
         ANY.validate_python({"kind": "gilbert-packets", "loss": "80 %", "burst": 2})
-    assert ANY.validate_python({"kind": "gilbert-packets", "loss": "80 %", "burst": 4}).rates[0] <= 1
+    assert GilbertPackets(loss="80 %", burst=4).rates[0] <= 1
 
 
 # --- Gilbert-Elliott in time
@@ -238,9 +239,10 @@ EVERY: list[Any] = [
 def test_however_packets_are_asked_for_their_fates_are_the_same(table: Any, steps: list[tuple[int, float]]) -> None:
     """One by one, in trains, and after looking farther ahead than was sent."""
     n = sum(size for size, _ in steps)
-    uniforms, times = stream(1, "loss").random(n + 90), np.arange(n + 90) * 0.11
+    uniforms, times = stream(1, "loss").random(n + 90), np.arange(n + 90.0) * 0.11
     together = [CAUSES[code] for code in process(table).fates(uniforms[:n], times[:n])]
-    made, found = process(table), []
+    made = process(table)
+    found: list[Any] = []
     for looked, share in steps:
         at = len(found)
         sent = max(1, round(share * looked))
@@ -256,7 +258,7 @@ def test_however_packets_are_asked_for_their_fates_are_the_same(table: Any, step
 @pytest.mark.parametrize("table", EVERY[:2])
 def test_odds_say_what_the_fates_do(table: Any) -> None:
     """While odds hold, each packet is lost exactly if its uniform lies below their probability."""
-    uniforms, times = stream(1, "loss").random(3000), np.arange(3000) * 0.11
+    uniforms, times = stream(1, "loss").random(3000), np.arange(3000.0) * 0.11
     fates = process(table).fates(uniforms, times)
     made = process(table)
     for uniform, at, fate in zip(uniforms.tolist(), times.tolist(), fates.tolist(), strict=True):
@@ -274,7 +276,7 @@ def test_losses_per_packet_have_no_odds(table: Any) -> None:
 @pytest.mark.parametrize("table", EVERY[1:])
 def test_links_and_seeds_have_bursts_of_their_own(table: Any) -> None:
     def fates(seed: int, src: int, dst: int) -> Any:
-        return process(table, seed, src, dst).fates(np.full(500, 0.5), np.arange(500) * 0.5).tolist()
+        return process(table, seed, src, dst).fates(np.full(500, 0.5), np.arange(500.0) * 0.5).tolist()
 
     assert len({str(fates(*who)) for who in ((1, 0, 1), (1, 1, 0), (1, 0, 2), (2, 0, 1))}) == 4
 

@@ -100,9 +100,9 @@ def test_stays_have_their_distribution() -> None:
         state, now = weather.at(begun)
         if state == 0:
             ups.append(now - begun)
-    ups = np.sort(ups[1:])
-    distance = np.abs((ups - 2) / 2 - (np.arange(len(ups)) + 0.5) / len(ups)).max()
-    assert distance < 1.63 / math.sqrt(len(ups)) + 1 / len(ups)
+    stays = np.sort(ups[1:])
+    distance = np.abs((stays - 2) / 2 - (np.arange(len(stays)) + 0.5) / len(stays)).max()
+    assert distance < 1.63 / math.sqrt(len(stays)) + 1 / len(stays)
 
 
 # --- Who is down together

@@ -315,7 +315,8 @@ def test_chains_that_change_step_with_the_packets_that_are_sent() -> None:
     }
     times, uniforms = np.arange(300) * 0.05, np.zeros(300)
     together = LOSS.validate_python(table).process(1, 0, 1).fates(uniforms, times).tolist()
-    made, found = LOSS.validate_python(table).process(1, 0, 1), []
+    made = LOSS.validate_python(table).process(1, 0, 1)
+    found: list[Any] = []
     while len(found) < 300:
         at = len(found)
         found += made.fates(uniforms[at : at + 40], times[at : at + 40]).tolist()[:13]

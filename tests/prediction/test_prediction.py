@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from p2pl_async import PredictionError, ScenarioError, load_scenario
 from p2pl_async.cli.main import app
+from p2pl_async.dynamics.linearized import ParameterForm
 from p2pl_async.prediction import compare, measure, predict, repeat
 from p2pl_async.prediction.measuring import round_seconds
 from p2pl_async.scenario.scenario import Scenario
@@ -95,7 +96,7 @@ def test_with_more_features_than_samples_the_kernel_form_is_taken() -> None:
 def test_parameters_are_those_of_the_run(samples) -> None:
     scenario = linear(data={"train_samples": samples, "partition": "iid"})
     predicted = predict(scenario, rounds=[0, 3, 12])
-    seen = {}
+    seen: dict[Any, Any] = {}
     from p2pl_async import run
 
     run(scenario, watch=lambda device, now: seen.__setitem__((device.round, device.id), device.params))
@@ -210,6 +211,7 @@ def test_the_expected_loss_of_a_kernel_form_is_that_of_the_parameter_form() -> N
     from p2pl_async.prediction.predicting import predict_linearized
 
     own = parameters.linearized
+    assert isinstance(own.form, ParameterForm)
     form = KernelForm(own.form.task, own.form.kernel)
     other = replace(own, form=form, start=form.zeros(), test=own.test @ own.form.features.T)
     kernel = predict_linearized(parameters.world, other, parameters.method, parameters.mixing, [0, 6])
@@ -308,7 +310,7 @@ def test_topologies_are_compared_in_rounds_and_seconds() -> None:
     scenario = linear(link={"latency": "300 ms"}, protocol={"kind": "atc", "sync": "none"}, stop={"rounds": 150})
     predicted = predict(scenario)
     report = compare(predicted)
-    rows = report.topologies.set_index("topology")
+    rows: Any = report.topologies.set_index("topology")
     assert list(rows.index)[:3] == ["ring (scenario)", "star", "complete"]
     rows = rows.rename(index={"ring (scenario)": "ring"})
     assert report.of == "loss"

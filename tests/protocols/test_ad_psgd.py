@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.models import model_of
 from helpers.small_worlds import params_of, run_watched, small
 from helpers.strategies import lossy_links, strongly_connected, undirected
 from hypothesis import given, settings
@@ -88,7 +89,7 @@ def test_a_gradient_is_of_the_model_that_was_read_and_applied_to_what_it_has_bec
         until=4,
     )
     # 0 and 8 become 4 and 4; later averages change nothing; the step is -0.25 * 8 on 4.
-    assert emulation.devices[1].params[0] == 2
+    assert model_of(emulation.devices[1])[0] == 2
     assert emulation.devices[1].round == 1
 
 

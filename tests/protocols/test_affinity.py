@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from helpers.matrices import matrix
+from helpers.matrices import mixing_matrix
 from helpers.recursions import Quadratics
 from helpers.small_worlds import params_of, run_watched, small
 from helpers.strategies import lossy_links, strongly_connected, undirected
@@ -58,7 +58,7 @@ def test_without_loss_or_latency_it_is_the_matrix_recursion(neighbors, rule, ste
         learner=FixedLearner(list(task.x), gradient=task.of, learning_rate=0.05, n_samples=sizes),
         rounds=4,
     )
-    a = matrix(rule, neighbors, sizes)
+    a = mixing_matrix(rule, neighbors, sizes)
     b = a - np.diag(np.diag(a))
     b /= b.sum(axis=1, keepdims=True)
     w, d = task.x, 0 * task.x
@@ -77,7 +77,7 @@ def test_epochs_count_as_the_steps_that_they_take() -> None:
         def batches_per_epoch(self, device: int) -> int:
             return 2
 
-        async def train(self, device, w, epochs, steps, drift):
+        async def train(self, device, w, epochs, steps, drift=None):
             return await super().train(device, w, None, 2 * epochs, drift)
 
     start = [np.zeros(1), np.full(1, 8.0)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.bowls import DIRECTED, BowlLearner
 from helpers.matrices import push_matrix
-from helpers.models import start, values
+from helpers.models import model_of, start, values
 from helpers.strategies import lossy_links, strongly_connected
 from helpers.sums import owed_totals
 from hypothesis import given, settings
@@ -89,6 +89,6 @@ def test_copies_that_are_too_old_are_left_out() -> None:
             link={"latency": "60 s"},
             until=120.5,
         )
-        found[max_age] = float(emulation.devices[0].params[0])
+        found[max_age] = float(model_of(emulation.devices[0])[0])
     assert found[0] == 4.0
     assert found[None] == pytest.approx(8.0, abs=0.1)

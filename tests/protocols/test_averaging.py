@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from helpers.matrices import matrix
+from helpers.matrices import mixing_matrix
+from helpers.models import model_of
 from helpers.recursions import Linear, Quadratics, models_after
 from helpers.small_worlds import params_of, run_watched, small
 from helpers.strategies import lossy_links, strongly_connected, undirected
@@ -17,7 +20,7 @@ from p2pl_async.protocols.cta import CTA
 from p2pl_async.protocols.dgd import DGD
 from p2pl_async.testing import FixedLearner, emulate, ring
 
-KINDS = [DGD, CTA, ATC]
+KINDS: list[type[Any]] = [DGD, CTA, ATC]
 RULES = ["metropolis", "uniform", "size", "relative-size"]
 
 
@@ -42,7 +45,7 @@ def test_without_loss_or_latency_it_is_the_matrix_recursion(kind, neighbors, rul
         learner=FixedLearner(list(task.x), gradient=task.of, learning_rate=0.05, n_samples=sizes, seconds=speeds),
         rounds=7,
     )
-    expected = models_after(kind().kind, matrix(rule, neighbors, sizes), task.x, task.all, 0.05, 7)
+    expected = models_after(kind().kind, mixing_matrix(rule, neighbors, sizes), task.x, task.all, 0.05, 7)
     np.testing.assert_allclose(params_of(emulation.devices), expected, atol=1e-10)
 
 
@@ -61,7 +64,7 @@ def test_linear_models_that_learn_follow_the_matrix_recursion(kind, topology) ->
     )
     result, (devices,) = run_watched(scenario)
     task = Linear(scenario)
-    expected = models_after(kind, matrix("metropolis", task.out_neighbors), task.start, task.all, 0.05, 20)
+    expected = models_after(kind, mixing_matrix("metropolis", task.out_neighbors), task.start, task.all, 0.05, 20)
     np.testing.assert_allclose(params_of(devices), expected, atol=1e-10)
     assert params_of(devices).dtype == np.float64
     assert result.summary["messages"]["sent"] == 20 * sum(map(len, task.out_neighbors))
@@ -137,7 +140,7 @@ def test_a_lost_neighbors_weight_goes_to_oneself_or_to_all() -> None:
                 rounds=1,
             )
             # Of device 2's degree nothing is known: it counts as like device 1's.
-            assert emulation.devices[1].params[0] == pytest.approx(expected)
+            assert model_of(emulation.devices[1])[0] == pytest.approx(expected)
 
 
 def test_dgd_talks_while_it_computes() -> None:

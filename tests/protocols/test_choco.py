@@ -124,7 +124,7 @@ def test_quantized_push_sum_is_choco_sgp_with_int8_and_gamma_1() -> None:
         values(emulate(protocol, neighbors, learner=learner(x0), rounds=20))
         for protocol in (QuantizedPushSum(sync="none"), ChocoSGP(sync="none", compressor=Int8(), gamma=1))
     ]
-    np.testing.assert_array_equal(*runs)
+    np.testing.assert_array_equal(runs[0], runs[1])
     sgp = values(emulate(SGP(sync="none"), neighbors, learner=learner(x0), rounds=20))
     assert 0 < np.abs(runs[0] - sgp).max() < 0.02
 
@@ -135,7 +135,7 @@ def test_on_a_regular_graph_deepsqueeze_is_sparse_push() -> None:
         values(emulate(cls(sync="none", compressor=HALF, averaging_rate=0.2), ring(6), learner=learner(x0), rounds=20))
         for cls in (SparsePush, DeepSqueeze)
     ]
-    np.testing.assert_allclose(*runs, atol=1e-12)
+    np.testing.assert_allclose(runs[0], runs[1], atol=1e-12)
 
 
 @settings(max_examples=15)
@@ -209,7 +209,7 @@ def test_lost_increments_leave_replicas_wrong_for_good_and_repair_keeps_the_mean
         protocol = Choco(sync="none", compressor=HALF, gamma=0.2, delivery=delivery, mode=mode)
         emulation = drained(protocol, {"latency": "50 ms", "loss": "5 %"})
         off = [
-            np.linalg.norm(device.state.of[j].x - emulation.devices[j].state.own.x)
+            float(np.linalg.norm(device.state.of[j].x - emulation.devices[j].state.own.x))
             for device in emulation.devices
             for j in ring(5)[device.id]
         ]

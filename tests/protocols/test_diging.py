@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.matrices import matrix
+from helpers.matrices import mixing_matrix
 from helpers.recursions import Quadratics, models_after
 from helpers.small_worlds import params_of
 from helpers.strategies import lossy_links, strongly_connected, undirected
@@ -30,7 +30,7 @@ def test_without_loss_or_latency_it_is_the_matrix_recursion(kind, neighbors, see
     task = Quadratics(n, 4, seed)
     speeds = data.draw(st.lists(st.floats(0.1, 3), min_size=n, max_size=n))
     emulation = emulate(kind(sync="none"), neighbors, learner=learner(task, seconds=speeds), rounds=7)
-    expected = models_after(kind().kind, matrix("metropolis", neighbors), task.x, task.all, 0.05, 7)
+    expected = models_after(kind().kind, mixing_matrix("metropolis", neighbors), task.x, task.all, 0.05, 7)
     np.testing.assert_allclose(params_of(emulation.devices), expected, atol=1e-10)
 
 

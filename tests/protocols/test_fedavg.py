@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.models import model_of
 from helpers.small_worlds import params_of, run_watched, small
 
 from p2pl_async.device import Device
@@ -77,7 +78,7 @@ def test_a_round_is_the_mean_by_sample_count() -> None:
     emulation, _ = fedavg(4, n_samples=sizes, step=lambda k, w: np.full(4, float(k)), rounds=1)
     expected = np.average(range(4), weights=sizes)
     for device in emulation.devices:
-        np.testing.assert_allclose(device.params, expected)
+        np.testing.assert_allclose(model_of(device), expected)
     assert emulation.clock.now == 1.0
 
 
@@ -85,7 +86,7 @@ def test_everybody_is_given_the_servers_model() -> None:
     x = start(5)
     emulation, _ = fedavg(5, x=x, rounds=3, link={"latency": "100 ms"})
     for device in emulation.devices:
-        np.testing.assert_allclose(device.params, x[0] + 3 * np.mean([1, 2, 3, 4, 5]))
+        np.testing.assert_allclose(model_of(device), x[0] + 3 * np.mean([1, 2, 3, 4, 5]))
         assert device.round == 3
 
 
@@ -96,7 +97,7 @@ def test_fraction_draws_so_many_devices_anew_in_each_round() -> None:
     trained: list[tuple[int, float]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None, drift: Any) -> Any:
+        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None, drift: Any = None) -> Any:
             result = await super().train(device, w, epochs, steps)
             trained.append((device, round(float(w[0]))))
             return result
@@ -112,16 +113,16 @@ def test_fraction_draws_so_many_devices_anew_in_each_round() -> None:
         )
         rounds = [{k for k, w in trained if w == r} for r in range(8)]
         assert [len(chosen) for chosen in rounds] == [count] * 8
-        assert emulation.devices[3].params[0] == pytest.approx(8)  # also those that weren't drawn have the last model
+        assert model_of(emulation.devices[3])[0] == pytest.approx(8)  # those that weren't drawn have it too
         if fraction < 1:
             assert len(set(map(frozenset, rounds))) > 1
 
 
 def test_server_names_the_device_that_averages() -> None:
     emulation, _ = fedavg(5, server=3, graph=star(5, hub=3), rounds=2)
-    np.testing.assert_allclose(emulation.devices[0].params, start(5)[3] + 2 * 3)
+    np.testing.assert_allclose(model_of(emulation.devices[0]), start(5)[3] + 2 * 3)
     emulation, _ = fedavg(5, server=2, graph=complete(5), rounds=2)
-    np.testing.assert_allclose(emulation.devices[0].params, start(5)[2] + 2 * 3)
+    np.testing.assert_allclose(model_of(emulation.devices[0]), start(5)[2] + 2 * 3)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_epochs_are_asked_of_the_learner() -> None:
     asked = set()
 
     class Spy(FixedLearner):
-        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None, drift: Any) -> Any:
+        async def train(self, device: int, w: Any, epochs: int | None, steps: int | None, drift: Any = None) -> Any:
             asked.add((epochs, steps))
             return await super().train(device, w, epochs, steps)
 
@@ -179,18 +180,23 @@ def test_the_timeout_runs_from_the_end_of_the_servers_own_training() -> None:
 def test_nothing_heard_changes_nothing() -> None:
     """Only the rounds in which the server draws itself change the model."""
     trained: list[int] = []
+
+    def step(k: int, w: np.ndarray) -> np.ndarray:
+        trained.append(k)
+        return w + 1
+
     emulation, _ = fedavg(
         3,
         rounds=6,
         fraction=0.4,
         timeout="1 s",
         link={"loss": "100 %"},
-        step=lambda k, w: trained.append(k) or w + 1,
+        step=step,
     )
     assert emulation.devices[0].round == 6
     assert 0 < len(trained) < 6
     assert set(trained) == {0}
-    np.testing.assert_allclose(emulation.devices[0].params, start(3)[0] + len(trained))
+    np.testing.assert_allclose(model_of(emulation.devices[0]), start(3)[0] + len(trained))
 
 
 def test_a_lost_last_model_does_not_hang_the_run() -> None:
@@ -281,7 +287,7 @@ def test_an_update_that_cannot_be_averaged_is_refused(spoil) -> None:
                 device.send(0, spoil(Update(model.round, 1, model.w + 100)))
 
     emulation, measured = fedavg(3, protocol=Hostile, timeout="1 s", rounds=2)
-    np.testing.assert_allclose(emulation.devices[0].params, start(3)[0] + 2 * 1.5)  # of devices 0 and 1
+    np.testing.assert_allclose(model_of(emulation.devices[0]), start(3)[0] + 2 * 1.5)  # of devices 0 and 1
     assert [(k, metric) for k, metric, _ in measured if metric == "refused"] == [(0, "refused")] * 2
 
 
@@ -296,7 +302,7 @@ def test_only_the_servers_model_counts() -> None:
             await super().run(device)
 
     emulation, measured = fedavg(3, protocol=Usurper, graph=complete(3), rounds=2)
-    np.testing.assert_allclose(emulation.devices[1].params, start(3)[0] + 2 * 2)
+    np.testing.assert_allclose(model_of(emulation.devices[1]), start(3)[0] + 2 * 2)
     assert [(k, metric) for k, metric, _ in measured if metric == "refused"] == [(1, "refused")] * 2
 
 
@@ -311,4 +317,4 @@ def test_an_update_of_another_round_is_late_and_ignored() -> None:
             await super().run(device)
 
     emulation, _ = fedavg(2, protocol=Hasty, rounds=1)
-    np.testing.assert_allclose(emulation.devices[0].params, start(2)[0] + 1.5)
+    np.testing.assert_allclose(model_of(emulation.devices[0]), start(2)[0] + 1.5)

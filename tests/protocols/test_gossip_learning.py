@@ -120,12 +120,17 @@ def test_a_message_to_one_neighbor_each_period() -> None:
 def test_duplicates_and_overtaken_messages_are_merged_once_or_never() -> None:
     trained = []
     for duplicate in (0.0, 1.0):
-        count = []
+        count: list[int] = []
+
+        def step(k: int, w: np.ndarray, count: list[int] = count) -> np.ndarray:
+            count.append(k)
+            return w
+
         emulate(
             GossipLearning(sync="none"),
             ring(2),
             link={"latency": "1 ms", "duplicate": duplicate},
-            learner=FixedLearner([np.zeros(1)] * 2, step=lambda k, w, count=count: count.append(k) or w, seconds=0.1),
+            learner=FixedLearner([np.zeros(1)] * 2, step=step, seconds=0.1),
             rounds=10,
         )
         trained.append(len(count))

@@ -6,11 +6,13 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
 import trio
+from helpers.models import model_of
 from helpers.strategies import lossy_links, strongly_connected
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,7 +207,7 @@ def test_a_single_device_agrees_with_itself() -> None:
 # Settings
 
 
-def ended(sync: dict[str, object], **how: object) -> list[float]:
+def ended(sync: dict[str, object], **how: Any) -> list[float]:
     """Return when each device left the synchronization."""
     at: dict[int, float] = {}
     emulate(
@@ -268,7 +270,7 @@ def test_a_late_maximum_is_ignored_and_counted() -> None:
     early = emulate(
         P2PL(), complete(3), learner=FixedLearner(x), hardware=[Hardware(start=one) for one in [0, 0, 2]], rounds=1
     )
-    assert all(device.params.tolist() == [5, 5] for device in early.devices)
+    assert all(model_of(device).tolist() == [5, 5] for device in early.devices)
 
 
 def test_a_straggler_still_gets_the_model_from_neighbors_that_train() -> None:
@@ -309,9 +311,9 @@ def test_a_neighbor_that_cannot_ask_gets_the_model_pushed() -> None:
     x = [np.full(3, 2, np.float32), np.ones(3, np.float32)]
     for link in ({}, {"rate": "10 kbit/s"}):
         emulation = emulate(Sync(), one_way, link=link, learner=FixedLearner(x))
-        assert emulation.devices[1].params.tolist() == [2, 2, 2]
+        assert model_of(emulation.devices[1]).tolist() == [2, 2, 2]
     both = emulate(Sync(), ring(2), learner=FixedLearner(x))
-    assert both.devices[1].params.tolist() == [2, 2, 2]
+    assert model_of(both.devices[1]).tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("graph", [[[1], []], [[1], [0]]], ids=["one way", "both ways"])
@@ -329,7 +331,7 @@ def test_a_slow_link_is_not_flooded_with_models(graph) -> None:
         sink=records.append,
     )
     sent = [(r.sent, r.verdict.arrival) for r in records if r.kind == "norm-model" and r.src == 0]
-    assert emulation.devices[1].params[0] == 2
+    assert model_of(emulation.devices[1])[0] == 2
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(sent))
     assert len(sent) <= 8
 
@@ -375,7 +377,7 @@ def test_what_does_not_fit_is_refused_and_counted(message) -> None:
         record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
     )
     assert refused == [0]
-    assert emulation.devices[0].params.tolist() == [0.5] * 4
+    assert model_of(emulation.devices[0]).tolist() == [0.5] * 4
 
 
 def test_recorded_are_the_time_and_the_norm_agreed_on() -> None:
@@ -395,7 +397,12 @@ def test_recorded_are_the_time_and_the_norm_agreed_on() -> None:
 def test_none_starts_from_the_own_model() -> None:
     x = models(3)
     first: dict[int, bytes] = {}
-    learner = FixedLearner(x, step=lambda k, w: first.setdefault(k, w.tobytes()) and w)
+
+    def step(k: int, w: np.ndarray) -> np.ndarray:
+        first.setdefault(k, w.tobytes())
+        return w
+
+    learner = FixedLearner(x, step=step)
     emulate(P2PL(sync="none"), ring(3), learner=learner, rounds=1)
     assert first == {k: w.tobytes() for k, w in enumerate(x)}
 

@@ -7,7 +7,7 @@ import math
 import networkx as nx
 import numpy as np
 import pytest
-from helpers.matrices import matrix, neighbors_of
+from helpers.matrices import mixing_matrix, neighbors_of
 from helpers.strategies import undirected
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ RULES = ["size", "uniform", "metropolis", "relative-size"]
 @given(undirected(), st.sampled_from(RULES), st.data())
 def test_rows_sum_to_one_and_are_not_negative(neighbors, rule, data) -> None:
     sizes = data.draw(st.lists(st.integers(1, 1000), min_size=len(neighbors), max_size=len(neighbors)))
-    a = matrix(rule, neighbors, sizes)
+    a = mixing_matrix(rule, neighbors, sizes)
     np.testing.assert_allclose(a.sum(axis=1), 1, rtol=1e-15)
     assert (a >= 0).all()
     assert (np.diag(a) > 0).all()
@@ -29,14 +29,14 @@ def test_rows_sum_to_one_and_are_not_negative(neighbors, rule, data) -> None:
 
 @given(undirected())
 def test_metropolis_weights_are_doubly_stochastic(neighbors) -> None:
-    a = matrix("metropolis", neighbors)
+    a = mixing_matrix("metropolis", neighbors)
     np.testing.assert_array_equal(a, a.T)
 
 
 @given(undirected(), st.data())
 def test_size_weights_have_the_stationary_vector_n_i_s_i(neighbors, data) -> None:
     sizes = data.draw(st.lists(st.integers(1, 100), min_size=len(neighbors), max_size=len(neighbors)))
-    a = matrix("size", neighbors, sizes)
+    a = mixing_matrix("size", neighbors, sizes)
     s = [sizes[k] + sum(sizes[j] for j in neighbors[k]) for k in range(len(neighbors))]
     pi = np.array([n * total for n, total in zip(sizes, s, strict=True)], float)
     np.testing.assert_allclose(pi @ a, pi, rtol=1e-12)
@@ -45,14 +45,15 @@ def test_size_weights_have_the_stationary_vector_n_i_s_i(neighbors, data) -> Non
 def test_equal_sizes_on_a_regular_graph_give_one_matrix_for_every_rule_but_the_relative() -> None:
     neighbors = neighbors_of(nx.random_regular_graph(4, 12, seed=1))
     for rule in ("uniform", "metropolis"):
-        np.testing.assert_allclose(matrix(rule, neighbors), matrix("size", neighbors, [60] * 12), atol=1e-16)
+        own = mixing_matrix("size", neighbors, [60] * 12)
+        np.testing.assert_allclose(mixing_matrix(rule, neighbors), own, atol=1e-16)
 
 
 def test_a_common_factor_of_all_sizes_changes_nothing() -> None:
     neighbors, sizes = neighbors_of(nx.path_graph(5)), [3, 1, 4, 1, 5]
     for rule in ("size", "relative-size"):
-        scaled = matrix(rule, neighbors, [7 * n for n in sizes])
-        np.testing.assert_allclose(matrix(rule, neighbors, sizes), scaled, rtol=1e-15)
+        scaled = mixing_matrix(rule, neighbors, [7 * n for n in sizes])
+        np.testing.assert_allclose(mixing_matrix(rule, neighbors, sizes), scaled, rtol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_common_factor_of_all_sizes_changes_nothing() -> None:
     ],
 )
 def test_second_largest_eigenvalues_are_the_closed_forms(graph, rule, slem) -> None:
-    eigenvalues = np.sort(np.abs(np.linalg.eigvals(matrix(rule, neighbors_of(graph)))))
+    eigenvalues = np.sort(np.abs(np.linalg.eigvals(mixing_matrix(rule, neighbors_of(graph)))))
     assert eigenvalues[-2] == pytest.approx(slem, abs=1e-12)
 
 

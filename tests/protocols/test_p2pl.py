@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
-from helpers.matrices import matrix, neighbors_of
-from helpers.models import start, values
+from helpers.matrices import mixing_matrix, neighbors_of
+from helpers.models import model_of, start, values
 from helpers.strategies import lossy_links, strongly_connected, undirected
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ def test_without_loss_or_latency_the_barrier_is_the_matrix_recursion(neighbors, 
         learner=FixedLearner(x, n_samples=sizes, seconds=speeds),
         rounds=rounds,
     )
-    a = matrix(rule, neighbors, sizes)
+    a = mixing_matrix(rule, neighbors, sizes)
     if rule == "metropolis":
         # Degrees travel with the messages: a device knows its neighbors' from the first mix on.
         np.testing.assert_allclose(values(emulation).sum(axis=0), np.sum(x, axis=0), atol=1e-12)
@@ -59,7 +60,7 @@ def test_mixing_first_is_combine_then_adapt(neighbors, data) -> None:
             learner=FixedLearner(x, step=lambda k, w: w - slope * (w - k)),
             rounds=3,
         )
-        a, w = matrix("size", neighbors), np.stack(x)
+        a, w = mixing_matrix("size", neighbors), np.stack(x)
         ids = np.arange(n)[:, None]
         for _ in range(3):
             if mix_first:
@@ -228,7 +229,7 @@ def test_missing_weight_to_self_or_to_all() -> None:
             learner=FixedLearner(x),
             rounds=1,
         )
-        assert emulation.devices[1].params[0] == pytest.approx(expected)
+        assert model_of(emulation.devices[1])[0] == pytest.approx(expected)
 
 
 def test_a_cached_copy_stands_in_for_a_missing_neighbor() -> None:
@@ -244,11 +245,11 @@ def test_a_cached_copy_stands_in_for_a_missing_neighbor() -> None:
             learner=FixedLearner([np.zeros(1), np.full(1, 4.0)], step=lambda k, w: np.full(1, 4.0 * k)),
             rounds=3,
         )
-        results[on_missing] = emulation.devices[0].params[0]
+        results[on_missing] = model_of(emulation.devices[0])[0]
     assert results == {"renormalize": 0.0, "self": 0.0, "cache": 2.0}
 
 
-def _up_then_down(seed: int, table: dict) -> bool:
+def _up_then_down(seed: int, table: dict[str, Any]) -> bool:
     """Tell whether with this seed the link 1 -> 0 is up when device 1 first sends, and down later."""
     from p2pl_async.link import Link
 
@@ -288,7 +289,7 @@ def test_a_neighbor_that_sends_nonsense_is_refused_and_counted() -> None:
         rounds=1,
         record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
     )
-    np.testing.assert_allclose(emulation.devices[0].params, 0.5)  # own zeros and the ones of device 4
+    np.testing.assert_allclose(model_of(emulation.devices[0]), 0.5)  # own zeros and the ones of device 4
     assert refused.count(0) == 3
 
 
@@ -310,7 +311,7 @@ def test_steps_take_the_place_of_epochs() -> None:
     asked: list[tuple[int | None, int | None]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device, w, epochs, steps, drift):
+        async def train(self, device, w, epochs, steps, drift=None):
             asked.append((epochs, steps))
             return await super().train(device, w, epochs, steps)
 
@@ -330,5 +331,5 @@ def test_listening_before_mixing_takes_its_time_and_hears_more(kind) -> None:
             learner=FixedLearner([np.zeros(1), np.ones(1)]),
             rounds=1,
         )
-        assert emulation.devices[0].params[0] == expected
+        assert model_of(emulation.devices[0])[0] == expected
         assert emulation.clock.now == pytest.approx(1.0 if wait == "0 s" else 1.15)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import trio
 from helpers.contract_worlds import CASES, LOSSLESS, LOSSY, ROUNDS, N, initial, outcome, run, settings_under_loss
+from helpers.models import model_of
 
 from p2pl_async.basics.settings import kind_of
 from p2pl_async.device import Observer
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
+from p2pl_async.messages import Vector
 from p2pl_async.protocols import PROTOCOLS
 from p2pl_async.testing import FixedLearner, complete
 from p2pl_async.trace import Record
@@ -23,7 +25,7 @@ EVERY_CASE = pytest.mark.parametrize(
 )
 
 
-def spread(params: list[np.ndarray]) -> float:
+def spread(params: list[Vector]) -> float:
     return float(np.linalg.norm(np.stack(params) - np.mean(params, axis=0)))
 
 
@@ -33,7 +35,7 @@ def test_it_ends_and_those_who_talk_agree_more_than_before(cls, topology, link) 
     emulation = run(cls, topology, link)
     if link is LOSSLESS:
         assert all(device.round == ROUNDS for device in emulation.devices)
-    params = [device.params for device in emulation.devices]
+    params = [model_of(device) for device in emulation.devices]
     assert all(np.isfinite(w).all() for w in params)
     assert all(w.dtype == np.float32 and w.shape == (6,) for w in params)
     if emulation.trace.delivered:
@@ -47,7 +49,7 @@ def test_only_the_seed_decides(cls, topology, link) -> None:
     alone = run(cls, topology, link)
     first = outcome(alone)
     for dice in (1, 2):
-        trio._core._run._r.seed(dice)  # type: ignore[attr-defined]
+        trio._core._run._r.seed(dice)
         assert outcome(run(cls, topology, link, backwards=dice == 2)) == first
     if link is LOSSY and alone.trace.counts.sent:
         assert outcome(run(cls, topology, link, seed=4))[0] != first[0]
@@ -84,8 +86,8 @@ def test_its_largest_message_is_of_the_size_that_it_says(cls) -> None:
 @pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
 def test_neighbors_that_send_nonsense_are_refused_and_counted(cls) -> None:
     """Models that aren't finite, of another shape, of another precision: nobody healthy ends or is spoiled."""
-    models = [np.full(6, float(k), np.float32) for k in range(5)]
-    bad = [np.full(6, np.nan, np.float32), np.ones(5, np.float32), np.ones(6)]
+    models: list[Vector] = [np.full(6, float(k), np.float32) for k in range(5)]
+    bad: list[Vector] = [np.full(6, np.nan, np.float32), np.ones(5, np.float32), np.ones(6)]
     refused: list[int] = []
     protocol = cls.model_validate(settings_under_loss(cls) | ({"sync": "none"} if "sync" in cls.model_fields else {}))
     emulation = Emulation(
@@ -98,7 +100,7 @@ def test_neighbors_that_send_nonsense_are_refused_and_counted(cls) -> None:
     )
     emulation.run(protocol)
     for k, model in enumerate(models):
-        w = emulation.devices[k].params
+        w = model_of(emulation.devices[k])
         assert w.dtype == np.float32
         assert w.shape == model.shape
         assert np.isfinite(w).all()

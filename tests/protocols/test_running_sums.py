@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers.matrices import push_matrix
-from helpers.models import start, values
+from helpers.models import model_of, start, values
 from helpers.strategies import lossy_links, strongly_connected
 from helpers.sums import owed_totals
 from hypothesis import given, settings
@@ -234,7 +236,9 @@ def test_below_the_least_weight_a_device_still_repeats_what_it_owes() -> None:
 def test_sums_that_can_not_be_right_are_refused() -> None:
     account = Account(np.zeros(2, np.float32))
     assert account.fits(Sums(0, 0, 0.5, np.ones(2)))
-    for u, x in ((-1.0, np.ones(2)), (np.inf, np.ones(2)), (1.0, np.ones(3)), (1.0, np.ones(2, np.float32))):
+    wrong: list[tuple[float, Any]]
+    wrong = [(-1.0, np.ones(2)), (np.inf, np.ones(2)), (1.0, np.ones(3)), (1.0, np.ones(2, np.float32))]
+    for u, x in wrong:
         assert not account.fits(Sums(0, 0, u, x))
 
 
@@ -248,7 +252,7 @@ def test_a_neighbor_whose_sums_are_not_finite_is_refused_and_counted() -> None:
             rounds=1,
             record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
         )
-        np.testing.assert_allclose(emulation.devices[0].params, 0.5)
+        np.testing.assert_allclose(model_of(emulation.devices[0]), 0.5)
     assert refused == [0, 0]
 
 
@@ -260,6 +264,11 @@ def test_a_restarted_device_is_neither_ignored_nor_thrown_back() -> None:
     """
     for form in (RASGP(sync="none"), P2PLPush(sync="none", mode="fresh")):
         weights: dict[int, float] = {}
+
+        def remember(k: int, metric: str, value: float, weights: dict[int, float] = weights) -> None:
+            if metric == "push_weight":
+                weights[k] = value
+
         emulation = emulate(
             form,
             complete(3),
@@ -271,9 +280,7 @@ def test_a_restarted_device_is_neither_ignored_nor_thrown_back() -> None:
                 Hardware(),
             ],
             until=130.5,
-            record=lambda k, metric, value, weights=weights: weights.update(
-                {k: value} if metric == "push_weight" else {}
-            ),
+            record=remember,
         )
         assert (values(emulation) > 68).all()  # about 48 before the crash; models move while they aren't in flight
         assert np.ptp(values(emulation)) < 1
@@ -298,7 +305,7 @@ def test_steps_or_epochs_of_local_training(form, default) -> None:
     asked: list[tuple[int | None, int | None]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device, w, epochs, steps, drift):
+        async def train(self, device, w, epochs, steps, drift=None):
             asked.append((epochs, steps))
             return await super().train(device, w, epochs, steps, drift)
 

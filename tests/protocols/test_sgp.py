@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers.matrices import push_matrix
-from helpers.models import start, values
+from helpers.models import model_of, start, values
 from helpers.strategies import lossy_links, strongly_connected
 from helpers.sums import totals
 from hypothesis import given, settings
@@ -119,7 +120,8 @@ def test_loss_takes_mass_away_and_duplicates_add_some() -> None:
     """Devices still agree, on another value than the mean."""
     x0 = start(5)
     found = {}
-    for name, link in {"lost": {"loss": "10 %"}, "doubled": {"duplicate": 0.1}}.items():
+    links: dict[str, dict[str, Any]] = {"lost": {"loss": "10 %"}, "doubled": {"duplicate": 0.1}}
+    for name, link in links.items():
         emulation = emulate(
             SGP(sync="none", mode={"kind": "barrier", "timeout": "100 ms"}),
             ring(5),
@@ -170,7 +172,7 @@ def test_steps_of_local_training() -> None:
     asked: list[tuple[int | None, int | None]] = []
 
     class Spy(FixedLearner):
-        async def train(self, device, w, epochs, steps, drift):
+        async def train(self, device, w, epochs, steps, drift=None):
             asked.append((epochs, steps))
             return await super().train(device, w, epochs, steps, drift)
 
@@ -199,7 +201,7 @@ def test_a_push_that_cannot_be_added_is_refused_and_counted() -> None:
         rounds=1,
         record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
     )
-    np.testing.assert_allclose(emulation.devices[0].params, 0.5)  # halves: own zeros, and the ones of device 4
+    np.testing.assert_allclose(model_of(emulation.devices[0]), 0.5)  # halves: own zeros, and the ones of device 4
     assert refused.count(0) == 3
 
 

@@ -373,7 +373,7 @@ def test_rayleigh_fading_makes_power_exponential() -> None:
 def test_each_frame_fades_on_its_own_without_a_coherence_time() -> None:
     n = 20_000
     found = world([(0, 0), (50, 0)], fading="rayleigh")
-    gains = 10 ** ((found.pair_snrs(0, 1, np.arange(n) * 1e-3) - found.mean_snr(0, 1, 0.0)) / 10)
+    gains = 10 ** ((found.pair_snrs(0, 1, np.arange(float(n)) * 1e-3) - found.mean_snr(0, 1, 0.0)) / 10)
     assert stats.kstest(gains, "expon").statistic < 1.63 / math.sqrt(n)
     assert abs(np.corrcoef(gains[1:], gains[:-1])[0, 1]) < 5 / math.sqrt(n)
 
@@ -396,7 +396,11 @@ def test_a_gain_lasts_for_the_coherence_time(table: Any, seconds: float) -> None
 
 def test_the_order_of_questions_and_other_devices_change_no_answer() -> None:
     places = around(6, 50)
-    table = {"fading": {"kind": "rayleigh", "coherence": "1 s"}, "shadowing": "4 dB", "asymmetry": {"tx": "1 dB"}}
+    table: dict[str, Any] = {
+        "fading": {"kind": "rayleigh", "coherence": "1 s"},
+        "shadowing": "4 dB",
+        "asymmetry": {"tx": "1 dB"},
+    }
     found, more = world(places, **table), world([*places, (1, 2)], **table)
     times = [3.2, 0.1, 7.7]
     answers = [found.powers(0, t).tolist() for t in times]
@@ -424,7 +428,7 @@ def test_directions_differ_by_the_hardware_of_both_ends_alone() -> None:
     """Variance 2 var(H_tx) + 2 var(H_rx): shadowing and fading cancel."""
     n = 1500
     places = [(k // 2 * 1e4, 50.0 * (k % 2)) for k in range(2 * n)]
-    table = {"asymmetry": {"tx": "1 dB", "rx": "1.5 dB"}, "shadowing": "6 dB"}
+    table: dict[str, Any] = {"asymmetry": {"tx": "1 dB", "rx": "1.5 dB"}, "shadowing": "6 dB"}
     table["fading"] = {"kind": "rayleigh", "coherence": "1 s"}
     found = world(places, **table)
     gaps = np.array([found.power(k, k + 1, 0.0) - found.power(k + 1, k, 0.0) for k in range(0, 2 * n, 2)])
@@ -456,7 +460,7 @@ def test_hardware_spread_explains_the_asymmetry_measured_at_grenoble() -> None:
     places = [(k // 2 * 1e4, 50.0 * (k % 2)) for k in range(3000)]
     found = world(places, asymmetry={"tx": f"{spread} dB", "rx": f"{spread} dB"})
     drawn = [abs(found.power(k, k + 1, 0.0) - found.power(k + 1, k, 0.0)) for k in range(0, 3000, 2)]
-    assert np.mean(drawn) == pytest.approx(0.47, abs=5 * np.std(drawn) / math.sqrt(1500))
+    assert np.mean(drawn) == pytest.approx(0.47, abs=5 * float(np.std(drawn)) / math.sqrt(1500))
 
 
 @pytest.mark.skipif(not LORA_DISTANCE.is_dir(), reason="P2PL_DATA has no traces/lora-distance")

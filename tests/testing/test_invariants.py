@@ -60,6 +60,7 @@ def test_every_message_has_one_fate() -> None:
 def test_no_radio_is_on_the_air_for_longer_than_the_run() -> None:
     emulation = emulate(Say(), complete(3), medium={"kind": "ideal"}, link={"rate": "1 Mbit/s"})
     emulation.transport.check()
+    assert emulation.transport.air is not None
     emulation.transport.air.senders[2].seconds += 1.0
     with pytest.raises(InvariantError, match="device 2 was on the air"):
         emulation.transport.check()
@@ -69,6 +70,7 @@ def test_a_radio_does_not_transmit_twice_at_once() -> None:
     from p2pl_async.air.transmission import Transmission
 
     air = emulate(Say(), complete(3), medium={"kind": "ideal"}, link={"rate": "1 Mbit/s"}).transport.air
+    assert air is not None
     air.senders[1].until = math.inf
     with pytest.raises(InvariantError, match="device 1 starts to transmit"):
         air._begin(air.senders[1], Transmission(1, 0.0, 1.0, None, 0, 1))

@@ -6,6 +6,7 @@ import pytest
 import reproduce
 
 from p2pl_async import load_scenario
+from p2pl_async.results.run import Run
 
 CASES = [
     pytest.param(study, variant, id=f"{study.id}-{variant}")
@@ -32,7 +33,7 @@ def test_every_study_has_its_committed_section_and_no_other() -> None:
     assert {line for line in lines if line.startswith("## ")} == known
 
 
-def study(holds: bool = True) -> object:
+def study(holds: bool = True) -> reproduce.Study:
     columns = [reproduce.Column("a", lambda found: 1.0, 2), reproduce.Column("b", lambda found: 2.0)]
     return reproduce.Study("R0", "what?", "Small.", "Much.", "x.toml", {"v": []}, columns, lambda numbers: holds)
 
@@ -58,11 +59,10 @@ def test_measures() -> None:
     rows = [(t, k, "accuracy", value) for t, k, value in [(1, 0, 0.5), (1, 1, 0.9), (2, 0, 0.8), (2, 1, 0.9)]]
     metrics = pd.DataFrame(rows, columns=["time_s", "device", "metric", "value"])
 
-    class Found:
-        summary = {"accuracy": {"min": 0.8, "mean": 0.85, "max": 0.9}}  # noqa: RUF012
-
-    Found.metrics = metrics
-    assert reproduce.accuracy("min")(Found) == 80
-    assert reproduce.time_to(0.75)(Found) == 2
-    assert str(reproduce.time_to(0.95)(Found)) == "nan"
-    assert reproduce.final("accuracy", 100)(Found) == pytest.approx(85)
+    found = Run(
+        summary={"accuracy": {"min": 0.8, "mean": 0.85, "max": 0.9}}, metrics=metrics, devices=metrics, links=metrics
+    )
+    assert reproduce.accuracy("min")(found) == 80
+    assert reproduce.time_to(0.75)(found) == 2
+    assert str(reproduce.time_to(0.95)(found)) == "nan"
+    assert reproduce.final("accuracy", 100)(found) == pytest.approx(85)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.models import start, values
-from helpers.small_worlds import run_watched, small
+from helpers.small_worlds import run_watched, small, trace_of
 from helpers.strategies import lossy_links
 from helpers.sums import owed_totals, totals
 from hypothesis import given, settings
@@ -59,6 +59,7 @@ def test_p2pl_on_matchings_averages_pairs() -> None:
     emulation = on(P2PL(sync="none", mode="barrier", weights="uniform"), {"kind": "random-matchings"}, x0, rounds=1)
     found = TypeAdapter(AnyTopology).validate_python("random-matchings").neighborhood(6, stream(1, "topology"))
     for k in range(6):
+        assert found is not None
         (j,) = found.outgoing(k, 0.0, 0)
         np.testing.assert_allclose(values(emulation)[k], (x0[k] + x0[j]) / 2, atol=1e-15)
 
@@ -125,7 +126,7 @@ def test_a_run_sends_to_whom_its_topology_says_at_the_time(every) -> None:
         ),
         trace=True,
     )
-    sends = result.trace.sort_values(["src", "number"])
+    sends = trace_of(result).sort_values(["src", "number"])
     rounds = sends.number if every == "round" else np.floor(sends.sent_s / 2).astype(int)
     assert (sends.number.max(), len(sends)) == (11, 5 * 12)
     assert rounds.nunique() > 3

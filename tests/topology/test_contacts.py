@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.small_worlds import trace_of
 from helpers.speakers import Speakers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,7 +77,7 @@ def test_neighbors_are_those_of_playing_the_changes_one_by_one(rows: list[tuple[
     changes = sorted(Change(float(t), i, a, b, "up" if up else "down", "") for i, (t, a, b, up) in enumerate(rows))
     contacts = Contacts(4, changes)
     for t in (-1.0, *range(11), 0.5, 7.5):
-        up = set()
+        up: set[Any] = set()
         for change in changes:
             if change.at <= t:
                 (up.add if change.what == "up" else up.discard)((change.src, change.dst))
@@ -95,12 +96,12 @@ def test_a_run_sends_to_those_there_are_and_loses_what_a_link_cuts_off(tmp_path:
     path = write(tmp_path / "a.csv", "0,0,1,up", "3.5,0,1,down", "6.5,0,1,up", "6.5,1,2,up")
     link = {"latency": "1 ms", "rate": "1 kbit/s"}  # 11 bytes take 88 ms
     run = experiment.run(Scenario.model_validate(table(path, link=link)), trace=True)
-    sent = run.trace[["sent_s", "src", "dst"]].values.tolist()
+    sent = trace_of(run)[["sent_s", "src", "dst"]].values.tolist()
     assert [t for t, src, dst in sent if (src, dst) == (0, 1)] == [1, 2, 3, *range(7, 21)]
     assert [t for t, src, dst in sent if (src, dst) == (2, 1)] == [*range(7, 21)]
     path = write(tmp_path / "b.csv", "0,0,1,up", "3.05,0,1,down", "6.5,0,1,up")
     run = experiment.run(Scenario.model_validate(table(path, 2, link=link)), trace=True)
-    assert set(run.trace[run.trace.fate == "outage"].sent_s) == {3.0}  # on the air when the link went down
+    assert set(trace_of(run)[trace_of(run).fate == "outage"].sent_s) == {3.0}  # on the air when the link went down
     assert run.summary["messages"]["lost"] == {"outage": 2}
 
 
@@ -111,11 +112,11 @@ def test_settings_of_a_link_change_at_their_instant(tmp_path: Path) -> None:
     whole["topology"] = {**whole["topology"], "directed": True}
     write(path, *lines, "0,1,0,up")
     run = experiment.run(Scenario.model_validate(whole), trace=True)
-    there = run.trace[run.trace.src == 0]
+    there = trace_of(run)[trace_of(run).src == 0]
     assert there[there.fate == "loss"].sent_s.tolist() == [6, 7, 8]
     late = there[(there.arrival_s - there.sent_s) > 1]
     assert late.sent_s.tolist() == list(range(11, 21))
-    back = run.trace[run.trace.src == 1]
+    back = trace_of(run)[trace_of(run).src == 1]
     assert back[back.copy_s.notna()].sent_s.tolist() == [16, 17, 18, 19, 20]
 
 

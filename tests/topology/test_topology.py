@@ -260,7 +260,7 @@ CHANGING: list[dict[str, Any]] = [
 
 def over_time(table: Any, n: int, seed: int = 1) -> OnePeer:
     found = ANY.validate_python(table).neighborhood(n, stream(seed, "topology"))
-    assert found is not None
+    assert isinstance(found, OnePeer)
     return found
 
 

@@ -215,7 +215,7 @@ def test_a_message_that_cannot_be_sent_is_the_senders_error(change: dict[str, ob
 def test_a_field_of_a_type_that_cannot_travel_is_named() -> None:
     @dataclass(frozen=True)
     class Bad(Message, tag="test-bad"):
-        table: dict
+        table: dict[str, Any]
 
     with pytest.raises(ProtocolError, match=r"Bad\.table has type"):
         encode(Bad({}), 0, 0)
@@ -255,6 +255,7 @@ def test_a_shared_frame_is_the_same_frame(n: int, m: int) -> None:
         assert isinstance(heard, Two)
         assert (heard.n, heard.w.tolist(), heard.v.tolist()) == (7, message.w.tolist(), message.v.tolist())
         assert (heard.sender, heard.number) == (3, 4)
+        assert plain is None or isinstance(plain, Two)
         assert plain is None or (heard.w.dtype, heard.w.shape) == (plain.w.dtype, plain.w.shape)
         with pytest.raises(ValueError, match="cannot set WRITEABLE"):
             heard.w.flags.writeable = True

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.small_worlds import merged
+from helpers.small_worlds import merged, trace_of
 from helpers.speakers import Speakers
 from pydantic import ValidationError
 
@@ -93,7 +93,7 @@ def test_losses_follow_the_distance(speakers: dict[str, Any]) -> None:
     assert (lost(near), lost(far)) == (0.0, 1.0)
     expected = lay_out(scenario(speakers, radio={"area": "370 m"})).propagation
     assert expected is not None
-    size = int(middle.trace["size_bytes"].iloc[0]) + 21
+    size = int(trace_of(middle)["size_bytes"].iloc[0]) + 21
     rate = expected.link(0, 1).error_rate(0.0, size)
     n = middle.summary["messages"]["sent"]
     assert 0.1 < rate < 0.9
@@ -105,7 +105,7 @@ def test_a_faded_link_loses_the_mean_over_fading(speakers: dict[str, Any]) -> No
     result = run(speakers, **fading)
     found = lay_out(scenario(speakers, **fading)).propagation
     assert found is not None
-    size = int(result.trace["size_bytes"].iloc[0]) + 21
+    size = int(trace_of(result)["size_bytes"].iloc[0]) + 21
     rate = found.mean_error(found.mean_snr(0, 1, 0.0), size)
     n = result.summary["messages"]["sent"]
     assert 0.1 < rate < 0.9
@@ -122,11 +122,14 @@ def test_the_same_seed_gives_the_same_run_and_another_another(speakers: dict[str
 
 def test_another_device_changes_nothing_between_the_others(speakers: dict[str, Any]) -> None:
     places = [[f"{37 * k % 150} m", f"{59 * k % 150} m"] for k in range(10)]
-    table = {"topology": "complete", "radio": {"fading": "rayleigh", "shadowing": "4 dB", "asymmetry": {"tx": "2 dB"}}}
+    table: dict[str, Any] = {
+        "topology": "complete",
+        "radio": {"fading": "rayleigh", "shadowing": "4 dB", "asymmetry": {"tx": "2 dB"}},
+    }
     fates = []
     for count in (9, 10):
         radio = {**table["radio"], "positions": places[:count]}
-        trace = run(speakers, **{**table, "radio": radio}, devices={"count": count}).trace
+        trace = trace_of(run(speakers, **{**table, "radio": radio}, devices={"count": count}))
         old = trace[(trace.src < 9) & (trace.dst < 9)]
         fates.append(old[["sent_s", "src", "dst", "fate"]].sort_values(["sent_s", "src", "dst"]).values.tolist())
     assert fates[0] == fates[1]
@@ -231,7 +234,7 @@ def test_losses_follow_the_movement_within_fixed_neighbors(speakers: dict[str, A
     (tmp_path / "walk.csv").write_text("t,node,x,y\n0,1,10,0\n10,1,10,0\n10,1,900,0\n")  # a jump
     radio = {"positions": [["0 m", "0 m"], ["10 m", "0 m"]], "area": None}
     mobility = {"kind": "trace", "path": str(tmp_path / "walk.csv")}
-    trace = run(speakers, devices={"count": 2}, topology="ring", radio=radio, mobility=mobility).trace
+    trace = trace_of(run(speakers, devices={"count": 2}, topology="ring", radio=radio, mobility=mobility))
     assert set(trace[trace.sent_s < 10].fate) == {"delivered"}
     assert set(trace[trace.sent_s >= 10].fate) == {"noise"}
 
@@ -240,7 +243,7 @@ def test_signals_travel_at_the_speed_of_light(speakers: dict[str, Any]) -> None:
     positions = [["0 m", "0 m"], ["30 km", "0 m"]]
     radio = {"positions": positions, "area": None, "phy": {"kind": "threshold", "snr": "-200 dB"}}
     for topology in ("ring", "in-range"):
-        trace = run(speakers, devices={"count": 2}, topology=topology, radio=radio).trace
+        trace = trace_of(run(speakers, devices={"count": 2}, topology=topology, radio=radio))
         times = trace["arrival_s"] - trace["sent_s"] - (trace["size_bytes"] + 21) * 8 / 250e3
         assert np.allclose(times, 30e3 / 299_792_458, rtol=0, atol=1e-9)
 
