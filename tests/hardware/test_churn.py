@@ -1,4 +1,4 @@
-"""Section 14 of the link models: churn and faults."""
+"""Churn and faults: laws of stays, what a crash takes, and what becomes of messages."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_stays_have_the_mean_and_variance_of_their_law(up, variance) -> None:
     stays = np.array([(0.0, 3.0), *islice(times, n)])
     lengths = stays[1:, 0] - stays[:-1, 1]
     mean = 20.0
-    if up is PARETO:  # section 2: xm = 10, alpha = 2.5, c = 50
+    if up is PARETO:  # xm = 10, alpha = 2.5, c = 50
         mean = 2.5 * 10 / 1.5 * (1 - 0.2**1.5) / (1 - 0.2**2.5)
         square = 2.5 * 100 / 0.5 * (1 - 0.2**0.5) / (1 - 0.2**2.5)
         variance = square - mean**2

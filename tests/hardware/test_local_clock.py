@@ -1,4 +1,4 @@
-"""Section 15 of the link models: clocks."""
+"""Clocks of devices: their drift, their walk, and what both do to a run."""
 
 from __future__ import annotations
 

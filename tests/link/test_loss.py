@@ -20,6 +20,8 @@ from p2pl_async.link.loss.kinds import AnyLoss
 from p2pl_async.link.loss.per_packet import GilbertPackets
 
 N = 200_000
+FEWER = 40_000
+BURSTY = {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms"}
 
 ANY: TypeAdapter[LossModel] = TypeAdapter(AnyLoss)
 
@@ -284,6 +286,11 @@ def test_links_and_seeds_have_bursts_of_their_own(table: Any) -> None:
 @pytest.mark.parametrize(
     ("table", "text"),
     [
+        (1.5, "must be a probability between 0 and 1; for 1.5 percent"),
+        ({"kind": "bernoulli", "p": "120 %"}, '"0 %" to "100 %"'),
+        ({**BURSTY, "bad": "0 s"}, "must be above 0 s"),
+        ({"kind": "gilbert-elliott", "good": "2 s"}, "bad"),
+        ("bernouli", 'did you mean "bernoulli"'),
         ({"kind": "gilbert-packets"}, "needs p and r"),
         ({"kind": "gilbert-packets", "p": 0.1}, "needs p and r"),
         ({"kind": "gilbert-packets", "p": 0.1, "r": 0.2, "loss": 0.1, "burst": 2}, "needs p and r"),
@@ -297,31 +304,13 @@ def test_links_and_seeds_have_bursts_of_their_own(table: Any) -> None:
         ({"kind": "burst-error", "rate": 0.1, "least": 5}, "least, 5, must not be above most, 4"),
     ],
 )
-def test_impossible_bursts_are_refused(table: Any, text: str) -> None:
+def test_impossible_losses_are_refused(table: Any, text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         ANY.validate_python(table)
 
 
-FEWER = 40_000
-BURSTY = {"kind": "gilbert-elliott", "good": "2 s", "bad": "500 ms"}
-
-
 def fates(table: Any, every: float, n: int = FEWER, seed: int = 1) -> Any:
     return process(table, seed).fates(stream(seed, "loss").random(n), np.arange(n, dtype=float) * every)
-
-
-def runs_1(lost: Any) -> Any:
-    """Return the lengths of runs of losses."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], lost.astype(int), [0]))))
-    return edges[1::2] - edges[::2]
-
-
-def test_bernoulli_loses_independently_with_probability_p() -> None:
-    lost = fates("30 %", 0.01) != 0
-    assert lost.mean() == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / FEWER))
-    lengths = runs_1(lost)
-    deviation = math.sqrt(0.3) / 0.7  # of a geometric variable with mean 1 / (1 - p)
-    assert lengths.mean() == pytest.approx(1 / 0.7, abs=5 * deviation / math.sqrt(len(lengths)))
 
 
 def test_loss_has_a_short_form_and_can_be_none() -> None:
@@ -338,7 +327,7 @@ def test_bursty_loss_does_not_depend_on_how_often_one_sends(every: float) -> Non
 
 
 def test_bursts_last_as_long_as_the_bad_state() -> None:
-    lengths = runs_1(fates(BURSTY, 0.01) != 0) * 0.01
+    lengths = runs(fates(BURSTY, 0.01) != 0) * 0.01
     # Seen every 10 ms a stay of mean T becomes a geometric number of packets, its mean hardly longer;
     # short good stays between two packets join a few bursts.
     assert lengths.mean() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(len(lengths)) + 0.01)
@@ -379,18 +368,3 @@ def test_links_have_bursts_of_their_own() -> None:
     }
     assert weather[0, 1] != weather[1, 0]
     assert weather[0, 1] != weather[0, 2]
-
-
-@pytest.mark.parametrize(
-    ("table", "text"),
-    [
-        (1.5, "must be a probability between 0 and 1; for 1.5 percent"),
-        ({"kind": "bernoulli", "p": "120 %"}, '"0 %" to "100 %"'),
-        ({**BURSTY, "bad": "0 s"}, "must be above 0 s"),
-        ({"kind": "gilbert-elliott", "good": "2 s"}, "bad"),
-        ("bernouli", 'did you mean "bernoulli"'),
-    ],
-)
-def test_impossible_losses_are_refused(table: Any, text: str) -> None:
-    with pytest.raises(ValidationError, match=text):
-        ANY.validate_python(table)

@@ -18,6 +18,8 @@ from p2pl_async.link import AnyOutage, Link, LinkSettings, Outage
 
 ANY: TypeAdapter[Outage] = TypeAdapter(AnyOutage)
 
+ON_OFF = {"kind": "on-off", "up": "3 s", "down": "1 s"}
+SLOTTED = {"kind": "slotted", "p": "30 %", "slot": "500 ms"}
 UP_DOWN: list[tuple[Any, Any]] = [
     ("3 s", "1 s"),
     ({"kind": "constant", "mean": "3 s"}, {"kind": "uniform", "low": "500 ms", "high": "1500 ms"}),
@@ -306,6 +308,10 @@ def test_what_waits_fills_the_queue() -> None:
 @pytest.mark.parametrize(
     ("table", "text"),
     [
+        ({**SLOTTED, "p": 3}, "for 3 percent"),
+        ({**SLOTTED, "slot": "0 s"}, "must be above 0 s"),
+        ({"kind": "on-of", "up": "1 s", "down": "1 s"}, 'did you mean "on-off"'),
+        ({**ON_OFF, "of": "a b"}, 'must be "link", "pair"'),
         ({"kind": "on-off", "up": "0 s", "down": "1 s"}, "must be above 0 s"),
         ({"kind": "on-off", "up": {"kind": "gama", "mean": "1 s"}, "down": "1 s"}, 'did you mean "gamma"'),
         ({"kind": "duty-cycle", "awake": "1 s", "period": "1 s"}, "awake, 1 s, must be shorter than period, 1 s"),
@@ -338,16 +344,7 @@ def test_impossible_files_are_refused(tmp_path: Path, rows: str, text: str) -> N
         ANY.validate_python({"kind": "contacts", "path": str(tmp_path / "x.csv")})
 
 
-ON_OFF = {"kind": "on-off", "up": "3 s", "down": "1 s"}
-SLOTTED = {"kind": "slotted", "p": "30 %", "slot": "500 ms"}
-
 INSTANTS = np.arange(0.0, 200_000.0, 10.0)
-
-
-def process_1(table: Any, src: int = 0, dst: int = 1) -> Any:
-    made = ANY.validate_python(table).process(1, src, dst)
-    assert made is not None
-    return made
 
 
 def test_no_outage_is_the_short_form_of_always_up() -> None:
@@ -356,28 +353,13 @@ def test_no_outage_is_the_short_form_of_always_up() -> None:
 
 @pytest.mark.parametrize(("table", "share"), [(ON_OFF, 0.25), (SLOTTED, 0.3)])
 def test_share_of_time_down(table: Any, share: float) -> None:
-    down = process_1(table).states(INSTANTS)
+    down = process(table).states(INSTANTS)
     assert down.mean() == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / len(INSTANTS)))
 
 
 def test_slots_begin_at_whole_multiples() -> None:
-    link = process_1(SLOTTED)
+    link = process(SLOTTED)
     now = 0.0
     for _ in range(100):
         now = link.at(now).until
         assert now == round(now / 0.5) * 0.5
-
-
-@pytest.mark.parametrize(
-    ("table", "text"),
-    [
-        ({**ON_OFF, "up": "0 s"}, "must be above 0 s"),
-        ({**SLOTTED, "p": 3}, "for 3 percent"),
-        ({**SLOTTED, "slot": "0 s"}, "must be above 0 s"),
-        ({"kind": "on-of", "up": "1 s", "down": "1 s"}, 'did you mean "on-off"'),
-        ({**ON_OFF, "of": "a b"}, 'must be "link", "pair"'),
-    ],
-)
-def test_impossible_outages_are_refused_1(table: Any, text: str) -> None:
-    with pytest.raises(ValidationError, match=text):
-        ANY.validate_python(table)
