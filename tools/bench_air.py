@@ -84,7 +84,7 @@ def through_devices(senders: int, load: float, frames: int) -> tuple[float, floa
     """Return frames per second of CPU time, delivery ratio and mean delay in ms."""
     waves = Cell(senders + 1)
 
-    def make_air(clock: VirtualClock, back: Callable[[int, int], Link]) -> Air:
+    def make_air(clock: VirtualClock, round_of: Callable[[int], int], back: Callable[[int, int], Link]) -> Air:
         medium = CsmaCa(collision="sinr")
         return Air(medium, clock, senders + 1, PowerHearing(waves, -85.0), 1, back=back, propagation=waves)
 

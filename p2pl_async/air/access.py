@@ -40,7 +40,7 @@ class AirView(Protocol):
         """Stop trying to send the sender's next frame."""
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
-        """Tell whether a device notices another's transmission now."""
+        """Tell whether a device would notice a transmission of another that began now."""
 
     def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
         """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
@@ -89,9 +89,9 @@ class IdealAccess(Access):
     def _look(self, _: None) -> None:
         self._asked = -1.0
         now = self.air.clock.now
-        self._waiting.sort()
+        waiting, self._waiting = sorted(self._waiting), []
         blocked: list[tuple[float, int]] = []
-        for since, device in self._waiting:
+        for since, device in waiting:
             held_up = self.air.is_busy(device, now, now) or any(
                 self.air.hears(device, earlier) or self.air.hears(earlier, device) for _, earlier in blocked
             )
@@ -99,7 +99,7 @@ class IdealAccess(Access):
                 blocked.append((since, device))
             else:
                 self.air.transmit(self.air.senders[device])
-        self._waiting = blocked
+        self._waiting += blocked
 
 
 class CsmaCaAccess(Access):
@@ -165,10 +165,13 @@ class DcfAccess(Access):
             self._count(device)
 
     def started(self, transmission: Transmission) -> None:
+        if transmission.cut:
+            return
         settings, now = self._settings, self.air.clock.now
         for device, expiry in self._expiry.items():
+            noticed = device in transmission.audience.ids or device == transmission.src
             # A device whose countdown ends at this very instant transmits too: it can't have noticed in time.
-            if expiry != math.inf and expiry > now + _EPSILON and self.air.hears(device, transmission.src):
+            if expiry != math.inf and expiry > now + _EPSILON and noticed:
                 idle = now - self._idle_since[device] - settings.difs
                 counted = max(0, math.floor((idle + _EPSILON) / settings.slot))
                 self._slots[device] -= min(counted, self._slots[device])

@@ -4,7 +4,8 @@
                                    (access.py)              half duplex, collision,
                                                             noise, loss, outage
 
-The fate of a frame is decided at its end, when everything that overlapped it is known. Each
+The fate of a frame is decided at its end, when everything that overlapped it is known. A message arrives
+when a receiver has it, whatever the sender still does because it doesn't know. Each
 step is an event of the calendar, ordered by device, so the order in which tasks run doesn't matter.
 A frame of a message is one transmission, to one device or to many; if no other device can take the
 channel between two frames, the whole message is one transmission.
@@ -21,7 +22,7 @@ import numpy as np
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess
 from p2pl_async.air.airtime_budget import AirtimeBudget
 from p2pl_async.air.hearing import Hearing, Waves, error_in_interference
-from p2pl_async.air.outgoing import Decided, Outgoing
+from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.clock import VirtualClock
@@ -45,6 +46,7 @@ class Air:
         back: (src, dst) -> the link that an acknowledgment takes.
         on_transmit: called with (device, start, end) of each transmission.
         on_receive: called with (device, start, end) of each frame that a device listens to.
+        is_down: tells whether a device is down at an instant; None: never.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Air:
         propagation: Waves | None = None,
         on_transmit: Callable[[DeviceId, float, float], object] | None = None,
         on_receive: Callable[[DeviceId, float, float], object] | None = None,
+        is_down: Callable[[DeviceId, float], bool] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -70,6 +73,7 @@ class Air:
         self._back = back
         self._on_transmit = on_transmit
         self._on_receive = on_receive
+        self._is_down = is_down
         self._on_air: list[Transmission] = []
         self._decoding_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
         self._decoding_power = np.full(n, -np.inf)  # and its power in dBm
@@ -91,17 +95,20 @@ class Air:
         decided: Decided,
         token: Any,
         needed: int | None = None,
+        reached: Reached | None = None,
     ) -> None:
         """Accept a message for the devices at the ends of `links`.
 
-        `decided(token, k, verdict)` is called once for each link k, now or later. `needed`: number of bytes
-        at the start without which a part of the message is useless; None if only the whole is useful.
+        `decided(token, k, verdict)` is called once for each link k, now or later; `reached(token, k, verdict)`
+        before, when the message reaches its receiver. `needed`: number of bytes at the start without which
+        a part of the message is useless; None if only the whole is useful.
         """
+        now = self.clock.now
         if self.settings.broadcast == "once":
-            self._accept(source, Outgoing(links, size, decided, token, self.clock.now, 0, needed))
+            self._accept(source, Outgoing(links, size, decided, token, now, 0, needed, reached))
         else:
             for k, link in enumerate(links):
-                self._accept(source, Outgoing([link], size, decided, token, self.clock.now, k, needed))
+                self._accept(source, Outgoing([link], size, decided, token, now, k, needed, reached))
 
     def _accept(self, source: DeviceId, message: Outgoing) -> None:
         sender = self.senders[source]
@@ -122,7 +129,7 @@ class Air:
         return any(link.dst == target for message in self.senders[source].waiting for link in message.links)
 
     def crash(self, device: DeviceId, cause: str) -> None:
-        """Lose the messages waiting in a device's memory; a frame that already asked for the channel is its last."""
+        """Lose the messages waiting in a device's memory, and cut off what it transmits."""
         sender = self.senders[device]
         while len(sender.waiting) > 1:
             message = sender.waiting.pop()
@@ -131,6 +138,9 @@ class Air:
             self._decide(message, cause)
         if sender.waiting:
             sender.waiting[0].cut = cause
+        for transmission in self._on_air:
+            if transmission.src == device and transmission.end > self.clock.now:
+                self._cut_off(sender, transmission)
 
     def abandon(self, verdict: Verdict) -> None:
         """Give this verdict to every message that is not finished, as a run ends."""
@@ -138,7 +148,7 @@ class Air:
             for message in sender.waiting:
                 for k in range(len(message.links)):
                     self.undecided -= 1
-                    message.tell(k, verdict)
+                    message.abandon(k, verdict, self.clock.now)
             sender.waiting.clear()
 
     def schedule(self, at: float, sender: Sender | None, call: Callable[[Any], object], argument: Any) -> None:
@@ -197,11 +207,14 @@ class Air:
         """Put the sender's next frame on the air, at the instant `start` (now by default)."""
         start = self.clock.now if start is None else start
         message = sender.waiting[0]
+        if message.cut:  # its device has crashed since it asked for the channel
+            self._finish(sender, message.cut, acknowledged=False)
+            return
         count = self._count(message)
         start = max(start, sender.until)  # an acknowledgment of its own may be in the way
-        transmission = Transmission(
-            sender.device, start, start + self._duration(message, message.done, count), message, message.done, count
-        )
+        end = start + self._duration(message, message.done, count)
+        audience = self._hearing.audience(sender.device, start, [link.dst for link in message.links])
+        transmission = Transmission(sender.device, start, end, message, message.done, count, audience)
         if self._duty is not None:
             self._duty[sender.device].add(start, transmission.end - start)
         self._begin(sender, transmission)
@@ -218,15 +231,30 @@ class Air:
         self._frames_over(sender, message, 1)
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
-        """Tell whether a device notices another's transmission now."""
-        return self._hearing.hears(listener, speaker, self.clock.now)
+        """Tell whether a device would notice a transmission of another that began now."""
+        return listener in self._hearing.audience(speaker, self.clock.now).ids
 
     def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
         """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
         for other in self._on_air:
-            if other.end > since and other.start <= until and (other.src == device or self.hears(device, other.src)):
+            if other.end > since and other.start <= until and (other.src == device or device in other.audience.ids):
                 return True
         return False
+
+    def _cut_off(self, sender: Sender, transmission: Transmission) -> None:
+        """End a transmission of a device that has crashed; no device receives it."""
+        now = max(self.clock.now, transmission.start)
+        sender.seconds -= transmission.end - now
+        sender.until = min(sender.until, now)
+        transmission.end, transmission.cut = now, True
+        self._access.ended(transmission)
+        message = transmission.message
+        if message is not None:
+            self._listen(transmission)
+            self._count_in(message, transmission)
+            for k in range(len(message.links)):
+                message.unheard(k, transmission.count)
+            self._finish(sender, message.cut, acknowledged=False)
 
     def _begin(self, sender: Sender, transmission: Transmission) -> None:
         now, start, end = self.clock.now, transmission.start, transmission.end
@@ -262,9 +290,9 @@ class Air:
         """
         start, powers = transmission.start, transmission.powers
         free = self._decoding_until <= start
-        turned = self._hearing.listeners(transmission.src, start) & (
-            free | (powers >= self._decoding_power + self._capture)
-        )
+        turned = transmission.audience.mask & (free | (powers >= self._decoding_power + self._capture))
+        if self._is_down is not None:
+            turned[[device for device in np.flatnonzero(turned).tolist() if self._is_down(device, start)]] = False
         self._decoding_until[turned] = transmission.end
         self._decoding_power[turned] = powers[turned]
         transmission.decoders = turned
@@ -273,12 +301,10 @@ class Air:
         """Decide which devices received a transmission that ends now."""
         sender, message = self.senders[transmission.src], transmission.message
         assert message is not None
+        if transmission.cut:
+            return
         self._listen(transmission)
-        message.air_seconds += transmission.end - transmission.start
-        message.packets += transmission.count
-        message.air_bytes += message.full if transmission.count == 1 else message.bytes
-        if transmission.count == 1 and transmission.first == message.short:
-            message.air_bytes += message.frame(message.short) - message.full
+        self._count_in(message, transmission)
         lost = 0
         for k, link in enumerate(message.links):
             lost = self._receive(transmission, message, k, link)
@@ -288,12 +314,20 @@ class Air:
         else:
             self._await_ack(sender, message, heard=not lost)
 
+    @staticmethod
+    def _count_in(message: Outgoing, transmission: Transmission) -> None:
+        """Add a transmission to what its message has cost."""
+        message.air_seconds += transmission.end - transmission.start
+        message.packets += transmission.count
+        message.air_bytes += message.full if transmission.count == 1 else message.bytes
+        if transmission.count == 1 and transmission.first == message.short:
+            message.air_bytes += message.frame(message.short) - message.full
+
     def _listen(self, transmission: Transmission) -> None:
-        if self._on_receive is None:
-            return
-        for sender in self.senders:
-            if sender.device != transmission.src and self.hears(sender.device, transmission.src):
-                self._on_receive(sender.device, transmission.start, transmission.end)
+        if self._on_receive is not None:
+            for device in sorted(transmission.audience.ids):
+                if device != transmission.src:
+                    self._on_receive(device, transmission.start, transmission.end)
 
     def _frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
         sender.ready = self.clock.now + self.settings.spacing
@@ -329,6 +363,8 @@ class Air:
         else:
             lost = self._fates(transmission, message, link)
         message.unheard(k, len(lost))
+        if message.sends_on and not lost and transmission.count == 1:
+            message.received(k, transmission.first, transmission.end)
         if message.arq is None:
             for frame, cause in sorted(lost.items()):
                 message.missed(k, frame, cause)
@@ -351,7 +387,11 @@ class Air:
     def _fate(self, transmission: Transmission, link: Link, size: int) -> str:
         """Return why a device didn't receive a frame that has just ended, or ""."""
         dst, error = link.dst, None
-        interferers = [other for other in transmission.overlaps if other.src == dst or self._interferes(other, dst)]
+        interferers = [
+            other
+            for other in transmission.overlaps
+            if (other.src == dst or self._interferes(other, dst)) and not self._ended_before(other, transmission)
+        ]
         disturbed = ""
         if interferers:
             if any(other.src == dst for other in interferers):
@@ -364,10 +404,15 @@ class Air:
         cause = link.hear(size, transmission.start, transmission.end, error)
         return disturbed or ("collision" if cause == "noise" and error is not None else cause)
 
+    @staticmethod
+    def _ended_before(other: Transmission, transmission: Transmission) -> bool:
+        """Tell whether another transmission, cut off by a crash, ended before this one began."""
+        return other.cut and other.end <= transmission.start + _TOUCH
+
     def _interferes(self, other: Transmission, dst: DeviceId) -> bool:
         if self._collision is None:
             return False
-        return self._collision == "sinr" or self._hearing.hears(dst, other.src, other.start)
+        return self._collision == "sinr" or dst in other.audience.ids
 
     def _disturbed(
         self, transmission: Transmission, interferers: Sequence[Transmission], link: Link, size: int
@@ -398,7 +443,8 @@ class Air:
         receiver = self.senders[message.links[0].dst]
         ack = None
         if heard and receiver.until <= start:
-            ack = Transmission(receiver.device, start, end, None, 0, 1)
+            audience = self._hearing.audience(receiver.device, start, [sender.device])
+            ack = Transmission(receiver.device, start, end, None, 0, 1, audience)
             self._begin(receiver, ack)
         self.schedule(end, sender, self._ack_over, (sender, heard, ack))
 
@@ -410,11 +456,14 @@ class Air:
         assert message.arq is not None
         if self.settings.ack is not None:
             acknowledged = False
-            if ack is not None:
+            if ack is not None and not ack.cut:
                 self._listen(ack)
                 back = self._back(ack.src, sender.device)
                 acknowledged = not self._fate(ack, back, self.settings.ack.size)
                 self._access.ended(ack)
+        if message.cut:
+            self._finish(sender, message.cut, acknowledged=False)
+            return
         if acknowledged:
             message.done += 1
             message.heard = False

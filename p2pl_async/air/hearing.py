@@ -1,11 +1,14 @@
-"""Which devices hear a transmission at all: neighbors in a graph, or those that receive enough power."""
+"""Which devices notice a transmission: neighbors in a graph, or those that receive enough power.
+
+Both change while a run goes: they are asked for at the instant at which a transmission begins.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,30 +29,50 @@ class Waves(Protocol):
         """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB."""
 
 
+class Audience(NamedTuple):
+    """The devices that notice one transmission."""
+
+    ids: frozenset[DeviceId]
+    mask: Bools  # the same, shape (n,); don't change it
+
+
 class Hearing(Protocol):
     """Which device hears which."""
 
-    def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
-        """Tell whether `listener` notices that `speaker` transmits at the instant `at`."""
-
-    def listeners(self, speaker: DeviceId, at: float) -> Bools:
-        """Return which devices notice that `speaker` transmits at the instant `at`, shape (n,)."""
+    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = ()) -> Audience:
+        """Return the devices that notice that `speaker` transmits to `receivers` from the instant `at` on."""
 
 
 class GraphHearing:
-    """A device hears the devices that have a link to it."""
+    """A device hears the devices that have a link to it at the instant, and those that transmit to it.
 
-    def __init__(self, out_neighbors: Sequence[Sequence[DeviceId]]) -> None:
-        self._reached = [frozenset(neighbors) for neighbors in out_neighbors]
+    Args:
+        out_neighbors: for each device, those that can ever hear it.
+        now: (device, instant) -> those that can hear it then, where that changes; None: `out_neighbors` always.
+        is_cut: tells whether (src, dst) is cut at an instant, by an event; None: never.
+    """
+
+    def __init__(
+        self,
+        out_neighbors: Sequence[Sequence[DeviceId]],
+        now: Callable[[DeviceId, float], Sequence[DeviceId]] | None = None,
+        is_cut: Callable[[DeviceId, DeviceId, float], bool] | None = None,
+    ) -> None:
         self._n = len(out_neighbors)
+        self._out = out_neighbors
+        self._now = now
+        self._is_cut = is_cut
+        self._latest: list[tuple[Sequence[DeviceId], Audience] | None] = [None] * self._n
 
-    def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
-        return listener in self._reached[speaker]
-
-    def listeners(self, speaker: DeviceId, at: float) -> Bools:
-        found = np.zeros(self._n, np.bool_)
-        found[list(self._reached[speaker])] = True
-        return found
+    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = ()) -> Audience:
+        here = self._out[speaker] if self._now is None else self._now(speaker, at)
+        if self._is_cut is not None:
+            here = tuple(device for device in here if not self._is_cut(speaker, device, at))
+        latest = self._latest[speaker]
+        if latest is None or (latest[0] is not here and latest[0] != here):
+            self._latest[speaker] = latest = here, _audience(here, self._n)
+        found = latest[1]
+        return found if found.ids.issuperset(receivers) else _audience(found.ids.union(receivers), self._n)
 
 
 class PowerHearing:
@@ -58,13 +81,22 @@ class PowerHearing:
     def __init__(self, propagation: Waves, threshold: float) -> None:
         self._propagation = propagation
         self._threshold = threshold
+        self._latest: dict[DeviceId, tuple[Floats, Audience]] = {}
 
-    def hears(self, listener: DeviceId, speaker: DeviceId, at: float) -> bool:
-        return bool(self._propagation.powers(speaker, at)[listener] >= self._threshold)
+    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = ()) -> Audience:
+        powers = self._propagation.powers(speaker, at)
+        latest = self._latest.get(speaker)
+        if latest is None or latest[0] is not powers:
+            mask: Bools = powers >= self._threshold
+            self._latest[speaker] = latest = powers, Audience(frozenset(np.flatnonzero(mask).tolist()), mask)
+        return latest[1]
 
-    def listeners(self, speaker: DeviceId, at: float) -> Bools:
-        found: Bools = self._propagation.powers(speaker, at) >= self._threshold
-        return found
+
+def _audience(ids: Iterable[DeviceId], n: int) -> Audience:
+    known = frozenset(ids)
+    mask = np.zeros(n, np.bool_)
+    mask[list(known)] = True
+    return Audience(known, mask)
 
 
 def error_in_interference(

@@ -11,6 +11,7 @@ import numpy as np
 from p2pl_async.link import Link, Ranges, Verdict, missing_ranges
 
 Decided = Callable[[Any, int, Verdict], object]
+Reached = Callable[[Any, int, Verdict], Verdict]
 
 
 class Outgoing:
@@ -19,11 +20,17 @@ class Outgoing:
     Frames are its fragments in order; with erasure coding, the parity of each group follows the group.
     If links differ, the message is cut for the smallest MTU and sent at the lowest rate.
 
+    A receiver has the message when it has received the frame that completes it: its arrival is fixed then, and
+    `reached` is called, although the sender may repeat the frame, since it doesn't know, or send parity.
+
     Args:
         links: to its receivers.
         size: bytes.
-        decided: called with `token`, the index of a link among the message's, and the verdict there.
-        token: passed on to `decided`.
+        decided: called with `token`, the index of a link among the message's, and the verdict there, when the
+            sender has finished the message.
+        reached: called with the same when the message, or a part of it, gets to a receiver, before `decided`;
+            returns the verdict, which may be another where the receiver isn't there when it arrives.
+        token: passed on to both.
         now: the instant.
         place: index of the first of `links` among all links that the message takes.
         needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
@@ -38,6 +45,7 @@ class Outgoing:
         now: float,
         place: int = 0,
         needed: int | None = None,
+        reached: Reached | None = None,
     ) -> None:
         self.links = links
         self.place = place
@@ -45,6 +53,7 @@ class Outgoing:
         self.sent = now
         self._size = size
         self._decided = decided
+        self._reached = reached
         self._needed = needed
         settings = [link.settings_at(now) for link in links]
         payloads = [one.mtu - one.header for one in settings if one.mtu is not None]
@@ -55,6 +64,8 @@ class Outgoing:
         fec = settings[0].fec
         self._data, self._parity = (self._fragments, 0) if fec is None else (fec.data, fec.parity)
         groups = -(-self._fragments // self._data)
+        self._first_of_last = (groups - 1) * (self._data + self._parity)  # the first frame of the last group
+        self._needs_of_last = self._fragments - (groups - 1) * self._data  # frames that rebuild the last group
         self.frames = self._fragments + groups * self._parity
         self.short = self._fragments - 1 + (groups - 1) * self._parity  # the frame of the last fragment
         self.full = self.payload + self.header if self._fragments > 1 else self._last
@@ -62,6 +73,7 @@ class Outgoing:
         rates = [one.rate for one in settings if isinstance(one.rate, float)]
         self.rate = min(rates, default=None)
         self.arq = settings[0].arq if len(links) == 1 else None
+        self.sends_on = self.arq is not None or self._parity > 0  # after a receiver has all of it
         self.cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
         self.done = 0  # frames that are finished
         self.known = True  # every frame so far has been acknowledged
@@ -72,6 +84,7 @@ class Outgoing:
         self._lost = [0] * len(links)  # transmissions that a receiver didn't hear
         self._missing: list[list[int]] = [[] for _ in links]  # frames that a receiver never gets
         self._causes = [""] * len(links)  # why it misses the first of these
+        self._fates: list[Verdict | None] = [None] * len(links)  # of receivers that have it, or have all they will get
 
     def frame(self, index: int) -> int:
         """Return the bytes of a frame, header included."""
@@ -91,8 +104,16 @@ class Outgoing:
         """Record the number of transmissions that receiver k didn't hear."""
         self._lost[k] += transmissions
 
+    def received(self, k: int, frame: int, end: float) -> None:
+        """Record that receiver k has received a frame, which ended now; fix the arrival if it completes the message."""
+        if self._fates[k] is not None or frame < self._first_of_last:
+            return
+        missed = sum(missing >= self._first_of_last for missing in self._missing[k])
+        if frame - self._first_of_last + 1 - missed >= self._needs_of_last and not self._unrepaired(k):
+            self._fix(k, Verdict(self.links[k].travel(end)))
+
     def decide(self, k: int, cause: str, end: float, acknowledged: bool) -> None:
-        """Report the fate of the message at receiver k, when its last frame has ended.
+        """Report the fate of the message at receiver k, when the sender has finished it.
 
         Args:
             k: the receiver.
@@ -100,14 +121,19 @@ class Outgoing:
             end: the instant.
             acknowledged: whether the sender knows that all of it arrived.
         """
-        missing: Ranges = ()
-        lost = [] if cause else self._unrepaired(k)
-        if lost:
-            found = np.array(lost)
-            missing = missing_ranges(found, self._fragments, self.payload, self._size, self._needed)
-            cause = "partial" if missing else self._causes[k]
-        arrival = math.inf if cause and not missing else self.links[k].travel(end)
-        verdict = Verdict(arrival, cause, acknowledged=acknowledged and not missing, missing=missing)
+        verdict = self._fates[k]
+        if verdict is None:
+            missing: Ranges = ()
+            lost = [] if cause else self._unrepaired(k)
+            if lost:
+                found = np.array(lost)
+                missing = missing_ranges(found, self._fragments, self.payload, self._size, self._needed)
+                cause = "partial" if missing else self._causes[k]
+            verdict = Verdict(cause=cause, missing=missing)
+            if missing or not cause:
+                verdict = self._fix(k, verdict._replace(arrival=self.links[k].travel(end)))
+        if acknowledged and not verdict.cause:
+            verdict = verdict._replace(acknowledged=True)
         if k == 0:  # a transmission is charged once, however many hear it: to the first of its links
             verdict = verdict._replace(
                 packets=self.packets,
@@ -115,11 +141,21 @@ class Outgoing:
                 air_bytes=self.air_bytes,
                 air_seconds=self.air_seconds,
             )
-        self.tell(k, verdict)
-
-    def tell(self, k: int, verdict: Verdict) -> None:
-        """Report a verdict for receiver k."""
         self._decided(self.token, self.place + k, verdict)
+
+    def abandon(self, k: int, verdict: Verdict, end: float) -> None:
+        """Report this verdict for receiver k, as the run ends; if it has the message, that one."""
+        if self._fates[k] is None:
+            self._decided(self.token, self.place + k, verdict)
+        else:
+            self.decide(k, "", end, acknowledged=False)
+
+    def _fix(self, k: int, verdict: Verdict) -> Verdict:
+        """Fix the fate of the message at receiver k, which it reaches."""
+        if self._reached is not None:
+            verdict = self._reached(self.token, self.place + k, verdict)
+        self._fates[k] = verdict
+        return verdict
 
     def _fragment(self, frame: int) -> int | None:
         """Return the fragment that a frame carries; None if it is parity."""

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from typing import Any
 
+from p2pl_async.air.hearing import Audience
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.messages import DeviceId
 
@@ -29,10 +30,19 @@ class Sender:
 class Transmission:
     """One uninterrupted transmission."""
 
-    __slots__ = ("count", "decoders", "end", "first", "message", "overlaps", "powers", "src", "start")
+    __slots__ = (
+        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "powers", "src", "start",
+    )  # fmt: skip
 
     def __init__(
-        self, src: DeviceId, start: float, end: float, message: Outgoing | None, first: int, count: int
+        self,
+        src: DeviceId,
+        start: float,
+        end: float,
+        message: Outgoing | None,
+        first: int,
+        count: int,
+        audience: Audience,
     ) -> None:
         self.src = src
         self.start = start
@@ -40,6 +50,8 @@ class Transmission:
         self.message = message  # None: an acknowledgment
         self.first = first  # the first of its frames
         self.count = count  # number of its frames
+        self.audience = audience  # who noticed it when it began
+        self.cut = False  # its sender has crashed meanwhile: no device receives it
         self.overlaps: list[Transmission] = []
         self.powers: Any = None  # dBm at each device, if the air has a propagation model
         self.decoders: Any = None  # which devices decode it, for collision = "sinr"

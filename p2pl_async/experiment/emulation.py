@@ -35,7 +35,7 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.trace import Trace
 from p2pl_async.transport.emulated import EmulatedTransport
 
-MakeAir = Callable[[VirtualClock, Callable[[DeviceId, DeviceId], Link]], Air]
+MakeAir = Callable[[VirtualClock, Callable[[DeviceId], int], Callable[[DeviceId, DeviceId], Link]], Air]
 
 _GARBAGE = 20_000  # objects between two looks for cyclic garbage
 
@@ -48,8 +48,8 @@ class Emulation:
         make_link: returns the link from one device to another.
         seed: of the devices' own random streams.
         clock: the clock of this run, new.
-        make_air: returns the medium that the devices share, given the clock and a function that returns the
-            link from one device to another; None if every link is dedicated.
+        make_air: returns the medium that the devices share, given the clock, and functions that return the
+            round of a device and the link from one device to another; None if every link is dedicated.
         neighborhood: the neighbors at each instant, where they change; `out_neighbors` is then their union.
         hardware: each device's; by default always up, with an ideal clock. The links that `make_link`
             returns must be down with it.
@@ -83,11 +83,11 @@ class Emulation:
         self.trace = Trace(observer.sink)
         self._hardware = [Hardware()] * n if hardware is None else hardware
         self._downtimes = downtimes_of(self._hardware)
-        air = None if make_air is None else functools.partial(make_air, self.clock)
+        air = None if make_air is None else functools.partial(make_air, self.clock, self._round_of)
         self.transport = EmulatedTransport(
             self.clock, out_neighbors, make_link, self.trace, air, self._downtimes, meter
         )
-        self.devices = [
+        self.devices: list[Device] = [
             Device(
                 k,
                 self.transport,
@@ -213,6 +213,9 @@ class Emulation:
         self._downtimes[device].end(self.clock.now)
         if device in self._lives:
             self._lives[device].cancel()
+
+    def _round_of(self, device: DeviceId) -> int:
+        return self.devices[device].round
 
     def _who_waits(self) -> str:
         waits = []

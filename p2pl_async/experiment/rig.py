@@ -67,10 +67,11 @@ class Rig:
             self._add_learner(world.dataset, on_batch)
         folder = None if plan.folder is None else plan.folder.path
         self.recording = Recording(self.clock, folder, keep_trace=keep_trace)
-        make_air = functools.partial(world.make_air, meter=self.meter)
+        downtimes = downtimes_of(plan.hardware)
+        make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
         self.emulation = Emulation(
             plan.out_neighbors,
-            functools.partial(world.make_link, downtimes=downtimes_of(plan.hardware)),
+            functools.partial(world.make_link, downtimes=downtimes),
             world.scenario.seed,
             clock=self.clock,
             make_air=make_air if world.scenario.medium.shared else None,

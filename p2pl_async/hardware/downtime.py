@@ -129,6 +129,11 @@ def watches(*ends: Downtime) -> list[tuple[str, Callable[[], Watch | BatteryWatc
     return [(cause, functools.partial(downtime.of, cause)) for downtime in ends for cause in downtime.causes]
 
 
+def down_at(downtimes: Sequence[Downtime]) -> Callable[[int, float], bool]:
+    """Return a function that tells whether a device, by its id, is down at an instant."""
+    return lambda device, at: downtimes[device].at(at).value != ""
+
+
 def _stays(times: Iterable[tuple[float, float]], cause: str) -> Iterator[Stay]:
     return (Stay(start, end, cause) for start, end in times)
 

@@ -35,9 +35,10 @@ class RadioNeighbors:
         self._hysteresis = hysteresis
         self._update = update
         self._look = -1  # number of the last update
-        self._linked: Bools = np.zeros((propagation.n, propagation.n), np.bool_)
-        self._outgoing: dict[int, tuple[int, ...]] = {}
-        self._incoming: dict[int, tuple[int, ...]] = {}
+        none = _Links(np.zeros((propagation.n, propagation.n), np.bool_))
+        self._nothing = none
+        self._latest = none
+        self._before = none  # the update before the latest: radio and protocols ask at instants slightly apart
 
     def __str__(self) -> str:
         links = np.count_nonzero(self.table(0.0))
@@ -45,39 +46,51 @@ class RadioNeighbors:
 
     def outgoing(self, device: int, now: float, round: int) -> tuple[int, ...]:
         """Return the devices that can hear `device`, in order of id."""
-        self._advance(now)
-        if device not in self._outgoing:
-            self._outgoing[device] = tuple(np.flatnonzero(self._linked[device]).tolist())
-        return self._outgoing[device]
+        links = self._at(now)
+        if device not in links.outgoing:
+            links.outgoing[device] = tuple(np.flatnonzero(links.table[device]).tolist())
+        return links.outgoing[device]
 
     def incoming(self, device: int, now: float, round: int) -> tuple[int, ...]:
         """Return the devices that `device` can hear, in order of id."""
-        self._advance(now)
-        if device not in self._incoming:
-            self._incoming[device] = tuple(np.flatnonzero(self._linked[:, device]).tolist())
-        return self._incoming[device]
+        links = self._at(now)
+        if device not in links.incoming:
+            links.incoming[device] = tuple(np.flatnonzero(links.table[:, device]).tolist())
+        return links.incoming[device]
 
     def table(self, now: float) -> Bools:
         """Return the links, shape (n, n): whether src (row) is heard by dst (column)."""
-        self._advance(now)
-        return self._linked
+        return self._at(now).table
 
     def snapshots(self, end: float) -> Iterator[tuple[float, Bools]]:
         """Yield (instant, links from then on) of each update before `end`."""
         for look in range(math.ceil(end / self._update)):
             yield look * self._update, self.table(look * self._update)
 
-    def _advance(self, now: float) -> None:
-        """Make every update up to `now` in turn, since with hysteresis links depend on the update before."""
+    def _at(self, now: float) -> _Links:
+        """Return the links at an instant; makes the updates in turn, since with hysteresis each depends on the last."""
         due = math.floor(now / self._update) if self._propagation.motion.moves else 0
-        if due < self._look:  # time went back: another run of the same world begins
-            self._look, self._linked = -1, np.zeros_like(self._linked)
+        if due == self._look - 1:
+            return self._before
+        if due < self._look:  # another run of the same world begins
+            self._look, self._latest = -1, self._nothing
         while self._look < due:
             self._look += 1
             snr = self._propagation.mean_snr_table(self._look * self._update)
-            self._linked = snr >= np.where(self._linked, self.least_snr - self._hysteresis, self.least_snr)
-            self._outgoing.clear()
-            self._incoming.clear()
+            least = np.where(self._latest.table, self.least_snr - self._hysteresis, self.least_snr)
+            self._before, self._latest = self._latest, _Links(snr >= least)
+        return self._latest
+
+
+class _Links:
+    """The links of one update, and the neighbors of each device that was asked for."""
+
+    __slots__ = ("incoming", "outgoing", "table")
+
+    def __init__(self, table: Bools) -> None:
+        self.table = table  # row src, column dst, shape (n, n)
+        self.outgoing: dict[int, tuple[int, ...]] = {}
+        self.incoming: dict[int, tuple[int, ...]] = {}
 
 
 def least_snr(propagation: Propagation, most_loss: float, size: int) -> float:

@@ -102,6 +102,11 @@ class EventsInOrder:
             self._settings[key] = _changes(self._matches.table(match), touching)
         return self._settings[key]
 
+    @property
+    def cut_links(self) -> bool:
+        """Whether any event takes links down or parts devices."""
+        return any(isinstance(event, LinkDown | NetworkSplit) for _, event in self.events)
+
     def down(self, src: int, dst: int) -> Downtime:
         """Return when the link is down, and for which cause: "down" or "partition"."""
         found: dict[str, list[Interval]] = {"down": [], "partition": []}

@@ -21,7 +21,7 @@ from p2pl_async.air.hearing import GraphHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Learner, Neighborhood, Observer
 from p2pl_async.experiment.emulation import Emulation
-from p2pl_async.hardware.downtime import watches
+from p2pl_async.hardware.downtime import down_at, watches
 from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.link import Link, LinkSettings, Verdict
 from p2pl_async.messages import DeviceId, Vector
@@ -93,9 +93,20 @@ def emulate(
 
     shared = TypeAdapter(AnyMedium).validate_python(dict(medium or {"kind": "dedicated"}))
 
-    def make_air(clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link]) -> Air:
+    def make_air(
+        clock: VirtualClock, round_of: Callable[[DeviceId], int], back: Callable[[DeviceId, DeviceId], Link]
+    ) -> Air:
         assert isinstance(shared, SharedMedium)
-        return Air(shared, clock, len(out_neighbors), GraphHearing(out_neighbors), seed, back=back)
+        now = None
+        if neighborhood is not None:
+
+            def now(device: DeviceId, at: float) -> Sequence[DeviceId]:
+                return neighborhood.outgoing(device, at, round_of(device))
+
+        is_down = None if downtimes is None else down_at(downtimes)
+        return Air(
+            shared, clock, len(out_neighbors), GraphHearing(out_neighbors, now), seed, back=back, is_down=is_down
+        )
 
     emulation = Emulation(
         out_neighbors,

@@ -153,7 +153,7 @@ class EmulatedTransport:
             if found:
                 self.trace.undecided += len(found)
                 links = [path.link for path in found]
-                self.air.send(source, links, size, self._decided, (encoded, number, kind, found), needed)
+                self.air.send(source, links, size, self._decided, (encoded, number, kind, found), needed, self._reached)
             return
         for target in targets:
             path = paths.get(target) or self._path(source, target)
@@ -163,11 +163,21 @@ class EmulatedTransport:
                 self.trace.undecided += 1
                 path.line.add((path, encoded, number, kind), size, needed)
 
+    def _reached(self, token: tuple[Encoded, int, str, list[Path]], k: int, verdict: Verdict) -> Verdict:
+        """Schedule the arrival of a message that got over the shared air, at the k-th of its receivers."""
+        encoded, _, _, paths = token
+        path, now = paths[k], self._clock.now
+        if self._downtimes is not None:
+            verdict = self._between_crashes(path, now, verdict)
+        if verdict.arrival != math.inf:
+            self._schedule(path, encoded, now, verdict)
+        return verdict
+
     def _decided(self, token: tuple[Encoded, int, str, list[Path]], k: int, verdict: Verdict) -> None:
         """Take the verdict on a message over the shared air, at the k-th of its receivers."""
         encoded, number, kind, paths = token
         self.trace.undecided -= 1
-        self._settle(paths[k], encoded, number, kind, verdict)
+        self._record(paths[k], encoded, number, kind, verdict)
 
     def _left_line(self, token: tuple[Path, Encoded, int, str], verdict: Verdict) -> None:
         """Take the verdict on a message that had to wait in line."""
@@ -175,36 +185,44 @@ class EmulatedTransport:
         self._settle(*token, verdict)
 
     def _settle(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
-        """Record the fate of a message on one link, and schedule its arrival."""
-        clock, source, target = self._clock, path.src, path.dst
+        """Record the fate of a message on a dedicated link, and schedule its arrival."""
         left = path.link.sending_until
         if self._downtimes is not None and verdict.arrival != math.inf:
             verdict = self._between_crashes(path, left, verdict)
-        arrival, cause, air_seconds = verdict.arrival, verdict.cause, verdict.air_seconds
-        if self._meter is not None and air_seconds and self.air is None:
-            self._meter.transmitting(source, left - air_seconds, left)
-            if cause not in _DEAF:
-                self._meter.receiving(target, left - air_seconds, left)
+        air_seconds = verdict.air_seconds
+        if self._meter is not None and air_seconds:
+            self._meter.transmitting(path.src, left - air_seconds, left)
+            if verdict.cause not in _DEAF:
+                self._meter.receiving(path.dst, left - air_seconds, left)
+        self._record(path, encoded, number, kind, verdict)
+        if verdict.arrival != math.inf:
+            # The tolerance is for rounding: air time is a sum over many packets.
+            if verdict.arrival * (1 + 1e-9) < encoded.sent + air_seconds and not path.link.sends_on:
+                raise InvariantError(
+                    f"message {number} of device {path.src} reaches {path.dst} at {verdict.arrival} s, sooner than it "
+                    f"can be sent: {encoded.sent} s and {air_seconds} s on the air"
+                )
+            self._schedule(path, encoded, left, verdict)
+
+    def _record(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
+        """Record the fate of a message on one link."""
         path.sent += 1
         path.acknowledged += verdict.acknowledged
-        path.air_seconds += air_seconds
-        self.trace.add(Record(encoded.sent, source, target, number, kind, len(encoded.data), verdict), clock.now)
-        if arrival != math.inf:
-            # The tolerance is for rounding: air time is a sum over many packets.
-            if arrival * (1 + 1e-9) < encoded.sent + air_seconds and not path.link.sends_on:
-                raise InvariantError(
-                    f"message {number} of device {source} reaches {target} at {arrival} s, sooner than it can be sent: "
-                    f"{encoded.sent} s and {air_seconds} s on the air"
-                )
-            clock.schedule(arrival, target, source, 2 * number, self._arrive, (path, encoded, left, verdict))
-        elif cause:
-            path.lost += 1
-        else:
-            self._unfinished.add((source, target, number))
+        path.air_seconds += verdict.air_seconds
+        record = Record(encoded.sent, path.src, path.dst, number, kind, len(encoded.data), verdict)
+        self.trace.add(record, self._clock.now)
+        if verdict.arrival == math.inf:
+            if verdict.cause:
+                path.lost += 1
+            else:
+                self._unfinished.add((path.src, path.dst, number))
+
+    def _schedule(self, path: Path, encoded: Encoded, left: float, verdict: Verdict) -> None:
+        """Schedule the arrival of a message that has left the sender by the instant `left`, and of its second copy."""
+        schedule, number, arrival = self._clock.schedule, encoded.number, (path, encoded, left, verdict)
+        schedule(verdict.arrival, path.dst, path.src, 2 * number, self._arrive, arrival)
         if verdict.copy != math.inf:
-            clock.schedule(
-                verdict.copy, target, source, 2 * number + 1, self._arrive_again, (path, encoded, left, verdict)
-            )
+            schedule(verdict.copy, path.dst, path.src, 2 * number + 1, self._arrive_again, arrival)
 
     def crash(self, device: DeviceId, cause: str) -> None:
         """Lose the messages in a device's memory: those not yet read, and those waiting for a shared medium."""

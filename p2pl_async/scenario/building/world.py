@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from p2pl_async.air.air import Air
 from p2pl_async.air.hearing import GraphHearing, Hearing, PowerHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
-from p2pl_async.hardware.downtime import Downtime, watches
+from p2pl_async.hardware.downtime import Downtime, down_at, watches
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link
 from p2pl_async.link.switching import UpIntervals
@@ -89,19 +90,26 @@ class World:
         return Link(src, dst, settings, self.scenario.seed, changes=changes, down=down, radio=radio)
 
     def make_air(
-        self, clock: VirtualClock, back: Callable[[DeviceId, DeviceId], Link], meter: Meter | None = None
+        self,
+        clock: VirtualClock,
+        round_of: Callable[[DeviceId], int],
+        back: Callable[[DeviceId, DeviceId], Link],
+        meter: Meter | None = None,
+        downtimes: Sequence[Downtime] | None = None,
     ) -> Air:
         """Return the medium that the devices share; only where they share one.
 
         Args:
             clock: its calendar takes the medium's events.
+            round_of: returns the number of rounds that a device has finished.
             back: returns the link from one device to another.
             meter: takes the intervals in which each radio sends and receives.
+            downtimes: for each device of the run, when it is down.
         """
         medium, n = self.scenario.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
         waves = self.propagation
-        hearing: Hearing = GraphHearing(self.out_neighbors)
+        hearing: Hearing = self._hearing(round_of)
         if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
             hearing = PowerHearing(waves, medium.sense)
         return Air(
@@ -110,7 +118,23 @@ class World:
             propagation=waves,
             on_transmit=None if meter is None else meter.transmitting,
             on_receive=None if meter is None else meter.receiving,
+            is_down=None if downtimes is None else down_at(downtimes),
         )  # fmt: skip
+
+    def _hearing(self, round_of: Callable[[DeviceId], int]) -> GraphHearing:
+        """Return who hears whom at each instant, by the links that there are and that no event has cut."""
+        neighborhood = self.neighborhood
+        if neighborhood is None:
+            now = None
+        else:
+
+            def now(device: DeviceId, at: float) -> Sequence[DeviceId]:
+                return neighborhood.outgoing(device, at, round_of(device))
+
+        if not self.events.cut_links:
+            return GraphHearing(self.out_neighbors, now)
+        down = functools.cache(self.events.down)
+        return GraphHearing(self.out_neighbors, now, lambda src, dst, at: down(src, dst).at(at).value != "")
 
 
 def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str, str] | None = None) -> World:
