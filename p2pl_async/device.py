@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import trio
 
-from p2pl_async.errors import ProtocolError
+from p2pl_async.errors import DeviceFailed, ProtocolError
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.trace import Record
@@ -59,6 +59,8 @@ class Learner(LearningFacts, typing.Protocol):
 
 class Neighborhood(typing.Protocol):
     """Neighbors that change: with virtual time, or with a device's own rounds."""
+
+    roams: bool  # whether links come and go with time; else they are always there, and take turns
 
     def outgoing(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
         """Return the devices that can hear `device`, in order of id."""
@@ -112,6 +114,7 @@ class Device:
         out_neighbors: Sequence[DeviceId],
         random: Callable[[], np.random.Generator],
         *,
+        hops: Callable[[], int] | None = None,
         neighborhood: Neighborhood | None = None,
         clock: LocalClock = IDEAL,
         learner: Learner | None = None,
@@ -131,6 +134,7 @@ class Device:
         self._transport = transport
         self._inbox = transport.inbox(id)
         self._neighborhood = neighborhood
+        self._hops = hops
         self._learner = learner
         self._rounds = math.inf if rounds is None else rounds
         self._record = observer.record
@@ -161,6 +165,16 @@ class Device:
         if self._neighborhood is None:
             return self.all_out_neighbors
         return self._neighborhood.outgoing(self.id, self.now, self.round)
+
+    @property
+    def roams(self) -> bool:
+        """Whether links come and go with time, as when devices move; neighbors are then those of the moment."""
+        return self._neighborhood is not None and self._neighborhood.roams
+
+    @property
+    def hops(self) -> int:
+        """A number of hops that leads from any device to any other; at least the diameter of the graph."""
+        return 0 if self._hops is None else self._hops()
 
     # Time and rounds
 
@@ -325,6 +339,27 @@ class Device:
     def receive_nowait(self, kind: type[M] = Message) -> M | None:  # type: ignore[assignment]
         """Return the oldest message not yet read, of one type or of any, or None."""
         return typing.cast("M | None", self._inbox.take_nowait(kind))
+
+    def answer(self, kind: type[M], call: Callable[[M], object]) -> None:
+        """Have `call(message)` run whenever a message of this type arrives, also while this device trains.
+
+        Such messages are no longer received otherwise. The call can send; it can't wait, and a crash ends it.
+        """
+        self._inbox.answer(kind, self._guarded(call))
+
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Have `call()` run in so many seconds, also while this device trains, unless it crashes before."""
+        now = trio.current_time()
+        self._transport.schedule(self.id, now + self._local.lasts(now, seconds), self._guarded(lambda _: call()))
+
+    def _guarded(self, call: Callable[[typing.Any], object]) -> Callable[[typing.Any], object]:
+        def guarded(argument: typing.Any) -> None:
+            try:
+                call(argument)
+            except Exception as error:
+                raise DeviceFailed(self.id, self.now, error) from error
+
+        return guarded
 
     @property
     def waiting_for(self) -> list[type[Message]]:

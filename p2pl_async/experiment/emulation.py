@@ -32,6 +32,7 @@ from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.base import Protocol
+from p2pl_async.topology.diameter import hops_needed
 from p2pl_async.trace import Trace
 from p2pl_async.transport.emulated import EmulatedTransport
 
@@ -87,6 +88,8 @@ class Emulation:
         self.transport = EmulatedTransport(
             self.clock, out_neighbors, make_link, self.trace, air, self._downtimes, meter
         )
+        roams = neighborhood is not None and neighborhood.roams
+        hops = functools.cache(lambda: n - 1 if roams else hops_needed(out_neighbors))
         self.devices: list[Device] = [
             Device(
                 k,
@@ -94,6 +97,7 @@ class Emulation:
                 in_neighbors[k],
                 out_neighbors[k],
                 functools.partial(stream, seed, "protocol", k),
+                hops=hops,
                 neighborhood=neighborhood,
                 clock=self._hardware[k].clock,
                 learner=learner,

@@ -70,8 +70,8 @@ class ADPSGD(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        transactions = Transactions(device, sync.w)
+        w = await self.sync.run(device, device.initial_params())
+        transactions = Transactions(device, w)
         device.state = transactions
         while device.running:
             read = transactions.x  # the gradient is taken here; answers move the model while it is computed
@@ -79,7 +79,6 @@ class ADPSGD(Protocol):
             await self._average(device, transactions)  # x_i, x_j <- (x_i + x_j) / 2
             transactions.move(step)  # x_i <- x_i - eta g_i
             device.finish_round(transactions.x)
-            sync.serve()
         device.passive = True  # it keeps answering: neighbors may have open transactions with it
         while True:
             transactions.hear(await device.receive(Pairwise))

@@ -38,8 +38,7 @@ class Affinity(P2PL):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
-        sync = await self.sync.run(device, device.initial_params())
-        w = sync.w
+        w = await self.sync.run(device, device.initial_params())
         drift: Vector | None = None  # eta_d d_k
         received = Received(device, like=w)
         while device.running:
@@ -54,7 +53,6 @@ class Affinity(P2PL):
             if self.mix_first:
                 w = await self._train(device, w, drift)
             device.finish_round(w)
-            sync.serve()
             if self.max_lead is not None:
                 await self._let_others_catch_up(device, received, self.max_lead)
 

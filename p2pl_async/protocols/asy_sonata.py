@@ -45,8 +45,7 @@ class AsySonata(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        x = sync.w
+        x = await self.sync.run(device, device.initial_params())
         g = await device.gradient(x)
         tracker = Account(g, since=device.round, weighted=False)  # y_i(0) = g_i(x_i(0)), without a push weight
         models, sums = Received(device, like=x), ReceivedPushes(device, Sums, tracker.fits)
@@ -60,4 +59,3 @@ class AsySonata(Protocol):
             old, g = g, await device.gradient(x)
             tracker.learn_and_push(device, g, old, 1.0, least=0.0)
             device.finish_round(x)
-            sync.serve()

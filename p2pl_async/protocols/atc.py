@@ -21,12 +21,10 @@ class ATC(Averaging):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        x = sync.w
+        x = await self.sync.run(device, device.initial_params())
         received = Received(device, like=x)
         while device.running:
             y = await device.train(x, steps=1)  # y_i = x_i - eta g_i(x_i)
             self.tell(device, y)
             x = await self.mix(received, y)  # x_i <- sum_j W_ij y_j
             device.finish_round(x)
-            sync.serve()

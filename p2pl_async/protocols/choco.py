@@ -40,8 +40,7 @@ class Choco(CopyProtocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        x = sync.w
+        x = await self.sync.run(device, device.initial_params())
         gamma = self.gamma or self.compressor.quality(device.layers)
         replicas = Replicas(device, self, x)
         device.state = replicas
@@ -57,7 +56,6 @@ class Choco(CopyProtocol):
             ):  # the sender can't know yet that these have arrived, so the mix goes without
                 replicas.add(heard)
             device.finish_round(x)
-            sync.serve()
 
     def _mix(self, device: Device, replicas: Replicas, x: Vector, gamma: float) -> Vector:
         """Return x_i + gamma sum_j w_ij (h_j - h_i), where h_i is the copy that j holds."""

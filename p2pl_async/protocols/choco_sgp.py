@@ -38,8 +38,8 @@ class ChocoSGP(CopyProtocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        mass = Mass(sync.w.copy(), 1.0)
+        w = await self.sync.run(device, device.initial_params())
+        mass = Mass(w.copy(), 1.0)
         gamma = self.gamma or self.compressor.averaging_rate(device.layers)
         replicas = Replicas(device, self, mass.x)
         device.state = mass, replicas
@@ -58,7 +58,6 @@ class ChocoSGP(CopyProtocol):
             device.record("push_weight", mass.u)
             z = mass.z
             device.finish_round(z)
-            sync.serve()
 
     def _mix(self, device: Device, replicas: Replicas, mass: Mass, gamma: float) -> None:
         """x_i <- x_i + gamma (sum_j p_ij h_j - sum_j p_ji h_i), where h_i is the copy that j holds; u_i likewise."""

@@ -45,8 +45,7 @@ class DIGing(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        x = sync.w
+        x = await self.sync.run(device, device.initial_params())
         size = x.size
         g = await device.gradient(x)
         both = np.concatenate([x, g])  # x_i and y_i, which begins as g_i(x_i)
@@ -66,5 +65,4 @@ class DIGing(Protocol):
             both[size:] += g  # y_i <- sum_j W_ij y_j + g_i(new) - g_i(old)
             both[size:] -= old
             device.finish_round(x)
-            sync.serve()
         device.state = both[size:], g

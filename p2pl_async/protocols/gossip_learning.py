@@ -50,8 +50,8 @@ class GossipLearning(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on one device."""
-        sync = await self.sync.run(device, device.initial_params())
-        model = AgedModel(device, sync.w)
+        w = await self.sync.run(device, device.initial_params())
+        model = AgedModel(device, w)
         device.state = model
         tick = device.now + self.period * float(device.random.random())  # so that devices don't send all at once
         while device.running:
@@ -60,7 +60,6 @@ class GossipLearning(Protocol):
             if device.out_neighbors:
                 device.send(int(device.random.choice(device.out_neighbors)), Aged(model.age, model.w))
             device.finish_round(model.w)
-            sync.serve()
 
     async def _learn_until(self, device: Device, model: AgedModel, tick: float) -> None:
         """Merge and train on models that arrive, until it is time to send; a training that has begun is finished."""

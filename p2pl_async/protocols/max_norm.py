@@ -4,15 +4,30 @@ Averaging unrelated random initial models shrinks their variance and stalls trai
 adopt one of them. The state is a key (norm, origin) and a model; merging keeps the larger key,
 lexicographically. That is a join, so loss, duplication and reordering cost nothing but time.
 
-    start, and every `anti_entropy`:   broadcast my key (norm, origin)
-    a key below mine arrives:          send my model there
-    a key above mine arrives:          answer with my key, which asks for the model
-    a model above mine arrives:        adopt it, forward it at once
+    every `beacon`, or soon after a change   broadcast (my key, my level, whom I ask for a model)
+    a beacon asks me and my key is larger    send my model there
+    a larger model arrives                   adopt it; my level is 0 again
+    my level reaches the diameter            train; from now on only answer
+
+When is it over? Local quiet proves nothing: neighbors that agree may all wait for a larger model that
+is still on its way. A level does. It is 0 when a device's key changes, and else 1 + the least level that
+in-neighbors with this very key have told; one in-neighbor with another key, or not heard yet, holds it.
+By induction, a device of level L knows that every device that has a path of at most L hops to it has held
+its key at some time. Keys only grow, so those devices began with no larger one: at a level of the
+graph's diameter the key is the largest of all, and everybody has held it. What beacons say are facts
+about the past, which loss, delay, duplication and reordering can't make wrong.
+
+Those who are done say so, and who is done wins: a device that hears it has either the same key, and is done
+too, or comes late (it restarted, or was left out), and then takes over what the other trains.
+A neighbor that is silent for `patience` is left out, and that is recorded. Where links come and go with
+time, the neighbors that count are those heard within the last `patience`, and the level needed is n - 1.
+
+Neighbors over one-way links can't ask: they get models unasked, repeated more and more rarely.
 
 The origin computes the norm once, in float64, and it travels with the model: every device compares the
 same numbers and ends with a bitwise equal model.
 
-Source: arXiv:2310.18861, start-up phase; the asynchronous form (a join with anti-entropy) is ours.
+Source: arXiv:2310.18861, start-up phase; the asynchronous form (a join with beacons and levels) is ours.
 """
 
 from __future__ import annotations
@@ -20,11 +35,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds
@@ -34,6 +49,11 @@ from p2pl_async.protocols.mixing import is_finite, is_like
 
 Key = tuple[tuple[float, int], ...]  # per segment (norm, origin); one segment unless `scope = "layer"`
 
+_SOON = 0.25  # of the time between beacons: how long news waits at most, so that neighbors don't all talk at once
+_LONGEST_PAUSE = 16.0  # beacons between two models sent unasked
+_EARLY = 1e-6  # s; a device's own clock may end a pause a little too soon
+_SAME_NORM = 1e-4  # relative difference of a claimed norm from the model's, at most
+
 
 class SyncMessage(Message):
     """Base of the two messages of the synchronization."""
@@ -41,11 +61,13 @@ class SyncMessage(Message):
 
 @dataclass(frozen=True, slots=True)
 class NormKey(SyncMessage, tag="norm-key"):
-    """The key of the initial model that the sender holds."""
+    """A beacon: which initial model the sender holds, and what it knows of others."""
 
     norms: NDArray[np.float64]  # (n_segments,)
     origins: NDArray[np.int32]  # (n_segments,)
-    done: bool  # the sender has left the synchronization and needs no answer
+    level: int  # every device so many hops before the sender has held this key
+    done: bool  # the sender trains
+    ask: int  # the device whose model it would like; -1: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +76,11 @@ class NormModel(SyncMessage, tag="norm-model"):
 
     norms: NDArray[np.float64]
     origins: NDArray[np.int32]
+    done: bool  # it is the sender's current model, and the synchronization is over
     w: Vector  # (n_params,)
+
+
+Sent = NormKey | NormModel
 
 
 class Candidate:
@@ -69,7 +95,7 @@ class Candidate:
     def __init__(self, w: Vector, origin: DeviceId, segments: Sequence[slice]) -> None:
         self.w = w
         self.segments = tuple(segments)
-        self.key: Key = tuple((_norm(w[part]), origin) for part in self.segments)
+        self.key: Key = tuple((norm(w[part]), origin) for part in self.segments)
 
     def merge(self, key: Key, w: Vector) -> bool:
         """Adopt every segment whose key is larger in the other; tell whether there was one."""
@@ -90,37 +116,29 @@ class MaxNormSync(Settings):
     """Adopt the initial model of the largest norm among all devices (P2PL's start-up phase)."""
 
     kind: Literal["max-norm"] = "max-norm"
-    anti_entropy: PositiveSeconds = Field(default=1.0, description="Time between two broadcasts of a device's key")
-    quiet: PositiveInt = Field(
-        default=3,
-        description="A device is done once its key and all its neighbors' keys were equal for so many of these times",
+    beacon: PositiveSeconds = Field(
+        default=1.0, description="Mean time between two beacons of a device; each time is drawn within 50 % of it"
     )
-    timeout: PositiveSeconds = Field(
-        default=60.0, description="A device is done after this time at the latest, even without agreement"
+    patience: PositiveSeconds = Field(
+        default=60.0,
+        description="A neighbor silent for so long is left out; longer than a model takes on the slowest link",
     )
     scope: Literal["model", "layer"] = Field(
         default="model", description="Compare norms of whole models, or adopt each parameter tensor by its own norm"
     )
 
-    async def run(self, device: Device, w: Vector) -> Synchronized:
-        """Take part until done; return the device's state, which also answers later messages.
+    async def run(self, device: Device, w: Vector) -> Vector:
+        """Take part until done; return the model to start from, shape (n_params,).
 
-        A device that resumes after a crash with its old model has taken part already.
+        From then on the device answers others by itself. One that goes on after a crash with what it had has
+        taken part already.
         """
-        if device.resumed:
-            return await NoSync().run(device, w)
         segments = [slice(0, w.size)] if self.scope == "model" else device.layers
-        sync = Synchronized(device, Candidate(w, device.id, segments))
-        start = device.now
-        next_tick = start
-        while not sync.agreed(self.quiet * self.anti_entropy) and device.now < start + self.timeout:
-            if device.now >= next_tick:
-                sync.tell_key()
-                next_tick += self.anti_entropy
-            with device.timeout(min(next_tick, start + self.timeout) - device.now):
-                sync.hear(await device.receive(SyncMessage))
-        sync.finish()
-        return sync
+        part = Participant(device, Candidate(w, device.id, segments), self.beacon, self.patience)
+        if not device.resumed:
+            await part.take_part()
+        part.leave()
+        return part.candidate.w
 
 
 class NoSync(Settings):
@@ -128,11 +146,9 @@ class NoSync(Settings):
 
     kind: Literal["none"] = "none"
 
-    async def run(self, device: Device, w: Vector) -> Synchronized:
+    async def run(self, device: Device, w: Vector) -> Vector:
         """Return at once."""
-        sync = Synchronized(device, Candidate(w, device.id, [slice(0, w.size)]))
-        sync.done = True
-        return sync
+        return w
 
 
 Sync = Annotated[
@@ -143,100 +159,278 @@ Sync = Annotated[
 """The `sync` key of protocols whose devices start from one model."""
 
 
-class Synchronized:
-    """One device's state in the synchronization: its candidate, its neighbors' keys, and how it answers."""
+@dataclass(slots=True)
+class Neighbor:
+    """The newest that a device knows of an in-neighbor."""
 
-    def __init__(self, device: Device, candidate: Candidate) -> None:
+    key: Key
+    level: int
+    done: bool
+    number: int  # of the sender's messages, the newest heard
+    at: float  # virtual second at which the latest arrived
+
+
+class Participant:
+    """One device's part in the synchronization: what it holds, what it heard, whom it answers."""
+
+    def __init__(self, device: Device, candidate: Candidate, beacon: float, patience: float) -> None:
         self.candidate = candidate
+        self.level = 0
         self.done = False
-        self.late = 0  # larger models that came after this device had begun to train
+        self.joined = False  # took over the model of one who was done
         self._device = device
-        self._heard: dict[DeviceId, Key] = {}
-        self._changed = device.now
-        sources = frozenset(device.all_in_neighbors)
-        self._targets = frozenset(device.all_out_neighbors)
-        self._one_way = [j for j in device.all_out_neighbors if j not in sources]  # they can't ask for the model
+        self._beacon = beacon
+        self._patience = patience
+        self._started = self._left = device.now
+        self._next_beacon = device.now + self._draw(0.0, _SOON)
+        self._heard: dict[DeviceId, Neighbor] = {}
+        self._delay = 0.0  # the longest that a message has taken to get here, in seconds
+        self._ask: DeviceId = -1
+        self._served: dict[DeviceId, tuple[Key, float]] = {}  # which key's model went where; when that was last on air
+        hears = frozenset(device.all_in_neighbors)
+        self._reach = frozenset(device.all_out_neighbors)
+        self._one_way = [j for j in device.all_out_neighbors if j not in hears]  # they can't ask
+        self._replies: set[DeviceId] = set()  # to whom one is about to be sent
+        self._pushes = 0  # models sent to them unasked since the key changed
+        self._next_push = device.now + self._beacon if self._one_way else math.inf
+        self._pushed = -math.inf  # when the latest was sent
+        self._on_air = 0.0  # s; how long one has been seen to take
 
-    @property
-    def w(self) -> Vector:
-        """The model held, shape (n_params,)."""
-        return self.candidate.w
+    async def take_part(self) -> None:
+        """Exchange beacons and models until this device's level proves that all hold what it holds."""
+        device = self._device
+        self._look()
+        while not self.done:
+            now = device.now + _EARLY
+            if now >= self._next_push:
+                self._push()
+            if now >= self._next_beacon:
+                self._tell()
+            with device.timeout(min(self._next_beacon, self._next_push) - now):
+                self._hear(cast("Sent", await device.receive(SyncMessage)))
+            self._look()
 
-    def agreed(self, quiet_s: float) -> bool:
-        """Tell whether every in-neighbor's key has equaled this device's for `quiet_s` seconds."""
-        return (
-            all(self._heard.get(j) == self.candidate.key for j in self._device.all_in_neighbors)
-            and self._device.now - self._changed >= quiet_s
-        )
+    def leave(self) -> None:
+        """Begin to train: record when, and the norm agreed on (summed over segments); answer from now on."""
+        device = self._device
+        self.done, self._left, self._ask = True, device.now, -1
+        device.record("sync_s", device.now)
+        device.record("sync_norm", math.fsum(norm for norm, _ in self.candidate.key))
+        device.record("sync_joined", self.joined)
+        device.record("sync_left_out", len(self._silent()))
+        while (message := device.receive_nowait(SyncMessage)) is not None:
+            self._answer(cast("Sent", message))
+        device.answer(NormKey, self._answer)
+        device.answer(NormModel, self._answer)
+        if not device.resumed:
+            self._tell()
+            self._remind()
 
-    def tell_key(self) -> None:
-        """Broadcast the key; neighbors that can't answer get the model itself."""
-        idle = [j for j in self._one_way if not self._device.is_sending(j)]  # the key itself keeps a radio busy
-        # Keys go to all, also to neighbors that are out of range: keys are small, and sending them costs little.
-        self._device.send(self._device.all_out_neighbors, self._key())
-        if idle:
-            self._device.send(idle, self._model())
+    # Beacons
 
-    def hear(self, message: SyncMessage) -> None:
-        """Answer a message of the synchronization."""
-        key = self._read_key(message)
-        if key is None or (isinstance(message, NormModel) and not self._fits(message.w)):
+    def _tell(self) -> None:
+        """Broadcast a beacon, but to neighbors that the radio is still busy with."""
+        device = self._device
+        targets = device.out_neighbors if device.roams else device.all_out_neighbors
+        device.send([j for j in targets if not device.is_sending(j)], self._key())
+        self._next_beacon = device.now + self._draw(0.5, 1.5)
+
+    def _news(self) -> None:
+        """Have the next beacon sent soon."""
+        self._next_beacon = min(self._next_beacon, self._device.now + self._draw(0.0, _SOON))
+
+    def _draw(self, low: float, high: float) -> float:
+        """Return a random part of the time between two beacons, in seconds."""
+        return self._beacon * float(self._device.random.uniform(low, high))
+
+    def _remind(self) -> None:
+        """Go on to tell neighbors over one-way links that this device is done: they can't ask."""
+        device = self._device
+        if not self._one_way or device.now > self._left + self._patience:
+            return
+        if not device.all_in_neighbors and device.now + _EARLY >= self._next_push:
+            self._push()  # no level has shown that others have the model
+        device.send([j for j in self._one_way if not device.is_sending(j)], self._key())
+        device.later(self._draw(0.5, 1.5), self._remind)
+
+    # What is heard
+
+    def _hear(self, message: Sent) -> None:
+        """Take a message in while this device takes part."""
+        key = self._read(message)
+        if key is None:
             self._device.record("refused", 1)
             return
-        sender = message.sender
-        if self._heard.get(sender) != key:
-            self._heard[sender] = key
-            self._changed = self._device.now
+        self._note(message, key)
         if isinstance(message, NormModel):
-            if self.done:
-                if any(map(_larger, key, self.candidate.key)):
-                    self.late += 1
-                    self._device.record("maxnorm_late", 1)
+            if message.done and key != self.candidate.key:
+                self.candidate.key, self.candidate.w, self.joined, self.done = key, message.w, True, True
             elif self.candidate.merge(key, message.w):
-                self._changed = self._device.now
-                self._device.send([j for j in self._device.out_neighbors if j != sender], self._model())
-        elif sender in self._targets:
-            assert isinstance(message, NormKey)
-            if any(map(_larger, self.candidate.key, key)):
-                if not self._device.is_sending(sender):
-                    self._device.send(sender, self._model())
-            elif (self.done and not message.done) or (not self.done and key != self.candidate.key):
-                self._device.send(sender, self._key())
+                self._changed()
+        elif isinstance(message, NormKey) and message.ask == self._device.id:
+            self._serve(message.sender, key)
 
-    def serve(self) -> None:
-        """Answer the messages that have arrived; a device that trains answers between its rounds."""
-        while (message := self._device.receive_nowait(SyncMessage)) is not None:
-            self.hear(message)
+    def _answer(self, message: Sent) -> None:
+        """Answer a message that arrives once this device is done."""
+        key = self._read(message)
+        if key is None:
+            self._device.record("refused", 1)
+        elif message.done or message.sender not in self._reach:
+            return
+        elif isinstance(message, NormModel):
+            if any(theirs > mine for mine, theirs in zip(self.candidate.key, key, strict=True)):
+                self._device.record("maxnorm_late", 1)  # a larger model, of one who was left out or has restarted
+        elif key != self.candidate.key and message.ask == self._device.id:
+            self._serve(message.sender, key)
+        elif message.sender not in self._replies:
+            # Not at once: neighbors that all answer one beacon on shared air would drown each other.
+            self._replies.add(message.sender)
+            self._device.later(self._draw(0.0, _SOON), lambda: self._reply(message.sender))
 
-    def finish(self) -> None:
-        """Leave the synchronization; record the time, and the norm agreed on (summed over segments)."""
-        self.done = True
-        self._device.record("sync_s", self._device.now)
-        self._device.record("sync_norm", math.fsum(norm for norm, _ in self.candidate.key))
+    def _reply(self, target: DeviceId) -> None:
+        """Tell one neighbor that this device is done."""
+        self._replies.remove(target)
+        if not self._device.is_sending(target):
+            self._device.send(target, self._key())
+
+    def _note(self, message: Sent, key: Key) -> None:
+        """Remember what a neighbor holds now; an older message that comes late changes nothing."""
+        now = self._device.now
+        self._delay = max(self._delay, now - message.sent)
+        level = message.level if isinstance(message, NormKey) else 0
+        known = self._heard.get(message.sender)
+        if known is None or message.number > known.number:
+            self._heard[message.sender] = Neighbor(key, level, message.done, message.number, now)
+        else:
+            known.at = now
+
+    def _changed(self) -> None:
+        """Begin anew with a larger key."""
+        self.level = 0
+        self._pushes = 0
+        if self._one_way:
+            self._next_push = self._device.now
+        self._news()
+
+    # Levels
+
+    def _look(self) -> None:
+        """See what the neighbors' keys prove, and whom to ask for a model."""
+        device, key = self._device, self.candidate.key
+        counted = self._counted()
+        heard = [self._heard[j] for j in counted if j in self._heard]
+        if any(one.done and one.key == key for one in heard):
+            self.done = True
+        elif len(heard) == len(counted) and all(one.key == key for one in heard) and self._knows_someone():
+            proven = device.hops if not heard else 1 + min(one.level for one in heard)
+            if proven > self.level:
+                self.level = proven
+                self._news()
+            self.done = self.level >= device.hops
+        if not self.done:
+            self._ask_for(self._better())
+
+    def _counted(self) -> list[DeviceId]:
+        """Return the in-neighbors that a level depends on."""
+        if self._device.roams:
+            return [j for j in sorted(self._heard) if not self._is_silent(j)]
+        return [j for j in self._device.all_in_neighbors if not self._is_silent(j)]
+
+    def _silent(self) -> list[DeviceId]:
+        """Return the in-neighbors that are left out."""
+        return [] if self._device.roams else [j for j in self._device.all_in_neighbors if self._is_silent(j)]
+
+    def _is_silent(self, j: DeviceId) -> bool:
+        last = self._heard[j].at if j in self._heard else self._started
+        return self._device.now - last >= self._patience
+
+    def _knows_someone(self) -> bool:
+        """Tell whether a device whose links come and go has met anybody, or has waited long enough for that."""
+        return not self._device.roams or bool(self._heard) or self._device.now - self._started >= self._patience
+
+    def _better(self) -> list[DeviceId]:
+        """Return the neighbors to ask for a model: those who are done, else those with the largest key."""
+        done = [j for j in self._counted() if j in self._heard and j in self._reach and self._heard[j].done]
+        if done:
+            return done
+        larger = [j for j in self._larger() if j in self._reach]
+        most = max((self._heard[j].key for j in larger), default=None)
+        return [j for j in larger if self._heard[j].key == most]
+
+    def _larger(self) -> list[DeviceId]:
+        """Return the neighbors that hold something larger, in order of id."""
+        near, mine = [j for j in self._counted() if j in self._heard], self.candidate.key
+        return [j for j in near if any(theirs > own for own, theirs in zip(mine, self._heard[j].key, strict=True))]
+
+    def _ask_for(self, better: Sequence[DeviceId]) -> None:
+        """Ask one of these neighbors for its model; stay with the one asked before as long as it is heard."""
+        lively = self._device.now - self._patience / 4
+        if self._ask not in better or self._heard[self._ask].at < lively:
+            chosen = max(better, key=lambda j: (self._heard[j].at >= lively, -j), default=-1)
+            if chosen != self._ask:
+                self._ask = chosen
+                self._news()
+
+    # Models
+
+    def _serve(self, target: DeviceId, theirs: Key) -> None:
+        """Send a neighbor the model that it asks for, unless one may still be on its way there."""
+        device, key = self._device, self.candidate.key
+        if not self.done and not any(mine > other for mine, other in zip(key, theirs, strict=True)):
+            return
+        sent, at = self._served.get(target, (None, -math.inf))
+        if device.is_sending(target):
+            self._served[target] = (sent or key, device.now)
+        elif sent != key or device.now - at > 2 * self._delay + 2 * self._beacon:
+            device.send(target, self._model())
+            self._served[target] = (key, device.now)
+
+    def _push(self) -> None:
+        """Send the model to neighbors that can't ask; the pause until the next time doubles.
+
+        A device that has heard of a larger model waits for that one.
+        """
+        device, now = self._device, self._device.now
+        idle = [j for j in self._one_way if not device.is_sending(j)]
+        if len(idle) < len(self._one_way):
+            self._on_air = max(self._on_air, now - self._pushed)
+        if not idle or self._larger():
+            self._next_push = now + self._draw(0.5, 1.0)
+            return
+        device.send(idle, self._model())
+        self._pushed = now
+        self._pushes += 1
+        pause = min(2.0**self._pushes, _LONGEST_PAUSE) * max(self._beacon, self._on_air)
+        self._next_push = now + pause * float(device.random.uniform(0.75, 1.25))
 
     def _key(self) -> NormKey:
         norms, origins = zip(*self.candidate.key, strict=True)
-        return NormKey(np.array(norms, np.float64), np.array(origins, np.int32), self.done)
+        return NormKey(np.array(norms, np.float64), np.array(origins, np.int32), self.level, self.done, self._ask)
 
     def _model(self) -> NormModel:
         norms, origins = zip(*self.candidate.key, strict=True)
-        return NormModel(np.array(norms, np.float64), np.array(origins, np.int32), self.candidate.w)
+        w = self.candidate.w
+        if self.done and self._device.params is not None:
+            w = self._device.params
+        return NormModel(np.array(norms, np.float64), np.array(origins, np.int32), self.done, w)
 
-    def _read_key(self, message: SyncMessage) -> Key | None:
-        assert isinstance(message, NormKey | NormModel)
+    def _read(self, message: Sent) -> Key | None:
+        """Return the key in a message; None if the message can't be used."""
         size = (len(self.candidate.segments),)
         if message.norms.shape != size or message.origins.shape != size or not np.isfinite(message.norms).all():
             return None
-        return tuple(zip(message.norms.tolist(), message.origins.tolist(), strict=True))
+        key = tuple(zip(message.norms.tolist(), message.origins.tolist(), strict=True))
+        return key if isinstance(message, NormKey) or self._fits(message, key) else None
 
-    def _fits(self, w: Vector) -> bool:
-        return is_like(w, self.candidate.w) and is_finite(w)
+    def _fits(self, message: NormModel, key: Key) -> bool:
+        """Tell whether a model has the right shape, is finite, and has the norms that its key claims."""
+        mine, w = self.candidate.w, message.w
+        if not is_like(w, mine) or not is_finite(w):
+            return False
+        parts = zip(self.candidate.segments, key, strict=True)
+        return message.done or all(math.isclose(norm(w[part]), told, rel_tol=_SAME_NORM) for part, (told, _) in parts)
 
 
-def _norm(w: Vector) -> float:
+def norm(w: Vector) -> float:
     """Return the Frobenius norm, added up in float64."""
     return math.sqrt(float(np.einsum("i,i->", w, w, dtype=np.float64)))
-
-
-def _larger(mine: tuple[float, int], theirs: tuple[float, int]) -> bool:
-    return mine > theirs

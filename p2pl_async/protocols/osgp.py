@@ -40,8 +40,8 @@ class OSGP(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
-        sync = await self.sync.run(device, device.initial_params())
-        mass = Mass(sync.w.copy(), 1.0)
+        w = await self.sync.run(device, device.initial_params())
+        mass = Mass(w.copy(), 1.0)
         received = ReceivedPushes(device, Push, mass.fits)
         device.state = mass, received
         z = mass.z
@@ -52,4 +52,3 @@ class OSGP(Protocol):
             device.broadcast(Push(device.round, mass.u, mass.x))
             z = absorb(device, mass, await received.wait(self.timeout, self.overlap))
             device.finish_round(z)
-            sync.serve()

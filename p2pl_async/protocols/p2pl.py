@@ -68,8 +68,7 @@ class P2PL(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
-        sync = await self.sync.run(device, device.initial_params())
-        w = sync.w
+        w = await self.sync.run(device, device.initial_params())
         received = Received(device, like=w)
         while device.running:
             if not self.mix_first:
@@ -81,7 +80,6 @@ class P2PL(Protocol):
             if self.mix_first:
                 w = await self._train(device, w)
             device.finish_round(w)
-            sync.serve()
             if self.max_lead is not None:
                 await self._let_others_catch_up(device, received, self.max_lead)
 

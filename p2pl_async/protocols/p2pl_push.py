@@ -63,9 +63,9 @@ class P2PLPush(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
-        sync = await self.sync.run(device, device.initial_params())
+        w = await self.sync.run(device, device.initial_params())
         n = float(device.n_samples)
-        account = Account(sync.w, n, device.round)
+        account = Account(w, n, device.round)
         received = ReceivedPushes(device, Sums, account.fits)
         device.state = account, received
         z = account.z
@@ -77,7 +77,6 @@ class P2PLPush(Protocol):
             device.record("push_weight", account.u)
             z = account.z
             device.finish_round(z)
-            sync.serve()
 
     async def _train(self, device: Device, z: Vector) -> Vector:
         if self.steps is not None:

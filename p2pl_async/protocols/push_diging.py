@@ -47,8 +47,7 @@ class PushDIGing(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
-        sync = await self.sync.run(device, device.initial_params())
-        z = sync.w
+        z = await self.sync.run(device, device.initial_params())
         g = await device.gradient(z)
         mass = Mass(np.stack([z, g]), 1.0)  # x and y are split, pushed and added alike
         received = ReceivedPushes(device, Push, mass.fits)
@@ -62,4 +61,3 @@ class PushDIGing(Protocol):
             old, g = g, await device.gradient(z)
             mass.x[1] += g - old
             device.finish_round(z)
-            sync.serve()

@@ -29,8 +29,7 @@ class QGM(Averaging):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        x = sync.w
+        x = await self.sync.run(device, device.initial_params())
         mu = self.momentum
         drift = np.zeros_like(x)  # - eta mu m_i: the momentum m_i as what it adds to the next step
         received = Received(device, like=x)
@@ -44,7 +43,6 @@ class QGM(Averaging):
             ratio = device.learning_rate / eta if eta > 0 else 0.0  # a schedule may end at 0
             _remember(drift, old, x, mu, ratio)  # m_i <- mu m_i + (1 - mu) (x_i(old) - x_i) / eta
             device.finish_round(x)
-            sync.serve()
 
 
 def _remember(drift: Vector, old: Vector, x: Vector, mu: float, ratio: float) -> None:

@@ -49,8 +49,8 @@ class RASGP(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
-        sync = await self.sync.run(device, device.initial_params())
-        account = Account(sync.w, since=device.round)
+        w = await self.sync.run(device, device.initial_params())
+        account = Account(w, since=device.round)
         received = ReceivedPushes(device, Sums, account.fits)
         device.state = account, received
         z = account.z
@@ -62,4 +62,3 @@ class RASGP(Protocol):
             device.record("push_weight", account.u)
             z = account.z
             device.finish_round(z)
-            sync.serve()

@@ -36,8 +36,8 @@ class SGP(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
-        sync = await self.sync.run(device, device.initial_params())
-        mass = Mass(sync.w.copy(), 1.0)
+        w = await self.sync.run(device, device.initial_params())
+        mass = Mass(w.copy(), 1.0)
         received = ReceivedPushes(device, Push, mass.fits)
         device.state = mass, received
         z = mass.z
@@ -49,4 +49,3 @@ class SGP(Protocol):
             # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j,  z_k <- x_k / u_k
             z = absorb(device, mass, await received.listen(self.mode))
             device.finish_round(z)
-            sync.serve()

@@ -87,8 +87,8 @@ class SparsePush(Protocol):
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
-        sync = await self.sync.run(device, device.initial_params())
-        mass = Mass(sync.w.copy(), 1.0)  # x_i, u_i
+        w = await self.sync.run(device, device.initial_params())
+        mass = Mass(w.copy(), 1.0)  # x_i, u_i
         rate = self.averaging_rate or self.compressor.averaging_rate(device.layers)
         feedback = ErrorFeedback(self.compressor, device.layers, mass.x, device.random)
         links = MassLinks(device, self.delivery, mass.x)
@@ -104,7 +104,6 @@ class SparsePush(Protocol):
             await absorb(mass, links, self.mode)
             z = self.model(mass)
             device.finish_round(z)
-            sync.serve()
 
     def model(self, mass: Mass) -> Vector:
         """Return z = x / u, read-only."""

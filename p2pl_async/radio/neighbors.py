@@ -27,6 +27,8 @@ class RadioNeighbors:
         update: seconds between two updates.
     """
 
+    roams = True
+
     def __init__(
         self, propagation: Propagation, most_loss: float, size: int, hysteresis: float = 0.0, update: float = 1.0
     ) -> None:

@@ -77,6 +77,8 @@ class Contacts:
         changes: in order of time.
     """
 
+    roams = True
+
     def __init__(self, n: int, changes: Sequence[Change]) -> None:
         self._n = n
         self._up: dict[tuple[int, int], list[list[float]]] = {}  # link -> [start, end) of each contact

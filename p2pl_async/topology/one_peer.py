@@ -30,6 +30,8 @@ class OnePeer:
         every: virtual seconds of a step; None for a step per round of the device that asks.
     """
 
+    roams = False  # its links are always there; it is who sends when that changes
+
     def __init__(self, order: Callable[[int], Order], every: float | None) -> None:
         self._every = every
         self._order = functools.lru_cache(_KEPT)(lambda step: _both(order(step)))

@@ -105,6 +105,8 @@ class EmulatedTransport:
         self._inboxes = [Inbox() for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
         self._numbers = [0] * len(out_neighbors)
+        self._lives = [0] * len(out_neighbors)  # of each device: how often it has crashed
+        self._alarms = 0
         self.cut: set[tuple[DeviceId, DeviceId, int]] = set()  # messages lost after all, by an empty battery
         self._unfinished: set[tuple[DeviceId, DeviceId, int]] = set()
         self._backs: dict[tuple[DeviceId, DeviceId], Link] = {}
@@ -224,8 +226,19 @@ class EmulatedTransport:
         if verdict.copy != math.inf:
             schedule(verdict.copy, path.dst, path.src, 2 * number + 1, self._arrive_again, arrival)
 
+    def schedule(self, source: DeviceId, at: float, call: Callable[[object], object]) -> None:
+        """Have `call(None)` run at the instant `at`, unless the device crashes before."""
+        self._alarms += 1
+        self._clock.schedule(at, source, -3, self._alarms, self._ring, (source, self._lives[source], call))
+
+    def _ring(self, alarm: tuple[DeviceId, int, Callable[[object], object]]) -> None:
+        device, life, call = alarm
+        if life == self._lives[device]:
+            call(None)
+
     def crash(self, device: DeviceId, cause: str) -> None:
         """Lose the messages in a device's memory: those not yet read, and those waiting for a shared medium."""
+        self._lives[device] += 1
         self._inboxes[device].clear()
         if self.air is not None:
             self.air.crash(device, cause)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import outcome
 import trio
@@ -21,19 +23,24 @@ class Inbox:
         self._queues: dict[type[Message], deque[tuple[int, Message]]] = {}
         self._arrived = 0
         self._waiting: list[tuple[type[Message], trio.lowlevel.Task]] = []
+        self._answers: list[tuple[type[Message], Callable[[Any], object]]] = []
 
     def put(self, message: Message) -> None:
         """Add a message that arrives, or give it to a task that waits for its type."""
+        for kind, call in self._answers:
+            if isinstance(message, kind):
+                call(message)
+                return
         for entry in self._waiting:
             if isinstance(message, entry[0]):
                 self._waiting.remove(entry)
                 trio.lowlevel.reschedule(entry[1], outcome.Value(message))
                 return
         self._arrived += 1
-        kind = type(message)
-        queue = self._queues.get(kind)
+        read_as = type(message)
+        queue = self._queues.get(read_as)
         if queue is None:
-            queue = self._queues[kind] = deque()
+            queue = self._queues[read_as] = deque()
         queue.append((self._arrived, message))
 
     def take_nowait(self, wanted: type[Message] = Message) -> Message | None:
@@ -62,9 +69,14 @@ class Inbox:
         received: Message = await trio.lowlevel.wait_task_rescheduled(abort)
         return received
 
+    def answer(self, kind: type[Message], call: Callable[[Any], object]) -> None:
+        """Hand messages of a type to `call` as they arrive, until `clear`."""
+        self._answers.append((kind, call))
+
     def clear(self) -> None:
-        """Forget the messages not read yet."""
+        """Forget the messages not read yet, and who answers."""
         self._queues.clear()
+        self._answers.clear()
 
     @property
     def wanted(self) -> list[type[Message]]:
