@@ -186,9 +186,10 @@ class Participant:
         self._heard: dict[DeviceId, Neighbor] = {}
         self._delay = 0.0  # the longest that a message has taken to get here, in seconds
         self._ask: DeviceId = -1
-        self._served: dict[DeviceId, tuple[Key, float]] = {}  # which key's model went where; when that was last on air
+        self._served: dict[DeviceId, tuple[Key, float]] = {}  # which key's model went where, and when it had left
+        self._serving: set[DeviceId] = set()  # to whom one is on the air
         hears = frozenset(device.all_in_neighbors)
-        self._reach = frozenset(device.all_out_neighbors)
+        self._targets = frozenset(device.all_out_neighbors)
         self._one_way = [j for j in device.all_out_neighbors if j not in hears]  # they can't ask
         self._replies: set[DeviceId] = set()  # to whom one is about to be sent
         self._pushes = 0  # models sent to them unasked since the key changed
@@ -232,7 +233,7 @@ class Participant:
         """Broadcast a beacon, but to neighbors that the radio is still busy with."""
         device = self._device
         targets = device.out_neighbors if device.roams else device.all_out_neighbors
-        device.send([j for j in targets if not device.is_sending(j)], self._key())
+        device.send([j for j in targets if self._is_idle(j)], self._key())
         self._next_beacon = device.now + self._draw(0.5, 1.5)
 
     def _news(self) -> None:
@@ -275,7 +276,7 @@ class Participant:
         key = self._read(message)
         if key is None:
             self._device.record("refused", 1)
-        elif message.done or message.sender not in self._reach:
+        elif message.done or message.sender not in self._targets:
             return
         elif isinstance(message, NormModel):
             if any(theirs > mine for mine, theirs in zip(self.candidate.key, key, strict=True)):
@@ -350,10 +351,10 @@ class Participant:
 
     def _better(self) -> list[DeviceId]:
         """Return the neighbors to ask for a model: those who are done, else those with the largest key."""
-        done = [j for j in self._counted() if j in self._heard and j in self._reach and self._heard[j].done]
+        done = [j for j in self._counted() if j in self._heard and j in self._targets and self._heard[j].done]
         if done:
             return done
-        larger = [j for j in self._larger() if j in self._reach]
+        larger = [j for j in self._larger() if j in self._targets]
         most = max((self._heard[j].key for j in larger), default=None)
         return [j for j in larger if self._heard[j].key == most]
 
@@ -378,12 +379,23 @@ class Participant:
         device, key = self._device, self.candidate.key
         if not self.done and not any(mine > other for mine, other in zip(key, theirs, strict=True)):
             return
+        self._is_idle(target)
+        if target in self._serving:
+            return
         sent, at = self._served.get(target, (None, -math.inf))
-        if device.is_sending(target):
-            self._served[target] = (sent or key, device.now)
-        elif sent != key or device.now - at > 2 * self._delay + 2 * self._beacon:
+        if sent != key or device.now - at > 2 * self._delay + 2 * self._beacon:
             device.send(target, self._model())
             self._served[target] = (key, device.now)
+            self._serving.add(target)
+
+    def _is_idle(self, target: DeviceId) -> bool:
+        """Tell whether the radio has nothing to send to a neighbor; note when a model has left."""
+        if self._device.is_sending(target):
+            return False
+        if target in self._serving:
+            self._serving.remove(target)
+            self._served[target] = (self._served[target][0], self._device.now)
+        return True
 
     def _push(self) -> None:
         """Send the model to neighbors that can't ask; the pause until the next time doubles.

@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import pytest
 import trio
-from helpers.models import model_of
-from helpers.strategies import lossy_links, strongly_connected
+from helpers.strategies import lossy_links, strongly_connected, undirected
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from p2pl_async.basics.randomness import stream
 from p2pl_async.device import Device
 from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.hardware.downtime import CRASHED, Downtime
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.max_norm import Candidate, Key, MaxNormSync, NormKey, NormModel, Synchronized
+from p2pl_async.protocols.max_norm import Candidate, Key, MaxNormSync, NormKey, NormModel, Participant
 from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
+from p2pl_async.topology.base import neighbors
+from p2pl_async.topology.contacts import Change, Contacts
+from p2pl_async.topology.kinds import AnyTopology
 from p2pl_async.trace import Record
 
 WHOLE = [slice(0, 4)]
@@ -32,20 +37,15 @@ LAYERS = [slice(0, 1), slice(1, 3), slice(3, 4)]
 
 
 class Sync(Protocol):
-    """Only the synchronization; with `serve_s`, devices then answer for that long, as those that train do."""
+    """Only the synchronization; devices then answer for `serve_s`, as those that train do."""
 
     kind: str = "sync"
     sync: MaxNormSync = MaxNormSync()
     serve_s: float = 0.0
 
     async def run(self, device: Device) -> None:
-        done = await self.sync.run(device, device.initial_params())
-        device.finish_round(done.w)
-        until = device.now + self.serve_s
-        while device.now < until:
-            await trio.sleep(0.5)
-            done.serve()
-        device.record("late", done.late)
+        device.finish_round(await self.sync.run(device, device.initial_params()))
+        await device.sleep(self.serve_s)
 
 
 def models(n: int, size: int = 6, seed: int = 0) -> list[np.ndarray]:
@@ -148,21 +148,63 @@ def watched_merges() -> Iterator[list[tuple[float, Candidate, Key, Key]]]:
         yield seen
 
 
-PATIENT = MaxNormSync.model_validate({"anti_entropy": "1 s", "quiet": 40, "timeout": "150 s"})
+def recorded(metrics: dict[str, dict[int, float]]) -> Callable[[int, str, float], None]:
+    """Return what notes each device's latest value of each metric."""
+    return lambda device, metric, value: metrics.setdefault(metric, {}).__setitem__(device, value)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[list[list[int]], dict[str, object], list[float]]:
+    """Strongly connected graphs, links that lose, delay, repeat and reorder, and devices that start late."""
+    graph = draw(st.one_of(strongly_connected(max_size=5), undirected(max_size=6)))
+    mean = draw(st.sampled_from([0.0, 0.02, 0.5, 3.0, 10.0]))
+    latency = {"kind": "lognormal", "mean": f"{mean} s", "sd": f"{mean / 2} s"} if mean else "0 s"
+    link = {
+        "latency": latency,
+        "loss": draw(st.sampled_from([0.0, 0.2, 0.5, 0.8])),
+        "duplicate": draw(st.sampled_from([0.0, 0.3])),
+        "order": draw(st.sampled_from(["fifo", "free"])),
+        "rate": draw(st.sampled_from([None, "8 kbit/s", "1 kbit/s"])),
+    }
+    spread = draw(st.sampled_from([0.0, 5.0, 40.0]))
+    starts = draw(st.lists(st.floats(0, 1), min_size=len(graph), max_size=len(graph)))
+    return graph, {key: value for key, value in link.items() if value is not None}, [spread * s for s in starts]
+
+
+@settings(max_examples=int(os.environ.get("P2PL_WORLDS", "100")))
+@given(worlds(), st.integers(0, 1000))
+def test_it_ends_in_one_model_bitwise_the_largest_in_random_worlds(world, seed) -> None:
+    """Loss to 80 %, delays to 10 s, duplicates, reordering, slow links, late starts: they cost time, nothing else.
+
+    `P2PL_WORLDS=1000` takes about five minutes.
+    """
+    graph, link, starts = world
+    x = models(len(graph), size=64, seed=seed)
+    slowness = 4 if link["loss"] == 0.8 or "10" in str(link["latency"]) else 1  # saves events, not time
+    sync = MaxNormSync.model_validate({"beacon": f"{slowness} s", "patience": "20 min"})
+    seen: dict[str, dict[int, float]] = {}
+    emulation = emulate(
+        Sync(sync=sync, serve_s=120.0),
+        graph,
+        link=link,
+        learner=FixedLearner(x),
+        seed=seed,
+        hardware=[Hardware(start=at) for at in starts],
+        until=7200.0,
+        record=recorded(seen),
+    )
+    best = x[largest(x)]
+    assert [w.tobytes() == best.tobytes() for w in held(emulation)] == [True] * len(graph)
+    assert len(seen["sync_s"]) == len(graph)
+    assert set(seen["sync_left_out"].values()) == set(seen["sync_joined"].values()) == {0}
 
 
 @settings(max_examples=25)
 @given(strongly_connected(max_size=6), lossy_links(max_loss=0.5), st.integers(0, 1000))
-def test_everybody_ends_with_the_same_bits_and_the_largest_key(graph, link, seed) -> None:
-    x = models(len(graph), seed=seed)
+def test_keys_only_grow(graph, link, seed) -> None:
     with watched_merges() as merges:
-        emulation = emulate(Sync(sync=PATIENT), graph, link=link, learner=FixedLearner(x), seed=seed)
-    best = x[largest(x)]
-    assert all(w.tobytes() == best.tobytes() for w in held(emulation))
+        emulate(Sync(serve_s=60.0), graph, link=link, learner=FixedLearner(models(len(graph), seed=seed)), seed=seed)
     assert all(after >= before for _, _, before, after in merges)
-    ((top, origin),) = max(after for *_, after in merges)
-    assert origin == largest(x)
-    assert top == pytest.approx(norm(best), rel=1e-14)
 
 
 @settings(max_examples=8)
@@ -171,43 +213,72 @@ def test_layers_agree_one_by_one(graph, links, seed) -> None:
     x = models(len(graph), seed=seed)
     halves = [slice(0, 3), slice(3, 6)]
     expected = np.concatenate([max((w[half] for w in x), key=norm) for half in halves])
-    sync = PATIENT.model_copy(update={"scope": "layer"})
+    sync = MaxNormSync.model_validate({"scope": "layer"})
     for link in links:  # whatever the links and their draws
-        emulation = emulate(Sync(sync=sync), graph, link=link, learner=FixedLearner(x), seed=seed)
+        emulation = emulate(Sync(sync=sync, serve_s=60.0), graph, link=link, learner=FixedLearner(x), seed=seed)
         assert all(w.tobytes() == expected.tobytes() for w in held(emulation))
         seed += 1
 
 
+# An earlier rule took three quiet seconds for agreement: 11, 7, 7 of 20 devices, 2 of 10, 5 of 40 began alike.
+DIRECTED_RING = [[(k + 1) % 10] for k in range(10)]
+PATH = [[j for j in (k - 1, k + 1) if 0 <= j < 40] for k in range(40)]
+
+
 @pytest.mark.parametrize(
-    "graph",
-    [nx.path_graph(6), nx.cycle_graph(7), nx.star_graph(5), nx.grid_2d_graph(3, 3), nx.cycle_graph(6, nx.DiGraph)],
-    ids=["path", "ring", "star", "grid", "directed ring"],
+    ("graph", "link", "spread"),
+    [
+        (ring(20), {"latency": "2 s"}, 0.0),
+        (ring(20), {"latency": "5 s"}, 0.0),
+        (ring(20), {"latency": "50 ms", "loss": "50 %"}, 0.0),
+        (ring(20), {"rate": "1250 bit/s"}, 0.0),  # a model takes 26 s
+        (ring(20), {"latency": "50 ms"}, 30.0),
+        (DIRECTED_RING, {"latency": "50 ms", "loss": "50 %"}, 0.0),
+        (PATH, {"latency": "50 ms", "loss": "50 %"}, 0.0),
+    ],
+    ids=["2 s", "5 s", "lossy", "slow", "late starts", "directed", "path"],
 )
-@pytest.mark.parametrize("winner", [0, 3])
-def test_without_loss_the_largest_is_everywhere_after_eccentricity_plus_one_hops(graph, winner) -> None:
-    """Keys take one hop; then the model goes one hop further in each."""
-    graph = nx.convert_node_labels_to_integers(graph)
-    neighbors = [sorted(graph[k]) for k in range(len(graph))]
-    x = models(len(graph))
-    x[winner] = x[winner] * np.float32(100)
+def test_quiet_neighborhoods_are_not_taken_for_agreement(graph, link, spread) -> None:
+    x = models(len(graph), size=1000)
+    starts = np.random.default_rng(1).uniform(0, spread, len(graph)).tolist()
+    emulation = emulate(Sync(serve_s=120.0), graph, link=link, learner=FixedLearner(x), hardware=[Hardware(start=at) for at in starts])
+    assert {w.tobytes() for w in held(emulation)} == {x[largest(x)].tobytes()}
+
+
+@pytest.mark.parametrize("medium", [{"kind": "half-duplex"}, {"kind": "aloha"}, {"kind": "csma-ca"}])
+def test_on_shared_air_beacons_do_not_drown_each_other(medium) -> None:
+    seen: dict[str, dict[int, float]] = {}
+    x = models(10)
+    emulation = emulate(
+        Sync(serve_s=60.0),
+        ring(10),
+        link={"rate": "250 kbit/s"},
+        medium=medium,
+        learner=FixedLearner(x),
+        record=recorded(seen),
+    )
+    assert {w.tobytes() for w in held(emulation)} == {x[largest(x)].tobytes()}
+    assert max(seen["sync_s"].values()) < 20
+
+
+def test_each_device_gets_about_one_model_for_each_larger_key() -> None:
+    records: list[Record] = []
     with watched_merges() as merges:
-        emulate(Sync(), neighbors, link={"latency": "10 ms"}, learner=FixedLearner(x))
-    hops = nx.single_source_shortest_path_length(graph, winner)
-    adopted = sorted(now for now, _, before, after in merges if before != after and after[0][1] == winner)
-    assert len(adopted) == len(graph) - 1
-    assert adopted[-1] <= (max(hops.values()) + 1) * 0.010 + 1e-12
-    assert all(at <= (d + 1) * 0.010 + 1e-12 for at, d in zip(adopted, sorted(hops.values())[1:], strict=True))
+        emulate(Sync(), ring(12), link={"latency": "300 ms"}, learner=FixedLearner(models(12)), sink=records.append)
+    changes = sum(before != after for _, _, before, after in merges)
+    assert changes <= sum(record.kind == "norm-model" for record in records) <= 1.5 * changes
+    assert sum(record.size for record in records if record.kind == "norm-key") / len(records) < 100
 
 
 def test_a_single_device_agrees_with_itself() -> None:
     emulation = emulate(Sync(), [[]], learner=FixedLearner(models(1)))
-    assert emulation.clock.now == 3.0
+    assert emulation.clock.now == 0.0
 
 
 # Settings
 
 
-def ended(sync: dict[str, object], **how: Any) -> list[float]:
+def ended(sync: dict[str, object], **how: object) -> list[float]:
     """Return when each device left the synchronization."""
     at: dict[int, float] = {}
     emulate(
@@ -220,24 +291,47 @@ def ended(sync: dict[str, object], **how: Any) -> list[float]:
     return [at[k] for k in sorted(at)]
 
 
-def test_quiet_is_how_long_nothing_may_have_changed() -> None:
-    link = {"latency": "10 ms"}
-    for quiet in (1, 3, 10):
-        at = ended({"quiet": quiet, "anti_entropy": "2 s"}, link=link)
-        assert all(2 * quiet < t < 2 * quiet + 2.1 for t in at)
-
-
-def test_anti_entropy_is_the_time_between_two_broadcasts() -> None:
+def test_beacon_is_the_mean_time_between_two_broadcasts_none_of_them_alike() -> None:
     for seconds in (0.5, 2):
         records: list[Record] = []
-        ended({"anti_entropy": f"{seconds} s", "quiet": 3}, sink=records.append)
-        told = sorted({r.sent for r in records if r.kind == "norm-key" and r.src == 0 and r.dst == 1})
-        assert told[:3] == pytest.approx([0, seconds, 2 * seconds])
+        sync = {"beacon": f"{seconds} s", "patience": f"{60 * seconds} s"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Participant, "_look", lambda self: None)  # nothing is ever proven
+            emulate(
+                Sync(sync=MaxNormSync.model_validate(sync)),
+                ring(4),
+                learner=FixedLearner(models(4)),
+                sink=records.append,
+                until=100 * seconds,
+            )
+        told = np.array([r.sent for r in records if r.kind == "norm-key" and r.src == 0 and r.dst == 1])
+        pauses = np.diff(told)
+        assert pauses.mean() == pytest.approx(seconds, rel=0.1)
+        assert pauses.min() >= 0.5 * seconds
+        assert pauses.max() <= 1.5 * seconds
+        assert len(set(pauses.round(6))) == len(pauses)
 
 
-def test_the_timeout_ends_it_agreed_or_not() -> None:
-    assert ended({"timeout": "7 s"}, link={"loss": "100 %"}) == [7.0] * 4
-    assert max(ended({"timeout": "7 s"})) < 7
+def test_patience_is_how_long_a_silent_neighbor_is_waited_for() -> None:
+    for seconds in (7, 20):
+        seen: dict[str, dict[int, float]] = {}
+        how = {"link": {"loss": "100 %"}, "learner": FixedLearner(models(4)), "record": recorded(seen)}
+        emulate(Sync(sync=MaxNormSync.model_validate({"patience": f"{seconds} s"})), ring(4), **how)
+        assert all(seconds <= at <= seconds + 1.6 for at in seen["sync_s"].values())
+        assert seen["sync_left_out"] == dict.fromkeys(range(4), 2)
+
+
+def test_a_neighbor_that_never_starts_is_left_out_and_the_others_agree() -> None:
+    seen: dict[str, dict[int, float]] = {}
+    x = models(5)
+    starts = [0.0, 0.0, 1e6, 0.0, 0.0]
+    emulation = emulate(
+        Sync(serve_s=60.0), ring(5), learner=FixedLearner(x), hardware=[Hardware(start=at) for at in starts], record=recorded(seen), until=1000
+    )
+    others = [w for k, w in enumerate(x) if k != 2]
+    assert {w.tobytes() for w in held(emulation)} == {others[largest(others)].tobytes()}
+    assert {k for k, count in seen["sync_left_out"].items() if count} == {1, 3}
+    assert 60 <= max(seen["sync_s"].values()) < 75
 
 
 def test_scope_decides_whether_layers_come_from_different_devices() -> None:
@@ -251,56 +345,70 @@ def test_scope_decides_whether_layers_come_from_different_devices() -> None:
 # Late devices
 
 
-def test_a_late_maximum_is_ignored_and_counted() -> None:
-    """Device 2 has the largest norm and comes when the others train."""
-    x = [np.full(2, v, np.float32) for v in (2.0, 1.0, 5.0)]
-    counted: list[int] = []
+def late_world(
+    norm_of_the_late: float, graph: list[list[int]], **how: Any
+) -> tuple[Emulation, dict[str, dict[int, float]]]:
+    """Devices 0 and 1 train from the start, and each step adds 1 to all; device 2 comes at 100 s."""
+    x = [np.full(2, v, np.float32) for v in (2.0, 1.0, norm_of_the_late)]
+    seen: dict[str, dict[int, float]] = {}
     emulation = emulate(
-        P2PL(sync={"kind": "max-norm", "timeout": "10 s"}),
-        complete(3),
-        learner=FixedLearner(x, step=lambda _, w: w),
-        hardware=[Hardware(start=one) for one in [0, 0, 20]],
-        link={"loss": {"kind": "bernoulli", "p": 0.0}},
-        rounds=15,
-        record=lambda k, metric, value: counted.append(k) if metric == "maxnorm_late" else None,
+        P2PL(sync=MaxNormSync.model_validate({"patience": "10 s"})),
+        graph,
+        link={"latency": "20 ms"},
+        learner=FixedLearner(x, step=lambda _, w: w + np.float32(1)),
+        hardware=[Hardware(start=at) for at in (0.0, 0.0, 100.0)],
+        until=150,
+        record=recorded(seen),
+        **how,
     )
-    assert set(counted) == {0, 1}
-    assert emulation.devices[0].round == 15
-
-    early = emulate(
-        P2PL(), complete(3), learner=FixedLearner(x), hardware=[Hardware(start=one) for one in [0, 0, 2]], rounds=1
-    )
-    assert all(model_of(device).tolist() == [5, 5] for device in early.devices)
+    return emulation, seen
 
 
-def test_a_straggler_still_gets_the_model_from_neighbors_that_train() -> None:
+@pytest.mark.parametrize("norm_of_the_late", [0.5, 50.0], ids=["smaller", "larger"])
+def test_a_late_device_takes_over_what_its_neighbors_train(norm_of_the_late) -> None:
+    emulation, seen = late_world(norm_of_the_late, complete(3))
+    assert seen["sync_joined"] == {0: 0, 1: 0, 2: 1}
+    assert seen["sync_left_out"] == {0: 1, 1: 1, 2: 0}
+    assert 100 < seen["sync_s"][2] < 102
+    assert all(w[0] > 100 for w in held(emulation))  # 2 at the start, and about one step in each second
+
+
+def test_neighbors_that_train_answer_at_once() -> None:
+    """A training of 1,000 s is under way when the late device comes."""
     x = [np.full(2, v, np.float32) for v in (2.0, 1.0, 0.5)]
-    first: dict[int, list[float]] = {}
-
-    def train(k: int, w: np.ndarray) -> np.ndarray:
-        first.setdefault(k, w.tolist())
-        return w
-
-    done: dict[int, float] = {}
+    seen: dict[str, dict[int, float]] = {}
     emulate(
+        P2PL(sync=MaxNormSync.model_validate({"patience": "10 s"})),
+        ring(3),
+        learner=FixedLearner(x, seconds=1000.0),
+        hardware=[Hardware(start=at) for at in (0.0, 0.0, 100.0)],
+        until=1500,
+        record=recorded(seen),
+    )
+    assert 100 <= seen["sync_s"][2] < 102
+
+
+def test_a_device_that_restarts_from_nothing_takes_over_a_neighbors_model() -> None:
+    x = [np.full(2, v, np.float32) for v in (3.0, 2.0, 1.0)]
+    seen: dict[str, dict[int, float]] = {}
+    emulation = emulate(
         P2PL(),
         ring(3),
-        link={"latency": "20 ms"},
-        learner=FixedLearner(x, step=train),
-        hardware=[Hardware(start=one) for one in [0, 0, 100]],
-        until=150,
-        record=lambda k, metric, value: done.__setitem__(k, value) if metric == "sync_s" else None,
+        learner=FixedLearner(x, step=lambda _, w: w + np.float32(1)),
+        hardware=[Hardware(downtime=Downtime({CRASHED: [(50.0, 60.0)]} if k == 0 else {})) for k in range(3)],
+        until=100,
+        record=recorded(seen),
     )
-    assert first == {0: [2, 2], 1: [2, 2], 2: [2, 2]}
-    assert done[0] == 60  # it waited for the straggler as long as it may
-    assert done[2] < 100 + 10  # agreed, long before its timeout
+    assert seen["sync_joined"][0] == 1  # device 0 had the largest norm, and would win the race again
+    assert 60 < seen["sync_s"][0] < 63
+    assert all(w[0] > 90 for w in held(emulation))
 
 
 def test_those_who_left_need_no_answer() -> None:
     """Two devices that both train have nothing more to say to each other about the synchronization."""
     records: list[Record] = []
     emulate(Sync(serve_s=50), ring(3), link={"latency": "20 ms"}, learner=FixedLearner(models(3)), sink=records.append)
-    assert max(r.sent for r in records) < 10
+    assert max(r.sent for r in records) < 5
 
 
 # One-way and slow links
@@ -309,31 +417,59 @@ def test_those_who_left_need_no_answer() -> None:
 def test_a_neighbor_that_cannot_ask_gets_the_model_pushed() -> None:
     one_way = [[1], []]
     x = [np.full(3, 2, np.float32), np.ones(3, np.float32)]
-    for link in ({}, {"rate": "10 kbit/s"}):
-        emulation = emulate(Sync(), one_way, link=link, learner=FixedLearner(x))
-        assert model_of(emulation.devices[1]).tolist() == [2, 2, 2]
-    both = emulate(Sync(), ring(2), learner=FixedLearner(x))
-    assert model_of(both.devices[1]).tolist() == [2, 2, 2]
+    for link in ({}, {"rate": "10 kbit/s"}, {"loss": "60 %"}):
+        emulation = emulate(Sync(serve_s=60.0), one_way, link=link, learner=FixedLearner(x))
+        assert emulation.devices[1].params.tolist() == [2, 2, 2]
 
 
-@pytest.mark.parametrize("graph", [[[1], []], [[1], [0]]], ids=["one way", "both ways"])
+@pytest.mark.parametrize("graph", [[[1], [2], [0]], [[1], [0]]], ids=["one way", "both ways"])
 def test_a_slow_link_is_not_flooded_with_models(graph) -> None:
     """A model of 4 kB takes 8 s on the air: while one is under way no other is queued."""
     slow = LinkSettings.model_validate({"rate": "4 kbit/s"})
     fast = LinkSettings()
-    x = [np.full(1000, 2, np.float32), np.ones(1000, np.float32)]
+    x = [np.full(1000, 3 - k, np.float32) for k in range(len(graph))]
     records: list[Record] = []
     emulation = emulate(
-        Sync(sync={"quiet": 30, "timeout": "60 s"}),
+        Sync(),
         graph,
         link=lambda src, dst: slow if src == 0 else fast,
         learner=FixedLearner(x),
         sink=records.append,
     )
     sent = [(r.sent, r.verdict.arrival) for r in records if r.kind == "norm-model" and r.src == 0]
-    assert model_of(emulation.devices[1])[0] == 2
+    assert all(w[0] == 3 for w in held(emulation))
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(sent))
-    assert len(sent) <= 8
+    assert len(sent) <= 2
+
+
+# Changing graphs
+
+
+def test_devices_that_meet_now_and_then_agree() -> None:
+    """A device goes to and fro between two others, which never meet."""
+    changes = [Change(at=20.0 * k, line=k, src=1, dst=2 * (k % 2), what="up", value="") for k in range(40)]
+    changes += [Change(at=20.0 * (k + 1), line=k, src=1, dst=2 * (k % 2), what="down", value="") for k in range(40)]
+    changes += [change._replace(src=change.dst, dst=change.src) for change in changes]
+    contacts = Contacts(3, sorted(changes, key=lambda change: change.at))
+    x = models(3)
+    emulation = emulate(
+        Sync(serve_s=60.0),
+        [[1], [0, 2], [1]],
+        neighborhood=contacts,
+        learner=FixedLearner(x),
+        until=800,
+    )
+    assert {w.tobytes() for w in held(emulation)} == {x[largest(x)].tobytes()}
+
+
+@pytest.mark.parametrize("kind", ["one-peer-exponential", "random-matchings", "rotating-rings"])
+def test_where_links_take_turns_all_of_them_carry_beacons(kind) -> None:
+    topology = TypeAdapter(AnyTopology).validate_python({"kind": kind})
+    graph = neighbors(topology.build(8, stream(1, "topology"))).outgoing
+    x = models(8)
+    turns = topology.neighborhood(8, stream(1, "topology"))
+    emulation = emulate(Sync(), graph, neighborhood=turns, link={"latency": "10 ms"}, learner=FixedLearner(x))
+    assert {w.tobytes() for w in held(emulation)} == {x[largest(x)].tobytes()}
 
 
 # Hostile peers
@@ -345,18 +481,31 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "message",
     [
-        NormModel(np.array([99.0]), np.array([1], np.int32), np.full(3, 1, np.float32)),
-        NormModel(np.array([99.0]), np.array([1], np.int32), np.full(4, 1, np.float64)),
-        NormModel(np.array([99.0]), np.array([1], np.int32), np.array([1, 2, NAN, 3], np.float32)),
-        NormModel(np.array([NAN]), np.array([1], np.int32), np.ones(4, np.float32)),
-        NormModel(np.array([np.inf]), np.array([1], np.int32), np.ones(4, np.float32)),
-        NormModel(np.array([99.0, 99.0]), np.array([1, 1], np.int32), np.ones(4, np.float32)),
-        NormModel(np.array([99.0]), np.array([], np.int32), np.ones(4, np.float32)),
-        NormModel(np.array([[99.0]]), np.array([[1]], np.int32), np.ones(4, np.float32)),
-        NormKey(np.array([NAN]), np.array([1], np.int32), False),
-        NormKey(np.array([]), np.array([], np.int32), False),
+        NormModel(np.array([99.0]), np.array([1], np.int32), False, np.full(3, 1, np.float32)),
+        NormModel(np.array([99.0]), np.array([1], np.int32), False, np.full(4, 1, np.float64)),
+        NormModel(np.array([99.0]), np.array([1], np.int32), False, np.array([1, 2, NAN, 3], np.float32)),
+        NormModel(np.array([NAN]), np.array([1], np.int32), False, np.ones(4, np.float32)),
+        NormModel(np.array([np.inf]), np.array([1], np.int32), False, np.ones(4, np.float32)),
+        NormModel(np.array([99.0, 99.0]), np.array([1, 1], np.int32), False, np.ones(4, np.float32)),
+        NormModel(np.array([99.0]), np.array([], np.int32), False, np.ones(4, np.float32)),
+        NormModel(np.array([[99.0]]), np.array([[1]], np.int32), False, np.ones(4, np.float32)),
+        NormModel(np.array([99.0]), np.array([1], np.int32), False, np.ones(4, np.float32)),
+        NormKey(np.array([NAN]), np.array([1], np.int32), 0, False, -1),
+        NormKey(np.array([]), np.array([], np.int32), 0, False, -1),
     ],
-    ids=["size", "dtype", "nan", "nan norm", "inf norm", "segments", "origins", "dimensions", "nan key", "empty key"],
+    ids=[
+        "size",
+        "dtype",
+        "nan",
+        "nan norm",
+        "inf norm",
+        "segments",
+        "origins",
+        "dimensions",
+        "a norm it has not",
+        "nan key",
+        "empty key",
+    ],
 )
 def test_what_does_not_fit_is_refused_and_counted(message) -> None:
     class Ad(Protocol):
@@ -366,8 +515,8 @@ def test_what_does_not_fit_is_refused_and_counted(message) -> None:
             if device.id == 1:
                 device.send(0, message)
                 return
-            sync = await MaxNormSync.model_validate({"timeout": "5 s"}).run(device, device.initial_params())
-            device.finish_round(sync.w)
+            w = await MaxNormSync.model_validate({"patience": "5 s"}).run(device, device.initial_params())
+            device.finish_round(w)
 
     refused: list[int] = []
     emulation = emulate(
@@ -377,7 +526,7 @@ def test_what_does_not_fit_is_refused_and_counted(message) -> None:
         record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
     )
     assert refused == [0]
-    assert model_of(emulation.devices[0]).tolist() == [0.5] * 4
+    assert emulation.devices[0].params.tolist() == [0.5] * 4
 
 
 def test_recorded_are_the_time_and_the_norm_agreed_on() -> None:
@@ -397,26 +546,6 @@ def test_recorded_are_the_time_and_the_norm_agreed_on() -> None:
 def test_none_starts_from_the_own_model() -> None:
     x = models(3)
     first: dict[int, bytes] = {}
-
-    def step(k: int, w: np.ndarray) -> np.ndarray:
-        first.setdefault(k, w.tobytes())
-        return w
-
-    learner = FixedLearner(x, step=step)
+    learner = FixedLearner(x, step=lambda k, w: first.setdefault(k, w.tobytes()) and w)
     emulate(P2PL(sync="none"), ring(3), learner=learner, rounds=1)
     assert first == {k: w.tobytes() for k, w in enumerate(x)}
-
-
-def test_synchronized_holds_what_the_candidate_holds() -> None:
-    class Ad(Protocol):
-        kind: str = "ad"
-
-        async def run(self, device: Device) -> None:
-            w = device.initial_params()
-            sync = Synchronized(device, Candidate(w, device.id, [slice(0, w.size)]))
-            assert sync.w is w
-            assert not sync.agreed(1.0)
-            await trio.sleep(2)
-            assert not sync.agreed(1.0)  # nobody was heard
-
-    emulate(Ad(), ring(2), learner=FixedLearner(models(2)))
