@@ -99,6 +99,7 @@ class Device:
         all_in_neighbors: the devices that this one can ever hear, in order of id.
         all_out_neighbors: the devices that can ever hear this one, in order of id.
         round: rounds finished so far.
+        boots: how often it has restarted after a crash.
         params: the argument of the last `finish_round`, shape (n_params,): the model that is evaluated.
         trained: the result of the last `train`, shape (n_params,).
         passive: set by a protocol on a device that only answers: when nothing is left to happen,
@@ -125,6 +126,7 @@ class Device:
         self.all_in_neighbors = tuple(in_neighbors)
         self.all_out_neighbors = tuple(out_neighbors)
         self.round = 0
+        self.boots = 0
         self.params: Vector | None = None
         self.trained: Vector | None = None
         self.passive = False
@@ -231,6 +233,7 @@ class Device:
             keep_state: whether `params` are on flash. The number of rounds is there in any case:
                 messages of an earlier round would be out of date for every neighbor.
         """
+        self.boots += 1
         self.trained = self.state = None
         if not keep_state:
             self.params = None

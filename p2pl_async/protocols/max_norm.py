@@ -20,7 +20,9 @@ about the past, which loss, delay, duplication and reordering can't make wrong.
 Those who are done say so, and who is done wins: a device that hears it has either the same key, and is done
 too, or comes late (it restarted, or was left out), and then takes over what the other trains.
 A neighbor that is silent for `patience` is left out, and that is recorded. Where links come and go with
-time, the neighbors that count are those heard within the last `patience`, and the level needed is n - 1.
+time, neighbors prove nothing: two devices that meet would raise each other's levels without a third. There
+beacons carry the set of all devices known to have held the key, and a device is done when all have, or
+when nothing new has been heard for `patience`.
 
 Neighbors over one-way links can't ask: they get models unasked, repeated more and more rarely.
 
@@ -68,6 +70,7 @@ class NormKey(SyncMessage, tag="norm-key"):
     level: int  # every device so many hops before the sender has held this key
     done: bool  # the sender trains
     ask: int  # the device whose model it would like; -1: none
+    held: NDArray[np.uint8]  # where links come and go: the devices known to have held this key, a bit each; else empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ class MaxNormSync(Settings):
     )
     patience: PositiveSeconds = Field(
         default=60.0,
-        description="A neighbor silent for so long is left out; longer than a model takes on the slowest link",
+        description="A neighbor silent for so long is left out; more than a model takes on the slowest link, and, "
+        "where links come and go, than devices take to meet again",
     )
     scope: Literal["model", "layer"] = Field(
         default="model", description="Compare norms of whole models, or adopt each parameter tensor by its own norm"
@@ -176,12 +180,14 @@ class Participant:
     def __init__(self, device: Device, candidate: Candidate, beacon: float, patience: float) -> None:
         self.candidate = candidate
         self.level = 0
+        self._held = _set_of(device.id, device.hops + 1) if device.roams else np.empty(0, np.uint8)
         self.done = False
+        self._confirmed = False  # heard of its own key from one who was done
         self.joined = False  # took over the model of one who was done
         self._device = device
         self._beacon = beacon
         self._patience = patience
-        self._started = self._left = device.now
+        self._started = self._left = self._grew = device.now
         self._next_beacon = device.now + self._draw(0.0, _SOON)
         self._heard: dict[DeviceId, Neighbor] = {}
         self._delay = 0.0  # the longest that a message has taken to get here, in seconds
@@ -218,14 +224,14 @@ class Participant:
         device.record("sync_s", device.now)
         device.record("sync_norm", math.fsum(norm for norm, _ in self.candidate.key))
         device.record("sync_joined", self.joined)
-        device.record("sync_left_out", len(self._silent()))
+        device.record("sync_left_out", self._left_out())
         while (message := device.receive_nowait(SyncMessage)) is not None:
             self._answer(cast("Sent", message))
         device.answer(NormKey, self._answer)
         device.answer(NormModel, self._answer)
         if not device.resumed:
             self._tell()
-            self._remind()
+            device.later(self._draw(0.5, 1.5), self._remind)
 
     # Beacons
 
@@ -264,12 +270,15 @@ class Participant:
             return
         self._note(message, key)
         if isinstance(message, NormModel):
-            if message.done and key != self.candidate.key:
+            if message.done:
                 self.candidate.key, self.candidate.w, self.joined, self.done = key, message.w, True, True
             elif self.candidate.merge(key, message.w):
                 self._changed()
-        elif isinstance(message, NormKey) and message.ask == self._device.id:
-            self._serve(message.sender, key)
+        else:
+            if self._held.size and key == self.candidate.key:
+                self._unite(message.held)
+            if message.ask == self._device.id:
+                self._serve(message.sender, key)
 
     def _answer(self, message: Sent) -> None:
         """Answer a message that arrives once this device is done."""
@@ -281,7 +290,7 @@ class Participant:
         elif isinstance(message, NormModel):
             if any(theirs > mine for mine, theirs in zip(self.candidate.key, key, strict=True)):
                 self._device.record("maxnorm_late", 1)  # a larger model, of one who was left out or has restarted
-        elif key != self.candidate.key and message.ask == self._device.id:
+        elif message.ask == self._device.id:
             self._serve(message.sender, key)
         elif message.sender not in self._replies:
             # Not at once: neighbors that all answer one beacon on shared air would drown each other.
@@ -305,9 +314,19 @@ class Participant:
         else:
             known.at = now
 
+    def _unite(self, held: NDArray[np.uint8]) -> None:
+        """Add the devices that a neighbor knows to have held this key."""
+        known = self._held | held
+        if not np.array_equal(known, self._held):
+            self._held, self._grew = known, self._device.now
+            self._news()
+
     def _changed(self) -> None:
         """Begin anew with a larger key."""
         self.level = 0
+        if self._held.size:
+            self._held = _set_of(self._device.id, self._device.hops + 1)
+        self._grew = self._device.now
         self._pushes = 0
         if self._one_way:
             self._next_push = self._device.now
@@ -320,9 +339,11 @@ class Participant:
         device, key = self._device, self.candidate.key
         counted = self._counted()
         heard = [self._heard[j] for j in counted if j in self._heard]
-        if any(one.done and one.key == key for one in heard):
-            self.done = True
-        elif len(heard) == len(counted) and all(one.key == key for one in heard) and self._knows_someone():
+        if any(one.done and one.key == key for one in heard) and not device.boots:
+            self.done = self._confirmed = True
+        elif device.roams:
+            self.done = not self._unheard_of() or device.now - self._grew >= self._patience
+        elif len(heard) == len(counted) and all(one.key == key for one in heard):
             proven = device.hops if not heard else 1 + min(one.level for one in heard)
             if proven > self.level:
                 self.level = proven
@@ -337,17 +358,21 @@ class Participant:
             return [j for j in sorted(self._heard) if not self._is_silent(j)]
         return [j for j in self._device.all_in_neighbors if not self._is_silent(j)]
 
-    def _silent(self) -> list[DeviceId]:
-        """Return the in-neighbors that are left out."""
-        return [] if self._device.roams else [j for j in self._device.all_in_neighbors if self._is_silent(j)]
+    def _left_out(self) -> int:
+        """Return how many devices this one did not wait for."""
+        if self.joined:
+            return 0
+        if self._device.roams:
+            return 0 if self._confirmed else self._unheard_of()
+        return sum(map(self._is_silent, self._device.all_in_neighbors))
+
+    def _unheard_of(self) -> int:
+        """Return how many devices are not known to have held this key, where links come and go."""
+        return self._device.hops + 1 - int(np.unpackbits(self._held).sum())
 
     def _is_silent(self, j: DeviceId) -> bool:
         last = self._heard[j].at if j in self._heard else self._started
         return self._device.now - last >= self._patience
-
-    def _knows_someone(self) -> bool:
-        """Tell whether a device whose links come and go has met anybody, or has waited long enough for that."""
-        return not self._device.roams or bool(self._heard) or self._device.now - self._started >= self._patience
 
     def _better(self) -> list[DeviceId]:
         """Return the neighbors to ask for a model: those who are done, else those with the largest key."""
@@ -416,20 +441,20 @@ class Participant:
         self._next_push = now + pause * float(device.random.uniform(0.75, 1.25))
 
     def _key(self) -> NormKey:
-        norms, origins = zip(*self.candidate.key, strict=True)
-        return NormKey(np.array(norms, np.float64), np.array(origins, np.int32), self.level, self.done, self._ask)
+        return NormKey(*_arrays(self.candidate.key), self.level, self.done, self._ask, self._held)
 
     def _model(self) -> NormModel:
-        norms, origins = zip(*self.candidate.key, strict=True)
         w = self.candidate.w
         if self.done and self._device.params is not None:
             w = self._device.params
-        return NormModel(np.array(norms, np.float64), np.array(origins, np.int32), self.done, w)
+        return NormModel(*_arrays(self.candidate.key), self.done, w)
 
     def _read(self, message: Sent) -> Key | None:
         """Return the key in a message; None if the message can't be used."""
         size = (len(self.candidate.segments),)
         if message.norms.shape != size or message.origins.shape != size or not np.isfinite(message.norms).all():
+            return None
+        if isinstance(message, NormKey) and message.held.shape != self._held.shape:
             return None
         key = tuple(zip(message.norms.tolist(), message.origins.tolist(), strict=True))
         return key if isinstance(message, NormKey) or self._fits(message, key) else None
@@ -446,3 +471,14 @@ class Participant:
 def norm(w: Vector) -> float:
     """Return the Frobenius norm, added up in float64."""
     return math.sqrt(float(np.einsum("i,i->", w, w, dtype=np.float64)))
+
+
+def _arrays(key: Key) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return the norms and the origins of a key."""
+    norms, origins = zip(*key, strict=True)
+    return np.array(norms, np.float64), np.array(origins, np.int32)
+
+
+def _set_of(device: DeviceId, n: int) -> NDArray[np.uint8]:
+    """Return the set of one of n devices, a bit each."""
+    return np.packbits(np.arange(n) == device)

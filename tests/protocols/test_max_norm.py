@@ -154,9 +154,9 @@ def recorded(metrics: dict[str, dict[int, float]]) -> Callable[[int, str, float]
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[list[int]], dict[str, object], list[float]]:
+def worlds(draw: st.DrawFn) -> tuple[list[list[int]], dict[str, object], list[float], float]:
     """Strongly connected graphs, links that lose, delay, repeat and reorder, and devices that start late."""
-    graph = draw(st.one_of(strongly_connected(max_size=5), undirected(max_size=6)))
+    graph = draw(st.one_of(strongly_connected(max_size=5), undirected(max_size=5)))
     mean = draw(st.sampled_from([0.0, 0.02, 0.5, 3.0, 10.0]))
     latency = {"kind": "lognormal", "mean": f"{mean} s", "sd": f"{mean / 2} s"} if mean else "0 s"
     link = {
@@ -168,7 +168,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[list[int]], dict[str, object], list[fl
     }
     spread = draw(st.sampled_from([0.0, 5.0, 40.0]))
     starts = draw(st.lists(st.floats(0, 1), min_size=len(graph), max_size=len(graph)))
-    return graph, {key: value for key, value in link.items() if value is not None}, [spread * s for s in starts]
+    return graph, {key: value for key, value in link.items() if value is not None}, [spread * s for s in starts], mean
 
 
 @settings(max_examples=int(os.environ.get("P2PL_WORLDS", "100")))
@@ -178,10 +178,11 @@ def test_it_ends_in_one_model_bitwise_the_largest_in_random_worlds(world, seed) 
 
     `P2PL_WORLDS=1000` takes about five minutes.
     """
-    graph, link, starts = world
+    graph, link, starts, delay = world
     x = models(len(graph), size=64, seed=seed)
-    slowness = 4 if link["loss"] == 0.8 or "10" in str(link["latency"]) else 1  # saves events, not time
-    sync = MaxNormSync.model_validate({"beacon": f"{slowness} s", "patience": "20 min"})
+    # Fewer beacons where they say little save events, not virtual time.
+    beacon = max(1.0, delay) * (3 if link["loss"] == 0.8 else 1)
+    sync = MaxNormSync.model_validate({"beacon": f"{beacon} s", "patience": "1 h"})
     seen: dict[str, dict[int, float]] = {}
     emulation = emulate(
         Sync(sync=sync, serve_s=120.0),
@@ -190,7 +191,7 @@ def test_it_ends_in_one_model_bitwise_the_largest_in_random_worlds(world, seed) 
         learner=FixedLearner(x),
         seed=seed,
         hardware=[Hardware(start=at) for at in starts],
-        until=7200.0,
+        until=20_000.0,
         record=recorded(seen),
     )
     best = x[largest(x)]
@@ -241,7 +242,9 @@ PATH = [[j for j in (k - 1, k + 1) if 0 <= j < 40] for k in range(40)]
 def test_quiet_neighborhoods_are_not_taken_for_agreement(graph, link, spread) -> None:
     x = models(len(graph), size=1000)
     starts = np.random.default_rng(1).uniform(0, spread, len(graph)).tolist()
-    emulation = emulate(Sync(serve_s=120.0), graph, link=link, learner=FixedLearner(x), hardware=[Hardware(start=at) for at in starts])
+    emulation = emulate(
+        Sync(serve_s=120.0), graph, link=link, learner=FixedLearner(x), hardware=[Hardware(start=at) for at in starts]
+    )
     assert {w.tobytes() for w in held(emulation)} == {x[largest(x)].tobytes()}
 
 
@@ -326,7 +329,12 @@ def test_a_neighbor_that_never_starts_is_left_out_and_the_others_agree() -> None
     x = models(5)
     starts = [0.0, 0.0, 1e6, 0.0, 0.0]
     emulation = emulate(
-        Sync(serve_s=60.0), ring(5), learner=FixedLearner(x), hardware=[Hardware(start=at) for at in starts], record=recorded(seen), until=1000
+        Sync(serve_s=60.0),
+        ring(5),
+        learner=FixedLearner(x),
+        hardware=[Hardware(start=at) for at in starts],
+        record=recorded(seen),
+        until=1000,
     )
     others = [w for k, w in enumerate(x) if k != 2]
     assert {w.tobytes() for w in held(emulation)} == {others[largest(others)].tobytes()}
@@ -401,7 +409,7 @@ def test_a_device_that_restarts_from_nothing_takes_over_a_neighbors_model() -> N
     )
     assert seen["sync_joined"][0] == 1  # device 0 had the largest norm, and would win the race again
     assert 60 < seen["sync_s"][0] < 63
-    assert all(w[0] > 90 for w in held(emulation))
+    assert np.ptp([w[0] for w in held(emulation)]) < 1  # it would be 20 or more behind
 
 
 def test_those_who_left_need_no_answer() -> None:
@@ -417,7 +425,7 @@ def test_those_who_left_need_no_answer() -> None:
 def test_a_neighbor_that_cannot_ask_gets_the_model_pushed() -> None:
     one_way = [[1], []]
     x = [np.full(3, 2, np.float32), np.ones(3, np.float32)]
-    for link in ({}, {"rate": "10 kbit/s"}, {"loss": "60 %"}):
+    for link in ({}, {"rate": "10 kbit/s"}, {"loss": "30 %"}):
         emulation = emulate(Sync(serve_s=60.0), one_way, link=link, learner=FixedLearner(x))
         assert emulation.devices[1].params.tolist() == [2, 2, 2]
 
@@ -476,6 +484,7 @@ def test_where_links_take_turns_all_of_them_carry_beacons(kind) -> None:
 
 
 NAN = float("nan")
+NOBODY = np.empty(0, np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -490,8 +499,8 @@ NAN = float("nan")
         NormModel(np.array([99.0]), np.array([], np.int32), False, np.ones(4, np.float32)),
         NormModel(np.array([[99.0]]), np.array([[1]], np.int32), False, np.ones(4, np.float32)),
         NormModel(np.array([99.0]), np.array([1], np.int32), False, np.ones(4, np.float32)),
-        NormKey(np.array([NAN]), np.array([1], np.int32), 0, False, -1),
-        NormKey(np.array([]), np.array([], np.int32), 0, False, -1),
+        NormKey(np.array([NAN]), np.array([1], np.int32), 0, False, -1, NOBODY),
+        NormKey(np.array([]), np.array([], np.int32), 0, False, -1, NOBODY),
     ],
     ids=[
         "size",
