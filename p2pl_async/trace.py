@@ -9,6 +9,7 @@ the same scenario and seed give the same digest in any process.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,12 +35,18 @@ class Counts:
     air_picoseconds: int = 0  # whole, so that the sum doesn't depend on the order
     acknowledged: int = 0  # messages that their sender knows to have arrived
     partial: int = 0  # messages of which only a part arrives
+    kinds: Counter[str] = field(default_factory=Counter)  # messages by tag
+    kind_bytes: Counter[str] = field(default_factory=Counter)  # their payload bytes by tag
 
     def add(self, records: Sequence[Record]) -> None:
         """Count records; a column at a time, which is ten times as fast as one by one."""
         columns = _columns(records)
         self.sent += len(records)
         self.payload_bytes += sum(columns["size"])
+        kinds, sizes = columns["kind"], columns["size"]
+        self.kinds.update(kinds)
+        for kind in set(kinds):
+            self.kind_bytes[kind] += sum(itertools.compress(sizes, map(kind.__eq__, kinds)))
         self.packets += sum(columns["packets"])
         self.packets_lost += sum(columns["packets_lost"])
         self.air_bytes += sum(columns["air_bytes"])

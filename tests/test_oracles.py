@@ -94,7 +94,7 @@ def test_a_batched_run_is_the_run_computed_one_device_at_a_time(hidden, monkeypa
         data={"partition": {"kind": "dirichlet", "alpha": 0.7}},
         model={"hidden": hidden},
         train={"momentum": 0.9, "momentum_across_rounds": "keep"},
-        protocol={"sync": {"kind": "max-norm", "anti_entropy": "200 ms"}},
+        protocol={"sync": {"kind": "max-norm", "beacon": "200 ms"}},
         stop={"rounds": 6},
     )
     together, (batched,) = run_watched(scenario)

@@ -8,6 +8,7 @@ from typing import Any
 from p2pl_async.experiment.evaluation import Evaluation, target_of
 from p2pl_async.experiment.measures import ScoreLookup, consensus_distance, params_digest, value_range
 from p2pl_async.experiment.rig import Rig
+from p2pl_async.protocols.max_norm import SYNC_TAGS
 from p2pl_async.results.metrics import COSTS
 
 
@@ -74,6 +75,10 @@ def summarize(
             "packets": counts.packets,
             "packets_lost": counts.packets_lost,
             "payload_bytes": counts.payload_bytes,
+            "by_kind": {
+                kind: {"messages": counts.kinds[kind], "payload_bytes": counts.kind_bytes[kind]}
+                for kind in sorted(counts.kinds)
+            },
             "bytes_on_air": counts.air_bytes,
             "seconds_on_air": counts.air_seconds,
             "acknowledged": counts.acknowledged,
@@ -117,14 +122,17 @@ def _staleness(rig: Rig) -> dict[str, float] | None:
 
 def _sync(rig: Rig) -> dict[str, Any] | None:
     totals = rig.recording.totals
-    done = totals["sync_norm"]
+    done, counts = totals["sync_norm"], rig.emulation.trace.counts
     if not done.count:
         return None
     return {
         "completed_s": totals["sync_s"].max,
         "devices": done.count,
         "agreed": done.count >= len(rig.devices) and done.min == done.max,
-        "late": int(totals["maxnorm_late"].sum),
+        "joined": int(totals["sync_joined"].sum),
+        "left_out": int(totals["sync_left_out"].sum),
+        "messages": sum(counts.kinds[tag] for tag in SYNC_TAGS),
+        "payload_bytes": sum(counts.kind_bytes[tag] for tag in SYNC_TAGS),
     }
 
 

@@ -84,6 +84,7 @@ class NormModel(SyncMessage, tag="norm-model"):
 
 
 Sent = NormKey | NormModel
+SYNC_TAGS = (NormKey.tag, NormModel.tag)
 
 
 class Candidate:

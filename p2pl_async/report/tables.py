@@ -142,7 +142,13 @@ def _sync(summary: Mapping[str, Any]) -> str:
     done = sync.get("completed_s")
     text = "not complete" if done is None else f"complete after {show_seconds(done)}"
     text += ", all devices agree" if sync.get("agreed") else ", devices disagree"
-    return text + (f", {sync['late']:,} late" if sync.get("late") else "")
+    if sync.get("joined"):
+        text += f", {sync['joined']:,} joined later"
+    if sync.get("left_out"):
+        text += f", {sync['left_out']:,} silent neighbors left out"
+    if sync.get("messages"):
+        text += f"; {sync['messages']:,} messages, {show_bytes(sync['payload_bytes'])}"
+    return text
 
 
 def _compression(summary: Mapping[str, Any]) -> str:

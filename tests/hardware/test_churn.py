@@ -456,7 +456,7 @@ def test_passive_devices_that_come_and_go_keep_no_run_alive() -> None:
 
 
 CHURN = {"up": "4 s", "down": "1 s", "restart": "200 ms"}
-QUICK = {"kind": "p2pl", "sync": {"kind": "max-norm", "anti_entropy": "50 ms", "timeout": "1 s"}}
+QUICK = {"kind": "p2pl", "sync": {"kind": "max-norm", "beacon": "50 ms", "patience": "1 s"}}
 
 
 @pytest.mark.parametrize("on_crash", ["lose_ram", "keep_state"])
