@@ -207,7 +207,7 @@ def test_links_devices_and_trace_tell_what_the_counters_tell() -> None:
         small(
             link={
                 "latency": {"kind": "uniform", "low": "100 ms", "high": "2 s"},
-                "rate": "300 kbit/s",
+                "rate": "24 kbit/s",
                 "queue": {"messages": 1},
                 "mtu": "1500 B",
                 "duplicate": "20 %",

@@ -292,6 +292,8 @@ def test_uniform_weights_are_the_row_stochastic_ones() -> None:
 class Alternating:
     """Device 0 is heard by 1 and 2 in turn; those hear each other always."""
 
+    roams = True
+
     def outgoing(self, device: int, now: float, round: int) -> tuple[int, ...]:
         return (1 + round % 2,) if device == 0 else ((0, 3 - device) if 1 + round % 2 == device else (3 - device,))
 
