@@ -281,19 +281,6 @@ def test_a_single_device_agrees_with_itself() -> None:
 # Settings
 
 
-def ended(sync: dict[str, object], **how: object) -> list[float]:
-    """Return when each device left the synchronization."""
-    at: dict[int, float] = {}
-    emulate(
-        Sync(sync=MaxNormSync.model_validate(sync)),
-        ring(4),
-        learner=FixedLearner(models(4)),
-        record=lambda k, metric, value: at.__setitem__(k, value) if metric == "sync_s" else None,
-        **how,
-    )
-    return [at[k] for k in sorted(at)]
-
-
 def test_beacon_is_the_mean_time_between_two_broadcasts_none_of_them_alike() -> None:
     for seconds in (0.5, 2):
         records: list[Record] = []
@@ -318,7 +305,7 @@ def test_beacon_is_the_mean_time_between_two_broadcasts_none_of_them_alike() -> 
 def test_patience_is_how_long_a_silent_neighbor_is_waited_for() -> None:
     for seconds in (7, 20):
         seen: dict[str, dict[int, float]] = {}
-        how = {"link": {"loss": "100 %"}, "learner": FixedLearner(models(4)), "record": recorded(seen)}
+        how: dict[str, Any] = {"link": {"loss": "100 %"}, "learner": FixedLearner(models(4)), "record": recorded(seen)}
         emulate(Sync(sync=MaxNormSync.model_validate({"patience": f"{seconds} s"})), ring(4), **how)
         assert all(seconds <= at <= seconds + 1.6 for at in seen["sync_s"].values())
         assert seen["sync_left_out"] == dict.fromkeys(range(4), 2)
@@ -427,7 +414,7 @@ def test_a_neighbor_that_cannot_ask_gets_the_model_pushed() -> None:
     x = [np.full(3, 2, np.float32), np.ones(3, np.float32)]
     for link in ({}, {"rate": "10 kbit/s"}, {"loss": "30 %"}):
         emulation = emulate(Sync(serve_s=60.0), one_way, link=link, learner=FixedLearner(x))
-        assert emulation.devices[1].params.tolist() == [2, 2, 2]
+        assert held(emulation)[1].tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("graph", [[[1], [2], [0]], [[1], [0]]], ids=["one way", "both ways"])
@@ -535,7 +522,7 @@ def test_what_does_not_fit_is_refused_and_counted(message) -> None:
         record=lambda k, metric, value: refused.append(k) if metric == "refused" else None,
     )
     assert refused == [0]
-    assert emulation.devices[0].params.tolist() == [0.5] * 4
+    assert held(emulation)[0].tolist() == [0.5] * 4
 
 
 def test_recorded_are_the_time_and_the_norm_agreed_on() -> None:
@@ -555,6 +542,11 @@ def test_recorded_are_the_time_and_the_norm_agreed_on() -> None:
 def test_none_starts_from_the_own_model() -> None:
     x = models(3)
     first: dict[int, bytes] = {}
-    learner = FixedLearner(x, step=lambda k, w: first.setdefault(k, w.tobytes()) and w)
+
+    def step(k: int, w: np.ndarray) -> np.ndarray:
+        first.setdefault(k, w.tobytes())
+        return w
+
+    learner = FixedLearner(x, step=step)
     emulate(P2PL(sync="none"), ring(3), learner=learner, rounds=1)
     assert first == {k: w.tobytes() for k, w in enumerate(x)}
