@@ -80,10 +80,6 @@ class Substreams:
         self._number = number
         self._there = False
 
-    def again(self) -> None:
-        """Go back to the start of the piece begun last."""
-        self._there = False
-
     def _go(self) -> None:
         if self._start is None:
             self._generator = self._open()

@@ -124,6 +124,10 @@ class Pace:
             return failures * (self._lost + self._backoff)
         return failures * self._lost + self._backoff * (self._growth**failures - 1) / (self._growth - 1)
 
+    def waited(self, failures: int) -> float:
+        """Return the additional wait before the next try of a packet that has failed so many times, at least once."""
+        return self._backoff * self._growth ** (failures - 1) if self._backoff else 0.0
+
     def failures_within(self, seconds: float) -> int:
         """Return the most failures after which the next try still starts within so many seconds of the first."""
         most = self.tries - 1
@@ -199,50 +203,83 @@ def stop_and_wait(lost: Bools, packets: int, tries: int, used_up: int = 0) -> At
 
 
 class Slots(NamedTuple):
-    """Which packet a selective-repeat sender sends in which slot."""
+    """The packets of a selective-repeat sender in some slots in a row."""
 
-    used: int  # slots, from the first to the last that carries a packet
-    packet: NDArray[np.intp]  # in each slot, -1 if it is empty; shape (used,)
+    used: int  # slots, up to the one that ends the message; all of them if none does
+    packet: NDArray[np.intp]  # in each of these slots, -1 if it is empty; shape (used,)
+    done: bool  # the message has ended
     failed: int  # the packet that used up its tries; -1 if none does
 
 
-def selective_repeat(lost: Bools, packets: int, tries: int, window: int) -> Slots | None:
-    """Send packets in slots: a lost one again `window` slots later, a new one in the place of one that gets through.
+class SelectiveRepeat:
+    """A window of stop-and-wait senders in interleaved slots, which share the packets of one message.
+
+    A lost packet is sent again `window` slots later; a new one takes the place of one that gets through.
 
     Args:
-        lost: whether the packet of the 1st, 2nd, ... slot is lost, shape (k,).
         packets: how many there are, at least 1.
-        tries: transmissions of one packet; the first to use them up ends it all.
+        tries: transmissions of one packet; the first to use them up ends the message.
         window: slots from a packet to its next try.
-
-    Returns:
-        None if k slots are too few.
     """
-    rounds = -(-len(lost) // window)
-    padded = np.ones(rounds * window, np.bool_)
-    padded[: len(lost)] = lost
-    table = padded.reshape(rounds, window)  # a column is one stop-and-wait sender
-    row = np.arange(rounds)[:, None]
-    since = row - np.maximum.accumulate(np.where(table, -1, row), axis=0)  # losses in a row, this one included
-    over = ~table | (since % tries == 0)  # its packet is done with after this slot
-    fresh = np.ones((rounds, window), np.bool_)
-    fresh[1:] = over[:-1]  # a new packet may begin here
-    slots = np.arange(len(lost))
-    number = np.cumsum(fresh.ravel()) - 1  # packets begun before, if there were enough of them
-    begun = np.maximum.accumulate(np.where(fresh, row, 0), axis=0) * window + np.arange(window)
-    carried = number[begun.ravel()][: len(lost)]
-    carried[carried >= packets] = -1
-    given_up = (table & over).ravel()[: len(lost)] & (carried >= 0)
-    failures = np.flatnonzero(given_up)
-    if len(failures):
-        last, failed = int(failures[0]), int(carried[failures[0]])
-    else:
-        used = np.flatnonzero(carried >= 0)
-        through = np.count_nonzero(~lost[used])
-        if through < packets:
-            return None
-        last, failed = int(used[-1]), -1
-    return Slots(last + 1, carried[: slots[last] + 1], failed)
+
+    def __init__(self, packets: int, tries: int, window: int) -> None:
+        self._packets = packets
+        self._tries = tries
+        self._window = window
+        self._begun = 0  # packets
+        self._through = 0
+        self._carried = np.full(window, -1)  # the packet that each sender repeats, -1 if it takes a new one
+        self._failures = np.zeros(window, np.int64)  # of those packets, in a row
+
+    @property
+    def repeated(self) -> NDArray[np.intp]:
+        """The packets that the next round repeats, and takes no other with them: none if it begins any."""
+        open_to_others = self._begun < self._packets and bool((self._carried < 0).any())
+        none: NDArray[np.intp] = np.empty(0, np.intp)
+        return none if open_to_others else self._carried[self._carried >= 0]
+
+    @property
+    def spare_tries(self) -> int:
+        """Rounds that may be lost without a packet using up its tries."""
+        return self._tries - 1 - int(self._failures.max())
+
+    def send(self, lost: Bools) -> Slots:
+        """Send in the next slots, whole rounds of the window.
+
+        Args:
+            lost: whether the packet of each slot is lost, shape (k,) with k a multiple of the window.
+        """
+        window, packets = self._window, self._packets
+        table = lost.reshape(-1, window)  # a column is one stop-and-wait sender
+        row = np.arange(len(table))[:, None]
+        success = np.maximum.accumulate(np.where(table, -1, row), axis=0)
+        since = row - success + np.where(success < 0, self._failures, 0)  # losses in a row, this one included
+        over = ~table | (since % self._tries == 0)  # its packet is done with after this slot
+        fresh = np.empty(table.shape, np.bool_)
+        fresh[0] = self._carried < 0
+        fresh[1:] = over[:-1]  # a new packet may begin here
+        number = self._begun + np.cumsum(fresh.ravel()) - 1
+        begun = np.maximum.accumulate(np.where(fresh, row, -1), axis=0)
+        columns = np.arange(window)
+        carried = np.where(begun < 0, self._carried, number[begun * window + columns]).ravel()
+        carried[carried >= packets] = -1
+        through = np.cumsum(~lost & (carried >= 0))
+        failures = np.flatnonzero((table & over).ravel() & (carried >= 0))
+        complete = int(np.searchsorted(through, packets - self._through))
+        failed = int(failures[0]) if len(failures) else len(lost)
+        end = min(complete, failed)
+        if end < len(lost):
+            return Slots(end + 1, carried[: end + 1], True, int(carried[end]) if failed < complete else -1)
+        last = carried[-window:]
+        self._begun = min(int(number[-1]) + 1, packets)
+        self._through += int(through[-1])
+        self._carried = np.where(over[-1], -1, last)
+        self._failures = np.where(self._carried < 0, 0, since[-1])
+        return Slots(len(lost), carried, False, -1)
+
+    def lose(self, rounds: int) -> None:
+        """Send whole rounds that are lost and begin no packet, at most the `spare_tries`."""
+        self._failures[self._carried >= 0] += rounds
 
 
 @functools.lru_cache(maxsize=1024)

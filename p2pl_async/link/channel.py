@@ -144,24 +144,28 @@ class Channel:
         if self._loss is not None:
             self._loss.passed(packets)
 
+    def skip(self, packets: int, now: float) -> None:
+        """Count packets as sent from the instant `now` on that nothing looked at, while what `at` returns holds."""
+        if self._loss is not None:
+            self._loss.skip(packets, now)
+
     def at(self, now: float) -> Stretch[Chance | None]:
         """Return how packets are lost that start at the instant `now` or later, and end while that holds.
 
         None if they are not lost independently, each with the same probability.
         """
-        if self._radio is not None:
-            return _UNEQUAL
         odds, until = NOTHING_LOST if self._loss is None else self._loss.at(now)
-        if odds is None:
-            return _UNEQUAL
-        p = odds.p + (1 - odds.p) * self._corrupt
-        code, share = CAUSES.index(odds.cause), odds.p / p if p else 1.0
+        taken_down = 0
         for cause, down in self._outages:
             state, ends = down.at(now)
             until = min(until, ends)
-            if state:
-                p, code, share = 1.0, cause, 1.0
-        return Stretch(Chance(p, code, share), until)
+            taken_down = cause if state else taken_down
+        if taken_down:
+            return Stretch(Chance(1.0, taken_down, 1.0), until)
+        if odds is None or self._radio is not None:
+            return _UNEQUAL
+        p = odds.p + (1 - odds.p) * self._corrupt
+        return Stretch(Chance(p, CAUSES.index(odds.cause), odds.p / p if p else 1.0), until)
 
     def cause(self, chance: Chance) -> int:
         """Draw the cause of a loss."""
@@ -178,11 +182,6 @@ class Channel:
         self._uniforms.begin(number)
         if self._radio is not None or self._corrupt:
             self._others.begin(number)
-
-    def again(self) -> None:
-        """Begin the same message again."""
-        self._uniforms.again()
-        self._others.again()
 
     def up(self, at: float) -> float:
         """Return the first instant from `at` on at which a packet need not wait; math.inf if there is none."""

@@ -67,7 +67,7 @@ def test_a_piece_of_a_stream_is_the_same_whatever_others_drew() -> None:
     five = pieces.current.random(9).tolist()
     pieces.begin(6)
     six = pieces.current.random(2).tolist() + pieces.current.random(7).tolist()
-    pieces.again()
+    pieces.begin(6)
     assert pieces.current.random(9).tolist() == six
     again.begin(6)
     again.begin(5)  # nothing was drawn from the one before

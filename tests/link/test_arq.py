@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 
 from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Arq, Link, LinkSettings, Verdict
-from p2pl_async.link.arq import Attempts, Pace, draw_tries, selective_repeat, stop_and_wait
+from p2pl_async.link.arq import Attempts, Pace, SelectiveRepeat, draw_tries, stop_and_wait
 
 
 def one_after_another(lost: list[bool], packets: int, tries: int, used_up: int) -> Attempts:
@@ -76,12 +76,21 @@ def in_turn(lost: list[bool], packets: int, tries: int, window: int) -> tuple[li
     window=st.integers(1, 7),
 )
 def test_a_window_is_so_many_senders_that_take_turns(lost: list[bool], packets: int, tries: int, window: int) -> None:
-    turns, expected = selective_repeat(np.array(lost), packets, tries, window), in_turn(lost, packets, tries, window)
-    if expected is None:
-        assert turns is None
-    else:
-        assert turns is not None
-        assert (turns.packet.tolist(), turns.used, turns.failed) == (expected[0], len(expected[0]), expected[1])
+    """Whatever the blocks in which its slots are looked at: here of one round, and of two."""
+    lost = lost + [False] * (-len(lost) % (2 * window))
+    expected = in_turn(lost, packets, tries, window)
+    for rounds in (1, 2):
+        sender, carried, failed = SelectiveRepeat(packets, tries, window), [], None
+        for begin in range(0, len(lost), rounds * window):
+            slots = sender.send(np.array(lost[begin : begin + rounds * window]))
+            carried += slots.packet.tolist()
+            if slots.done:
+                failed = slots.failed
+                break
+        if expected is None:
+            assert failed is None
+        else:
+            assert (carried, failed) == expected
 
 
 @pytest.mark.parametrize(("p", "tries", "packets"), [(0.3, 3, 20), (0.05, 8, 200), (0.9, 40, 5), (0.5, 1, 3)])

@@ -58,6 +58,9 @@ class LossProcess(Protocol):
     def passed(self, packets: int) -> None:
         """Count packets that `fates` looked at as sent."""
 
+    def skip(self, packets: int, at: float) -> None:
+        """Count packets as sent from the instant `at` on that nothing looked at."""
+
     def at(self, now: float) -> Stretch[Odds | None]:
         """Return how packets are lost at the instant `now`; None if they depend on each other."""
 
@@ -114,6 +117,11 @@ class ChangingLoss:
             process = self._process(number)
             if process is not None:
                 process.passed(count)
+
+    def skip(self, packets: int, at: float) -> None:
+        process = self._process(self._steps.value(at))
+        if process is not None:
+            process.skip(packets, at)
 
     def at(self, now: float) -> Stretch[Odds | None]:
         number, until = self._steps.at(now)

@@ -65,6 +65,9 @@ class _Bursts:
     def passed(self, packets: int) -> None:
         pass
 
+    def skip(self, packets: int, at: float) -> None:
+        pass
+
     def at(self, now: float) -> Stretch[Odds | None]:
         bad, until = self._weather.at(now)
         return Stretch(self._bad if bad else self._good, until)

@@ -50,5 +50,8 @@ class _Coin:
     def passed(self, packets: int) -> None:
         pass
 
+    def skip(self, packets: int, at: float) -> None:
+        pass
+
     def at(self, now: float) -> Stretch[Odds | None]:
         return self._stretch

@@ -36,6 +36,7 @@ def send_once(transmitter: Transmitter, cut: Cut, start: float, keep: bool, unif
             limit = min(until, holds)
             count = _fitting(seconds, limit - now, equal - done)
             if count >= AGGREGATE:
+                channel.skip(count, now)
                 count_lost = int(channel.random.binomial(count, chance.p)) if chance.p else 0
                 if count_lost and not sent.code:
                     sent.code = channel.cause(chance)

@@ -59,8 +59,8 @@ class Sent:
         self.end = now
         return self
 
-    def add_in_vain(self, cut: Cut, packets: int, seconds: float) -> None:
-        """Count packets sent behind a lost one: go-back-n sends them again even if they arrive."""
+    def add_in_vain(self, size: int, packets: int, seconds: float) -> None:
+        """Count packets of so many bytes sent behind a lost one: go-back-n sends them again even if they arrive."""
         self.packets += packets
-        self.air_bytes += packets * cut.full
+        self.air_bytes += packets * size
         self.air_seconds += packets * seconds

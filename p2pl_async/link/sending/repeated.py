@@ -32,9 +32,17 @@ def send_repeatedly(
             now = channel.up(now)
         if now == math.inf:
             return sent.stuck()
-        seconds_per_bit, until = transmitter.rate.at(now)
-        seconds = bits * seconds_per_bit if until > now else transmitter.rate.end(now, bits) - now
+        seconds, until = transmitter.seconds(now, bits)
+        if seconds == math.inf:
+            return sent.stuck()
         pace = paces.of(seconds)
+        if used_up >= _EAGER:
+            behind = min(pace.following, equal - done - 1)
+            skipped, passed = _skip(transmitter, now, pace, used_up, cut.full, seconds, behind, sent)
+            if skipped:
+                used_up += skipped
+                now += passed
+                continue
         # The last packets of a go-back-n message are followed by fewer than a window: one by one.
         room = equal - done - pace.following
         if not keep and not used_up and room >= AGGREGATE:
@@ -67,10 +75,17 @@ def send_repeatedly(
         sent.packets_lost += int(np.count_nonzero(codes))
         sent.air_bytes += used * cut.full
         sent.air_seconds += float((ends[:used] - starts[:used]).sum())
-        now = float(ends[used - 1]) + pace.gap
+        begun, now = float(starts[used - 1]), float(ends[used - 1]) + pace.gap
         if not pace.even and lost[used - 1]:
-            now = float(starts[used - 1]) + pace.spent(tries) - pace.spent(tries - 1)
-            sent.add_in_vain(cut, min(pace.following, equal - done - through), seconds)
+            behind = min(pace.following, equal - done - through)
+            if begun + pace.spent(1) <= until or until == math.inf:
+                now = begun + pace.spent(tries) - pace.spent(tries - 1) + _longer(now - pace.gap - begun, seconds)
+                sent.add_in_vain(cut.full, behind, seconds)
+            else:
+                now = _pass_window(transmitter, cut.full, pace, now, behind, sent)
+                if now == math.inf:
+                    return sent.stuck()
+                now += pace.waited(tries)
         if tries:
             own = tries if through else tries - used_up  # of these transmissions, those of the packet under way
             arrived = (arrived and not through) or not codes[used - own :].all()
@@ -126,6 +141,7 @@ def _block(
             return None
         through, used_up = 0, min(pace.tries, 1 + pace.failures_within(limit - now - seconds))
         failures, failed = used_up, used_up == pace.tries
+        transmitter.channel.skip(failures, now)
         now += pace.spent(used_up)
     elif p == 0:
         step = seconds + pace.gap
@@ -168,7 +184,7 @@ def _block(
     sent.packets_lost += int(random.binomial(failures, chance.p / p)) if ack_loss and p else failures
     sent.air_bytes += used * cut.full
     sent.air_seconds += used * seconds
-    sent.add_in_vain(cut, failures * pace.following, seconds)
+    sent.add_in_vain(cut.full, failures * pace.following, seconds)
     return through, used_up, now, failed
 
 
@@ -202,17 +218,45 @@ def _last(transmitter: Transmitter, cut: Cut, paces: Paces, start: float, sent: 
         if used >= pace.tries:
             sent.gave_up = True
             break
-        now += pace.spent(used) - pace.spent(used - 1) + _longer(end - now, seconds)
+        if transmitter.rate.at(now).until == math.inf and not _longer(end - now, seconds):
+            now += pace.spent(used) - pace.spent(used - 1)
+        else:
+            now = _pass_window(transmitter, cut.last, pace, end + pace.gap, 0, sent)
+            if now == math.inf:
+                sent.stuck()
+                return
+            now += pace.waited(used)
         if used % _EAGER == 0:
-            skipped, passed = _skip(transmitter, now, pace, used, cut, seconds, sent)
+            skipped, passed = _skip(transmitter, now, pace, used, cut.last, seconds, 0, sent)
             now += passed
             used += skipped
     sent.over = end
     sent.end = end + pace.gap
 
 
+def _pass_window(transmitter: Transmitter, size: int, pace: Pace, now: float, behind: int, sent: Sent) -> float:
+    """Send the packets behind a lost one while the rate changes; return when the lost one may be sent again.
+
+    Args:
+        transmitter: sends them.
+        size: bytes of each.
+        pace: of the message.
+        now: when the first of them starts.
+        behind: how many there are; the rest of the window stays empty.
+        sent: where they are counted.
+    """
+    for number in range(pace.following):
+        end = transmitter.rate.end(now, 8 * size)
+        if end == math.inf:
+            return math.inf
+        if number < behind:
+            sent.add_in_vain(size, 1, end - now)
+        now = end + pace.gap
+    return now
+
+
 def _skip(
-    transmitter: Transmitter, now: float, pace: Pace, used: int, cut: Cut, first: float, sent: Sent
+    transmitter: Transmitter, now: float, pace: Pace, used: int, size: int, first: float, behind: int, sent: Sent
 ) -> tuple[int, float]:
     """Count tries that are bound to fail, since the link loses everything for a while, but for the last of all.
 
@@ -220,30 +264,31 @@ def _skip(
         now: when the next try starts.
         pace: of the tries, if all took as long on the air as the first.
         used: tries so far.
-        cut: the message.
+        size: bytes of the packet.
         first: how long the first try was on the air.
+        behind: packets sent in vain behind each try.
         sent: where they are counted.
 
     Returns:
         How many they are, and how long they take.
     """
     chance, ends = transmitter.channel.at(now)
-    seconds_per_bit, until = transmitter.rate.at(now)
-    seconds = 8 * cut.last * seconds_per_bit
-    if chance is None or chance.p < 1:
+    seconds, until = transmitter.seconds(now, 8 * size)
+    if chance is None or chance.p < 1 or seconds == math.inf:
         return 0, 0.0
     longer = _longer(seconds, first)
     step = pace.spent(used + 1) - pace.spent(used)
-    left = min(until, ends) - now - seconds
+    left = min(until, ends) - now - (1 + behind) * seconds
     if pace.spent(used + 2) - pace.spent(used + 1) > step:  # waits grow: tries are few
         return 0, 0.0
     step += longer
     most = pace.tries - used - 1
     skipped = most if step * most <= left else max(math.floor(left / step), 0)
-    sent.packets += skipped
+    transmitter.channel.skip(skipped, now)
+    sent.packets += skipped * (1 + behind)
     sent.packets_lost += skipped
-    sent.air_bytes += skipped * cut.last
-    sent.air_seconds += skipped * seconds
+    sent.air_bytes += skipped * (1 + behind) * size
+    sent.air_seconds += skipped * (1 + behind) * seconds
     return skipped, pace.spent(used + skipped) - pace.spent(used) + skipped * longer
 
 

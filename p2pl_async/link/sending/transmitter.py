@@ -39,6 +39,12 @@ class Transmitter:
         if self.acks is not None:
             self.acks.begin(number)
 
+    def seconds(self, now: float, bits: int) -> tuple[float, float]:
+        """Return how long a packet that starts at the instant `now` is on the air, and until when the rate holds."""
+        seconds_per_bit, until = self.rate.at(now)
+        seconds = bits * seconds_per_bit
+        return (seconds if now + seconds <= until else self.rate.end(now, bits) - now), until
+
     def lay(self, now: float, bits: int, gap: float, count: int) -> tuple[Floats, Floats]:
         """Return starts and ends of packets that follow each other; fewer if the link goes down, or the rate changes.
 
