@@ -218,12 +218,6 @@ class Link:
         if self._backlog is not None:
             self._backlog.add(packets, air_bytes, sent.end)
 
-        told = Verdict(
-            packets=sent.packets,
-            packets_lost=sent.packets_lost,
-            air_bytes=sent.air_bytes,
-            air_seconds=sent.air_seconds,
-        )
         heard, cause = sent.heard, ""
         missing: Ranges = ()
         if heard == math.inf:
@@ -231,7 +225,13 @@ class Link:
                 missing = missing_ranges(sent.missing, cut.packets, stage.payload, size, needed)
             if not missing:
                 cause = "retries" if sent.gave_up else self._causes[sent.code]
-                return told._replace(cause=cause)
+                return Verdict(
+                    cause=cause,
+                    packets=sent.packets,
+                    packets_lost=sent.packets_lost,
+                    air_bytes=sent.air_bytes,
+                    air_seconds=sent.air_seconds,
+                )
             cause, heard = "partial", sent.over
         if self._radio is not None:
             heard += self._radio.delay(leaves)
@@ -240,9 +240,13 @@ class Link:
         if copy < arrival:
             copy = arrival
         corrupted = spoil < 1 - (1 - stage.spoils) ** cut.packets
-        return told._replace(
+        return Verdict(
             arrival=arrival,
             cause=cause,
+            packets=sent.packets,
+            packets_lost=sent.packets_lost,
+            air_bytes=sent.air_bytes,
+            air_seconds=sent.air_seconds,
             acknowledged=sent.acknowledged,
             copy=copy,
             missing=missing,
