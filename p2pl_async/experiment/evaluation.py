@@ -45,7 +45,7 @@ class Evaluation:
     def interval(self) -> float:
         """Return the virtual time between two evaluations."""
         rig, stop = self._rig, self._stop
-        every = rig.world.scenario.evaluate.every
+        every = rig.plan.interval or rig.world.scenario.evaluate.every
         if every is not None:
             return every
         least = 0.0 if stop.virtual_time is None else stop.virtual_time / _MOST_EVALUATIONS
@@ -72,13 +72,21 @@ class Evaluation:
         self.seconds += time.perf_counter() - started
 
     def final_scores(self) -> ScoreLookup | None:
-        """Return the scores of all models on all test data; None if there are none."""
+        """Return the scores of all models on all test data; None if there are none.
+
+        A target that they attain is reached, also if no look while the run went has found it.
+        """
         rig = self._rig
         models = [w for device in rig.devices for w in (device.params, device.trained) if w is not None]
         if not models or rig.trainer is None:
             return None
         started = time.perf_counter()
         scores = ScoreLookup(rig.trainer, models, "test")
+        final = [scores.accuracy(device.params) for device in rig.present if device.params is not None]
+        if self._stop.accuracy is not None and self.reached is None and len(final) == len(rig.present):
+            of, target = target_of(self._stop)
+            if (min(final) if of == "every_device" else sum(final) / len(final)) >= target:
+                self._reach()
         self.seconds += time.perf_counter() - started
         return scores
 
@@ -104,24 +112,29 @@ class Evaluation:
         accuracies = [scores.accuracy(w) for w in mixed.values()]
         self.accuracy = spread(accuracies)
         if len(mixed) == len(rig.present) and self._attained(list(mixed.values()), accuracies):
-            spent = dict(_totals(rig))
-            self.reached = {cost: spent[cost] for cost in COSTS if cost in spent}
-            self.reached["virtual_seconds"] = rig.clock.now
+            self._reach()
+
+    def _reach(self) -> None:
+        """Write down what was spent up to now, as the target is reached."""
+        spent = dict(_totals(self._rig))
+        self.reached = {cost: spent[cost] for cost in COSTS if cost in spent}
+        self.reached["virtual_seconds"] = self._rig.clock.now
 
     def _attained(self, params: list[Vector], accuracies: list[float]) -> bool:
-        """Tell whether the accuracy asked for is attained on all test data."""
+        """Tell whether the accuracy asked for is attained on all test data.
+
+        All test data are asked as soon as the subset leaves it possible: its accuracy differs from that on all of
+        it by chance, for the mean over devices as for one, since all of them are tested on the same samples and
+        err on the same ones. Asking too early costs time: models are looked at from the worst one up.
+        """
         if self._stop.accuracy is None:
             return False
         assert self._rig.trainer is not None
         of, target = target_of(self._stop)
-        if of == "every_device":
-            # The least of many accuracies on part of the test data is below that on all of it, mostly by chance.
-            # Asking too early costs little: the worst device is looked at first.
-            samples = self._rig.world.scenario.evaluate.samples or math.inf
-            level = min(accuracies) + 2 * math.sqrt(target * (1 - target) / samples)
-        else:
-            level = float(np.mean(accuracies))
-        return level >= target and self._rig.trainer.attains(params, target, of=of, guess=accuracies)
+        samples = self._rig.world.scenario.evaluate.samples or math.inf
+        slack = 2 * math.sqrt(target * (1 - target) / samples)
+        level = min(accuracies) if of == "every_device" else float(np.mean(accuracies))
+        return level + slack >= target and self._rig.trainer.attains(params, target, of=of, guess=accuracies)
 
 
 def _totals(rig: Rig) -> Iterator[tuple[str, float]]:

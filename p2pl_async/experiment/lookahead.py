@@ -30,6 +30,10 @@ class Job(typing.Protocol):
         """Training samples that the job goes through, repetitions counted."""
 
     @property
+    def steps(self) -> int:
+        """Mini-batches that the job goes through."""
+
+    @property
     def result(self) -> Vector | None:
         """The new parameters, or the gradient; None until computed."""
 
@@ -64,6 +68,7 @@ class LookaheadLearner:
         duration: (device, samples that a job goes through) -> virtual seconds that it takes.
         on_batch: called after each computed batch.
         on_job: called with (device, start, end) of each job that is begun, in virtual seconds.
+        on_landed: called with (device, start, steps) of each job that has come to its end.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class LookaheadLearner:
         duration: Callable[[DeviceId, int], float],
         on_batch: Callable[[], object] | None = None,
         on_job: Callable[[DeviceId, float, float], object] | None = None,
+        on_landed: Callable[[DeviceId, float, int], object] | None = None,
     ) -> None:
         self._clock = clock
         self._trainer = trainer
@@ -84,6 +90,7 @@ class LookaheadLearner:
         self._duration = duration
         self._on_batch = on_batch
         self._on_job = on_job
+        self._on_landed = on_landed
         self.samples = 0  # gone through by all devices so far, repetitions counted
         self._count = 0
         self._registered: dict[tuple[DeviceId, int], Job] = {}
@@ -105,10 +112,10 @@ class LookaheadLearner:
         self._count += 1
         key = (device, self._count)
         self._registered[key] = job
-        alarm = _Alarm(job, trio.lowlevel.current_task())
-        end = self._clock.now + self._duration(device, job.samples)
+        alarm = _Alarm(job, device, self._clock.now, trio.lowlevel.current_task())
+        end = alarm.start + self._duration(device, job.samples)
         if self._on_job is not None:
-            self._on_job(device, self._clock.now, end)
+            self._on_job(device, alarm.start, end)
         # Source -1: no message comes from there, so the event's place in its instant is its own.
         self._clock.schedule(end, device, -1, self._count, self._ring, alarm)
 
@@ -132,6 +139,8 @@ class LookaheadLearner:
                 if self._on_batch is not None:
                     self._on_batch()
             self.samples += alarm.job.samples
+            if self._on_landed is not None:
+                self._on_landed(alarm.device, alarm.start, alarm.job.steps)
             trio.lowlevel.reschedule(alarm.task, outcome.Value(alarm.job.result))
         except Exception as error:  # a user's model or an exhausted memory: it is this device that fails
             trio.lowlevel.reschedule(alarm.task, outcome.Error(error))
@@ -140,8 +149,10 @@ class LookaheadLearner:
 class _Alarm:
     """The task to wake with a job's result; None once it is cancelled."""
 
-    __slots__ = ("job", "task")
+    __slots__ = ("device", "job", "start", "task")
 
-    def __init__(self, job: Job, task: trio.lowlevel.Task) -> None:
+    def __init__(self, job: Job, device: DeviceId, start: float, task: trio.lowlevel.Task) -> None:
         self.job = job
+        self.device = device
+        self.start = start
         self.task: trio.lowlevel.Task | None = task

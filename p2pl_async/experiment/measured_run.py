@@ -36,6 +36,10 @@ class MeasuredRun:
         keep_trace: whether every message on every link is kept.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time.
+
+    Attributes:
+        stopped_by: the condition that ended it.
+        interval: virtual seconds between two evaluations.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class MeasuredRun:
         )
         self._clock = self.rig.clock
         self._evaluation = Evaluation(self.rig)
+        self.interval = self._evaluation.interval()
         self._began = self._summarized = time.perf_counter()
         self._unfinished = len(self.rig.devices)
 
@@ -71,8 +76,7 @@ class MeasuredRun:
             self._plan.folder.begin(dump(self.rig.world.scenario))
             self._write_summary()
             device_table(self.rig, None).close()  # a killed run too leaves who holds which data
-        interval = self._evaluation.interval()
-        self._clock.observe(0.0 if self.rig.trainer is None else interval, lambda: self._look(interval))
+        self._clock.observe(0.0 if self.rig.trainer is None else self.interval, self._look)
         status, error, until = "failed", "", self._plan.stop.virtual_time
         try:
             self.rig.emulation.run(self._plan.protocol, until=until)
@@ -113,9 +117,9 @@ class MeasuredRun:
             # At the end of this instant: a protocol need not look at `device.running`.
             self._clock.observe(self._clock.now, self._clock.stop)
 
-    def _look(self, interval: float) -> None:
+    def _look(self) -> None:
         """Measure, and stop if the target is reached; then again after the interval."""
-        self._clock.observe(self._clock.now + interval, lambda: self._look(interval))
+        self._clock.observe(self._clock.now + self.interval, self._look)
         self._evaluation.measure_network()
         self._evaluation.measure_models()
         if self._evaluation.reached is not None:

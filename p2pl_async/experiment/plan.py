@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Ints
 from p2pl_async.device import Neighborhood
+from p2pl_async.experiment.replaying import Replay, Trainings
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.local import Local
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.scenario.building.world import World
 from p2pl_async.scenario.tables import Stop
@@ -31,6 +32,7 @@ class RunPlan:
         hardware: each device's, made for this run.
         stop: the conditions that end it.
         folder: where results go; None for nowhere.
+        interval: virtual seconds between two evaluations; None if the scenario decides.
     """
 
     label: str
@@ -41,6 +43,7 @@ class RunPlan:
     hardware: Sequence[Hardware]
     stop: Stop
     folder: RunFolder | None
+    interval: float | None = None
 
 
 def main_plan(world: World, folder: RunFolder | None) -> RunPlan:
@@ -62,43 +65,56 @@ def main_plan(world: World, folder: RunFolder | None) -> RunPlan:
     )
 
 
-def local_plan(plan: RunPlan, world: World, until: float) -> RunPlan:
-    """Return the plan of the same devices training alone.
+def local_plan(plan: RunPlan, world: World, trainings: tuple[Trainings, ...], interval: float) -> RunPlan:
+    """Return the plan of the same devices training alone, as much and at the instants as in the main run.
 
     Args:
         plan: of the main run.
         world: of both.
-        until: virtual second at which it ends.
+        trainings: each device's in the main run.
+        interval: virtual seconds between two evaluations of the main run.
     """
-    how = {name: getattr(plan.protocol, name) for name in ("epochs", "steps") if hasattr(plan.protocol, name)}
     return replace(
         plan,
         label="local",
-        protocol=Local(**how),
+        protocol=Replay(trainings=trainings),
         out_neighbors=[[] for _ in plan.parts],
         neighborhood=None,
         hardware=world.conditions.hardware(),
-        stop=Stop.model_construct(virtual_time=until, rounds=plan.stop.rounds, accuracy=None),
+        stop=_rounds(max((len(one.starts) for one in trainings), default=0)),
         folder=plan.folder and plan.folder.beside("local"),
+        interval=interval,
     )
 
 
-def central_plan(plan: RunPlan, n_samples: int, samples_trained: int) -> RunPlan:
+def central_plan(plan: RunPlan, n_samples: int, samples_trained: int, batch_size: int) -> RunPlan:
     """Return the plan of one device with all data, which goes through as many samples as all devices did.
+
+    Its rounds are passes over the data, and the last one as much of a pass as is left, to half a mini-batch.
 
     Args:
         plan: of the main run.
         n_samples: training samples of the data set.
         samples_trained: samples that the devices of the main run went through, repetitions counted.
+        batch_size: samples of its mini-batches.
     """
-    rounds = max(1, round(samples_trained / n_samples))
+    passes, rest = divmod(samples_trained, n_samples)
+    steps = [-(-n_samples // batch_size)] * passes + [round(rest / batch_size)]
+    trainings = Trainings()
+    trainings.steps = array("q", (count for count in steps if count))
+    trainings.starts = array("d", bytes(8 * len(trainings.steps)))
     return RunPlan(
         label="central",
-        protocol=Local(),
+        protocol=Replay(trainings=(trainings,)),
         parts=[np.arange(n_samples)],
         out_neighbors=[[]],
         neighborhood=None,
         hardware=[Hardware()],
-        stop=Stop.model_construct(virtual_time=None, rounds=rounds, accuracy=None),
+        stop=_rounds(len(trainings.steps)),
         folder=plan.folder and plan.folder.beside("central"),
     )
+
+
+def _rounds(rounds: int) -> Stop:
+    """Return the end of a baseline, whose devices stop by themselves: how far it is shows in its rounds."""
+    return Stop.model_construct(virtual_time=None, rounds=rounds or None, accuracy=None)

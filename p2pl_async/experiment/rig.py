@@ -12,9 +12,11 @@ from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.experiment.lookahead import LookaheadLearner
 from p2pl_async.experiment.plan import RunPlan
 from p2pl_async.experiment.recording import Recording
+from p2pl_async.experiment.replaying import Trainings
 from p2pl_async.hardware.compute import ComputeTimes
 from p2pl_async.hardware.hardware import downtimes_of
 from p2pl_async.hardware.meter import Meter
+from p2pl_async.messages import DeviceId
 from p2pl_async.scenario.building.world import World
 from p2pl_async.trace import Record
 
@@ -40,6 +42,7 @@ class Rig:
         meter: joules; None if no device is measured.
         trainer: computes trainings and scores; None if nothing learns.
         learner: trains the devices; None if nothing learns.
+        trainings: each device's, as a baseline repeats them; empty if the scenario asks for none.
         times: virtual time of each training; None if nothing learns.
         emulation: devices, links and the network's counters.
     """
@@ -63,6 +66,7 @@ class Rig:
         self.trainer: Trainer | None = None
         self.times: ComputeTimes | None = None
         self.learner: LookaheadLearner | None = None
+        self.trainings = tuple(Trainings() for _ in plan.parts) if world.scenario.baselines.local else ()
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch)
         folder = None if plan.folder is None else plan.folder.path
@@ -111,7 +115,11 @@ class Rig:
         computes = [one.compute for one in self.plan.hardware]
         self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])
         on_job = None if self.meter is None else self.meter.training
-        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, on_batch, on_job)
+        on_landed = self._note if self.trainings else None
+        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, on_batch, on_job, on_landed)
+
+    def _note(self, device: DeviceId, start: float, steps: int) -> None:
+        self.trainings[device].add(start, steps)
 
     def _on_crash(self, device: Device) -> None:
         self.recording.record(device.id, "crash", device.round)

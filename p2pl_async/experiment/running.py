@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from p2pl_async.experiment.measured_run import MeasuredRun, Progress, Watch
@@ -46,9 +45,12 @@ def run(
     main = measured.run()
     plans = []
     if scenario.baselines.local:
-        plans.append(local_plan(plan, world, _end(measured)))
+        plans.append(local_plan(plan, world, measured.rig.trainings, measured.interval))
     if scenario.baselines.central and world.dataset is not None:
-        plans.append(central_plan(plan, len(world.dataset.y_train), measured.rig.samples_trained))
+        n_samples = len(world.dataset.y_train)
+        size = scenario.train.batch_size
+        batch_size = n_samples if size == "all" else min(size, n_samples)
+        plans.append(central_plan(plan, n_samples, measured.rig.samples_trained, batch_size))
     for each in plans:
         baseline = main.baselines[each.label] = MeasuredRun(world, each, keep_trace=trace, progress=progress).run()
         keys = ("accuracy", "virtual_seconds", "rounds", "messages")
@@ -56,10 +58,3 @@ def run(
     if folder is not None:
         folder.write_summary(main.summary)
     return main
-
-
-def _end(measured: MeasuredRun) -> float:
-    """Return the virtual second that cuts off the baseline of devices training alone."""
-    now = measured.rig.clock.now
-    # Events of the very instant at which a run ends count; those at `virtual_time` don't.
-    return now if measured.stopped_by == "virtual time" else math.nextafter(now, math.inf)

@@ -170,7 +170,8 @@ def _training(rig: Rig) -> dict[str, Any] | None:
     if rig.trainer is None:
         return None
     jobs, batches = rig.trainer.jobs, rig.trainer.batches
-    return {"jobs": jobs, "batches": batches, "mean_batch": jobs / batches if batches else None}
+    mean_batch = jobs / batches if batches else None
+    return {"jobs": jobs, "batches": batches, "mean_batch": mean_batch, "samples": rig.samples_trained}
 
 
 def _versions() -> dict[str, str]:

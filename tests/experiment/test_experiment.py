@@ -113,6 +113,34 @@ def test_the_mean_is_reached_no_later_than_the_accuracy_of_every_device() -> Non
     assert reached(mean="80 %") < reached(every_device="80 %")
 
 
+def test_a_subset_on_which_models_are_worse_does_not_hide_that_the_mean_is_reached() -> None:
+    """With these 40 samples, the mean on the subset stays below that on all test data."""
+    found = []
+    for seed in range(3):
+        scenario = small(
+            seed=seed,
+            data={"train_samples": 1000},
+            evaluate={"samples": 40, "every": "1 s"},
+            stop={"rounds": 12, "accuracy": {"mean": "85 %"}},
+        )
+        summary = experiment.run(scenario).summary
+        assert summary["target"]["reached"] == (summary["accuracy"]["mean"] >= 0.85)
+        every = experiment.run(
+            scenario.model_copy(update={"evaluate": scenario.evaluate.model_copy(update={"samples": 0})})
+        )
+        found.append(summary["virtual_seconds"] == every.summary["virtual_seconds"])
+    assert found == [True] * 3
+
+
+def test_a_target_that_only_the_final_evaluation_sees_is_reached() -> None:
+    scenario = small(data={"train_samples": 1000}, evaluate={"every": "999 s"}, stop={"rounds": 4, "accuracy": "50 %"})
+    summary = experiment.run(scenario).summary
+    assert summary["accuracy"]["min"] > 0.5
+    assert summary["stopped_by"] == "rounds"
+    assert summary["target"]["reached"]
+    assert summary["target"]["virtual_seconds"] == summary["virtual_seconds"]
+
+
 def test_a_protocol_that_returns_ends_a_run() -> None:
     class Once(Local):
         kind: Any = "once"
@@ -330,6 +358,46 @@ def test_central_is_one_device_with_all_data_that_sees_as_many_samples() -> None
     assert central[0].n_samples == 300
     assert central[0].round == 5 * 2  # 5 devices x 60 samples x 2 epochs x 5 rounds = 3000
     assert result.baselines["central"].summary["accuracy"]["min"] > 0.8
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {"kind": "dgd"},
+        {"kind": "ad-psgd"},
+        {"kind": "diging"},
+        {"kind": "p2pl", "mode": "fresh", "sync": "none", "steps": 3},
+        {"kind": "p2pl", "mode": "fresh", "sync": "max-norm", "epochs": 2},
+        {"kind": "fedavg"},
+    ],
+    ids=lambda protocol: protocol["kind"],
+)
+def test_baselines_see_as_many_samples_as_the_devices_whatever_the_protocol(protocol: dict[str, Any]) -> None:
+    """And no sooner: the first training of a baseline begins when the first one of the run does."""
+    stop = {"rounds": None, "virtual_time": "5.5 s"}
+    topology = "star" if protocol["kind"] == "fedavg" else "ring"
+    scenario = small(
+        protocol=protocol,
+        topology=topology,
+        link={"loss": "none"},
+        stop=stop,
+        baselines={"local": True, "central": True},
+    )
+    result = experiment.run(scenario)
+    seen = result.summary["training"]["samples"]
+    assert seen > 0
+    assert result.baselines["local"].summary["training"]["samples"] == seen
+    assert result.baselines["local"].summary["virtual_seconds"] <= 5.5
+    assert abs(result.baselines["central"].summary["training"]["samples"] - seen) <= 10 / 2
+
+
+def test_local_waits_while_the_devices_synchronize() -> None:
+    scenario = small(protocol={"sync": "max-norm"}, baselines={"local": True})
+    result = experiment.run(scenario)
+    sync = result.summary["sync"]["completed_s"]
+    assert sync > 0.5
+    first = {name: values(run, "round")["time_s"].min() for name, run in (("p2pl", result), *result.baselines.items())}
+    assert first["local"] == first["p2pl"] > sync / 2
 
 
 def test_baselines_are_in_the_summary() -> None:

@@ -29,7 +29,8 @@ class FakeJob:
 
     def __init__(self, device: int, w: Vector, epochs: int | None, steps: int | None) -> None:
         self.device = device
-        self.samples = 10 * (epochs or steps or 0)
+        self.steps = epochs or steps or 0
+        self.samples = 10 * self.steps
         self.result: Vector | None = None
         self.w = w.copy()
         self.w.flags.writeable = False
