@@ -12,6 +12,7 @@ is a `RemoteError`, never an exception inside a protocol.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import types
 import typing
@@ -31,6 +32,9 @@ Check = type[Any] | Callable[[Any], bool]
 
 _BY_TAG: dict[str, type[Message]] = {}
 _SCALARS = (int, float, bool, str, bytes)
+ARRAY_KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+"""The types of entries that arrays in messages can have, as numpy writes them."""
+_FAMILIES = (np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger, np.inexact, np.floating)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,9 +133,11 @@ def fields_of(message_type: type[Message]) -> tuple[tuple[str, Check], ...]:
     """Return the fields of a message type, in order, each with its check.
 
     Raises:
-        ProtocolError: if the class is no dataclass, or a field has a type that can't be sent.
+        ProtocolError: if the class is no dataclass, can't be made from its fields in their order, or a field has
+            a type that can't be sent.
     """
-    if not dataclasses.is_dataclass(message_type):
+    decorated = "__dataclass_fields__" in message_type.__dict__ or not inspect.get_annotations(message_type)
+    if not dataclasses.is_dataclass(message_type) or not decorated:
         raise ProtocolError(f"message {message_type.__name__} must be a dataclass; write @dataclass(frozen=True)")
     try:
         hints = typing.get_type_hints(message_type)
@@ -140,6 +146,12 @@ def fields_of(message_type: type[Message]) -> tuple[tuple[str, Check], ...]:
             f"message {message_type.__name__}: {error}; define it, and the types it names, at the top of a module"
         ) from error
     names = [field.name for field in dataclasses.fields(message_type)]
+    takes = inspect.signature(message_type).parameters.values()
+    if [one.name for one in takes if one.kind is one.POSITIONAL_OR_KEYWORD] != names or len(takes) != len(names):
+        raise ProtocolError(
+            f"message {message_type.__name__} must take its fields in their order, {message_type.__name__}"
+            f"({', '.join(names)}), as a receiver makes it from them; leave out kw_only, init=False and InitVar"
+        )
     return tuple((name, _check(hints[name], f"{message_type.__name__}.{name}")) for name in names)
 
 
@@ -156,15 +168,24 @@ def _check(hint: Any, name: str) -> Check:
     if hint is np.ndarray or origin is np.ndarray:
         scalar = typing.get_args(arguments[1])[0] if len(arguments) == 2 else np.generic
         scalar = typing.get_origin(scalar) or scalar  # np.floating[Any]
-        if isinstance(scalar, type) and issubclass(scalar, np.generic):
+        if scalar in _FAMILIES or np.dtype(scalar).str.lstrip("<>|=") in ARRAY_KINDS:
             return lambda value: isinstance(value, np.ndarray) and issubclass(value.dtype.type, scalar)
     if origin is typing.Union or origin is types.UnionType:
         options = [_check(argument, name) for argument in arguments]
         return lambda value: any(fits(option, value) for option in options)
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
+        if any(leaf is np.ndarray or typing.get_origin(leaf) is np.ndarray for leaf in _parts(arguments[0])):
+            raise ProtocolError(
+                f"{name} has arrays in a tuple, which can't be sent; send one array, with their lengths"
+            )
         item = _check(arguments[0], name)
         return lambda value: type(value) is tuple and all(fits(item, entry) for entry in value)
     raise ProtocolError(
         f"{name} has type {hint}, which can't be sent; use int, float, bool, str, bytes, a numpy array, "
         "tuple[T, ...] or T | None"
     )
+
+
+def _parts(hint: Any) -> list[Any]:
+    """Return an annotation and all its parts."""
+    return [hint, *(part for argument in typing.get_args(hint) for part in _parts(argument))]

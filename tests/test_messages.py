@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from p2pl_async.basics.plugins import PluginError, load_class
 from p2pl_async.errors import ProtocolError
-from p2pl_async.messages import Message, type_of
+from p2pl_async.messages import Message, fields_of, type_of
 
 FILE = """
 from dataclasses import dataclass
@@ -64,3 +66,78 @@ def test_an_edited_file_can_be_loaded_again(tmp_path: Path) -> None:
     other.write_text(FILE.format(tag="test-edited"))
     with pytest.raises(PluginError, match="is taken by"):
         load_class(f"{other}:Word", Message)
+
+
+# Classes that no receiver could make are the sender's error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByName(Message, tag="test-by-name"):
+    x: int
+
+
+@dataclass(frozen=True)
+class Computed(Message, tag="test-computed"):
+    x: int
+    y: int = field(init=False, default=1)
+
+
+@dataclass(frozen=True, init=False)
+class Unmade(Message, tag="test-unmade"):
+    x: int
+
+
+@dataclass(frozen=True)
+class Helped(Message, tag="test-helped"):
+    x: int
+    scale: InitVar[int] = 1
+
+
+@dataclass(frozen=True)
+class Parent(Message, tag="test-parent"):
+    x: int
+
+
+class Undecorated(Parent, tag="test-undecorated"):
+    y: int
+
+
+class Renamed(Parent, tag="test-renamed"):
+    """Only another tag."""
+
+
+@dataclass(frozen=True)
+class Several(Message, tag="test-several"):
+    arrays: tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True)
+class Complex(Message, tag="test-complex"):
+    array: NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Family(Message, tag="test-family"):
+    array: NDArray[np.floating] | None  # type: ignore[type-arg]
+
+
+@pytest.mark.parametrize(
+    ("cls", "text"),
+    [
+        (ByName, r"ByName must take its fields in their order, ByName\(x\), as a receiver .*; leave out kw_only"),
+        (Computed, r"Computed must take its fields in their order, Computed\(x, y\)"),
+        (Unmade, "Unmade must take its fields in their order"),
+        (Helped, "Helped must take its fields in their order"),
+        (Undecorated, "Undecorated must be a dataclass"),
+        (Several, r"Several\.arrays has arrays in a tuple, which can't be sent; send one array, with their lengths"),
+        (Complex, r"Complex\.array has type .*complex64.*, which can't be sent"),
+    ],
+)
+def test_a_class_that_no_receiver_could_make_is_refused(cls: type[Message], text: str) -> None:
+    with pytest.raises(ProtocolError, match=text):
+        fields_of(cls)
+
+
+def test_what_a_class_may_leave_to_its_parent_or_to_numpy() -> None:
+    assert [name for name, _ in fields_of(Renamed)] == ["x"]
+    assert [name for name, _ in fields_of(Family)] == ["array"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -179,6 +179,11 @@ class Empirical(Distribution):
     """Measured: samples, a column of a CSV file, or a table of quantiles, interpolated in between."""
 
     kind: Literal["empirical"] = "empirical"
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("samples", "quantiles_at", "path"),
+        ("samples", "quantiles_at", "column"),
+    )
+
     samples: tuple[Seconds, ...] | None = Field(default=None, description="measured times, in any order")
     quantiles_at: tuple[tuple[Probability, Seconds], ...] | None = Field(
         default=None, description='[share, time] pairs from "0 %" to "100 %", both ascending'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,9 @@ class Settings(BaseModel):
     """A table of a scenario: checked when made, frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Keys of which a table has only one: giving one over a table with another replaces that."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import (
@@ -26,6 +26,8 @@ class Compute(Settings):
     A device's own speed is drawn once, with median 1; each training varies around it with
     mean 1. Exactly one of `per_epoch` and `per_sample` is given.
     """
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("per_epoch", "per_sample"),)
 
     per_epoch: PositiveSeconds | None = Field(default=None, description="time of one pass over the device's own data")
     per_sample: PositiveSeconds | None = Field(default=None, description="time of one training sample")
@@ -51,6 +53,8 @@ ONE_SECOND = Compute.model_validate({"per_epoch": "1 s"})
 
 class GroupCompute(Settings):
     """Compute settings of a group; keys that it leaves out are as in `devices.compute`."""
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("per_epoch", "per_sample"),)
 
     per_epoch: PositiveSeconds | None = None
     per_sample: PositiveSeconds | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -172,6 +172,8 @@ class ContactPlan(_Interrupted):
     """
 
     kind: Literal["contacts"] = "contacts"
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("up", "path"),)
+
     up: tuple[tuple[Seconds, Seconds], ...] | None = Field(
         default=None, description='[start, end] of each contact: [["0 s", "10 s"], ["60 s", "70 s"]]'
     )

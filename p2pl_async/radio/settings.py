@@ -7,7 +7,7 @@ received power - (thermal noise in the bandwidth + noise figure)  =  SNR (dB)  -
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -114,6 +114,8 @@ class Rayleigh(Fading):
     """
 
     kind: Literal["rayleigh"] = "rayleigh"
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("coherence", "speed"),)
+
     coherence: PositiveSeconds | None = Field(default=None, description="how long a gain lasts")
     speed: PositiveMetersPerSecond | None = Field(
         default=None, description="speed of the devices or their surroundings, for the coherence time"

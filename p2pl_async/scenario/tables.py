@@ -268,6 +268,8 @@ class Evaluate(Settings):
 class Target(Settings):
     """An accuracy to reach: by every device, or by their mean."""
 
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("every_device", "mean"),)
+
     every_device: Probability | None = None
     mean: Probability | None = None
 

@@ -23,11 +23,10 @@ import msgpack
 import numpy as np
 
 from p2pl_async.errors import ProtocolError, RemoteError
-from p2pl_async.messages import Damage, DeviceId, Message, fields_of, fits, type_of
+from p2pl_async.messages import ARRAY_KINDS, Damage, DeviceId, Message, fields_of, fits, type_of
 
 MAX_BYTES = 1 << 30  # of an encoded message; a longer one is refused unread
-_KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-_DTYPES = {np.dtype(kind).str.lstrip("|<"): np.dtype(kind) for kind in _KINDS}
+_DTYPES = {np.dtype(kind).str.lstrip("|<"): np.dtype(kind) for kind in ARRAY_KINDS}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _MAX_DIMENSIONS = 8
 _ARRAY = 1
@@ -37,7 +36,7 @@ def encode(message: Message, sender: DeviceId, number: int) -> bytes:
     """Return the bytes of a message.
 
     Raises:
-        ProtocolError: if a field's value doesn't fit its annotation.
+        ProtocolError: if a field's value doesn't fit its annotation, or the message is longer than `MAX_BYTES`.
     """
     encoded = encode_shared(message, sender, number)
     return encoded if type(encoded) is bytes else bytes(encoded)
@@ -47,7 +46,7 @@ def encode_shared(message: Message, sender: DeviceId, number: int) -> bytes | Sh
     """Return the bytes of a message, without copying its arrays if none of them can ever change.
 
     Raises:
-        ProtocolError: if a field's value doesn't fit its annotation.
+        ProtocolError: if a field's value doesn't fit its annotation, or the message is longer than `MAX_BYTES`.
     """
     codec = _codec(type(message))
     values = codec.values(message)
@@ -59,12 +58,22 @@ def encode_shared(message: Message, sender: DeviceId, number: int) -> bytes | Sh
     try:
         if codec.scalar:
             data: bytes = _packer.pack((message.tag, sender, number, *values))
+            _check_length(message, data)
             return data
         arrays = [_little(value) for value in values if isinstance(value, np.ndarray)]
         encoded = SharedBytes(_packer.pack((message.tag, sender, number, *map(_described, values))), arrays)
+        _check_length(message, encoded)
         return encoded if all(map(_is_constant, arrays)) and arrays else bytes(encoded)
     except (ValueError, OverflowError, TypeError) as error:
         raise ProtocolError(f"{type(message).__name__} can't be encoded: {error}") from error
+
+
+def _check_length(message: Message, encoded: bytes | SharedBytes) -> None:
+    if len(encoded) > MAX_BYTES:
+        raise ProtocolError(
+            f"{type(message).__name__} takes {len(encoded)} bytes, more than the {MAX_BYTES} that a receiver "
+            "reads; send it in parts"
+        )
 
 
 class SharedBytes:
@@ -175,7 +184,10 @@ def decode(
         raise RemoteError(f"unknown message {_brief(tag)}")
     if type(sender) is not int or sender < 0 or type(number) is not int or number < 0:
         raise RemoteError(f"{tag}: sender and number must be counts")
-    codec = _codec(message_type)
+    try:
+        codec = _codec(message_type)
+    except ProtocolError as error:  # a base of messages, of which there is none to send
+        raise RemoteError(f"unknown message {_brief(tag)}") from error
     if len(values) != len(codec.names):
         raise RemoteError(f"{tag}: {len(values)} fields, expected {len(codec.names)}")
     if not codec.fits(values):

@@ -27,6 +27,11 @@ from p2pl_async.transport.wire import MAX_BYTES, SharedBytes, decode, encode, en
 
 
 @dataclass(frozen=True, slots=True)
+class Speech(Message, tag="test-speech"):
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Everything(Message, tag="test-everything"):
     i: int
     f: float
@@ -474,3 +479,23 @@ def test_spoiled_messages_are_delivered_if_the_link_does_so() -> None:
     trace = emulate(Listen(), complete(2), link={**link, "deliver_corrupted": False}).trace
     assert trace.corrupted == 0
     assert trace.counts.lost["corrupt"] / 800 == pytest.approx(expected, abs=5 * math.sqrt(expected / 800))
+
+
+def test_a_message_longer_than_receivers_read_is_the_senders_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pl_async.transport.wire.MAX_BYTES", 1000)
+    everything = Everything(
+        0, 0.0, False, "", b"", np.zeros(250, np.float32), np.zeros(0), np.zeros(0, np.int32), (), None
+    )
+    for message in (Speech("x" * 1001), everything):
+        with pytest.raises(
+            ProtocolError, match=r"takes 1\d\d\d bytes, more than the 1000 that a receiver reads; send it"
+        ):
+            encode(message, 0, 0)
+
+
+def test_the_tag_of_a_base_of_messages_is_a_remote_error() -> None:
+    class Base(Message, tag="wire-base"):
+        """A family of messages."""
+
+    with pytest.raises(RemoteError, match="unknown message 'wire-base'"):
+        decode(msgpack.packb(("wire-base", 0, 0)))

@@ -21,7 +21,7 @@ from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.scenario.reading.plain import Table, merge, toml_value, without_none
 from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
 from p2pl_async.scenario.reading.problems import problems_of
-from p2pl_async.scenario.reading.schema_walk import Keys, expand, inside, path_of, unset_kind
+from p2pl_async.scenario.reading.schema_walk import Keys, expand, inside, over, path_of, unset_kind
 from p2pl_async.scenario.scenario import Scenario, check_tables
 from p2pl_async.scenario.tables import LinkTableSettings
 
@@ -86,8 +86,7 @@ def _read(path: Path, source: str, short: set[Keys], origins: dict[str, str], ab
     if "extends" in raw:
         base = _base(raw.pop("extends"), path, source, short, origins, above)
         base.pop("name", None)  # a file that extends another is a scenario of its own
-    merged: Table = merge(base, raw, path.name if above else "", origins)
-    return merged
+    return over(Scenario, base, raw, path.name if above else "", origins)
 
 
 def _base(
@@ -170,8 +169,7 @@ def _put(table: Table, keys: Keys, value: Any, source: str, name: str, origins: 
         node = inside(node, steps[-1])
     for step in reversed(steps):
         layer = {step: layer}
-    merged: Table = merge(table, layer, f"--set {name}", origins)
-    return merged
+    return over(Scenario, table, layer, f"--set {name}", origins)
 
 
 def _expand_presets(raw: Table, origins: dict[str, str]) -> list[Problem]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic.fields import FieldInfo
 
 from p2pl_async.basics.settings import OneOf, Settings, inner_class, marker
-from p2pl_async.scenario.reading.plain import Table, join
+from p2pl_async.scenario.reading.plain import Table, join, merge
 from p2pl_async.scenario.tables import LinkOverride, LinkTableSettings
 
 Keys = tuple[str | int, ...]
@@ -132,6 +132,39 @@ def _absolute_spec(value: Any, folder: Path) -> Any:
     """Return "file.py:Class" with an absolute path; other values as they are."""
     where, colon, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     return f"{folder / Path(where).expanduser()}:{name}" if colon and where.endswith(".py") else value
+
+
+def over(root: type[Settings], old: Any, new: Mapping[Any, Any], rule: str, rules: dict[str, str]) -> Table:
+    """Return the table `old` with what `new` says instead, as `merge` does, and whose alternatives it displaces.
+
+    A key of which a table has only one of several, such as `mean` of a target, takes the place of the others.
+
+    Args:
+        root: the class that checks the table.
+        old: the table from before.
+        new: the table that comes on top.
+        rule: the name of what sets its values.
+        rules: key path -> rule, for every value; kept up to date here.
+    """
+    merged: Table = merge(_make_room(root, old, new, rules, ""), new, rule, rules)
+    return merged
+
+
+def _make_room(place: Place, old: Any, new: Any, rules: dict[str, str], path: str) -> Any:
+    """Return what `old` has, without the values to which `new` gives an alternative."""
+    if not isinstance(new, Mapping) or not isinstance(old, Mapping | list):
+        return old
+    groups = place.alternatives if isinstance(place, type) else ()
+    gone = {key for group in groups if not new.keys().isdisjoint(group) for key in group if key not in new}
+    for key in gone:
+        rules.pop(join(path, key), None)
+    items: list[tuple[Any, Any]] = list(enumerate(old) if isinstance(old, list) else old.items())
+    kept = {
+        key: _make_room(child(place, key, value), value, new[key], rules, join(path, key)) if key in new else value
+        for key, value in items
+        if key not in gone
+    }
+    return list(kept.values()) if isinstance(old, list) else kept
 
 
 def inside(node: Any, key: str | int) -> Any:

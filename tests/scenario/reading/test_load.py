@@ -109,6 +109,21 @@ def test_set_of_another_kind_leaves_the_old_ones_keys(folder: Path) -> None:
     assert problem.path == "link.loss.p"
 
 
+def test_one_of_several_ways_to_say_a_thing_takes_the_place_of_the_others(folder: Path) -> None:
+    text = LEAST.replace("rounds = 1", 'accuracy = "97 %"')
+    stop = load(folder, text, "stop.accuracy.mean=90%").stop
+    assert stop.accuracy is not None
+    assert (stop.accuracy.mean, stop.accuracy.every_device) == (0.9, None)
+    back = load(folder, text, "stop.accuracy.mean=90%", "stop.accuracy=80%").stop
+    assert back.accuracy is not None
+    assert (back.accuracy.mean, back.accuracy.every_device) == (None, 0.8)
+    longer = 'extends = "s.toml"\ndevices.compute.per_sample = "3 ms"'
+    load(folder, text.replace("count = 4", 'count = 4\ncompute = { per_epoch = "2 s", jitter = 0.5 }'))
+    compute = load(folder, longer, name="t.toml").devices.compute
+    assert (compute.per_epoch, compute.per_sample, compute.jitter) == (None, 0.003, 0.5)
+    assert "devices.compute.per_epoch" not in read_scenario(folder / "t.toml").origins
+
+
 @pytest.mark.parametrize("path", ["link.override[1].loss.p", "link.override.1.loss.p"])
 def test_set_reaches_into_lists(folder: Path, path: str) -> None:
     text = LEAST + '[[link.override]]\nfrom = 0\nloss = "5 %"\n[[link.override]]\nfrom = 1\nloss = "5 %"\n'
