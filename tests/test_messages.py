@@ -118,7 +118,7 @@ class Complex(Message, tag="test-complex"):
 
 @dataclass(frozen=True)
 class Family(Message, tag="test-family"):
-    array: NDArray[np.floating] | None  # type: ignore[type-arg]
+    array: NDArray[np.floating] | None
 
 
 @pytest.mark.parametrize(
