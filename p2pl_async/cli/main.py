@@ -160,7 +160,7 @@ def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Deb
         found = _load(scenario, changes, seed).scenario
         from p2pl_async.scenario.building.event_warnings import warn_of_radio
 
-        for text in [*_contract_warnings(found), *warn_of_radio(found)]:
+        for text in [*_world_warnings(found), *warn_of_radio(found)]:
             print(f"warning: {text}")
         print(
             f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
@@ -268,16 +268,19 @@ def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
     return src, dst
 
 
-def _contract_warnings(scenario: Scenario) -> list[str]:
-    """Return warnings of the protocol's contract; the topology is made only for a protocol that needs some of links."""
+def _world_warnings(scenario: Scenario) -> list[str]:
+    """Return warnings of the protocol's contract and of sleeping radios; the topology is made only if they need it."""
+    from p2pl_async.scenario.building.sleepers import has_sleepers, warn_of_sleepers
+
     contract = scenario.protocol.contract
-    if contract is None or not any(contract.broken_by()):
+    if (contract is None or not any(contract.broken_by())) and not has_sleepers(scenario):
         return list(scenario.protocol.warnings)
     from p2pl_async.scenario.building.contracts import warn_of_contract
     from p2pl_async.scenario.building.world import build_world
 
     world = build_world(scenario, learns=False)
-    return warn_of_contract(scenario, world.graph, world.links)
+    of_sleepers = warn_of_sleepers(scenario, world.graph, world.links)
+    return [*warn_of_contract(scenario, world.graph, world.links), *of_sleepers]
 
 
 def _value(option: str, text: str, kind: str) -> float:

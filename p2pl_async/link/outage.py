@@ -148,9 +148,16 @@ class DutyCycle(_Interrupted):
         return self
 
     def process(self, seed: int, src: int, dst: int) -> Process:
+        if self.of == "device" and self.never_up(seed, src, dst):
+            return UpIntervals(np.empty((0, 2)), None)
         asleep = {"receiver": (dst,), "sender": (src,), "device": (src, dst)}[self.of]
         parts = [self._radio(seed, device) for device in asleep]
         return parts[0] if len(parts) == 1 else Either(parts)
+
+    def never_up(self, seed: int, src: int, dst: int) -> bool:
+        """Tell whether two radios are never awake together: neither wakes while the other is awake."""
+        apart = (self.wakes(seed, dst) - self.wakes(seed, src)) % self.period
+        return self.awake <= apart <= self.period - self.awake
 
     def wakes(self, seed: int, device: int) -> float:
         """Return the first instant at which a device wakes, in seconds."""

@@ -26,6 +26,7 @@ from p2pl_async.scenario.building.device_conditions import DeviceConditions
 from p2pl_async.scenario.building.event_warnings import warn_of_energy, warn_of_late_events, warn_of_radio
 from p2pl_async.scenario.building.layout import lay_out
 from p2pl_async.scenario.building.link_table import LinkTable
+from p2pl_async.scenario.building.sleepers import warn_of_sleepers
 from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.base import neighbors, warn_cut_off
@@ -162,6 +163,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
         *warn_of_energy(scenario, measured=conditions.measures_energy),
         *warn_cut_off(layout.graph),
         *warn_of_contract(scenario, layout.graph, links),
+        *warn_of_sleepers(scenario, layout.graph, links),
         *warn_of_radio(scenario),
     ]
     return World(
