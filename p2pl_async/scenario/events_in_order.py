@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from p2pl_async.air import Medium
+from p2pl_async.air.refusals import refused
 from p2pl_async.basics.settings import Settings
 from p2pl_async.hardware.downtime import Downtime
 from p2pl_async.link import LinkSettings
@@ -99,7 +101,7 @@ class EventsInOrder:
         match = self._matches.of(src, dst)
         key = (match, *(index for index, _ in touching))
         if key not in self._settings:
-            self._settings[key] = _changes(self._matches.table(match), touching)
+            self._settings[key] = _changes(self._matches.table(match), touching, self._matches.medium)
         return self._settings[key]
 
     @property
@@ -245,10 +247,12 @@ def _selectors(event: Event) -> list[tuple[str, Any]]:
     return [("groups", group) for group in event.groups] if isinstance(event, NetworkSplit) else []
 
 
-def _changes(table: Table, events: Sequence[tuple[int, Set | Ramp]]) -> list[tuple[float, LinkSettings]]:
+def _changes(
+    table: Table, events: Sequence[tuple[int, Set | Ramp]], medium: Medium
+) -> list[tuple[float, LinkSettings]]:
     """Return (instant, settings) of a link that starts with the settings `table`."""
     found: list[tuple[float, LinkSettings]] = []
-    now = LinkSettings.model_validate(table)
+    first = now = LinkSettings.model_validate(table)
     busy, until = 0, -math.inf
     for index, event in events:
         if event.at < until:
@@ -261,6 +265,8 @@ def _changes(table: Table, events: Sequence[tuple[int, Set | Ramp]]) -> list[tup
             detail = error.errors()[0]
             where = ".".join(map(str, detail["loc"]))
             raise EventError(index, f"link{where and '.'}{where}: {detail['msg']}", "link") from error
+        for refusal in refused(medium, goal, first):
+            raise EventError(index, f"link.{'.'.join(refusal.keys)}: {refusal.text}", "link")
         if isinstance(event, Set):
             found.append((event.at, goal))
         else:

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from p2pl_async.air import Medium
+from p2pl_async.air.refusals import refused
 from p2pl_async.link import LinkSettings
 from p2pl_async.scenario.reading.plain import Table, merge, toml_value, without_none
 from p2pl_async.scenario.reading.schema_walk import expand
@@ -17,28 +19,45 @@ from p2pl_async.scenario.tables import DeviceSettings, LinkTableSettings
 from p2pl_async.topology.contacts import Change
 
 
-def changed_settings(table: Table, changes: Sequence[Change], folder: Path) -> list[tuple[float, LinkSettings]]:
-    """Return (instant, settings) of a link with the settings `table`, as its changes come one after another."""
+def changed_settings(
+    table: Table, changes: Sequence[Change], folder: Path, medium: Medium
+) -> list[tuple[float, LinkSettings]]:
+    """Return (instant, settings) of a link with the settings `table`, as its changes come one after another.
+
+    Raises:
+        ValueError: if a change is impossible, or the medium can't follow it; it names the line.
+    """
     found: list[tuple[float, LinkSettings]] = []
+    first = LinkSettings.model_validate(table)
     for change in changes:
         layer: Any = toml_value(change.value)
         for key in reversed(change.what.split(".")):
             layer = {key: layer}
         table = merge(table, expand(LinkTableSettings, layer, folder, set()))
+        where = f'line {change.line}: "{change.what}={change.value}":'
         try:
-            found.append((change.at, LinkSettings.model_validate(table)))
+            settings = LinkSettings.model_validate(table)
         except ValidationError as error:
             detail = error.errors()[0]
             text = "unknown key of [link]" if detail["type"] == "extra_forbidden" else detail["msg"]
-            shown = f"{change.what}={change.value}"
-            raise ValueError(f'line {change.line}: "{shown}": {text}') from error
+            raise ValueError(f"{where} {text}") from error
+        for refusal in refused(medium, settings, first):
+            raise ValueError(f"{where} {refusal.text}")
+        found.append((change.at, settings))
     return found
 
 
 class LinkMatches:
-    """Which overrides each link matches, as a number with bit i set for `override[i]`."""
+    """Which overrides each link matches, as a number with bit i set for `override[i]`.
 
-    def __init__(self, devices: DeviceSettings, link: LinkTableSettings) -> None:
+    Args:
+        devices: the `[devices]` table, whose groups overrides can name.
+        link: the `[link]` table.
+        medium: the one that the devices share, which can't follow all settings.
+    """
+
+    def __init__(self, devices: DeviceSettings, link: LinkTableSettings, medium: Medium) -> None:
+        self.medium = medium
         self._base: Table = without_none(link.model_dump(mode="json", exclude={"override"}))
         self._tables = [override.table for override in link.override]
         self._sends = [0] * devices.count  # for each device, the overrides whose `from` has it

@@ -103,7 +103,7 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     if devices is not None and link is not None:
         mistaken = list(check_selectors(devices, link))
         if not mistaken:
-            matches = LinkMatches(devices, link)
+            matches = LinkMatches(devices, link, tables.get("medium", Dedicated()))
             mistaken = list(check_overrides(matches, link))
         yield from mistaken
         if matches and not mistaken and isinstance(topology, RecordedLinks) and not topology.check(devices.count):

@@ -94,7 +94,9 @@ def shares(path: Path, edges: list[float]) -> tuple[dict[tuple[int, int], list[f
 
 
 def in_order(scenario: Scenario) -> EventsInOrder:
-    return EventsInOrder(scenario.devices, LinkMatches(scenario.devices, scenario.link), scenario.event)
+    return EventsInOrder(
+        scenario.devices, LinkMatches(scenario.devices, scenario.link, scenario.medium), scenario.event
+    )
 
 
 def test_set_changes_links_from_then_on(script) -> None:

@@ -38,7 +38,7 @@ class LinkTable:
         if origins is None:
             origins = {f"link.{key}": "" for key in scenario.link.model_fields_set}
         self._overrides = scenario.link.override
-        self.matches = LinkMatches(scenario.devices, scenario.link)
+        self.matches = LinkMatches(scenario.devices, scenario.link, scenario.medium)
         self._origins = origins
         self._settings: dict[int, LinkSettings] = {}
 
@@ -61,7 +61,7 @@ class LinkTable:
         Raises:
             ValueError: if a change is impossible; it names the line.
         """
-        return changed_settings(self.matches.table(self.matches.of(src, dst)), changes, folder)
+        return changed_settings(self.matches.table(self.matches.of(src, dst)), changes, folder, self.matches.medium)
 
     def explain(self, src: int, dst: int) -> list[tuple[str, object, str]]:
         """Return (key path, value, rule) of everything that the link from `src` to `dst` has.

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails
 
+from p2pl_async.air.refusals import refusals, refused
 from p2pl_async.basics.settings import line, moved, unknown_key
 from p2pl_async.link import LinkSettings
 from p2pl_async.scenario.link_matches import LinkMatches, changed_settings
@@ -23,7 +24,8 @@ def check_changes(matches: LinkMatches, contacts: Contacts, path: Path) -> Itera
     wrong = set()
     for src, dst in contacts.links:
         try:
-            changed_settings(matches.table(matches.of(src, dst)), contacts.settings_changes(src, dst), path.parent)
+            table, changes = matches.table(matches.of(src, dst)), contacts.settings_changes(src, dst)
+            changed_settings(table, changes, path.parent, matches.medium)
         except ValueError as error:
             wrong.add(str(error))
     for text in sorted(wrong):
@@ -47,17 +49,24 @@ def check_overrides(matches: LinkMatches, link: LinkTableSettings) -> Iterator[I
     for index in range(len(link.override)):
         if not any(match >> index & 1 for match in possible):
             yield line(["link", "override", index], "matches no link, as no device links to itself")
-    seen = set()
+    seen: set[tuple[int, tuple[str | int, ...]]] = set()
+    known = {refusal.keys for refusal in refusals(matches.medium, link)}  # of [link] itself
     for match in sorted(possible):
         rules: dict[str, str] = {}
         try:
-            LinkSettings.model_validate(matches.table(match, rules))
+            settings = LinkSettings.model_validate(matches.table(match, rules))
         except ValidationError as error:
             for detail in error.errors():
                 index = _culprit(detail["loc"], rules, match)
                 if (index, detail["loc"]) not in seen:
                     seen.add((index, detail["loc"]))
                     yield _blame(detail, index, matches.table(match))
+            continue
+        for refusal in refused(matches.medium, settings, link):
+            index = _culprit(refusal.keys, rules, match)
+            if refusal.keys not in known and (index, refusal.keys) not in seen:
+                seen.add((index, refusal.keys))
+                yield line(["link", "override", index, *refusal.keys], refusal.text, refusal.value)
 
 
 def _blame(detail: ErrorDetails, index: int, table: Table) -> InitErrorDetails:

@@ -1,0 +1,57 @@
+"""The one door for settings of links that a shared medium can't follow: whoever sets them, they pass here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from p2pl_async.air.airtime import LoRa, Serial
+from p2pl_async.air.settings import Medium, SharedMedium
+from p2pl_async.link import LinkSettings
+
+
+class Refusal(NamedTuple):
+    """A setting of links that has no effect on a medium."""
+
+    keys: tuple[str, ...]  # below [link]
+    text: str  # what to do instead
+    value: object  # None: not shown
+
+
+def refusals(medium: Medium, link: LinkSettings) -> Iterator[Refusal]:
+    """Yield the settings of links that only links with a transmitter of their own can have."""
+    if not isinstance(medium, SharedMedium):
+        return
+    where = f'on a medium of kind "{medium.kind}"'
+    if link.queue is not None:
+        text = f"{where} a device has one queue for all its links; write [medium] queue = ..."
+        yield Refusal(("queue",), text, None)
+    if link.duplicate:
+        text = f"is for dedicated links; {where} leave it out, for lost ACKs make repetitions"
+        yield Refusal(("duplicate",), text, link.duplicate)
+    if link.deliver_corrupted:
+        yield Refusal(("deliver_corrupted",), f"must be false {where}", True)
+    if link.rate is None:
+        if isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0:
+            text = 'is required on a shared medium: without it frames would take no time; add "1 Mbit/s"'
+            yield Refusal(("rate",), text, None)
+    elif not isinstance(link.rate, float):
+        text = f'changes in time, as only dedicated links do; {where} write "250 kbit/s"'
+        yield Refusal(("rate",), text, None)
+    if link.outage.holds:
+        yield Refusal(("outage", "when_off"), f'must be "drop" {where}', "hold")
+    if link.arq is not None:
+        text = f"is for dedicated links; {where} each packet waits for its ACK, a frame: write [medium] ack = ..."
+        for key in ("window", "ack_loss", "backoff", "timeout"):
+            if getattr(link.arq, key):
+                yield Refusal(("arq", key), text, None)
+        if link.arq.turnaround and medium.ack is not None:
+            text = f"has no effect {where} with an ack, which takes its own time; change [medium] ack, or leave it out"
+            yield Refusal(("arq", "turnaround"), text, None)
+
+
+def refused(medium: Medium, link: LinkSettings, before: LinkSettings) -> Iterator[Refusal]:
+    """Yield the settings that a medium can't follow, or takes no notice of, where links change from `before`."""
+    yield from refusals(medium, link)
+    if isinstance(medium, SharedMedium) and isinstance(medium.airtime, LoRa) and link.rate != before.rate:
+        yield Refusal(("rate",), "has no effect, as LoRa's air time follows from [medium] airtime.sf", None)
