@@ -65,6 +65,7 @@ class Cell:
 
     def __init__(self, n: int) -> None:
         self._powers = np.full(n, -60.0)
+        self.rejection = None
         self._phy = TypeAdapter(AnyPhy).validate_python({"kind": "802.15.4"})
 
     def powers(self, src: int, at: float) -> Any:

@@ -301,6 +301,7 @@ class Waves:
             ids = np.arange(n)
             self._table[(ids[:, None] % 2 != ids % 2) & (ids[:, None] > 0) & (ids > 0)] = -200.0
         self._phy = phy("802.15.4")
+        self.rejection = None
 
     def powers(self, src: int, at: float) -> Floats:
         """Return dBm at each device."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess
 from p2pl_async.air.airtime_budget import AirtimeBudget
-from p2pl_async.air.hearing import Hearing, Waves, error_in_interference
+from p2pl_async.air.hearing import Hearing, Waves, error_in_interference, most_interference
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
@@ -77,6 +77,7 @@ class Air:
         self._on_air: list[Transmission] = []
         self._decoding_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
         self._decoding_power = np.full(n, -np.inf)  # and its power in dBm
+        self._sending_until = np.zeros(n)  # as `Sender.until`
         self._collision = settings.collision if isinstance(settings, Contended) else None
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
         self._access = _access(settings, self, seed)
@@ -213,8 +214,9 @@ class Air:
         count = self._count(message)
         start = max(start, sender.until)  # an acknowledgment of its own may be in the way
         end = start + self._duration(message, message.done, count)
-        audience = self._hearing.audience(sender.device, start, [link.dst for link in message.links])
-        transmission = Transmission(sender.device, start, end, message, message.done, count, audience)
+        receivers = [link.dst for link in message.links]
+        audience = self._hearing.audience(sender.device, start, receivers)
+        transmission = Transmission(sender.device, start, end, message, message.done, count, audience, receivers)
         if self._duty is not None:
             self._duty[sender.device].add(start, transmission.end - start)
         self._begin(sender, transmission)
@@ -245,7 +247,7 @@ class Air:
         """End a transmission of a device that has crashed; no device receives it."""
         now = max(self.clock.now, transmission.start)
         sender.seconds -= transmission.end - now
-        sender.until = min(sender.until, now)
+        sender.until = self._sending_until[sender.device] = min(sender.until, now)
         transmission.end, transmission.cut = now, True
         self._access.ended(transmission)
         message = transmission.message
@@ -266,7 +268,7 @@ class Air:
         sender.seconds += end - start
         if self._propagation is not None:
             transmission.powers = self._propagation.powers(transmission.src, start)
-        if self._collision == "sinr":
+        if self._collision in ("capture", "sinr"):
             self._lock(transmission)
         horizon = now - self._access.memory
         self._on_air = [other for other in self._on_air if other.end > horizon]
@@ -284,15 +286,26 @@ class Air:
                 self._access.started(transmission)
 
     def _lock(self, transmission: Transmission) -> None:
-        """Find the receivers that start to decode a transmission.
+        """Find the receivers that start to decode a transmission: a receiver holds one frame at a time.
 
-        They notice it, and are free or busy with a frame so much weaker that this one captures them.
+        They notice it, or it is for them, and they are free, or busy with a frame so much weaker that this one
+        captures them: then they lose the other.
         """
         start, powers = transmission.start, transmission.powers
+        noticed = transmission.audience.mask
+        if not transmission.audience.ids.issuperset(transmission.receivers):
+            noticed = noticed.copy()
+            noticed[transmission.receivers] = True
         free = self._decoding_until <= start
-        turned = transmission.audience.mask & (free | (powers >= self._decoding_power + self._capture))
+        noticed = noticed & (self._sending_until <= start)
+        turned = noticed & (free | (powers >= self._decoding_power + self._capture))
         if self._is_down is not None:
             turned[[device for device in np.flatnonzero(turned).tolist() if self._is_down(device, start)]] = False
+        for other in self._on_air:
+            if other.end > start and other.decoders is not None:
+                other.decoders[turned] = False
+        # Who begins to transmit drops what it was busy with.
+        self._decoding_until[transmission.src], self._sending_until[transmission.src] = 0.0, transmission.end
         self._decoding_until[turned] = transmission.end
         self._decoding_power[turned] = powers[turned]
         transmission.decoders = turned
@@ -419,14 +432,14 @@ class Air:
     ) -> tuple[str, float | None]:
         """Return ("collision", None) if others certainly destroy a frame, else "" and the probability of losing it."""
         dst, signal = link.dst, float(transmission.powers[link.dst])
-        if self._collision == "capture":
-            strongest = max(float(other.powers[dst]) for other in interferers)
-            return ("" if signal >= strongest + self._capture else "collision"), None
-        if not transmission.decoders[dst]:  # busy with another frame when this one began
+        if not transmission.decoders[dst]:  # busy with another frame when this one began, or captured by another
             return "collision", None
         assert self._propagation is not None
         interference = [(other.start, other.end, float(other.powers[dst])) for other in interferers]
         span = (transmission.start, transmission.end)
+        stronger = self._capture if self._collision == "capture" else self._propagation.rejection
+        if stronger is not None:
+            return ("" if signal >= most_interference(span, interference) + stronger else "collision"), None
         return "", error_in_interference(self._propagation, transmission.src, dst, size, span, signal, interference)
 
     # Acknowledgments
@@ -444,7 +457,7 @@ class Air:
         ack = None
         if heard and receiver.until <= start:
             audience = self._hearing.audience(receiver.device, start, [sender.device])
-            ack = Transmission(receiver.device, start, end, None, 0, 1, audience)
+            ack = Transmission(receiver.device, start, end, None, 0, 1, audience, [sender.device])
             self._begin(receiver, ack)
         self.schedule(end, sender, self._ack_over, (sender, heard, ack))
 

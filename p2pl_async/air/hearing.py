@@ -6,7 +6,7 @@ Both change while a run goes: they are asked for at the instant at which a trans
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -18,6 +18,10 @@ from p2pl_async.messages import DeviceId
 
 class Waves(Protocol):
     """The part of `radio.Propagation` that the air uses."""
+
+    @property
+    def rejection(self) -> float | None:
+        """How many dB stronger than all others together a frame must be; None: they count as noise."""
 
     def powers(self, src: DeviceId, at: float) -> Floats:
         """Return the power that each device receives from `src`, in dBm, shape (n,)."""
@@ -122,15 +126,28 @@ def error_in_interference(
         interference: (begin, end, power in dBm) of each interferer at the receiver.
     """
     start, end = span
-    limits = {start, end}
-    limits.update(limit for begin, over, _ in interference for limit in (begin, over) if start < limit < end)
-    cuts = sorted(limits)
     noise = 10 ** (propagation.noise(dst) / 10)
     log_success = 0.0
-    for left, right in pairwise(cuts):
-        others = sum(10 ** (power / 10) for begin, over, power in interference if begin < right and over > left)
+    for left, right, others in _parts(span, interference):
         error = propagation.error(src, dst, size, signal - 10 * math.log10(noise + others))
         if error >= 1:
             return 1.0
         log_success += (right - left) / (end - start) * math.log1p(-error)
     return -math.expm1(log_success)
+
+
+def most_interference(span: tuple[float, float], interference: Sequence[tuple[float, float, float]]) -> float:
+    """Return the largest sum of the powers of interferers at any instant of a frame, in dBm; see above."""
+    return 10 * math.log10(max(others for _, _, others in _parts(span, interference)) or 1e-300)
+
+
+def _parts(
+    span: tuple[float, float], interference: Sequence[tuple[float, float, float]]
+) -> Iterator[tuple[float, float, float]]:
+    """Yield the parts of a frame between which an interferer begins or ends: begin, end, and their power in mW."""
+    start, end = span
+    limits = {start, end}
+    limits.update(limit for begin, over, _ in interference for limit in (begin, over) if start < limit < end)
+    for left, right in pairwise(sorted(limits)):
+        others = sum(10 ** (power / 10) for begin, over, power in interference if begin < right and over > left)
+        yield left, right, others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from p2pl_async.air.hearing import Audience
@@ -31,7 +32,8 @@ class Transmission:
     """One uninterrupted transmission."""
 
     __slots__ = (
-        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "powers", "src", "start",
+        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "powers", "receivers", "src",
+        "start",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +45,7 @@ class Transmission:
         first: int,
         count: int,
         audience: Audience,
+        receivers: Sequence[DeviceId] = (),
     ) -> None:
         self.src = src
         self.start = start
@@ -51,7 +54,8 @@ class Transmission:
         self.first = first  # the first of its frames
         self.count = count  # number of its frames
         self.audience = audience  # who noticed it when it began
+        self.receivers = receivers  # the devices that it is for
         self.cut = False  # its sender has crashed meanwhile: no device receives it
         self.overlaps: list[Transmission] = []
         self.powers: Any = None  # dBm at each device, if the air has a propagation model
-        self.decoders: Any = None  # which devices decode it, for collision = "sinr"
+        self.decoders: Any = None  # which devices hold it and no other frame, if the air has a propagation model

@@ -38,6 +38,7 @@ class Phy(Settings):
     typical_frequency: ClassVar[float]  # Hz
     typical_noise_figure: ClassVar[float]  # dB
     by_length: ClassVar[bool] = True  # whether longer frames are lost more often
+    rejection: ClassVar[float | None] = None  # dB that a frame needs above others of its kind; None: they are noise
 
     @property
     def typical_bandwidth(self) -> float:
@@ -133,9 +134,12 @@ _LORA_WIDTH = 0.5  # dB
 class Lora(Phy):
     """LoRa: chirps of 2^sf chips, referenced to the sensitivity, at which 1 % of the frames are lost.
 
-    The loss falls from almost all to almost none within 4 dB, whatever the length of a frame.
+    The loss falls from almost all to almost none within 4 dB, whatever the length of a frame. A frame
+    survives others of its spreading factor if it is 6 dB stronger than all of them together: their chirps
+    are no noise.
 
-    Source: Semtech SX1272/73 data sheet, rev. 2, page 19; the width of the fall is an assumption.
+    Sources: Semtech SX1272/73 data sheet, rev. 2, page 19; the width of the fall is an assumption. C. Goursaud,
+    J.-M. Gorce, "Dedicated networks for IoT: PHY / MAC state of the art and challenges", 2015, for the 6 dB.
     """
 
     kind: Literal["lora"] = "lora"
@@ -148,6 +152,7 @@ class Lora(Phy):
     typical_frequency = 868e6
     typical_noise_figure = 6.0
     by_length = False
+    rejection = 6.0
 
     @field_validator("bandwidth")
     @classmethod

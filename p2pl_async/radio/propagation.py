@@ -73,6 +73,7 @@ class Propagation:
         self.motion = motion
         self.n = motion.n
         self.phy = settings.phy
+        self.rejection = settings.phy.rejection
         self.is_constant = not motion.moves and isinstance(settings.fading, NoFading)  # powers never change
         self._seed = seed
         self._frequency = settings.carrier

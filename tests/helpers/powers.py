@@ -8,14 +8,15 @@ import numpy as np
 
 
 class FixedPowers:
-    """Powers as given, in dBm, shape (n, n); frames at 802.15.4's error rate.
+    """Powers as given, in dBm, shape (n, n); frames at 802.15.4's error rate, and LoRa's rejection if given.
 
     Source of the rate: IEEE 802.15.4-2006, E.4.1.8.
     """
 
-    def __init__(self, powers: np.ndarray, noise: float = -101.0) -> None:
+    def __init__(self, powers: np.ndarray, noise: float = -101.0, rejection: float | None = None) -> None:
         self._powers = powers
         self._noise = noise
+        self.rejection = rejection
 
     def powers(self, src: int, at: float) -> np.ndarray:
         return self._powers[src]
