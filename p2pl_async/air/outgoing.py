@@ -18,7 +18,8 @@ class Outgoing:
     """A message that a device has accepted for transmission, to one device or to several at once.
 
     Frames are its fragments in order; with erasure coding, the parity of each group follows the group.
-    If links differ, the message is cut for the smallest MTU and sent at the lowest rate.
+    If links differ, the message is cut for the smallest MTU with the longest header, sent at the lowest rate, and
+    protected as the link with the most parity for its data asks for.
 
     A receiver has the message when it has received the frame that completes it: its arrival is fixed then, and
     `reached` is called, although the sender may repeat the frame, since it doesn't know, or send parity.
@@ -56,12 +57,13 @@ class Outgoing:
         self._reached = reached
         self._needed = needed
         settings = [link.settings_at(now) for link in links]
-        payloads = [one.mtu - one.header for one in settings if one.mtu is not None]
         self.header = max(one.header for one in settings)
-        self.payload = min(payloads, default=size) or 1
+        mtu = min((one.mtu for one in settings if one.mtu is not None), default=size + self.header)
+        self.payload = max(1, mtu - self.header)
         self._fragments = max(1, math.ceil(size / self.payload))
         self._last = size - (self._fragments - 1) * self.payload + self.header  # bytes of the last fragment's frame
-        fec = settings[0].fec
+        codes = [one.fec for one in settings if one.fec is not None]
+        fec = max(codes, key=lambda code: (code.parity / code.data, code.parity), default=None)
         self._data, self._parity = (self._fragments, 0) if fec is None else (fec.data, fec.parity)
         groups = -(-self._fragments // self._data)
         self._first_of_last = (groups - 1) * (self._data + self._parity)  # the first frame of the last group

@@ -44,7 +44,9 @@ class LinkSettings(Settings):
         default=None, description="retries of lost packets by the link itself"
     )
     fec: Annotated[Fec | None, *word("none")] = Field(
-        default=None, description="packets sent in addition, from which others that are lost can be rebuilt"
+        default=None,
+        description="packets sent in addition, from which others that are lost can be rebuilt; one transmission to "
+        "several devices has the most parity that any of their links asks for",
     )
     outage: AnyOutage = Field(default=NoOutage(), description="when the link is down altogether")
     order: Literal["fifo", "free"] = Field(

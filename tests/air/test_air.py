@@ -20,6 +20,7 @@ from p2pl_async import run as run_scenario
 from p2pl_async.air.hearing import PowerHearing
 from p2pl_async.air.settings import CsmaCa
 from p2pl_async.errors import ScenarioError
+from p2pl_async.link import LinkSettings
 from p2pl_async.testing import Cell, complete, emulate, ring
 
 MEDIA: list[dict[str, Any]] = [
@@ -708,3 +709,36 @@ def test_one_by_one_each_copy_is_acknowledged_and_repeated() -> None:
     packets = [outcome.verdict.packets for outcome in cell.outcomes]
     assert np.mean(packets) == pytest.approx((1 - 0.3**4) / 0.7, abs=0.1)
     assert len(cell.on_air) == sum(packets)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
+def test_a_broadcast_is_cut_and_protected_for_all_of_its_links_whatever_their_ids(order) -> None:
+    """Packets of at most 100 B with headers of 20 B carry 80 B each; 2 packets of parity in 5 are more than 1 in 4."""
+    settings: list[dict[str, Any]] = [
+        {"mtu": "100 B", "header": "5 B"},
+        {"mtu": "150 B", "header": "20 B", "fec": {"data": 4, "parity": 1}},
+        {"mtu": "110 B", "header": "10 B", "fec": {"data": 5, "parity": 2}},
+    ]
+    of = {
+        device: LinkSettings.model_validate({"rate": "8 kbit/s", **one})
+        for device, one in zip(order, settings, strict=True)
+    }
+    records: list[Any] = []
+
+    class Once(Protocol):
+        kind: str = "once"
+
+        async def run(self, device: Device) -> None:
+            if device.id == 0:
+                device.broadcast(Note("x" * 700))
+            await device.sleep(60)
+
+    emulate(
+        Once(), [[1, 2, 3], [0], [0], [0]], medium={"kind": "aloha"}, link=lambda src, dst: of[max(src, dst)],
+        sink=records.append,
+    )  # fmt: skip
+    size = records[0].size
+    fragments = math.ceil(size / 80)
+    groups = math.ceil(fragments / 5)
+    assert sum(record.verdict.packets for record in records) == fragments + 2 * groups
+    assert sum(record.verdict.air_bytes for record in records) == size + 20 * fragments + 100 * 2 * groups
