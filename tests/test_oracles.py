@@ -34,7 +34,7 @@ def plain_sgd(scenario: Scenario, device: int, rounds: int, epochs: int) -> np.n
     train = scenario.train
     optimizer: Any = None
     for _ in range(rounds):
-        if optimizer is None or train.momentum_across_rounds == "reset":
+        if optimizer is None or train.momentum_across_rounds != "keep":
             optimizer = torch.optim.SGD(
                 model.parameters(),
                 train.learning_rate,

@@ -303,4 +303,8 @@ def _length(layer: slice) -> int:
 
 
 def _share(layers: Sequence[slice], sparsity: float) -> float:
-    return sum(kept(layer, sparsity) for layer in layers) / sum(map(_length, layers))
+    """Return the share of entries kept of the tensor of which least is kept: that much is certain, whatever the vector.
+
+    The share of all entries is larger where many small tensors keep their one entry at least.
+    """
+    return min(kept(layer, sparsity) / _length(layer) for layer in layers)

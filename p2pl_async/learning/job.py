@@ -23,6 +23,7 @@ class Job:
     number: int  # how many jobs the device had before
     samples: int  # samples processed, repeats counted; compute time is charged for them
     steps: int
+    keeps: bool = False  # whether it goes on with the momentum of the device's last training, and leaves its own
     gradient: bool = False  # whether the result is the gradient of one batch
     result: Vector | None = None  # parameters after training or gradient, read-only, (n_params,); None until computed
     _w: Vector | None = None

@@ -84,8 +84,10 @@ class TrainSettings(Settings):
     schedule: AnyLearningRateSchedule = Field(
         default=Constant(), description="learning rate over the epochs that the device itself has completed"
     )
-    momentum_across_rounds: Literal["reset", "keep"] = Field(
-        default="reset", description="whether a device's momentum is reset or kept between two rounds"
+    momentum_across_rounds: Literal["auto", "reset", "keep"] = Field(
+        default="auto",
+        description="whether a device's momentum is reset or kept between two trainings; auto: kept where a training "
+        "is a single step or less than an epoch, since momentum would have no effect otherwise, and else reset",
     )
     accelerator: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu", description="where to compute; auto: a GPU if present"

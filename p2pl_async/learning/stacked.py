@@ -138,6 +138,8 @@ class Engine:
         rates: Sequence[Array],
         velocities: Sequence[Array | None],
         drifts: Sequence[Array],
+        *,
+        keep: bool,
     ) -> tuple[list[Array], list[Array] | None]:
         """Train up to `group` devices, those with more steps first.
 
@@ -148,9 +150,10 @@ class Engine:
             rates: learning rate of every step, each (steps,).
             velocities: momentum to start from, each (n_params,), None for zeros.
             drifts: added to the parameters after every step, each (n_params,); empty for none at all.
+            keep: whether to return the velocities.
 
         Returns:
-            The parameters after training, and the velocities (None unless they are kept across rounds).
+            The parameters after training, and the velocities (None unless they are to be kept).
         """
         settings = self._settings
         steps = [len(rows) for rows in batches]
@@ -182,8 +185,7 @@ class Engine:
             for layer, drift in zip(w_k, d_k, strict=False):  # no drifts: no layers of them
                 layer += drift
         results, left = ([layer[shadow:] for layer in stack] for stack in (w, v))
-        kept = settings.momentum and settings.momentum_across_rounds == "keep"
-        return self._unstack(results), self._unstack(left) if kept else None
+        return self._unstack(results), self._unstack(left) if keep else None
 
     @torch.no_grad()
     def gradients(self, params: Sequence[Array], batches: Sequence[Array], sizes: Sequence[Array]) -> list[Array]:

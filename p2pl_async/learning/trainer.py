@@ -172,6 +172,9 @@ class Trainer:
         if count is None or count < 1:
             raise ProtocolError(f"train(epochs={epochs}, steps={steps}) must train for at least one step")
         job = self._job(device, w, count)
+        across = self._settings.momentum_across_rounds
+        short = count == 1 or count < supply.per_epoch
+        job.keeps = bool(self._settings.momentum) and (across == "keep" or (across == "auto" and short))
         if drift is not None:
             self._check_shape(drift, "a drift")
             job._drift = frozen(drift, self._dtype)
@@ -245,13 +248,14 @@ class Trainer:
             results = self._engine.gradients(params, batches, sizes)
         else:
             rates = [job._rates for job in group if job._rates is not None]
-            velocities = [self._velocities.get(job.device) for job in group]
+            velocities = [self._velocities.get(job.device) if job.keeps else None for job in group]
             drifts = [job._drift for job in group if job._drift is not None]
-            results, left = self._engine.train(params, batches, sizes, rates, velocities, drifts)
+            keep = any(job.keeps for job in group)
+            results, left = self._engine.train(params, batches, sizes, rates, velocities, drifts, keep=keep)
         for i, (job, result) in enumerate(zip(group, results, strict=True)):
             job.result = result
             job._w = job._batches = job._sizes = job._rates = job._drift = None
-            if left is not None:
+            if left is not None and job.keeps:
                 self._velocities[job.device] = left[i]
 
     def forget(self, device: int) -> None:

@@ -41,6 +41,7 @@ class AsySonata(Protocol):
     )
 
     contract: ClassVar[Contract] = CUMULATIVE
+    uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
     models_per_message: ClassVar[float] = 2
 
     async def run(self, device: Device) -> None:

@@ -79,6 +79,9 @@ class Protocol(Settings, abc.ABC):
     trains: ClassVar[bool] = True
     """Whether devices train; a protocol that sets this to False needs no data, and loads no torch."""
 
+    uses_momentum: ClassVar[bool] = True
+    """Whether local steps are those of `device.train`; a protocol that takes gradients only sets this to False."""
+
     kind: str
 
     @property

@@ -35,6 +35,7 @@ class DIGing(Protocol):
         default=Barrier(), description="A mixing step waits for all neighbors' messages, or for a timeout"
     )
 
+    uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
     models_per_message: ClassVar[float] = 2
 
     @property

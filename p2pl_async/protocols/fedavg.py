@@ -8,6 +8,8 @@ and talks over the same links.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -19,6 +21,8 @@ from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.mixing import is_finite, is_like, mix
+
+_SERVERS_MODEL: DeviceId = -1  # stands for the server's model of before among those that are averaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,13 @@ class FedAvg(Protocol):
         description="How long the server waits after its own training; without a timeout a lost update is a deadlock",
     )
 
+    missing: Literal["renormalize", "last", "inverse-probability"] = Field(
+        default="renormalize",
+        description="What stands for an update that did not come: nothing, so that the others weigh more (biased "
+        "towards devices that get through, unless all lose alike); the device's last one (unbiased, but old); or "
+        "nothing, with each that comes weighed by how seldom its device gets through (unbiased on average, noisier)",
+    )
+
     models_per_message: ClassVar[float] = 1
 
     @property
@@ -62,7 +73,12 @@ class FedAvg(Protocol):
         """State, of rounds; without a timeout the server waits for every update."""
         one_way = "the server must hear every device that it can reach"
         if self.timeout is not None:
-            return replace(STATE, one_way=one_way)
+            biased = "devices whose updates get through more often weigh more than their data"
+            if self.missing != "renormalize":
+                return replace(STATE, one_way=one_way)
+            return replace(
+                STATE, loss=biased, one_way=one_way, repair='write missing = "last", or "inverse-probability"'
+            )
         waits = "the server never stops waiting for an update that was lost, and the run ends as a deadlock"
         return replace(STATE, loss=waits, one_way=one_way, repair='write timeout = "10 s"')
 
@@ -78,8 +94,9 @@ class FedAvg(Protocol):
             raise ProtocolError(f"server={device.id} must hear every device that it can reach; use a star topology")
         everybody = sorted({device.id, *device.all_out_neighbors})
         w: Vector = device.initial_params()
+        past = Past()
         while device.running:
-            count = max(1, math.floor(self.fraction * len(everybody)))
+            count = max(1, math.floor(self.fraction * len(everybody) * (1 + 1e-12)))  # 0.29 of 100 is 29
             chosen = sorted(device.random.choice(everybody, size=count, replace=False).tolist())
             self._send_model(device, chosen, w)
             updates: dict[DeviceId, Update] = {}
@@ -88,7 +105,8 @@ class FedAvg(Protocol):
                 updates[device.id] = Update(device.round, device.n_samples, mine)
             await self._gather(device, chosen, updates, w)
             device.record_mix({j: update for j, update in updates.items() if j != device.id})
-            w = self._average(updates, w)
+            past.note(chosen, updates)
+            w = self._average(updates, chosen, past, w)
             device.finish_round(w)
         self._send_model(device, [], w)
 
@@ -106,14 +124,23 @@ class FedAvg(Protocol):
                 elif update.round == device.round:  # not a late one
                     updates[update.sender] = update
 
-    def _average(self, updates: dict[DeviceId, Update], w: Vector) -> Vector:
-        """Return sum_k (n_k / n) w_k over the updates that arrived, or `w` if there are none."""
+    def _average(self, updates: dict[DeviceId, Update], chosen: list[DeviceId], past: Past, w: Vector) -> Vector:
+        """Return sum_k (n_k / n) w_k over the updates that arrived, or `w` if there are none; see `missing`."""
+        if self.missing == "last":
+            updates = {j: past.last[j] for j in chosen if j in past.last}
         if not updates:
             return w
+        models = {j: update.w for j, update in updates.items()}
+        if self.missing == "inverse-probability":
+            # w + sum_j (n_j / n) (w_j - w) / p_j: right on average, whatever the p_j.
+            known = [j for j in chosen if j in past.last]
+            total = sum(past.last[j].n_samples for j in known)
+            weights = {j: past.last[j].n_samples / total / past.share(j) for j in updates}
+            return mix(w, models, {**weights, _SERVERS_MODEL: 1 - sum(weights.values())}, _SERVERS_MODEL)
         total = sum(update.n_samples for update in updates.values())
         weights = {j: update.n_samples / total for j, update in updates.items()}
         first = min(updates)
-        return mix(updates[first].w, {j: update.w for j, update in updates.items()}, weights, first)
+        return mix(models[first], models, weights, first)
 
     async def _follow(self, device: Device) -> None:
         if self.server not in device.all_in_neighbors or self.server not in device.all_out_neighbors:
@@ -145,6 +172,29 @@ class FedAvg(Protocol):
                 device.record("refused", 1)
             message = device.receive_nowait(Global)
         return max(models, key=lambda model: model.round, default=None)
+
+
+class Past:
+    """What the server remembers of earlier rounds.
+
+    Attributes:
+        last: each device's latest update.
+    """
+
+    def __init__(self) -> None:
+        self.last: dict[DeviceId, Update] = {}
+        self._chosen: Counter[DeviceId] = Counter()
+        self._came: Counter[DeviceId] = Counter()
+
+    def note(self, chosen: Sequence[DeviceId], updates: Mapping[DeviceId, Update]) -> None:
+        """Count who was chosen in a round, and whose update came."""
+        self._chosen.update(chosen)
+        self._came.update(updates.keys())
+        self.last.update(updates)
+
+    def share(self, device: DeviceId) -> float:
+        """Return how often a device's update came, as a share of the rounds for which it was chosen."""
+        return self._came[device] / self._chosen[device]
 
 
 def _fits(w: Vector, like: Vector) -> bool:

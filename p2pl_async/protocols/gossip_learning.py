@@ -35,7 +35,9 @@ class GossipLearning(Protocol):
 
     kind: Literal["gossip-learning"] = "gossip-learning"
     sync: Sync = MaxNormSync()
-    period: PositiveSeconds = Field(default=1.0, description="Time between two messages of a device")
+    period: PositiveSeconds = Field(
+        default=1.0, description="Mean time between two messages of a device; each is drawn within 50 % of it"
+    )
     steps: PositiveInt = Field(default=1, description="Mini-batches in each training")
     variant: Literal["merge-update", "update-merge", "update"] = Field(
         default="merge-update",
@@ -56,7 +58,9 @@ class GossipLearning(Protocol):
         tick = device.now + self.period * float(device.random.random())  # so that devices don't send all at once
         while device.running:
             await self._learn_until(device, model, tick)
-            tick = max(tick + self.period, device.now)  # a training may have taken longer than a period
+            # From now, not from the last tick: after a training that outlasts a period, two would go at one instant
+            # else. And never in step with others, whose messages would meet on shared air each time.
+            tick = device.now + self.period * float(device.random.uniform(0.5, 1.5))
             if device.out_neighbors:
                 device.send(int(device.random.choice(device.out_neighbors)), Aged(model.age, model.w))
             device.finish_round(model.w)

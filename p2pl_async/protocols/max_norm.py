@@ -145,6 +145,23 @@ class MaxNormSync(Settings):
         part.leave()
         return part.candidate.w
 
+    def expected_s(self, hops: int, delay: float, loss: float, transfer: float) -> float:
+        """Return about how long the synchronization takes after the last device has begun, in seconds.
+
+        Each hop takes a beacon, an answer that asks, and the model; then each level takes a beacon more. What is
+        lost waits for the next beacon.
+
+        Args:
+            hops: diameter of the graph.
+            delay: of a beacon, in seconds.
+            loss: share of messages lost, below 1.
+            transfer: seconds that a model takes on a link, without the delay.
+        """
+        again = loss / (1 - loss)  # messages lost for each that arrives
+        hop = 3 * delay + transfer + self.beacon * _SOON + again * (4 * self.beacon + 2 * delay)
+        level = delay + self.beacon * _SOON + 1.5 * again * self.beacon
+        return hops * (hop + level)
+
 
 class NoSync(Settings):
     """Start from the device's own initial model."""

@@ -36,6 +36,7 @@ class PushDIGing(Protocol):
     sync: Sync = MaxNormSync()
     mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
 
+    uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
     models_per_message: ClassVar[float] = 2
 
     @property

@@ -113,6 +113,10 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     yield from check_medium(tables)
     if matches is not None:
         yield from check_events(tables, matches)
+    train = tables.get("train")
+    if protocol is not None and train is not None and protocol.trains and not protocol.uses_momentum and train.momentum:
+        text = f'must be 0, as the protocol "{protocol.kind}" steps along gradients and has no use for momentum'
+        yield line(["train", "momentum"], text, train.momentum)
     if protocol is not None and not protocol.trains:
         baselines, stop = tables.get("baselines"), tables.get("stop")
         for name in ("local", "central"):

@@ -359,3 +359,10 @@ def test_all_that_was_sent_and_what_is_left_are_all_that_was_to_be_sent(compress
         sent += feedback.compress(x).dense()
     np.testing.assert_allclose(sent + feedback.e, to_send, atol=1e-10)
     assert np.abs(feedback.e).max() < 100
+
+
+def test_the_averaging_rate_of_top_k_is_the_share_that_is_certain() -> None:
+    """60 tensors of 2 keep one entry each: 1.55 % of all entries, and 0.1 % of the large tensor."""
+    layers = [slice(0, 4000), *(slice(4000 + 2 * i, 4002 + 2 * i) for i in range(60))]
+    assert TopK(sparsity=0.999).averaging_rate(layers) == 4 / 4000
+    assert RandomK(sparsity=0.999).averaging_rate(layers) == 2 / 4000

@@ -96,10 +96,17 @@ def make(kind: str) -> TopologySettings:
 
 
 def run(
-    cls: type[Protocol], topology: str, link: dict[str, Any], *, seed: int = 3, backwards: bool = False
+    cls: type[Protocol],
+    topology: str,
+    link: dict[str, Any],
+    *,
+    seed: int = 3,
+    backwards: bool = False,
+    settings: dict[str, Any] | None = None,
 ) -> Emulation:
     """Run a protocol with devices of unequal speed; training pulls each model a bit towards its device."""
-    settings = settings_under_loss(cls) if link is LOSSY else {}
+    if settings is None:
+        settings = settings_under_loss(cls) if link is LOSSY else {}
     random = np.random.default_rng(seed)
     targets = initial(seed)
     emulation = Emulation(

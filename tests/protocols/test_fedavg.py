@@ -14,6 +14,7 @@ from p2pl_async.device import Device
 from p2pl_async.errors import Deadlock, DeviceFailed
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import LinkSettings
+from p2pl_async.messages import Vector
 from p2pl_async.protocols.fedavg import FedAvg, Global, Update
 from p2pl_async.testing import FixedLearner, complete, emulate
 
@@ -318,3 +319,41 @@ def test_an_update_of_another_round_is_late_and_ignored() -> None:
 
     emulation, _ = fedavg(2, protocol=Hasty, rounds=1)
     np.testing.assert_allclose(model_of(emulation.devices[0]), start(2)[0] + 1.5)
+
+
+@pytest.mark.parametrize(("missing", "settles"), [("renormalize", 0.54), ("last", 2.5), ("inverse-probability", 2.5)])
+def test_what_stands_for_a_missing_update_decides_where_it_settles(missing, settles) -> None:
+    """Device 3 wants 10 and the others 0, so the optimum is 2.5; 80 % of what device 3 uploads is lost."""
+
+    def link(src: int, dst: int) -> LinkSettings:
+        return LinkSettings.model_validate({"loss": "80 %" if src == 3 else "0 %"})
+
+    targets = [0.0, 0.0, 0.0, 10.0]
+    seen: list[float] = []
+
+    class Spy(FedAvg):
+        def _average(self, *what: Any) -> Vector:
+            w = super()._average(*what)
+            seen.append(float(w[0]))
+            return w
+
+    emulate(
+        Spy.model_validate({"timeout": "3 s", "missing": missing}),
+        star(4),
+        link=link,
+        learner=FixedLearner([np.zeros(1)] * 4, gradient=lambda k, w: w - targets[k], learning_rate=0.1),
+        rounds=600,
+    )
+    assert np.mean(seen[100:]) == pytest.approx(settles, abs=0.35 if missing == "inverse-probability" else 0.15)
+
+
+def test_a_fraction_that_floats_round_down_trains_as_many_as_it_says() -> None:
+    chosen: list[int] = []
+
+    class Spy(FedAvg):
+        def _send_model(self, device: Device, who: list[int], w: Vector) -> None:
+            chosen.append(len(who))
+            super()._send_model(device, who, w)
+
+    emulate(Spy(fraction=0.29), star(100), learner=FixedLearner([np.zeros(1)] * 100), rounds=2)
+    assert chosen[:2] == [29, 29]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.gossip_learning import GossipLearning
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
+from p2pl_async.trace import Record
 
 VARIANTS = ["merge-update", "update-merge", "update"]
 
@@ -106,7 +107,7 @@ def test_nobody_waits_for_anybody() -> None:
         rounds=10,
     )
     assert all(device.round == 10 for device in emulation.devices)
-    assert 18 <= emulation.clock.now <= 20
+    assert 14 <= emulation.clock.now <= 26
     assert all(device.state.age == 0 for device in emulation.devices)  # nothing came, so nothing was learned
 
 
@@ -115,6 +116,23 @@ def test_a_message_to_one_neighbor_each_period() -> None:
     assert emulation.trace.sent == 6 * 20
     to = {(path.src, path.dst) for path in emulation.transport.paths()}
     assert len(to) > 20  # of 30 links
+
+
+def test_nothing_is_sent_twice_at_one_instant_though_training_outlasts_the_period() -> None:
+    records: list[Record] = []
+    learner = FixedLearner([np.zeros(2)] * 4, seconds=2.5)
+    emulate(GossipLearning(sync="none"), complete(4), learner=learner, rounds=40, sink=records.append)
+    sent = [(record.src, record.sent) for record in records]
+    assert len(set(sent)) == len(sent) == 4 * 40
+
+
+def test_pauses_vary_around_the_period() -> None:
+    records: list[Record] = []
+    protocol = GossipLearning.model_validate({"sync": "none", "period": "2 s"})
+    emulate(protocol, [[1], []], learner=FixedLearner([np.zeros(2)] * 2), rounds=200, sink=records.append)
+    pauses = np.diff([record.sent for record in records])
+    assert pauses.mean() == pytest.approx(2.0, rel=0.05)
+    assert 1.0 <= pauses.min() < 1.2 < 2.8 < pauses.max() <= 3.0
 
 
 def test_duplicates_and_overtaken_messages_are_merged_once_or_never() -> None:

@@ -550,3 +550,15 @@ def test_none_starts_from_the_own_model() -> None:
     learner = FixedLearner(x, step=step)
     emulate(P2PL(sync="none"), ring(3), learner=learner, rounds=1)
     assert first == {k: w.tobytes() for k, w in enumerate(x)}
+
+
+@pytest.mark.parametrize(
+    ("n", "delay", "loss", "rate"),
+    [(20, 0.1, 0.0, None), (20, 2.0, 0.0, None), (20, 0.05, 0.5, None), (12, 0.0, 0.0, 2000), (8, 1.0, 0.2, 8000)],
+)
+def test_its_length_is_foreseen_within_a_factor_of_two(n, delay, loss, rate) -> None:
+    link = {"latency": f"{delay} s", "loss": loss, **({"rate": f"{rate} bit/s"} if rate else {})}
+    seen: dict[str, dict[int, float]] = {}
+    emulate(Sync(serve_s=300.0), ring(n), link=link, learner=FixedLearner(models(n, 1000)), record=recorded(seen))
+    expected = MaxNormSync().expected_s(n // 2, delay, loss, 8 * 4100 / rate if rate else 0.0)
+    assert expected / 2 < max(seen["sync_s"].values()) < expected * 2

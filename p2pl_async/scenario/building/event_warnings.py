@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from p2pl_async.hardware.compute import Compute
 from p2pl_async.scenario.events import Event, label
 from p2pl_async.scenario.scenario import Scenario
 
@@ -23,6 +24,26 @@ def warn_of_radio(scenario: Scenario) -> list[str]:
     return [
         "without [link] mtu each message is one packet, however long, and noise spoils long packets first; "
         'give mtu = "127 B", or that of your radio'
+    ]
+
+
+_UNEQUAL = 3.0  # times as many samples on one device as on another
+
+
+def warn_of_unequal_data(computes: Sequence[Compute], samples: Sequence[int]) -> list[str]:
+    """Return a warning if devices hold unequal amounts of data, and yet take as long for a pass over them.
+
+    Args:
+        computes: each device's compute settings.
+        samples: each device's number of training samples.
+    """
+    held = [count for compute, count in zip(computes, samples, strict=True) if compute.per_epoch is not None]
+    if not held or max(held) < _UNEQUAL * min(held):
+        return []
+    return [
+        f"devices hold {min(held)} to {max(held)} samples, and compute.per_epoch gives each the same time for a pass: a "
+        f"step takes {max(held) / min(held):.0f} times longer where there are few; "
+        'write compute.per_sample = "5 ms" for devices of equal speed'
     ]
 
 

@@ -23,7 +23,12 @@ from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
 from p2pl_async.scenario.building.contracts import warn_of_contract
 from p2pl_async.scenario.building.device_conditions import DeviceConditions
-from p2pl_async.scenario.building.event_warnings import warn_of_energy, warn_of_late_events, warn_of_radio
+from p2pl_async.scenario.building.event_warnings import (
+    warn_of_energy,
+    warn_of_late_events,
+    warn_of_radio,
+    warn_of_unequal_data,
+)
 from p2pl_async.scenario.building.layout import lay_out
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.building.sleepers import warn_of_sleepers
@@ -165,6 +170,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
         *warn_of_contract(scenario, layout.graph, links),
         *warn_of_sleepers(scenario, layout.graph, links),
         *warn_of_radio(scenario),
+        *(warn_of_unequal_data(scenario.devices.computes(), list(map(len, parts))) if parts else ()),
     ]
     return World(
         scenario,
