@@ -41,8 +41,8 @@ def warn_of_unequal_data(computes: Sequence[Compute], samples: Sequence[int]) ->
     if not held or max(held) < _UNEQUAL * min(held):
         return []
     return [
-        f"devices hold {min(held)} to {max(held)} samples, and compute.per_epoch gives each the same time for a pass: a "
-        f"step takes {max(held) / min(held):.0f} times longer where there are few; "
+        f"devices hold {min(held)} to {max(held)} samples, and compute.per_epoch gives all the same time for a pass, so "
+        f"a step takes {max(held) / min(held):.0f} times longer where there are few; "
         'write compute.per_sample = "5 ms" for devices of equal speed'
     ]
 
