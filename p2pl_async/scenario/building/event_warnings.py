@@ -41,7 +41,7 @@ def warn_of_unequal_data(computes: Sequence[Compute], samples: Sequence[int]) ->
     if not held or max(held) < _UNEQUAL * min(held):
         return []
     return [
-        f"devices hold {min(held)} to {max(held)} samples, and compute.per_epoch gives all the same time for a pass, so "
+        f"devices hold {min(held)} to {max(held)} samples, and compute.per_epoch gives all the same time a pass, so "
         f"a step takes {max(held) / min(held):.0f} times longer where there are few; "
         'write compute.per_sample = "5 ms" for devices of equal speed'
     ]
