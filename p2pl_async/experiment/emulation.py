@@ -228,7 +228,7 @@ class Emulation:
                 kinds = " or ".join(
                     "any message" if kind.__name__ == "Message" else kind.tag for kind in device.waiting_for
                 )
-                heard = ", ".join(map(str, device.in_neighbors[:8])) or "nobody"
+                heard = ", ".join(map(str, device.in_neighbors[:8])) or "no device"
                 waits.append(f"  device {device.id} (round {device.round}) waits for {kinds}; it hears {heard}")
         if not waits:
             waits = ["  no device waits for a message, and no pending event can wake any of them"]

@@ -138,7 +138,7 @@ def probe_link(
     scenario = world.scenario
     if not 0 <= src < scenario.devices.count or dst not in world.out_neighbors[src]:
         known = ", ".join(map(str, world.out_neighbors[src][:20])) if 0 <= src < scenario.devices.count else ""
-        text = f"no such link; {src}'s links go to {known or 'nobody'}"
+        text = f"no such link; {src}'s links go to {known or 'no device'}"
         raise ScenarioError("p2pl probe", [Problem("--from, --to", text, f"{src} {dst}")])
     records: list[Record] = []
     emulation = Emulation(

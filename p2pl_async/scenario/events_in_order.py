@@ -180,7 +180,7 @@ class EventsInOrder:
                         yield EventError(index, f"device {min(group & seen)} is in two of the groups", "groups")
                     seen |= group
                 if len(who) == 1 and len(who[0]) == self._devices.count:
-                    yield EventError(index, "one group of all devices parts nobody", "groups")
+                    yield EventError(index, "one group of all devices separates none", "groups")
             elif isinstance(event, Heal):
                 if not split:
                     yield EventError(index, 'there is no partition to heal; put one of kind "partition" before it')

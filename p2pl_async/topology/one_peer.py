@@ -1,7 +1,7 @@
 """Neighbors over time where every device sends to one other at a time, at each step to another.
 
 A step is an order: a permutation of the devices, in which k sends to `order[k]`; a device mapped to
-itself sends to nobody. Steps follow virtual time, the same for all devices, or each device's own rounds.
+itself sends to no device. Steps follow virtual time, the same for all devices, or each device's own rounds.
 """
 
 from __future__ import annotations

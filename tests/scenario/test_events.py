@@ -270,7 +270,7 @@ def test_who_moves_away_is_not_heard_any_more(script) -> None:
         ('kind = "restart"\ndevices = 1', r"event\[0\]\.devices\n.*device 1 has not crashed"),
         ('kind = "link-up"\nfrom = 1\nto = 2', r"event\[0\]\n.*no link of these is down"),
         ('kind = "partition"\ngroups = [[0, 1], "1-3"]', r"device 1 is in two of the groups"),
-        ('kind = "partition"\ngroups = ["*"]', r"one group of all devices parts nobody"),
+        ('kind = "partition"\ngroups = ["*"]', r"one group of all devices separates none"),
         ('kind = "move"\ndevices = 1\nto = ["5 m", "5 m"]', r"event\[0\]\n.*needs \[radio\]"),
         (
             'kind = "ramp"\nover = "9 s"\nlink.rate = "5 Mbit/s"\n'
