@@ -1,17 +1,20 @@
 """The command `p2pl`. Everything heavy is imported inside the command that needs it.
 
-Exit codes: 0 all well; 1 a bug of this package; 2 something to fix by the user; 130 Ctrl-C.
+Exit codes: 0 all well; 1 a bug of this package; 2 something to fix by the user; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -306,8 +309,10 @@ def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
 def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
     """Turn an error into one message and an exit code; functions put into the yielded list add lines to it."""
     more: list[Callable[[], str]] = []
+    ended_by: list[int] = []
     try:
-        yield more
+        with _like_ctrl_c(ended_by):
+            yield more
     except (KeyboardInterrupt, Exception) as error:
         if debug or isinstance(error, typer.Exit):
             raise
@@ -315,7 +320,8 @@ def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         if isinstance(error, KeyboardInterrupt):
-            lines, code = ["interrupted"], 130
+            number = ended_by[0] if ended_by else signal.SIGINT
+            lines, code = [f"ended by {signal.Signals(number).name}" if ended_by else "interrupted"], 128 + number
         elif isinstance(error, P2plError):
             lines, code = [str(error)], 2
         else:
@@ -324,6 +330,34 @@ def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
             lines += [line() for line in more]
         print("\n".join(filter(None, lines)), file=sys.stderr)
         raise typer.Exit(code) from None
+
+
+@contextmanager
+def _like_ctrl_c(received: list[int]) -> Iterator[None]:
+    """Let SIGTERM, as of Slurm or `timeout`, and SIGHUP, of a closed terminal, end a run as orderly as Ctrl-C does.
+
+    They go to whoever handles Ctrl-C at that moment: while devices run, trio does, and ends them where they wait.
+    """
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main_thread = threading.current_thread() is threading.main_thread()  # others may not set handlers
+    taken = [
+        number for number in numbers if main_thread and signal.getsignal(number) is signal.SIG_DFL
+    ]  # not `nohup`'s
+    for number in taken:
+        signal.signal(number, hand_on)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _recorded(folder: RunFolder) -> str:

@@ -7,12 +7,15 @@ plan -> rig -> emulation -> evaluations -> summary, tables
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections.abc import Callable
 
 from p2pl_async.device import Device
-from p2pl_async.errors import P2plError
+from p2pl_async.errors import P2plError, ScenarioError
 from p2pl_async.experiment.evaluation import Evaluation
+from p2pl_async.experiment.measures import ScoreLookup
 from p2pl_async.experiment.plan import RunPlan
 from p2pl_async.experiment.result_tables import device_table, link_table
 from p2pl_async.experiment.rig import Rig
@@ -74,14 +77,18 @@ class MeasuredRun:
         """Run it, once; whatever ends it, the recorded part is left readable."""
         if self._plan.folder is not None:
             self._plan.folder.begin(dump(self.rig.world.scenario))
-            self._write_summary()
-            device_table(self.rig, None).close()  # a killed run too leaves who holds which data
         self._clock.observe(0.0 if self.rig.trainer is None else self.interval, self._look)
         status, error, until = "failed", "", self._plan.stop.virtual_time
+        scores = None
         try:
+            if self._plan.folder is not None:
+                self._write_summary()
+                device_table(self.rig, None).close()  # a killed run too leaves who holds which data
             self.rig.emulation.run(self._plan.protocol, until=until)
             if until is not None and self._clock.now >= until:
                 self.stopped_by = "virtual time"
+            self._evaluation.measure_network()
+            scores = self._evaluation.final_scores()
             status = "complete"
         except KeyboardInterrupt:
             status, error = "interrupted", "interrupted by the user"
@@ -90,7 +97,7 @@ class MeasuredRun:
             error = str(failure) if isinstance(failure, P2plError) else f"{type(failure).__name__}: {failure}"
             raise
         finally:
-            result = self._finish(status, error)
+            result = self._finish(status, error, scores)
         return result
 
     # While it goes
@@ -173,26 +180,37 @@ class MeasuredRun:
 
     # When it is over
 
-    def _finish(self, status: str, error: str) -> Run:
+    def _finish(self, status: str, error: str, scores: ScoreLookup | None) -> Run:
+        """Close the tables, and write the last summary, also if they can't be closed."""
         rig, folder = self.rig, self._plan.folder
         digest = rig.emulation.trace.digest()
         if rig.meter is not None:
             rig.meter.settle()
-        rig.recording.finish(rig.emulation.transport.cut, rig.emulation.transport.in_flight())
-        scores = None
-        if status == "complete":
-            self._evaluation.measure_network()
-            scores = self._evaluation.final_scores()
-        summary = summarize(
-            rig, self._evaluation, status=status, error=error, stopped_by=self.stopped_by, wall=self._wall(),
-            digest=digest, scores=scores,
-        )  # fmt: skip
         devices, links = device_table(rig, scores), link_table(rig)
-        rig.recording.close()
-        devices.close()
-        links.close()
-        if folder is not None:
-            folder.write_summary(summary)
+        summarized = functools.partial(
+            summarize,
+            rig,
+            self._evaluation,
+            stopped_by=self.stopped_by,
+            wall=self._wall(),
+            digest=digest,
+            scores=scores,
+        )
+        try:
+            rig.recording.finish(rig.emulation.transport.cut, rig.emulation.transport.in_flight())
+            rig.recording.close()
+            devices.close()
+            links.close()
+            summary = summarized(status=status, error=error)
+            if folder is not None:
+                folder.write_summary(summary)
+        except (ScenarioError, KeyboardInterrupt) as failure:  # no room, or a second Ctrl-C
+            if folder is not None:
+                folder.fail()
+                ended = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
+                with contextlib.suppress(ScenarioError):
+                    folder.write_summary(summarized(status=ended, error=error or str(failure) or ended))
+            raise
         return Run(
             path=None if folder is None else folder.path,
             scenario_text=dump(rig.world.scenario),

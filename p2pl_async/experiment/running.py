@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from p2pl_async.experiment.measured_run import MeasuredRun, Progress, Watch
 from p2pl_async.experiment.plan import central_plan, local_plan, main_plan
@@ -39,6 +41,21 @@ def run(
         Deadlock: if every device waits and no event is pending.
     """
     folder = RunFolder(Path(out), scenario.name, scenario.seed) if isinstance(out, str | Path) else out
+    try:
+        result = _run(scenario, folder, trace=trace, progress=progress, watch=watch)
+        if folder is not None:
+            folder.publish()
+            result.move(folder.path)
+        return result
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+def _run(
+    scenario: Scenario, folder: RunFolder | None, *, trace: bool, progress: Progress | None, watch: Watch | None
+) -> Run:
+    """Emulate a scenario and its baselines into a folder."""
     world = build_world(scenario)
     plan = main_plan(world, folder)
     measured = MeasuredRun(world, plan, keep_trace=trace, progress=progress, watch=watch)
@@ -51,10 +68,29 @@ def run(
         size = scenario.train.batch_size
         batch_size = n_samples if size == "all" else min(size, n_samples)
         plans.append(central_plan(plan, n_samples, measured.rig.samples_trained, batch_size))
+    told = main.summary["baselines"]
+    told.update((each.label, _told("waiting", None)) for each in plans)
     for each in plans:
-        baseline = main.baselines[each.label] = MeasuredRun(world, each, keep_trace=trace, progress=progress).run()
-        keys = ("accuracy", "virtual_seconds", "rounds", "messages")
-        main.summary["baselines"][each.label] = {key: baseline.summary[key] for key in keys}
-    if folder is not None:
-        folder.write_summary(main.summary)
+        told[each.label] = _told("running", None)
+        status = "failed"
+        try:
+            if folder is not None:
+                folder.write_summary(main.summary)
+            baseline = main.baselines[each.label] = MeasuredRun(world, each, keep_trace=trace, progress=progress).run()
+            status = "complete"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            told[each.label] = _told(status, baseline.summary if status == "complete" else None)
+            if folder is not None:
+                folder.write_summary(main.summary)
+            if each.folder is not None:
+                each.folder.close()
     return main
+
+
+def _told(status: str, summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the summary of the main run tells of a baseline."""
+    keys = ("accuracy", "virtual_seconds", "rounds", "messages")
+    return {"status": status, **{key: summary and summary[key] for key in keys}}

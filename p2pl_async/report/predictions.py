@@ -64,6 +64,8 @@ def write_prediction(
             (folder.path / "plots").mkdir(exist_ok=True)
             for name, figure in figures(prediction, measured):
                 save(figure, folder.path / "plots" / name)
+    folder.publish()
+    folder.close()
 
 
 def summary(prediction: Prediction, measured: Measured | None = None, report: Report | None = None) -> dict[str, Any]:

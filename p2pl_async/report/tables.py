@@ -30,8 +30,9 @@ def final_table(run: Run) -> RenderableType:
         table.add_column(name, justify="right")
     for name, part in parts:
         accuracy = part.get("accuracy") or {}
+        status = part.get("status", "complete")
         table.add_row(
-            name,
+            name if status == "complete" or part is summary else f"{name} ({status})",
             *(_percent(accuracy.get(which)) for which in columns),
             _shown(part.get("virtual_seconds"), show_seconds),
             _shown(_bytes_on_air(part), show_bytes),

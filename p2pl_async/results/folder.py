@@ -9,6 +9,7 @@
         trace.parquet       one row per message and link, if the run keeps a trace
         plots/              written by `p2pl_async.report`
         baselines/<name>/   the same for each baseline
+        .new/               the same, of a run that is to replace the one above, until it is complete
 
 While a run goes, a table is a stream of batches (`metrics.arrows`, Arrow IPC). Every batch is
 complete in itself, so that all batches written before the process is killed are
@@ -26,6 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from p2pl_async.results.lock import FolderLock, is_locked
 from p2pl_async.results.metrics import COSTS
 from p2pl_async.results.run import summary_of
 from p2pl_async.results.table import refuse, writing
@@ -44,6 +46,8 @@ PLOTS = (
 PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus", "relative_error")
 
 
+_NEW = ".new"
+_IN_USE = "is in use by another run; wait until that ends, or choose another folder"
 _TABLES = ("metrics", "devices", "links", "trace", "predicted", "measured", "topologies", "link_effects")
 
 
@@ -58,7 +62,8 @@ class RunFolder:
         out: the folder to use: new, empty, or with `force` one that contains a result.
         scenario_name: for the default.
         seed: for the default.
-        force: replace the result in `out`; its files are removed when the run begins to write.
+        force: replace the result in `out`: the new one is written into `out/.new`, and takes the
+            place of the old one when `publish` is called.
 
     Raises:
         ScenarioError: if `out` can't be used.
@@ -68,6 +73,8 @@ class RunFolder:
         self._chosen: Path | None = out
         self._made: Path | None = None
         self._force = force
+        self._name, self._seed = scenario_name, seed
+        self._locks = [FolderLock(), FolderLock()]  # of the folder, and of the one inside it
         self.begun = False  # whether the files there are of this run
         name = re.sub(r"[^\w.-]+", "-", scenario_name).lstrip(".-") or "scenario"
         self._default = Path("runs") / name / str(seed)
@@ -75,11 +82,13 @@ class RunFolder:
             _check_place(self._default)
         else:
             _check_place(out)
+            if out.is_dir() and is_locked(out):
+                refuse(out, _IN_USE)
             _check_free(out, force=force)
 
     @property
     def path(self) -> Path:
-        """The folder; it exists.
+        """The folder to write into; it exists.
 
         Raises:
             ScenarioError: if it can't be made.
@@ -89,21 +98,44 @@ class RunFolder:
                 self._made = self._make_default()
             else:
                 with writing(self._chosen):
-                    self._chosen.mkdir(parents=True, exist_ok=True)
-                self._made = self._chosen
+                    self._made = self._chosen / _NEW if _has_result(self._chosen) else self._chosen
+                    self._made.mkdir(parents=True, exist_ok=True)
         return self._made
 
     def begin(self, scenario_text: str) -> None:
-        """Remove the result that is to be replaced, if any, and write the resolved scenario.
+        """Take the folder's lock, and write a first summary and the resolved scenario.
 
         Raises:
-            ScenarioError: if the folder can't be written, or has been filled by another run since.
+            ScenarioError: if the folder can't be written, or another run writes or has written into it.
         """
-        _check_free(self.path, force=self._force)
-        with writing(self.path):
-            _remove_result(self.path)
+        path = self.path
+        with writing(path):
+            whole = path.parent if path.name == _NEW else path
+            if not all(lock.take(place) for lock, place in zip(self._locks, {whole, path}, strict=False)):
+                refuse(whole, _IN_USE)
+            _check_free(whole, force=self._force)
+            _remove_result(path)
         self.begun = True
+        self.write_summary({"status": "running", "scenario": self._name, "seed": self._seed})
         self.write_text("scenario.toml", scenario_text)
+
+    def publish(self) -> None:
+        """Put the result where the one is that it replaces, if any.
+
+        Raises:
+            ScenarioError: if a file can't be moved.
+        """
+        if self._made is None or self._made.name != _NEW:
+            return
+        new, self._made = self._made, self._made.parent
+        with writing(self._made):
+            _remove_result(self._made)
+            _move(new, self._made)
+
+    def close(self) -> None:
+        """Give the folder's lock back: the run is over."""
+        for lock in self._locks:
+            lock.release()
 
     def beside(self, name: str) -> RunFolder:
         """Return the folder of a baseline of this run."""
@@ -124,6 +156,15 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`; numbers that aren't finite become null."""
         self.write_text("summary.json", json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n")
+
+    def fail(self) -> None:
+        """Write "failed" over the "running" in the summary where it lies, for which a full disk has room."""
+        running, failed = b'"status": "running"', b'"status": "failed" '
+        with contextlib.suppress(OSError), (self.path / "summary.json").open("r+b") as file:
+            at = file.read().find(running)
+            if at >= 0:
+                file.seek(at)
+                file.write(failed)
 
     def _make_default(self) -> Path:
         path, count = self._default, 1
@@ -154,17 +195,35 @@ def _check_place(path: Path) -> None:
 
 def _check_free(path: Path, *, force: bool) -> None:
     """Refuse a folder with something in it, unless it is a result and to be replaced."""
-    if not path.is_dir() or not any(path.iterdir()):
+    if not path.is_dir() or {item.name for item in path.iterdir()} <= {"summary.json.part"}:  # killed at once
         return
-    if summary_of(path) is None:
+    if not _has_result(path):
         refuse(path, "contains files that no run wrote; choose a folder that is new or empty")
     if not force:
         refuse(path, "contains the result of a run; choose another folder, or replace the result with --force")
 
 
+def _has_result(path: Path) -> bool:
+    return summary_of(path) is not None or summary_of(path / _NEW) is not None
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move what is in one folder into another, the summary last: with it, the result stands."""
+    target.mkdir(exist_ok=True)
+    for item in sorted(source.iterdir(), key=lambda item: item.name == "summary.json"):
+        if item.is_dir():
+            _move(item, target / item.name)
+        else:
+            item.replace(target / item.name)
+    source.rmdir()
+
+
 def _remove_result(path: Path) -> None:
-    """Remove the files that a run writes, and nothing else."""
-    names = ["scenario.toml", "summary.json", "scenario.toml.part", "summary.json.part", "report.txt"]
+    """Remove the files that a run writes, and nothing else; a link in the place of a folder is not followed."""
+    for folder in (path / "plots", path / "baselines", *(path / "baselines").glob("*")):
+        if folder.is_symlink():
+            folder.unlink()
+    names = ["summary.json", "scenario.toml", "scenario.toml.part", "summary.json.part", "report.txt"]
     names += [f"{table}.{suffix}" for table in _TABLES for suffix in ("parquet", "arrows", "parquet.part")]
     names += [f"plots/{plot}.{suffix}" for plot in (*PLOTS, *PREDICTED_PLOTS) for suffix in ("png", "svg")]
     for name in names:

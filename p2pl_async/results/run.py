@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pl_async.results.lock import is_locked
 from p2pl_async.results.table import (
     DEVICE_COLUMNS,
     LINK_COLUMNS,
@@ -93,6 +94,15 @@ class Run:
         """A row per message and link; None if the run didn't keep them."""
         return None if self._tables["trace"] is None else self._frame("trace")
 
+    def move(self, path: Path) -> None:
+        """Note that the folder is now at `path`."""
+        self.path = path
+        for name, table in self._tables.items():
+            if isinstance(table, Table):
+                table.path = path / name
+        for name, baseline in self.baselines.items():
+            baseline.move(path / "baselines" / name)
+
     def _frame(self, name: str) -> pd.DataFrame:
         table = self._tables[name]
         assert table is not None
@@ -103,6 +113,8 @@ class Run:
 
 def load_run(path: Path | str) -> Run:
     """Read the results of a run back, also those that a killed run left, or that one still writes.
+
+    The status of a run that was killed is "killed": its summary says "running", and no process holds its folder.
 
     Args:
         path: the run's folder.
@@ -115,7 +127,12 @@ def load_run(path: Path | str) -> Run:
     if summary is None:
         missing = "" if path.is_dir() else "there is no such folder; "
         refuse(path, f'{missing}a run\'s folder has a summary.json; look under "runs"')
-    scenario = path / "scenario.toml"
+    if summary["status"] == "running" and not is_locked(path):
+        summary["status"] = "killed"
+    held = summary.get("baselines")
+    for baseline in held.values() if isinstance(held, dict) else ():
+        if isinstance(baseline, dict) and baseline.get("status") == "running" and not is_locked(path):
+            baseline["status"] = "killed"
     stored = {
         name: Table(path / name, columns)
         for name, columns in {
@@ -123,12 +140,13 @@ def load_run(path: Path | str) -> Run:
         }.items()
     }  # fmt: skip
     traced = any((path / f"trace{suffix}").exists() for suffix in (".parquet", ".arrows"))
-    names = list(summary.get("baselines") or ())  # in the order in which they ran; others behind them
-    names += sorted({folder.name for folder in (path / "baselines").glob("*/")} - set(names))
+    there = {folder.name for folder in (path / "baselines").glob("*/") if not folder.is_symlink()}
+    names = [name for name in held if name in there] if isinstance(held, dict) else []  # in the order in which they ran
+    names += sorted(there.difference(names))
     folders = [path / "baselines" / name for name in names]
     return Run(
         path=path,
-        scenario_text=scenario.read_text(encoding="utf-8") if scenario.exists() else "",
+        scenario_text=_text_of(path / "scenario.toml"),
         summary=summary,
         metrics=stored["metrics"],
         devices=stored["devices"],
@@ -142,7 +160,17 @@ def summary_of(path: Path) -> dict[str, Any] | None:
     """Return the summary in a folder; None if it contains no result of a run."""
     try:
         summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(summary, dict) and {"status", "scenario", "seed"} <= summary.keys()
-    return summary if ours else None
+    return summary if ours and isinstance(summary["status"], str) else None
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a file; "" if there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        refuse(path, f"can't be read: {error}")

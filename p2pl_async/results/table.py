@@ -134,6 +134,9 @@ class Table:
         if self.path is not None:
             frame = read_table(self.path)
             if frame is not None:
+                lacks = ", ".join(name for name in self.columns if name not in frame.columns)
+                if lacks:
+                    refuse(self.path, f"can't be read: it has no column {lacks}")
                 return frame
         return _frame(self._batches, self._schema())
 
@@ -185,27 +188,36 @@ def read_table(path: Path) -> pd.DataFrame | None:
     """Return the rows of a closed table, or those that an open one has flushed; None if there is no file."""
     parquet, stream = path.with_suffix(".parquet"), path.with_suffix(".arrows")
     if parquet.exists():
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            return pandas(pq.read_table(parquet))
-        except (pa.ArrowException, OSError) as error:
+            table = pq.read_table(parquet)
+            table.validate(full=True)
+            return pandas(table)
+        except Exception as error:  # a damaged file makes the library raise whatever it likes
             refuse(parquet, f"can't be read: {error}")
     batches = list(batches_of(stream))
-    return _frame(batches, batches[0].schema) if batches else None
+    try:
+        return _frame(batches, batches[0].schema) if batches else None
+    except Exception as error:  # the same
+        refuse(stream, f"can't be read: {error}")
 
 
 def batches_of(stream: Path) -> Iterator[Any]:
-    """Yield the batches of a stream up to its end, or to where a kill cut it off."""
+    """Yield the batches of a stream up to its end, or to where a kill or damage cut it off.
+
+    A batch is checked in full: pyarrow trusts offsets and indices that it reads, and ends the process with a wrong one.
+    """
     import pyarrow as pa
 
     if not stream.exists():
         return
     with pa.OSFile(str(stream)) as source:
         try:
-            yield from pa.ipc.open_stream(source)
-        except (pa.ArrowInvalid, OSError):
+            for batch in pa.ipc.open_stream(source):
+                batch.validate(full=True)
+                yield batch
+        except (pa.ArrowException, OSError, ValueError):
             return  # cut off inside a batch
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -47,6 +48,8 @@ def finished(folder: RunFolder, rows: list[tuple[Any, ...]] = ROWS) -> Path:
             table.add(*row)
         table.close()
     folder.write_summary(SUMMARY)
+    folder.publish()
+    folder.close()
     return folder.path
 
 
@@ -122,6 +125,7 @@ def test_what_was_flushed_survives_sigkill(tmp_path: Path) -> None:
         import sys, time
         from pathlib import Path
         from p2pl_async.results.folder import RunFolder
+        from p2pl_async.results.run import load_run
         from p2pl_async.results.table import METRIC_COLUMNS, Table
         folder = RunFolder(Path(sys.argv[1]), "ring", 7)
         folder.begin('name = "ring"')
@@ -131,17 +135,19 @@ def test_what_was_flushed_survives_sigkill(tmp_path: Path) -> None:
             metrics.add(float(i), i, "accuracy", 0.5)
         metrics.flush()
         metrics.add(9999.0, 0, "accuracy", 0.5)
-        print("flushed", flush=True)
+        print(load_run(folder.path).summary["status"], flush=True)
         time.sleep(60)
     """
     out = tmp_path / "run"
     command = [sys.executable, "-c", textwrap.dedent(code), str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "flushed\n"
+        assert process.stdout.readline() == "running\n"
+        with pytest.raises(ScenarioError, match="is in use by another run"):
+            RunFolder(out, "ring", 7, force=True)
         process.send_signal(signal.SIGKILL)
     run = load_run(out)
-    assert run.summary["status"] == "running"
+    assert run.summary["status"] == "killed"
     assert list(run.metrics.time_s) == list(range(5000))
     assert len(run.devices) == len(run.links) == 0
     assert run.trace is None
@@ -164,18 +170,96 @@ def test_an_out_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     assert load_run(out).scenario_text == 'name = "ring"\n'
 
 
-def test_a_result_is_replaced_only_by_force_and_only_when_the_run_begins(tmp_path: Path) -> None:
+def test_a_result_is_replaced_only_by_force_and_only_when_the_new_one_stands(tmp_path: Path) -> None:
     finished(RunFolder(tmp_path, "ring", 7))
     with pytest.raises(ScenarioError, match=r"contains the result of a run; .* --force"):
         RunFolder(tmp_path, "ring", 7)
     folder = RunFolder(tmp_path, "ring", 8, force=True)
-    assert load_run(folder.path).summary == SUMMARY
     assert not folder.begun
     folder.begin('name = "other"\n')
     assert folder.begun
-    with pytest.raises(ScenarioError, match=r"summary\.json"):
-        load_run(tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["scenario.toml"]
+    assert load_run(tmp_path).summary == SUMMARY
+    assert len(load_run(tmp_path).metrics) == len(ROWS)
+    assert load_run(folder.path).summary["status"] == "running"
+    with pytest.raises(ScenarioError, match="is in use by another run; wait until that ends"):
+        RunFolder(tmp_path, "ring", 9, force=True).begin("")
+    folder.write_summary({**SUMMARY, "seed": 8})
+    folder.publish()
+    folder.close()
+    assert folder.path == tmp_path
+    assert load_run(tmp_path).summary == {**SUMMARY, "seed": 8}
+    assert load_run(tmp_path).scenario_text == 'name = "other"\n'
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["scenario.toml", "summary.json"]
+
+
+def test_what_a_replacing_run_left_when_it_was_cut_short_gives_way_to_the_next(tmp_path: Path) -> None:
+    finished(RunFolder(tmp_path, "ring", 7))
+    cut = RunFolder(tmp_path, "ring", 7, force=True)
+    cut.begin("")
+    cut.close()
+    assert load_run(tmp_path / ".new").summary["status"] == "killed"
+    (tmp_path / "summary.json").unlink()  # as if it had been cut while taking the place of the old result
+    finished(RunFolder(tmp_path, "ring", 7, force=True), ROWS[:3])
+    assert len(load_run(tmp_path).metrics) == 3
+    assert not (tmp_path / ".new").exists()
+
+
+def test_a_link_in_a_result_is_not_followed(tmp_path: Path) -> None:
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    finished(RunFolder(elsewhere, "ring", 7))
+    (elsewhere / "topology.png").touch()
+    folder = RunFolder(out, "ring", 7)
+    finished(folder)
+    (out / "baselines").mkdir()
+    (out / "baselines" / "local").symlink_to(elsewhere)
+    (out / "plots").symlink_to(elsewhere)
+    assert load_run(out).baselines == {}
+    finished(RunFolder(out, "ring", 7, force=True))
+    assert {file.name for file in elsewhere.iterdir()} >= {"summary.json", "metrics.parquet", "topology.png"}
+    assert not (out / "plots").exists()
+
+
+def test_no_name_in_a_summary_leads_out_of_the_folder(tmp_path: Path) -> None:
+    finished(RunFolder(tmp_path / "other", "ring", 7))
+    finished(RunFolder(tmp_path / "run", "ring", 7))
+    spoiled: list[Any] = [{"../../other": {}}, {str(tmp_path / "other"): {}}, ["../../other"], 3, "x"]
+    for baselines in spoiled:
+        (tmp_path / "run" / "summary.json").write_text(json.dumps({**SUMMARY, "baselines": baselines}))
+        assert load_run(tmp_path / "run").baselines == {}
+
+
+def test_a_folder_whose_run_was_killed_before_its_first_summary_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "summary.json.part").touch()
+    assert len(load_run(finished(RunFolder(tmp_path, "ring", 7))).metrics) == len(ROWS)
+
+
+def test_a_summary_that_can_not_be_written_says_failed_where_it_lies(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "ring", 7)
+    folder.begin("")
+    size = (tmp_path / "summary.json").stat().st_size
+    folder.fail()
+    assert load_run(tmp_path).summary["status"] == "failed"
+    assert (tmp_path / "summary.json").stat().st_size == size
+
+
+@pytest.mark.parametrize("suffix", [".arrows", ".parquet"])
+@given(data=st.data())
+def test_a_damaged_table_is_read_in_part_or_is_an_error(data: st.DataObject, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "metrics"
+        table = Table(path, METRIC_COLUMNS)
+        for row in ROWS:
+            table.add(*row)
+        table.flush()
+        if suffix == ".parquet":
+            table.close()
+        file = path.with_suffix(suffix)
+        whole = bytearray(file.read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        file.write_bytes(whole)
+        with contextlib.suppress(ScenarioError):
+            assert len(rows_of(Table(path, METRIC_COLUMNS))) <= len(ROWS)
 
 
 def test_force_removes_only_files_that_a_run_writes(tmp_path: Path) -> None:
