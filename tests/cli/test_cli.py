@@ -227,6 +227,7 @@ def test_out_onto_a_result_needs_force(file: Path, recorder: Recorder, tmp_path:
     old = RunFolder(tmp_path / "old", "s", 1)
     old.begin("")
     old.write_summary({"status": "complete", "scenario": "s", "seed": 1})
+    old.close()
     result = p2pl("run", file, "--out", tmp_path / "old")
     assert result.exit_code == 2
     assert "--force" in result.stderr
