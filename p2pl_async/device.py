@@ -104,6 +104,8 @@ class Device:
         trained: the result of the last `train`, shape (n_params,).
         passive: set by a protocol on a device that only answers: when nothing is left to happen,
             the run may end while it waits.
+        holds: set by a protocol whose devices share something out: returns the share of this one, which a crash takes
+            along, and which is then recorded as `weight_lost`.
         state: of a protocol from round to round, if it puts it here; for tests and debuggers.
     """
 
@@ -131,6 +133,7 @@ class Device:
         self.trained: Vector | None = None
         self.passive = False
         self._saved: Vector | None = None
+        self.holds: Callable[[], float] | None = None
         self.state: Any = None
         self._make_random = random
         self._transport = transport
@@ -234,6 +237,9 @@ class Device:
                 messages of an earlier round would be out of date for every neighbor.
         """
         self.boots += 1
+        if self.holds is not None:
+            self.record("weight_lost", self.holds())
+            self.holds = None
         self.trained = self.state = None
         if not keep_state:
             self.params = None

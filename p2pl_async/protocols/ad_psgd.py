@@ -15,11 +15,14 @@ so  sum_i x_i - sum of deltas answered and not yet confirmed  moves by gradient 
 loss, duplication and reordering. A device answers while it trains, so devices can't wait for each other
 in a circle. It has at most one open transaction with each neighbor, and resumes it when it next draws
 that neighbor.
+
+Numbers begin at 0 again when a device restarts, so they come with the number of its restarts. A question is for
+one life of j: a later one says that it has restarted, and i asks anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -43,7 +46,9 @@ class Pairwise(Message):
 class Ask(Pairwise, tag="ask"):
     """A request to average with the sender's model, as it is now."""
 
-    id: int  # of the transaction, counted by the sender; a repeated question has the same
+    boot: int  # how often the sender has restarted
+    id: int  # of the transaction, counted by the sender since then; a repeated question has the same
+    life: int  # how often the receiver has restarted, as the sender knows it
     x: Vector  # (n_params,)
 
 
@@ -51,8 +56,10 @@ class Ask(Pairwise, tag="ask"):
 class Answer(Pairwise, tag="answer"):
     """The difference that the sender has added to its model and the receiver subtracts from its own."""
 
+    asked_boot: int
     id: int
-    delta: Vector  # (n_params,)
+    boot: int  # how often the sender has restarted
+    delta: Vector  # (n_params,); (0,) if the question was for a former life
 
 
 class ADPSGD(Protocol):
@@ -109,12 +116,14 @@ class Transactions:
         x: the model, read-only.
         open: neighbor asked -> the question that isn't answered yet.
         answered: neighbor that asked -> the newest answer given to it.
+        boots: neighbor -> how often it has restarted, as far as known.
     """
 
     def __init__(self, device: Device, x: Vector) -> None:
         self.x = x
         self.open: dict[DeviceId, Ask] = {}
         self.answered: dict[DeviceId, Answer] = {}
+        self.boots: dict[DeviceId, int] = {}
         self._device = device
         self._asked = 0
 
@@ -125,22 +134,31 @@ class Transactions:
     def ask(self, j: DeviceId) -> None:
         """Open a transaction with a neighbor; if one is open already, repeat its question."""
         if j not in self.open:
-            self.open[j] = Ask(self._asked, self.x)
+            self.open[j] = Ask(self._device.boots, self._asked, self.boots.get(j, 0), self.x)
             self._asked += 1
         self._device.send(j, self.open[j])
 
     def hear(self, message: Pairwise) -> None:
         """Answer a question, or apply an answer; refuse a model that can't be averaged."""
+        if not isinstance(message, Ask | Answer):
+            return
+        j = message.sender
+        if message.boot > self.boots.get(j, 0):
+            self.boots[j] = message.boot
+            self.open.pop(j, None)  # a former life was asked
         if isinstance(message, Ask):
             self._answer(message)
-        elif isinstance(message, Answer) and message.sender in self.open:
-            if message.id != self.open[message.sender].id:
-                return  # an answer to an earlier question, delivered twice
-            del self.open[message.sender]
+        elif self.awaits(j, message):
+            del self.open[j]
             if is_like(message.delta, self.x) and is_finite(message.delta):
                 self._become(self.x - message.delta)
             else:
                 self._device.record("refused", 1)
+
+    def awaits(self, j: DeviceId, answer: Answer) -> bool:
+        """Tell whether neighbor j's answer is still to be applied."""
+        known = self._device.boots, self.boots.get(j, 0)
+        return j in self.open and (answer.asked_boot, answer.boot) == known and answer.id == self.open[j].id
 
     async def answer_while(self, work: Callable[[], Awaitable[Vector]]) -> Vector:
         """Return the result of `work`, answering questions until it is there."""
@@ -168,8 +186,12 @@ class Transactions:
         return results[0]
 
     def _answer(self, question: Ask) -> None:
+        own = self._device.boots
+        if question.life != own:
+            self._device.send(question.sender, Answer(question.boot, question.id, own, question.x[:0]))
+            return
         known = self.answered.get(question.sender)
-        if known is None or question.id > known.id:
+        if known is None or (question.boot, question.id) > (known.asked_boot, known.id):
             if not is_like(question.x, self.x):
                 self._device.record("refused", 1)
                 return
@@ -179,9 +201,9 @@ class Transactions:
                 self._device.record("refused", 1)
                 return
             self.move(delta)
-            known = self.answered[question.sender] = Answer(question.id, delta)
+            known = self.answered[question.sender] = Answer(question.boot, question.id, own, delta)
             self._device.record_mix({question.sender: question})
-        if question.id == known.id:
+        if (question.boot, question.id) == (known.asked_boot, known.id):
             self._device.send(question.sender, known)
 
     def _become(self, x: Vector) -> None:
@@ -189,12 +211,11 @@ class Transactions:
         self.x.flags.writeable = False  # so that training from it and sending it need no copy
 
 
-def balance(transactions: list[Transactions]) -> Vector:
-    """Return the sum of all devices' models less the deltas answered and not confirmed: an invariant of exchanges."""
-    total: Vector = np.sum([own.x for own in transactions], axis=0)
-    for j, own in enumerate(transactions):
+def balance(transactions: Mapping[DeviceId, Transactions]) -> Vector:
+    """Return the sum of all devices' models less the deltas answered and not applied: an invariant of exchanges."""
+    total: Vector = np.sum([own.x for own in transactions.values()], axis=0)
+    for j, own in sorted(transactions.items()):
         for i, answer in sorted(own.answered.items()):
-            question = transactions[i].open.get(j)
-            if question is not None and question.id == answer.id:
+            if i in transactions and transactions[i].awaits(j, answer):
                 total = total - answer.delta
     return total

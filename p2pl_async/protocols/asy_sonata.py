@@ -21,13 +21,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Cache, Fresh, Params, Received
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import stepped
-from p2pl_async.protocols.pushing import ReceivedPushes
+from p2pl_async.protocols.pushing import PATIENCE, ReceivedPushes, Silence
 from p2pl_async.protocols.running_sums import Account, Sums
 
 
@@ -39,6 +40,7 @@ class AsySonata(Protocol):
     mode: Annotated[Cache, OneOf("mode", Cache)] = Field(
         default=Cache(), description="Which copies of neighbors' models are averaged; a device never waits"
     )
+    patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     contract: ClassVar[Contract] = CUMULATIVE
     uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
@@ -48,15 +50,19 @@ class AsySonata(Protocol):
         """Run the protocol on device i."""
         x = await self.sync.run(device, device.initial_params())
         g = await device.gradient(x)
-        tracker = Account(g, since=device.round, weighted=False)  # y_i(0) = g_i(x_i(0)), without a push weight
-        models, sums = Received(device, like=x), ReceivedPushes(device, Sums, tracker.fits)
+        silence = Silence(device, self.patience)
+        tracker = Account(device, g, silence, weighted=False)  # y_i(0) = g_i(x_i(0)), without a push weight
+        models, sums = Received(device, like=x), ReceivedPushes(device, Sums, tracker.fits, silence)
         device.state = tracker, sums
         while device.running:
             v = stepped(x, tracker.z, device.learning_rate)
             device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), v))
             heard = await self.mode.listen(models, (device.round, 0))
-            x = average(models, v, heard, "uniform", "renormalize")
             tracker.take(device, await sums.listen(Fresh()))
+            for j, model in heard.items():
+                silence.hear(j, model.round)
+            heard = {j: model for j, model in heard.items() if not silence.has(j)}
+            x = average(models, v, heard, "uniform", "renormalize")
             old, g = g, await device.gradient(x)
             tracker.learn_and_push(device, g, old, 1.0, least=0.0)
             device.finish_round(x)

@@ -7,6 +7,7 @@ is h here; this device is i. The paper's rounds are synchronous, and no message 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -15,7 +16,8 @@ from pydantic import Field
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract
-from p2pl_async.protocols.mixing import Peer, row
+from p2pl_async.protocols.compressing import Heard
+from p2pl_async.protocols.exchanging import Told
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 
@@ -42,28 +44,32 @@ class Choco(CopyProtocol):
         """Run the protocol on device i."""
         x = await self.sync.run(device, device.initial_params())
         gamma = self.gamma or self.compressor.quality(device.layers)
-        replicas = Replicas(device, self, x)
+        replicas = Replicas(device, self, x, paired=True)
         device.state = replicas
         while device.running:
             x = await device.train(x, steps=self.steps)  # x_i <- x_i - eta g(x_i)
             replicas.tell(x)  # q_i = C(x_i - h_i),  h_i <- h_i + q_i
             heard = await replicas.listen(self.mode)
-            if self.delivery != "repaired":
-                replicas.add(heard)  # h_j <- h_j + q_j
-            x = self._mix(device, replicas, x, gamma)
-            if (
-                self.delivery == "repaired"
-            ):  # the sender can't know yet that these have arrived, so the mix goes without
-                replicas.add(heard)
+            x = self._mix(x, self._copies(device, replicas, heard), gamma)  # h_j <- h_j + q_j
             device.finish_round(x)
 
-    def _mix(self, device: Device, replicas: Replicas, x: Vector, gamma: float) -> Vector:
-        """Return x_i + gamma sum_j w_ij (h_j - h_i), where h_i is the copy that j holds."""
-        copies = {j: replicas.of[j] for j in device.in_neighbors if j in replicas.of}
-        peers = {j: Peer(1, copy.degree) for j, copy in copies.items()}
-        weights = row(self.weights, device.id, Peer(1, len(device.out_neighbors)), peers)
+    def _copies(self, device: Device, replicas: Replicas, heard: list[Heard]) -> Iterator[tuple[Told, Told]]:
+        """Yield pairs of h_j and h_i to mix: those of complete exchanges, or the present ones."""
+        if self.delivery != "absolute":
+            yield from replicas.exchange(heard)
+            return
+        for _ in replicas.add(heard):
+            pass  # absolute messages are no exchanges
+        own = Told(replicas.own.x, 0.0, len(device.out_neighbors))
+        for j in device.in_neighbors:
+            if j in replicas.of:
+                yield Told(replicas.of[j].x, 0.0, replicas.of[j].degree), own
+
+    def _mix(self, x: Vector, copies: Iterator[tuple[Told, Told]], gamma: float) -> Vector:
+        """Return x_i + gamma sum_j w_ij (h_j - h_i)."""
         mixed = x.copy()
-        for j, copy in copies.items():
-            mixed += x.dtype.type(gamma * weights[j]) * (copy.x - replicas.at(j)[0])
+        for theirs, ours in copies:
+            degree = max(theirs.degree, ours.degree) if self.weights == "metropolis" else ours.degree
+            mixed += x.dtype.type(gamma / (1 + degree)) * (theirs.x - ours.x)
         mixed.flags.writeable = False  # so that training from it needs no copy
         return mixed

@@ -8,12 +8,14 @@ pushes p_ji = 1 / (1 + number of its out-neighbors) to each of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from p2pl_async.device import Device
+from p2pl_async.protocols.compressing import Heard
+from p2pl_async.protocols.exchanging import Told
 from p2pl_async.protocols.pushing import Mass
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
@@ -30,7 +32,7 @@ class ChocoSGP(CopyProtocol):
     def warnings(self) -> Sequence[str]:
         """Whether gamma is likely to overshoot copies that lag behind."""
         if self.delivery != "repaired" or self.gamma is None or self.gamma <= 0.5:
-            return ()
+            return super().warnings
         return [
             f"protocol.gamma = {self.gamma:g} moves large shares of copies, which lag behind when deliveries are "
             "repaired: push weights may fall below 0, which ends the run; use 0.2"
@@ -41,34 +43,35 @@ class ChocoSGP(CopyProtocol):
         w = await self.sync.run(device, device.initial_params())
         mass = Mass(w.copy(), 1.0)
         gamma = self.gamma or self.compressor.averaging_rate(device.layers)
-        replicas = Replicas(device, self, mass.x)
+        replicas = Replicas(device, self, mass.x, paired=False)
         device.state = mass, replicas
         z = mass.z
         while device.running:
             mass.x += await device.train(z, steps=self.steps) - z  # x_i <- x_i - eta g(z_i)
-            replicas.tell(mass.x, mass.u)  # q_i = C(x_i - h_i),  h_i <- h_i + q_i
-            heard = await replicas.listen(self.mode)
-            if self.delivery != "repaired":
-                replicas.add(heard)  # h_j <- h_j + q_j
-            self._mix(device, replicas, mass, gamma)
-            if (
-                self.delivery == "repaired"
-            ):  # the sender can't know yet that these have arrived, so the mix goes without
-                replicas.add(heard)
+            # q_i = C(x_i - h_i),  h_i <- h_i + q_i;  x_i <- x_i - gamma sum_j p_ji h_i,  u_i likewise
+            told, targets = replicas.tell(mass.x, mass.u)
+            _add(mass, told, -gamma * len(targets))
+            # h_j <- h_j + q_j;  x_i <- x_i + gamma sum_j p_ij h_j,  u_i likewise
+            for copy in self._copies(device, replicas, await replicas.listen(self.mode)):
+                _add(mass, copy, gamma)
             device.record("push_weight", mass.u)
             z = mass.z
             device.finish_round(z)
 
-    def _mix(self, device: Device, replicas: Replicas, mass: Mass, gamma: float) -> None:
-        """x_i <- x_i + gamma (sum_j p_ij h_j - sum_j p_ji h_i), where h_i is the copy that j holds; u_i likewise."""
-        number = mass.x.dtype.type
-        targets = device.out_neighbors
-        for j in targets:
-            x, u = replicas.at(j)
-            mass.x -= number(gamma / (1 + len(targets))) * x
-            mass.u -= gamma / (1 + len(targets)) * u
-        for j in device.in_neighbors:
-            if j in replicas.of:
-                copy = replicas.of[j]
-                mass.x += number(gamma / (1 + copy.degree)) * copy.x
-                mass.u += gamma / (1 + copy.degree) * copy.u
+    def _copies(self, device: Device, replicas: Replicas, heard: list[Heard]) -> Iterator[Told]:
+        """Yield copies h_j to add: with each message, or the present ones; and own ones that didn't arrive."""
+        for _, copy in replicas.add(heard):
+            yield copy
+        for _, returned in replicas.fates(applied=False):
+            yield returned
+        if self.delivery == "absolute":
+            for j in device.in_neighbors:
+                if j in replicas.of:
+                    yield Told(replicas.of[j].x, replicas.of[j].u, replicas.of[j].degree)
+
+
+def _add(mass: Mass, copy: Told, factor: float) -> None:
+    """Add `factor` times the sender's share p = 1 / (1 + its number of out-neighbors) of its copy."""
+    share = factor / (1 + copy.degree)
+    mass.x += mass.x.dtype.type(share) * copy.x
+    mass.u += share * copy.u

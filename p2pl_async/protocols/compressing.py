@@ -25,9 +25,12 @@ from p2pl_async.device import Device
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract
+from p2pl_async.protocols.exchanging import AppliedMarks, Marks, Told
 from p2pl_async.protocols.listening import Barrier, Fresh
-from p2pl_async.protocols.pushing import Mass, ReceivedPushes
-from p2pl_async.protocols.repairing import Applied, Confirmations, Confirmed, Owed, Share
+from p2pl_async.protocols.pushing import Mass, ReceivedPushes, Silence
+from p2pl_async.protocols.repairing import Applied, Confirmation, Confirmations, Confirmed, Owed, Share
+
+_UNCONFIRMED = 8  # pushes of mass to one neighbor that may wait for confirmation, where there is a link back
 
 Delivery = Literal["exactly_once", "raw", "repaired"]
 
@@ -56,8 +59,13 @@ class MassPush(Message, tag="mass"):
     u: float
     degree: int  # number of the sender's out-neighbors
     q: NDArray[np.uint8]  # an encoded payload
+    boot: int = 0  # how often the sender has restarted
+    whole: bool = False  # for copies: the whole copy instead of a difference
+    marked: NDArray[np.int64] | None = None  # for copies: receivers for whom it is an exchange
     top: int = 0  # repaired: number of the latest push within
-    confirmed: NDArray[np.int64] | None = None  # repaired: rows (receiver, sender, number)
+    life: int = 0  # repaired: how often the receiver has restarted, as the sender knows it
+    mark: int = 0  # repaired: which exchange it is for the receiver, 0 if none
+    confirmed: NDArray[np.int64] | None = None  # repaired: see `Confirmations`
 
 
 class Heard(NamedTuple):
@@ -66,6 +74,8 @@ class Heard(NamedTuple):
     sender: DeviceId
     degree: int  # number of the sender's out-neighbors
     share: Share
+    whole: bool = False  # for copies: it replaces what was known
+    marked: bool = False  # for copies: it is an exchange
 
 
 class MassLinks:
@@ -75,47 +85,137 @@ class MassLinks:
         device: the device.
         delivery: what a push means; `absolute` is for copies, see `replicas`.
         like: a vector of the shape and dtype that is pushed.
-        signed: whether a share of a push weight may be negative.
+        patience: how long a neighbor may be silent, in seconds.
+        copies: whether shares are differences of copies, and no mass.
+
+    Attributes:
+        boots: neighbor -> how often it has restarted, as far as known.
+        met: neighbors that have restarted since the last look.
+        returned: shares taken back from neighbors that are gone, to add to the mass.
+        debts: shares to give back, to neighbors that had been given up.
+        marks: out-neighbor -> the exchanges told to it.
+        fates: out-neighbor, what an exchange told it, and whether it was applied; since the last look.
     """
 
     def __init__(
-        self, device: Device, delivery: Delivery | Literal["absolute"], like: Vector, *, signed: bool = False
+        self,
+        device: Device,
+        delivery: Delivery | Literal["absolute"],
+        like: Vector,
+        patience: float,
+        *,
+        copies: bool = False,
     ) -> None:
         self.device = device
         self.delivery = delivery
         self.owed: dict[DeviceId, Owed] = {}
         self.applied: dict[DeviceId, Applied] = {}
-        self.received = ReceivedPushes(device, MassPush, self._usable)
+        self.silence = Silence(device, patience)
+        self.received = ReceivedPushes(device, MassPush, self._usable, self.silence)
         self._confirmed = Confirmed(device.id, frozenset(device.all_out_neighbors))
         # Above every number used before a crash, since no device pushes a million times a second.
         self._start = int(1e6 * device.now)
         self._seen: dict[DeviceId, set[int]] = {}  # exactly_once: numbers of the messages that counted
         self._newest: dict[DeviceId, int] = {}  # absolute: number of the newest message
-        self._least_u = -math.inf if signed else 0.0
+        self.boots: dict[DeviceId, int] = {}
+        self.met: set[DeviceId] = set()
+        self.returned: list[Share] = []
+        self.debts: list[Share] = []
+        self.marks: dict[DeviceId, Marks] = {}
+        self.fates: list[tuple[DeviceId, Told, bool]] = []
+        self._applied_marks: dict[DeviceId, AppliedMarks] = {}
+        self._copies = copies
+        self._least_u = -math.inf if copies or delivery == "repaired" else 0.0
         self._size, self._dtype = like.size, like.dtype
         self._layers = device.layers
 
-    def push(self, share: Share, targets: Sequence[DeviceId], later: Sequence[DeviceId] = ()) -> None:
+    def takers(self) -> list[DeviceId]:
+        """Return the out-neighbors to push mass to: not those that are gone, or have too much to confirm."""
+        self.received.drain()
+        return [j for j in self.device.out_neighbors if self._takes(j)]
+
+    def _takes(self, j: DeviceId) -> bool:
+        owed = self.owed.get(j)
+        if owed is None or j not in self.device.all_in_neighbors:
+            return True
+        return owed.open and owed.top - owed.base < _UNCONFIRMED
+
+    def push(
+        self,
+        share: Share,
+        targets: Sequence[DeviceId],
+        later: Sequence[DeviceId] = (),
+        *,
+        whole: Share | None = None,
+        marked: Sequence[DeviceId] = (),
+        told: Told | None = None,
+    ) -> None:
         """Push the same share to each target.
 
         With delivery "repaired", neighbors in `later` are owed it too, and get it with the next push to them.
+
+        Args:
+            share: for each target.
+            targets: whom to push to.
+            later: whom to push to when they are in range.
+            whole: instead of the share, for a target to which nothing was pushed in its present life.
+            marked: targets for whom it is an exchange.
+            told: what it tells those.
         """
-        round, degree = self.device.round, len(targets)
         if self.delivery != "repaired":
-            data = share.q.encode()
-            self.device.send(targets, MassPush(round, 0, share.u, degree, data))
-            record_bytes(self.device, share.q, data, len(targets))
+            self._broadcast(share, targets, marked, whole=False)
             return
         self.received.drain()  # confirmed pushes need not be sent again
+        now = self.device.now
         for target in (*targets, *later):
-            self.owed.setdefault(target, Owed(self._start)).push(share)
+            owed = self.owed.get(target)
+            if owed is None:
+                start = self._start if self.boots.get(target, 0) == 0 else int(1e6 * now)
+                owed = self.owed[target] = Owed(start)
+                owed.push(whole or share, now)
+            else:
+                owed.push(share, now)
         for target in targets:
-            owed, rows = self.owed[target], self._confirmed.rows(target)
-            everything = owed.outstanding()
-            assert everything is not None
-            data = everything.q.encode()
-            self.device.send(target, MassPush(round, owed.base, everything.u, degree, data, owed.top, rows))
-            record_bytes(self.device, everything.q, data, 1)
+            mark = 0
+            if target in marked and told is not None:
+                mark = self.marks.setdefault(target, Marks()).mark(self.owed[target].top, told)
+            self._tell(target, len(targets), mark)
+
+    def push_whole(self, share: Share, targets: Sequence[DeviceId], marked: Sequence[DeviceId]) -> None:
+        """Push a whole copy, which replaces what targets know, where deliveries aren't repaired."""
+        self._broadcast(share, targets, marked, whole=True)
+
+    def repeat(self, targets: Sequence[DeviceId], degree: int) -> None:
+        """Send again what isn't confirmed; only that makes up for lost messages."""
+        for target in targets:
+            self._tell(target, degree, 0)
+
+    def _broadcast(self, share: Share, targets: Sequence[DeviceId], marked: Sequence[DeviceId], *, whole: bool) -> None:
+        data = share.q.encode()
+        ids = np.array(marked, np.int64) if len(marked) else None
+        message = MassPush(self.device.round, 0, share.u, len(targets), data, self.device.boots, whole, ids)
+        self.device.send(targets, message)
+        record_bytes(self.device, share.q, data, len(targets))
+
+    def _tell(self, target: DeviceId, degree: int, mark: int) -> None:
+        owed = self.owed[target]
+        everything = owed.outstanding()
+        assert everything is not None
+        data = everything.q.encode()
+        message = MassPush(
+            self.device.round,
+            owed.base,
+            everything.u,
+            degree,
+            data,
+            self.device.boots,
+            top=owed.top,
+            life=self.boots.get(target, 0),
+            mark=mark,
+            confirmed=self._confirmed.rows(target),
+        )
+        self.device.send(target, message)
+        record_bytes(self.device, everything.q, data, 1)
 
     async def listen(self, mode: Barrier | Fresh) -> list[Heard]:
         """Return the shares to add at the end of this round, in order of sender."""
@@ -129,12 +229,41 @@ class MassLinks:
                 self.device.record("refused", 1)
             else:
                 if share is not None:
-                    heard.append(Heard(message.sender, message.degree, share))
+                    ids = message.marked
+                    marked = message.mark > 0 or (ids is not None and self.device.id in ids)
+                    heard.append(Heard(message.sender, message.degree, share, message.whole, marked))
+        if not self._copies:
+            self._take_back()
         return heard
+
+    def _take_back(self) -> None:
+        """Take back what neighbors don't confirm for longer than the patience."""
+        for j, owed in sorted(self.owed.items()):
+            if j in self.device.all_in_neighbors and self.silence.is_over(j, owed.since):
+                share = owed.take_back()
+                if share is not None:
+                    self.returned.append(share)
+                    self.device.record("weight_taken_back", share.u)
+
+    def _meet(self, j: DeviceId, boot: int) -> None:
+        """Note that a neighbor has restarted: its former life confirms nothing any more, and what it knew is lost."""
+        self.boots[j] = boot
+        self.met.add(j)
+        for known in (self.applied, self._applied_marks, self._newest):
+            known.pop(j, None)
+        owed = self.owed.pop(j, None)
+        share = None if owed is None or self._copies else owed.outstanding()
+        if share is not None:
+            self.returned.append(share)
+        marks = self.marks.pop(j, None)
+        if marks is not None:
+            self.fates += [(j, told, False) for _, told in marks.waiting.values()]
 
     def _take(self, message: MassPush) -> Share | None:
         """Return the share that a message adds, or None if it was added before."""
         sender = message.sender
+        if message.boot < self.boots.get(sender, 0):
+            return None
         if self.delivery == "exactly_once":
             seen = self._seen.setdefault(sender, set())
             if message.number in seen:
@@ -147,9 +276,15 @@ class MassLinks:
         share = Share(decode(message.q, self._size, self._layers, self._dtype), message.u)
         if self.delivery != "repaired":
             return share
+        if message.life != self.device.boots:
+            return None  # it speaks to a former life of this device
         applied = self.applied.setdefault(sender, Applied())
         added = applied.receive(message.base, message.top, share)
-        self._confirmed.know(self.device.id, sender, applied.number)
+        marks = self._applied_marks.setdefault(sender, AppliedMarks())
+        if added is not None and message.mark > marks.last:
+            marks.apply(message.mark)
+        known = Confirmation(self.device.boots, applied.number, marks.last, marks.bits)
+        self._confirmed.know(self.device.id, sender, known)
         return added
 
     def _usable(self, message: MassPush) -> bool:
@@ -157,20 +292,32 @@ class MassLinks:
             return False
         if not self._least_u <= message.u < math.inf:
             return False
+        if message.boot > self.boots.get(message.sender, 0):
+            self._meet(message.sender, message.boot)
         if self.delivery != "repaired":
-            return True
+            return message.boot >= 0
         rows = message.confirmed
         if rows is None or not 0 <= message.base < message.top or not _are_rows(rows):
             return False
+        # A sender that can't hear this device learns of its restart from confirmations passed on.
+        self._confirmed.know(self.device.id, message.sender, Confirmation(self.device.boots, 0))
         self._hear(rows)
         return True
 
     def _hear(self, rows: Confirmations) -> None:
-        for receiver, sender, number in rows.tolist():
+        for receiver, boot, sender, *counts in rows.tolist():
+            confirmation = Confirmation(boot, *counts)
             if sender != self.device.id and receiver != self.device.id:
-                self._confirmed.know(receiver, sender, number)
-            elif sender == self.device.id and receiver in self.owed:
-                self.owed[receiver].confirm(number)
+                self._confirmed.know(receiver, sender, confirmation)
+            elif sender == self.device.id and receiver in self.device.all_out_neighbors:
+                known = self.boots.get(receiver, 0)
+                if boot > known:
+                    self._meet(receiver, boot)
+                if boot >= known and receiver in self.owed and confirmation.number <= self.owed[receiver].top:
+                    self.owed[receiver].confirm(confirmation.number, self.device.now)
+                    marks = self.marks.get(receiver)
+                    if marks is not None:
+                        self.fates += [(receiver, told, applied) for told, applied in marks.confirm(confirmation)]
 
 
 def contraction(compressor: Compressor) -> Compressor:
@@ -192,7 +339,9 @@ def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> 
         links: the device's links.
         rate: eta_a.
     """
-    targets = links.device.out_neighbors
+    targets = links.takers()
+    if links.delivery == "repaired":
+        links.repeat([j for j in links.device.out_neighbors if j not in targets], len(targets))
     if targets:  # without a receiver, compressing would only grow the error that is fed back
         q = feedback.compress(mass.x)
         p = 1 / (1 + len(targets))  # p_ji = p_ii
@@ -203,11 +352,25 @@ def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> 
 
 
 async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
-    """Add the shares received: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise."""
-    for _, _, share in await links.listen(mode):
-        share.q.add_to(mass.x)
-        mass.u += share.u
+    """Add the shares received: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise; and what is taken back."""
+    shares = [heard.share for heard in await links.listen(mode)] + links.returned
+    links.returned = []
+    for share in shares:
+        if share.u < 0:  # to be given back, as a neighbor had given up this device
+            links.debts.append(share)
+        else:
+            share.q.add_to(mass.x)
+            mass.u += share.u
+    links.debts = [rest for debt in links.debts if (rest := _pay(mass, debt)) is not None]
     links.device.record("push_weight", mass.u)
+
+
+def _pay(mass: Mass, debt: Share) -> Share | None:
+    """Pay as much of a negative share as leaves half of the push weight; return the rest."""
+    part = min(1.0, -0.5 * mass.u / debt.u)
+    debt.q.add_to(mass.x, part)
+    mass.u += part * debt.u
+    return None if part == 1 else Share(debt.q.times(1 - part), (1 - part) * debt.u)
 
 
 def record_bytes(device: Device, q: Payload, data: NDArray[np.uint8], links: int) -> None:
@@ -223,4 +386,4 @@ def record_bytes(device: Device, q: Payload, data: NDArray[np.uint8], links: int
 
 
 def _are_rows(rows: NDArray[np.int64]) -> bool:
-    return rows.ndim == 2 and rows.shape[1] == 3 and bool((rows >= 0).all())
+    return rows.ndim == 2 and rows.shape[1] == 6 and bool((rows >= 0).all())

@@ -14,9 +14,19 @@ from pydantic import Field, PositiveInt
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, waiting
+from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PUSH_CONTRACT, Mass, Push, ReceivedPushes, absorb
+from p2pl_async.protocols.pushing import (
+    PATIENCE,
+    PUSH_CONTRACT,
+    Mass,
+    Push,
+    ReceivedPushes,
+    Silence,
+    absorb,
+    patient,
+    push_shares,
+)
 
 
 class OSGP(Protocol):
@@ -30,25 +40,28 @@ class OSGP(Protocol):
         default=None,
         description="How long a round waits for later pushes at most; without a timeout a lost push is a deadlock",
     )
+    patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     models_per_message: ClassVar[float] = 1
 
     @property
     def contract(self) -> Contract:
         """Increments: mass that is lost or arrives twice is never corrected."""
-        return waiting(PUSH_CONTRACT, Barrier(timeout=self.timeout))
+        return patient(PUSH_CONTRACT, Barrier(timeout=self.timeout))
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
         w = await self.sync.run(device, device.initial_params())
         mass = Mass(w.copy(), 1.0)
-        received = ReceivedPushes(device, Push, mass.fits)
+        silence = Silence(device, self.patience)
+        received = ReceivedPushes(device, Push, mass.fits, silence)
         device.state = mass, received
         z = mass.z
         while device.running:
             w = await device.train(z, steps=self.steps)
             # x_k <- p_kk (x_k - eta g(z_k)),  u_k <- p_kk u_k
-            mass.learn_and_split(w, z, 1 + len(device.out_neighbors))
-            device.broadcast(Push(device.round, mass.u, mass.x))
+            targets = silence.heard(device.out_neighbors)
+            mass.learn_and_split(w, z, 1 + len(targets))
+            push_shares(device, mass, targets)
             z = absorb(device, mass, await received.wait(self.timeout, self.overlap))
             device.finish_round(z)

@@ -23,12 +23,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, waiting
+from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PushMode, ReceivedPushes
+from p2pl_async.protocols.pushing import PATIENCE, PushMode, ReceivedPushes, Silence, patient
 from p2pl_async.protocols.running_sums import Account, Sums
 
 
@@ -53,26 +54,28 @@ class P2PLPush(Protocol):
         default=1e-3,
         description="Share of its first push weight below which a device repeats its sums instead of splitting again",
     )
+    patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     models_per_message: ClassVar[float] = 2
 
     @property
     def contract(self) -> Contract:
         """Running sums: a later message makes up for lost ones."""
-        return waiting(CUMULATIVE, self.mode)
+        return patient(CUMULATIVE, self.mode)
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
         w = await self.sync.run(device, device.initial_params())
         n = float(device.n_samples)
-        account = Account(w, n, device.round)
-        received = ReceivedPushes(device, Sums, account.fits)
+        silence = Silence(device, self.patience)
+        account = Account(device, w, silence, n)
+        received = ReceivedPushes(device, Sums, account.fits, silence)
         device.state = account, received
         z = account.z
         while device.running:
             w = await self._train(device, z)  # epoch after epoch
-            scale = n if self.grad_scale == "size" else account.u
-            account.learn_and_push(device, w, z, scale, self.u_min * n)
+            scale = account.u if self.grad_scale == "u" else n * account.left
+            account.learn_and_push(device, w, z, scale, self.u_min * n * account.left)
             device.record_mix(account.take(device, await received.listen(self.mode)))
             device.record("push_weight", account.u)
             z = account.z

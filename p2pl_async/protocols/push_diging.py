@@ -22,11 +22,23 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, waiting
+from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PUSH_CONTRACT, Mass, Push, PushMode, ReceivedPushes, absorb
+from p2pl_async.protocols.pushing import (
+    PATIENCE,
+    PUSH_CONTRACT,
+    Mass,
+    Push,
+    PushMode,
+    ReceivedPushes,
+    Silence,
+    absorb,
+    patient,
+    push_shares,
+)
 
 
 class PushDIGing(Protocol):
@@ -35,6 +47,7 @@ class PushDIGing(Protocol):
     kind: Literal["push-diging"] = "push-diging"
     sync: Sync = MaxNormSync()
     mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
+    patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
     models_per_message: ClassVar[float] = 2
@@ -42,7 +55,7 @@ class PushDIGing(Protocol):
     @property
     def contract(self) -> Contract:
         """Increments: mass and tracked gradients that are lost or arrive twice are never corrected."""
-        return waiting(
+        return patient(
             replace(PUSH_CONTRACT, repair='use protocol "asy-sonata", whose running sums repair both'), self.mode
         )
 
@@ -51,13 +64,15 @@ class PushDIGing(Protocol):
         z = await self.sync.run(device, device.initial_params())
         g = await device.gradient(z)
         mass = Mass(np.stack([z, g]), 1.0)  # x and y are split, pushed and added alike
-        received = ReceivedPushes(device, Push, mass.fits)
+        silence = Silence(device, self.patience)
+        received = ReceivedPushes(device, Push, mass.fits, silence)
         device.state = mass, received
         while device.running:
             x, y = mass.x
             x -= x.dtype.type(device.learning_rate) * y
-            mass.split(1 + len(device.out_neighbors))
-            device.broadcast(Push(device.round, mass.u, mass.x))
+            targets = silence.heard(device.out_neighbors)
+            mass.split(1 + len(targets))
+            push_shares(device, mass, targets)
             z = absorb(device, mass, await received.listen(self.mode))
             old, g = g, await device.gradient(z)
             mass.x[1] += g - old

@@ -13,6 +13,7 @@ Source: D. Kempe, A. Dobra, J. Gehrke, "Gossip-Based Computation of Aggregate In
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,13 +45,29 @@ PUSH_CONTRACT = Contract(
 )
 
 
+def patient(contract: Contract, mode: Barrier | Fresh) -> Contract:
+    """Return a protocol's contract given its mode: a barrier without a timeout waits for the patience.
+
+    Args:
+        contract: what the protocol itself requires.
+        mode: which messages it waits for.
+    """
+    if contract.loss or not isinstance(mode, Barrier) or mode.timeout is not None:
+        return contract
+    return dataclasses.replace(
+        contract,
+        loss="a round waits for a lost message until its sender has been silent for the patience",
+        repair=contract.repair or 'write mode = { kind = "barrier", timeout = "10 s" }',
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Push(Message, tag="push"):
     """A share of the sender's mass."""
 
     round: int
     u: float
-    x: Vector  # (n_params,), or (2, n_params) with a tracker
+    x: Vector  # (n_params,), or (2, n_params) with a tracker; of size 0 with u = 0 to a neighbor that is silent
 
 
 @dataclass(slots=True)
@@ -67,7 +84,7 @@ class Mass:
 
     def fits(self, push: Push) -> bool:
         """Tell whether a push can be added, judging by shape, dtype and weight."""
-        return is_like(push.x, self.x) and 0 < push.u < math.inf
+        return (is_like(push.x, self.x) and 0 < push.u < math.inf) or (push.x.size == 0 and push.u == 0)
 
     def learn_and_split(self, new: Vector, old: Vector, shares: int) -> None:
         """Add the change of local training, x <- x + new - old, then `split`: both in one pass."""
@@ -107,6 +124,13 @@ class Mass:
         return z, bad
 
 
+def push_shares(device: Device, mass: Mass, targets: Sequence[DeviceId]) -> None:
+    """Send what `mass` is after splitting to each of `targets`, and a word without mass to the silent out-neighbors."""
+    device.send(targets, Push(device.round, mass.u, mass.x))
+    silent = [j for j in device.out_neighbors if j not in targets]
+    device.send(silent, Push(device.round, 0.0, mass.x[..., :0]))
+
+
 def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
     """Return x / u, new and read-only.
 
@@ -141,6 +165,7 @@ def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> Vector:
     Raises:
         ProtocolError: if u is too small to divide by.
     """
+    pushes = [push for push in pushes if push.u > 0]
     z, bad = mass.add(pushes)
     for _ in bad:
         device.record("refused", 1)
@@ -186,6 +211,64 @@ def added(own: Vector, pushes: Sequence[Push], u: float) -> tuple[Vector, Vector
 M = TypeVar("M", bound=Message)
 
 
+PATIENCE = (
+    "How long a neighbor may be silent before nothing more is pushed to it; "
+    "three times its pause between two rounds, if that is longer"
+)
+"""Description of the setting."""
+
+
+class Silence:
+    """How long neighbors have been silent, and how long they may be.
+
+    A neighbor that takes its time between two rounds is given three times that pause. One that can't be heard, since
+    there is no link back, is never silent.
+
+    Args:
+        device: the device that hears.
+        patience: how long any neighbor may be silent, in seconds.
+    """
+
+    def __init__(self, device: Device, patience: float) -> None:
+        self._device = device
+        self._patience = patience
+        self._begun = device.now
+        self._heard: dict[DeviceId, float] = {}  # instants
+        self._rounds: dict[DeviceId, int] = {}  # the latest heard
+        self._pauses: dict[DeviceId, float] = {}  # between two rounds of late, in seconds
+
+    def hear(self, j: DeviceId, round: int) -> None:
+        """Note that a message of a round has come; only the first of each counts."""
+        if round > self._rounds.get(j, -1):
+            now = self._device.now
+            self._rounds[j] = round
+            self._pauses[j] = max(now - self._heard.get(j, self._begun), self._pauses.get(j, 0.0) / 2)
+            self._heard[j] = now
+
+    def is_over(self, j: DeviceId | None, since: float) -> bool:
+        """Tell whether a silence that began at an instant has lasted longer than neighbor j may be silent."""
+        return self._device.now - since > self._limit(j)
+
+    def heard(self, neighbors: Sequence[DeviceId]) -> list[DeviceId]:
+        """Return the neighbors that are not silent."""
+        return [j for j in neighbors if not self.has(j)]
+
+    def has(self, j: DeviceId) -> bool:
+        """Tell whether a neighbor is silent."""
+        return self.left(j) <= 0
+
+    def left(self, j: DeviceId) -> float:
+        """Return for how much longer a neighbor may be silent, in seconds."""
+        return self._heard.get(j, self._begun) + self._limit(j) - self._device.now
+
+    def _limit(self, j: DeviceId | None) -> float:
+        if j is None:
+            return self._patience
+        if j not in self._device.all_in_neighbors:
+            return math.inf  # it can't be heard
+        return max(self._patience, 3 * self._pauses.get(j, 0.0))
+
+
 class ReceivedPushes(Generic[M]):
     """Pushes that a device has received and not added yet: each message once, however late.
 
@@ -195,10 +278,12 @@ class ReceivedPushes(Generic[M]):
         device: the receiver.
         kind: type of the messages; its `round` is the sender's.
         usable: tells whether a message can be added, judging by shapes and weights.
+        silence: which neighbors are silent: no round waits for those.
     """
 
-    def __init__(self, device: Device, kind: type[M], usable: Callable[[M], bool]) -> None:
+    def __init__(self, device: Device, kind: type[M], usable: Callable[[M], bool], silence: Silence) -> None:
         self.pending: list[M] = []
+        self.silence = silence
         self._device = device
         self._kind = kind
         self._usable = usable
@@ -216,18 +301,34 @@ class ReceivedPushes(Generic[M]):
     async def wait(self, seconds: float | None, overlap: int = 0) -> list[M]:
         """Wait for every in-neighbor's push of `overlap` rounds ago; return all pushes up to this round's.
 
-        No push is thrown away: a later call returns those that come after `seconds` (None: no limit), and those of
-        later rounds.
+        A round doesn't wait for neighbors that are silent. No push is thrown away: a later call returns those that come
+        after `seconds` (None: no limit), and those of later rounds.
         """
-        device, now = self._device, self._device.round
+        device = self._device
         self.drain()
+        if device.boots and (latest := max(map(_round, self.pending), default=0)) > device.round + 1 + overlap:
+            device.finish_round(
+                count=latest - device.round
+            )  # neighbors went on while it was down: it joins their round
+        now = device.round
         come = {message.sender for message in self.pending if _round(message) == now}
         self._awaited[now] = set(device.in_neighbors) - come
         with device.timeout(math.inf if seconds is None else seconds):
-            while any(missing for round, missing in self._awaited.items() if round <= now - overlap):
-                self._add(await device.receive(self._kind))
+            while missing := self._missing(now - overlap):
+                with device.timeout(max(self.silence.left(j) for j in missing)) as silence:
+                    self._add(await device.receive(self._kind))
+                if silence.cancelled_caught:
+                    break
         self._awaited = {round: missing for round, missing in self._awaited.items() if round > now - overlap}
         return self._take(now)
+
+    def _missing(self, last: int) -> set[DeviceId]:
+        """Return the neighbors whose pushes of rounds up to `last` are still to come, without the silent ones."""
+        missing: set[DeviceId] = set()
+        for round, neighbors in self._awaited.items():
+            if round <= last:
+                missing |= neighbors
+        return {j for j in missing if not self.silence.has(j)}
 
     def _take(self, last: float) -> list[M]:
         """Return the pushes of rounds up to `last`, and forget them."""
@@ -245,6 +346,7 @@ class ReceivedPushes(Generic[M]):
             self._device.record("refused", 1)
             return
         self.pending.append(message)
+        self.silence.hear(message.sender, _round(message))
         self._awaited.get(_round(message), set()).discard(message.sender)
 
 

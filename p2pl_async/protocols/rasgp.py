@@ -16,11 +16,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
-from p2pl_async.protocols.listening import Fresh, waiting
+from p2pl_async.protocols.listening import Fresh
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PushMode, ReceivedPushes
+from p2pl_async.protocols.pushing import PATIENCE, PushMode, ReceivedPushes, Silence, patient
 from p2pl_async.protocols.running_sums import Account, Sums
 
 
@@ -39,25 +40,27 @@ class RASGP(Protocol):
         default=1e-3,
         description="Push weight below which a device repeats its sums instead of splitting its mass again",
     )
+    patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     models_per_message: ClassVar[float] = 2
 
     @property
     def contract(self) -> Contract:
         """Running sums: a later message makes up for lost ones."""
-        return waiting(CUMULATIVE, self.mode)
+        return patient(CUMULATIVE, self.mode)
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
         w = await self.sync.run(device, device.initial_params())
-        account = Account(w, since=device.round)
-        received = ReceivedPushes(device, Sums, account.fits)
+        silence = Silence(device, self.patience)
+        account = Account(device, w, silence)
+        received = ReceivedPushes(device, Sums, account.fits, silence)
         device.state = account, received
         z = account.z
         while device.running:
             w = await device.train(z, steps=self.steps)
-            scale = account.u if self.grad_scale == "u" else 1.0
-            account.learn_and_push(device, w, z, scale, self.u_min)  # w - z_k = - eta g(z_k)
+            scale = account.u if self.grad_scale == "u" else account.left
+            account.learn_and_push(device, w, z, scale, self.u_min * account.left)  # w - z_k = - eta g(z_k)
             device.record_mix(account.take(device, await received.listen(self.mode)))
             device.record("push_weight", account.u)
             z = account.z

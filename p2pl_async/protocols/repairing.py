@@ -14,6 +14,10 @@ whatever happens to messages and confirmations; a later message makes up for eve
 pushes have few entries in common, so a message grows in proportion to the number of pushes not yet
 confirmed.
 
+A neighbor that confirms nothing for longer than the patience is gone, or can't be heard: what it hasn't
+confirmed is taken back, by pushing the opposite. Should it have applied some of it, it gives that back when it
+is heard again, as the sum of all pushes is then 0; the sum of both masses never changes.
+
 Confirmations travel in the receiver's own messages: straight back if there is a link, else from
 device to device around the graph, which must then be strongly connected.
 
@@ -24,6 +28,7 @@ and C. Hadjicostis, arXiv:2209.14699. The interval form is ours.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -38,7 +43,20 @@ WINDOW = 128
 """Pushes of one link that are kept apart; an older confirmation comes too late to be used."""
 
 Confirmations = NDArray[np.int64]
-"""Rows (receiver, sender, number): the receiver has applied all that the sender pushed up to the number."""
+"""Rows (receiver, its restarts, sender, number, exchange, exchanges).
+
+The receiver, in this life, has applied all that the sender pushed up to the number; the last exchange that came with
+a message which it applied, and bits of those before it that did (bit 0 is the last one). See `exchanging`.
+"""
+
+
+class Confirmation(NamedTuple):
+    """What a receiver has applied of one sender."""
+
+    boot: int  # restarts of the receiver
+    number: int
+    exchange: int = 0
+    exchanges: int = 0
 
 
 class Share(NamedTuple):
@@ -57,29 +75,47 @@ class Owed:
     Attributes:
         base: number that the receiver has confirmed.
         top: number of the latest push.
+        since: the instant since which nothing was confirmed although something waits for it; inf if nothing waits.
+        open: False after pushes were taken back, until that is confirmed.
     """
 
     def __init__(self, start: int = 0) -> None:
         self.base = start
         self.top = start
+        self.since = math.inf
+        self.open = True
+        self._taken_back = start
         self._old: Share | None = None  # pushes before the window, in one sum
         self._recent: deque[Share] = deque()  # the latest pushes, up to `top`
 
-    def push(self, share: Share) -> None:
+    def push(self, share: Share, now: float = 0.0) -> None:
         """Promise a share to the receiver."""
+        if self.base == self.top:
+            self.since = now
         self.top += 1
         self._recent.append(share)
         if len(self._recent) > WINDOW:
             first = self._recent.popleft()
             self._old = first if self._old is None else _sum([self._old, first])
 
-    def confirm(self, number: int) -> None:
+    def take_back(self) -> Share | None:
+        """Return what isn't confirmed, and push its opposite: once the receiver is heard again, both settle."""
+        share = self.outstanding()
+        if share is not None:
+            self.push(Share(share.q.times(-1.0), -share.u))
+            self.open, self.since, self._taken_back = False, math.inf, self.top
+        return share
+
+    def confirm(self, number: int, now: float = 0.0) -> None:
         """Note that the receiver has applied all pushes up to `number`; ignore old and impossible numbers."""
         if max(self.base, self.top - len(self._recent)) <= number <= self.top:
             while self.top - len(self._recent) < number:
                 self._recent.popleft()
             self._old = None
+            if number > self.base:
+                self.since = math.inf if number == self.top or not self.open else now
             self.base = number
+            self.open = self.open or number >= self._taken_back
 
     def outstanding(self) -> Share | None:
         """Return C[top] - C[base], or None if everything is confirmed."""
@@ -134,21 +170,21 @@ class Confirmed:
     def __init__(self, device: DeviceId, out_neighbors: frozenset[DeviceId]) -> None:
         self._device = device
         self._out = out_neighbors
-        self._numbers: dict[tuple[DeviceId, DeviceId], int] = {}  # (receiver, sender) -> number
+        self._known: dict[tuple[DeviceId, DeviceId], Confirmation] = {}  # by receiver and sender
 
-    def know(self, receiver: DeviceId, sender: DeviceId, number: int) -> None:
+    def know(self, receiver: DeviceId, sender: DeviceId, confirmation: Confirmation) -> None:
         """Remember a confirmation, unless a newer one is known."""
         key = receiver, sender
-        self._numbers[key] = max(number, self._numbers.get(key, 0))
+        self._known[key] = max(confirmation, self._known.get(key, confirmation))
 
     def rows(self, target: DeviceId) -> Confirmations:
         """Return the confirmations to send to a neighbor: those it waits for, and those it is to pass on."""
         rows = [
-            (receiver, sender, number)
-            for (receiver, sender), number in sorted(self._numbers.items())
+            (receiver, known.boot, sender, *known[1:])
+            for (receiver, sender), known in sorted(self._known.items())
             if sender == target or receiver != self._device or sender not in self._out
         ]
-        return np.array(rows, np.int64).reshape(-1, 3)
+        return np.array(rows, np.int64).reshape(-1, 6)
 
 
 def _sum(shares: list[Share]) -> Share:

@@ -5,10 +5,14 @@ q_i = C(x_i - h_i), and all of them add it: h_i <- h_i + q_i. A lost difference 
 wrong from then on, so there are two repairs:
 
     absolute   the message has the values of h_i where q_i changed it, and now and then all of h_i; the
-               newest message wins. There are no confirmations, and one broadcast serves all. While replicas
-               are wrong, the mean of all models drifts.
-    repaired   each link has a copy of its own, which advances when the receiver has confirmed (see
-               `repairing`); each end of a link mixes with the copy that the other is known to have.
+               newest message wins. There are no confirmations, and one broadcast serves all.
+    repaired   the next message makes up for lost ones (see `repairing`); a copy is mixed only if both
+               ends know that it was applied.
+
+Which copies mix, so that the mean of all models is kept at any speeds, is in `exchanging`. With `absolute`, a device
+mixes what it has when its own round ends, and the mean drifts where speeds differ.
+
+After a restart of either end, the whole copy is sent.
 
 Source: A. Koloskova, S. Stich, M. Jaggi, ICML 2019, for the copies; they assume that no message is lost.
 The repairs are ours.
@@ -17,20 +21,24 @@ The repairs are ours.
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.compression import AnyCompressor, Compressor, Dense, Payload, RandomK, Sparse, TopK
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.compressing import CONTRACTS, Delivery, Heard, MassLinks, contraction
-from p2pl_async.protocols.listening import Barrier, Fresh, waiting
+from p2pl_async.protocols.exchanging import TRANSFERS, WAITING, Pairs, Told
+from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PushMode
+from p2pl_async.protocols.pushing import PATIENCE, PushMode, patient
 from p2pl_async.protocols.repairing import Share
 
 _RESYNC = 100  # messages
@@ -60,6 +68,7 @@ class CopyProtocol(Protocol):
         default=None, description="Absolute: every so many messages, one holds the whole copy; 100 by default"
     )
     mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
+    patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     @field_validator("compressor")
     @classmethod
@@ -81,7 +90,17 @@ class CopyProtocol(Protocol):
     @property
     def contract(self) -> Contract:
         """Increments, running sums, or state, as the delivery says."""
-        return waiting(DIFFERENCES[self.delivery], self.mode)
+        return patient(DIFFERENCES[self.delivery], self.mode)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Whether the mean of all models drifts."""
+        if self.delivery != "absolute" or isinstance(self.mode, Barrier):
+            return ()
+        return [
+            'delivery = "absolute" mixes whatever copies a device has when its own round ends: the mean of all models '
+            'drifts where speeds differ; delivery = "repaired" keeps it'
+        ]
 
     @property
     def models_per_message(self) -> float:
@@ -120,47 +139,91 @@ class Copy:
 
 
 class Replicas:
-    """A device's public copy, and its replicas of its neighbors' copies.
+    """A device's public copy, its replicas of its neighbors' copies, and the exchanges over its links.
 
     Args:
         device: the device.
         settings: the compressor, the delivery, and how often the whole copy is sent.
         like: a vector of the shape and dtype of the parameters.
+        paired: whether an exchange needs a counterpart; else it is a transfer. See `exchanging`.
 
     Attributes:
         own: this device's public copy h_i.
         of: neighbor j -> replica of its h_j; neighbors never heard are missing.
+        pairs: neighbor -> exchanges that wait for their counterpart.
     """
 
-    def __init__(self, device: Device, settings: CopyProtocol, like: Vector) -> None:
+    def __init__(self, device: Device, settings: CopyProtocol, like: Vector, *, paired: bool) -> None:
         self.own = Copy(like)
         self.of: dict[DeviceId, Copy] = {}
-        self.links = MassLinks(device, settings.delivery, like, signed=True)
+        self.pairs: defaultdict[DeviceId, Pairs] = defaultdict(Pairs)
+        self.links = MassLinks(device, settings.delivery, like, settings.patience, copies=True)
         self._device = device
         self._settings = settings
         self._layers = device.layers
+        self._paired = paired
         self._told = 0  # messages
+        self._whole = device.boots > 0  # neighbors know nothing of this life, or this device has met such a neighbor
 
-    def tell(self, x: Vector, u: float = 0.0) -> None:
-        """Send q_i = C(x_i - h_i), and h_i <- h_i + q_i.
+    def tell(self, x: Vector, u: float = 0.0) -> tuple[Told, list[DeviceId]]:
+        """Send q_i = C(x_i - h_i), and h_i <- h_i + q_i; after a restart of either end, q_i is all of x_i - h_i.
+
+        Returns:
+            What was told, and the neighbors for whom it is an exchange.
 
         Raises:
             ProtocolError: if a neighbor is out of range and would miss the difference for good.
         """
-        targets = self._device.out_neighbors
+        links, delivery, targets = self.links, self._settings.delivery, self._device.out_neighbors
         absent = [j for j in self._device.all_out_neighbors if j not in targets]
-        if absent and self._settings.delivery in ("exactly_once", "raw"):
+        if absent and delivery in ("exactly_once", "raw"):
             raise ProtocolError(
                 f"device {absent[0]} is out of range now and would never receive this difference; on a topology "
                 'that changes set delivery = "repaired"'
             )
-        q = self._settings.compressor.compress(x - self.own.x, self._layers, self._device.random)
+        self._meet()
+        difference = x - self.own.x
+        whole, self._whole = self._whole, False
+        q = (
+            Dense(difference)
+            if whole
+            else self._settings.compressor.compress(difference, self._layers, self._device.random)
+        )
         share = Share(q, u - self.own.u)
         self.own.add(share)
         self._told += 1
-        if self._settings.delivery == "absolute":
-            share = Share(self._values(q), u)
-        self.links.push(share, targets, absent)
+        everything = Share(Dense(self.own.x.copy()), u)
+        told = Told(everything.q.dense(), u, len(targets))
+        marked = [j for j in targets if self._may_mark(j)]
+        if delivery == "repaired":
+            links.push(share, targets, absent, whole=everything, marked=marked, told=told)
+            return told, marked
+        if delivery == "absolute":
+            links.push(everything if whole else Share(self._values(q), u), targets)
+        elif whole:
+            links.push_whole(everything, targets, marked)
+        else:
+            links.push(share, targets, marked=marked)
+        if self._paired:
+            for j in marked:
+                self.pairs[j].ours.append(told)
+        return told, marked
+
+    def _may_mark(self, j: DeviceId) -> bool:
+        """Tell whether the next message to a neighbor is an exchange."""
+        if self._settings.delivery != "repaired":
+            return not self._paired or not self.pairs[j].ours
+        marks = self.links.marks.get(j)
+        waiting = 0 if marks is None else len(marks.waiting)
+        return waiting + len(self.pairs[j].ours) < (WAITING if self._paired else TRANSFERS)
+
+    def _meet(self) -> None:
+        """Forget what was agreed with former lives of neighbors."""
+        for j in self.links.met:
+            self.of.pop(j, None)
+            self.pairs.pop(j, None)
+            self._whole = self._whole or self._settings.delivery != "repaired"
+        self.links.met.clear()
 
     def _values(self, q: Payload) -> Payload:
         """Return h_i where q has just changed it, or all of it every `resync` messages."""
@@ -172,24 +235,31 @@ class Replicas:
         """Return the shares that have come; `add` adds them."""
         return await self.links.listen(mode)
 
-    def add(self, heard: list[Heard]) -> None:
-        """Bring replicas up to date: h_j <- h_j + q_j."""
-        for sender, degree, share in heard:
+    def add(self, heard: list[Heard]) -> Iterator[tuple[DeviceId, Told]]:
+        """Bring replicas up to date, h_j <- h_j + q_j; yield the sender and its copy after each exchange."""
+        self._meet()
+        for sender, degree, share, whole, marked in heard:
             replica = self.of.get(sender)
             if replica is None:
                 replica = self.of[sender] = Copy(self.own.x)
-            if self._settings.delivery == "absolute":
+            if whole or self._settings.delivery == "absolute":
                 replica.take_over(share)
             else:
                 replica.add(share)
             replica.degree = degree
+            if marked:
+                yield sender, Told(replica.x, replica.u, degree)
 
-    def at(self, j: DeviceId) -> tuple[Vector, float]:
-        """Return the copy of this device that neighbor j is known to have: parameters and push weight."""
-        owed = self.links.owed.get(j)
-        outstanding = None if owed is None else owed.outstanding()
-        if outstanding is None:
-            return self.own.x, self.own.u
-        x = self.own.x.copy()
-        outstanding.q.add_to(x, -1.0)
-        return x, self.own.u - outstanding.u
+    def exchange(self, heard: list[Heard]) -> Iterator[tuple[Told, Told]]:
+        """Bring replicas up to date; yield the exchanges that are complete now: what neighbor and device told."""
+        for j, theirs in self.add(heard):
+            self.pairs[j].theirs.append(theirs._replace(x=theirs.x.copy()))
+            yield from self.pairs[j].complete()
+        for j, ours in self.fates(applied=True):
+            self.pairs[j].ours.append(ours)
+            yield from self.pairs[j].complete()
+
+    def fates(self, *, applied: bool) -> list[tuple[DeviceId, Told]]:
+        """Return the exchanges known since the last call to have been applied, or not; forget the others."""
+        fates, self.links.fates = self.links.fates, []
+        return [(j, told) for j, told, was_applied in fates if was_applied == applied]

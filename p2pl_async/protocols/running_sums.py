@@ -1,23 +1,32 @@
-"""Robust push-sum: loss, duplication and reordering can delay mass but never destroy it.
+"""Robust push-sum: loss, duplication, reordering, departures and returns can delay mass but never destroy it.
 
-A message has the sum of all that the sender has ever pushed over the link; the receiver adds the part
-that is new. The next message makes up for a lost one; a repeated or overtaken one has nothing new:
+A message has the sum of all that the sender has pushed over the link; the receiver adds the part that is
+new. The next message makes up for a lost one; a repeated or overtaken one has nothing new:
 
     send     x <- x / (d + 1);  u likewise          one share stays, one is promised to each of d out-neighbors
-             sx <- sx + x;      su likewise          the link's sums, sent with the round
-    receive  if the round is new:  x <- x + sx - rx;  rx <- sx;   u likewise
+             sx <- sx + x;      su likewise          the link's sums, sent with their number
+    receive  if the number is new:  x <- x + sx - rx;  rx <- sx;   u likewise
 
 so  sum_k x_k + sum over links (sx - rx)  never changes: the second term is in flight, or lost and
 still owed. Sums are float64, since they grow with time.
 
-A device that crashes loses its account. It begins another one, counted from zero, and its messages say
-since which round, so that no neighbor takes the new sums for repetitions. It only notes the first sums it
-receives from each neighbor, since most of their mass was added before the crash. The mass that it held,
-and the mass that it was owed, is lost.
+A neighbor that left would keep what it is owed for ever. Where there is a link back, each message therefore
+reports the number of the newest sums that its sender has taken (see `settling`), and
+
+    silence   a neighbor has confirmed nothing for longer than the patience: what it hasn't confirmed is
+              taken back, and nothing more is promised to it until it is heard again
+    return    it reports what it had taken in fact, and the sender pays the difference: once
+    restart   a device that has crashed has lost its mass. It begins with none and takes what neighbors push;
+              if none of them does within the patience, it begins with its first weight again
+
+On links without a link back departures can't be seen; mass pushed to one that has left is gone.
+
+Beside u a device splits and pushes a second weight, `born`: all first weights, those of restarts too, so that u / born
+is the share of the first weights that crashes have left. Steps scaled by it keep their size relative to the models.
 
 Source: C. N. Hadjicostis, N. H. Vaidya, A. D. Dominguez-Garcia, "Robust Distributed Average Consensus
-via Exchange of Running Sums", IEEE TAC 2016. Sums per link, for neighbors that change, and the least
-weight below which a device repeats its sums instead of splitting again, are ours.
+via Exchange of Running Sums", IEEE TAC 2016. Sums per link, for neighbors that change; the least weight below
+which a device repeats its sums instead of splitting again; and all that concerns departures are ours.
 """
 
 from __future__ import annotations
@@ -25,7 +34,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,24 +41,20 @@ from numpy.typing import NDArray
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.mixing import BLOCK, blocks, is_finite, is_like
-from p2pl_async.protocols.pushing import reciprocal
+from p2pl_async.protocols.pushing import Silence, reciprocal
+from p2pl_async.protocols.settling import Credit, Promised, Promises, headers, read_header
 
 
 @dataclass(frozen=True, slots=True)
 class Sums(Message, tag="sums"):
-    """The sum of all that the sender has pushed over this link."""
+    """The sums of all that the sender has pushed over links that have the same sums."""
 
     round: int
-    since: int  # the round in which the sender's account began: 0, or that of a restart
+    boot: int  # how often the sender has restarted
     u: float
-    x: NDArray[np.float64]  # (n_params,)
-
-
-class Promised(NamedTuple):
-    """The sum of all that a device has ever pushed over a link."""
-
-    u: float
-    x: NDArray[np.float64]
+    born: float
+    x: NDArray[np.float64]  # (n_params,), or (0,) if the receivers are known to have them
+    links: NDArray[np.int64]  # (number of receivers, 7): a `Header` for each
 
 
 class Account:
@@ -60,69 +64,110 @@ class Account:
     So one pass over the newest sums gives the model, and a round takes two passes in all.
 
     Args:
+        device: the device; one that has restarted begins without mass.
         w: the initial model, shape (n_params,).
+        silence: which neighbors are silent, and for how long they may be.
         weight: the push weight that the device starts with; its numerator is `weight * w`.
-        since: the device's round; above 0 it has restarted.
         weighted: whether z is the model x / u; if not, as for a tracker, z is x itself.
 
     Attributes:
         z: the model x / u as of the latest `take`, read-only (or x, at all times), in the dtype of the initial one.
         u: push weight.
-        promised: out-neighbor -> the sum promised to it.
-        credited: in-neighbor -> its newest message, whose sums are added already.
+        born: the first weights in it.
+        promised: out-neighbor -> what was promised to it.
+        credited: in-neighbor -> what was taken from it.
+        boot: how often the device had restarted when this account began.
+        boots: the same of neighbors, as far as known.
+        debt: what is still to be paid to links after a return.
     """
 
-    def __init__(self, w: Vector, weight: float = 1.0, since: int = 0, *, weighted: bool = True) -> None:
-        self.z: Vector = w.copy()
+    def __init__(
+        self, device: Device, w: Vector, silence: Silence, weight: float = 1.0, *, weighted: bool = True
+    ) -> None:
+        joins = device.boots > 0  # and so has restarted
+        self.z: Vector = np.zeros_like(w) if joins and not weighted else w.copy()
         self.z.flags.writeable = not weighted  # so that training from it needs no copy
-        self.u = weight
-        self.promised: dict[DeviceId, Promised] = {}
-        self.credited: dict[DeviceId, Sums] = {}
+        self.u = 0.0 if joins else weight
+        self.born = weight
+        self.promised: dict[DeviceId, Promises] = {}
+        self.credited: dict[DeviceId, Credit] = {}
+        self.boots: dict[DeviceId, int] = {}
+        self.boot = device.boots
+        self._device = device
+        self._silence = silence
+        self._weight = weight
         self._weighted = weighted
-        self._since = since
-        self._met: set[DeviceId] = set()  # neighbors from which sums were received
-        self._own: NDArray[np.float64] = np.multiply(w, weight, dtype=np.float64)
+        self._own: NDArray[np.float64] = np.multiply(w, self.u, dtype=np.float64)
         self._apart: set[DeviceId] = set()  # neighbors credited whose sums are not in `_own`
-        self._nothing = Promised(0.0, np.zeros_like(self._own))
+        self._nothing = Promised(0.0, 0.0, np.zeros_like(self._own))
+        self._begun = device.now
+        self.debt = self._nothing
+        device.holds = lambda: self.u
 
     @property
     def x(self) -> NDArray[np.float64]:
         """The numerator, a new array, (n_params,)."""
-        x: NDArray[np.float64] = sum((self.credited[j].x for j in sorted(self._apart)), self._own.copy())
+        x: NDArray[np.float64] = sum((self._sums_of(j).x for j in sorted(self._apart)), self._own.copy())
         return x
 
+    @property
+    def left(self) -> float:
+        """The share of all first weights that crashes have left: 1 if there were none, 0 before a newcomer has mass."""
+        return self.u / self.born
+
     def fits(self, sums: Sums) -> bool:
-        """Tell whether sums can be added, judging by shape, dtype and weight."""
-        return is_like(sums.x, self._own) and 0 <= sums.u < math.inf
+        """Tell whether sums can be added, judging by shapes, dtype and weights."""
+        return (
+            (is_like(sums.x, self._own) or (sums.x.shape == (0,) and sums.x.dtype == self._own.dtype))
+            and 0 <= sums.u < math.inf
+            and 0 <= sums.born < math.inf
+            and sums.boot >= 0
+            and read_header(sums.links, self._device.id) is not None
+        )
 
     def learn_and_push(self, device: Device, new: Vector, old: Vector, scale: float, least: float) -> None:
         """Add the change of local training, x <- x + scale (new - old), and push a share to every out-neighbor.
 
         A message has the sum of all shares promised to its receiver. A device whose weight is below `least` promises
-        no new share, but sends the sums again, since only they make up for lost messages.
+        no new share, but sends the sums again, since only they make up for lost messages; and so it does to a neighbor
+        that is silent, or has too much to confirm.
         """
-        targets = device.out_neighbors
+        if self._weighted and self.u == 0:
+            self.z = new
+        splits = not self._weighted or (self.u > 0 and self.u >= least)
         # Links that have always had the same shares share one sum, which is added up, and encoded, once.
-        groups = self._groups(targets)
-        shares = 1 + len(targets) if self.u >= least else 1
-        after = self._learn(new, old, scale, shares, [sums.x for sums, _ in groups] if shares > 1 else [])
+        pushed, repeated = self._groups(device.out_neighbors, splits)
+        shares = 1 + sum(len(group) for _, group in pushed)
+        after = self._learn(new, old, scale, shares, [sums.x for sums, _ in pushed])
         self.u /= shares
-        if shares > 1:
-            groups = [(Promised(sums.u + self.u, x), group) for (sums, group), x in zip(groups, after, strict=True)]
-            for promised, group in groups:
-                self.promised.update(dict.fromkeys(group, promised))
-        for promised, group in groups:
-            device.send(group, Sums(device.round, self._since, promised.u, promised.x))
+        self.born /= shares
+        for (sums, group), x in zip(pushed, after, strict=True):
+            promised = Promised(sums.u + self.u, sums.born + self.born, x)
+            for j in group:
+                self.promised[j].push(promised, device.now, confirmed_back=j in device.all_in_neighbors)
+            self._send(device, promised, group)
+        for sums, group in repeated:
+            self._send(device, sums, group)
 
     def take(self, device: Device, heard: Sequence[Sums]) -> dict[DeviceId, Sums]:
-        """Add the new part of the sums that neighbors sent; return the messages that had one, by sender."""
+        """Add the new part of the sums that neighbors sent; return the messages that had one, by sender.
+
+        Before, it settles what their reports say, and takes back what is promised to the silent.
+        """
         newest: dict[DeviceId, Sums] = {}
         for sums in heard:
-            known = newest.get(sums.sender) or self.credited.get(sums.sender)
-            if known is None or _follows(sums, known):
-                newest[sums.sender] = sums
-        for j in sorted(newest):
-            self._meet(j, newest[j])
+            self._hear(sums, newest)
+        for j, promises in sorted(self.promised.items()):
+            if self._silence.is_over(j, promises.since):
+                promised, confirmed = promises.close()
+                self._add(promised, 1.0)
+                self._add(confirmed, -1.0)
+                device.record("weight_taken_back", promised.u - confirmed.u)
+        self._pay()
+        if self.u == 0 and self._weighted and not newest and self._silence.is_over(None, self._begun):
+            self.u = self._weight  # nobody is there
+            self._own += np.multiply(self.z, self.u, dtype=np.float64)
+            device.record("weight_renewed", self.u)
         self._set_apart(newest.keys(), device.in_neighbors)
         z, u, finite = self._with(newest)
         if not finite:  # checking the sum alone is cheaper than checking each term
@@ -131,39 +176,98 @@ class Account:
                 device.record("refused", 1)
             z, u, _ = self._with(newest)
         z.flags.writeable = not self._weighted
+        for j, sums in newest.items():
+            header = read_header(sums.links, device.id)
+            assert header is not None
+            self.born += sums.born - self._sums_of(j).born
+            self.credited[j].take(header.number, Promised(sums.u, sums.born, sums.x))
         self.z, self.u = z, u
-        self.credited.update(newest)
         self._apart.update(newest)
         return newest
 
-    def _meet(self, j: DeviceId, sums: Sums) -> None:
-        """Make sums comparable with those credited, if the sender or this device has restarted."""
-        if j in self.credited and sums.since > self.credited[j].since:
-            self._set_apart((), [i for i in self._apart if i != j])  # keeps the mass that it gave before its crash
-            del self.credited[j]  # the sender counts from zero again
-        if self._since > 0 and j not in self._met and is_finite(sums.x):
-            self._own -= sums.x
-            self.credited[j] = sums
-            self._apart.add(j)
-        self._met.add(j)
+    def _hear(self, sums: Sums, newest: dict[DeviceId, Sums]) -> None:
+        """Settle what a message reports, and put it into `newest` if it has new sums."""
+        j, header = sums.sender, read_header(sums.links, self._device.id)
+        known = self.boots.get(j, 0)
+        if header is None or sums.boot < known:
+            return
+        if sums.boot > known:
+            self.boots[j] = sums.boot
+            newest.pop(j, None)
+            self._forget(j)
+        if header.boot != self.boot:
+            return  # it speaks to a former life of this device
+        if j in self.promised:
+            for paid, sign in self.promised[j].settle(header):
+                x = self.debt.x + sign * paid.x
+                self.debt = Promised(self.debt.u + sign * paid.u, self.debt.born + sign * paid.born, x)
+            self.promised[j].confirm(header, self._device.now)
+        credit = self.credited.setdefault(j, Credit(self._nothing))
+        if header.incarnation > credit.incarnation:
+            newest.pop(j, None)
+            self._merge(j)
+            credit.begin(header.incarnation)
+        is_new = header.incarnation == credit.incarnation and header.number > credit.count and sums.x.size > 0
+        if is_new and sums.u >= credit.sums.u:  # shares have positive weight, so newer sums are no smaller
+            newest[j] = sums
+
+    def _forget(self, j: DeviceId) -> None:
+        """Begin anew with a neighbor that has restarted: what was agreed with its former life is void."""
+        self._merge(j)
+        self.credited.pop(j, None)
+        promises = self.promised.pop(j, None)
+        if promises is not None:
+            self._add(promises.newest, 1.0)
+            self._add(promises.sums[promises.confirmed], -1.0)
+
+    def _pay(self) -> None:
+        """Pay the debt: at once, or as much as leaves half of the weights."""
+        debt = self.debt
+        if debt is self._nothing:
+            return
+        part = 1.0
+        if self._weighted:
+            for owed, has in ((debt.u, self.u), (debt.born, self.born)):
+                part = min(part, 0.5 * has / owed) if owed > 0 else part
+        self._add(debt, -part)
+        self.debt = (
+            self._nothing if part == 1 else Promised(*(amount * (1 - part) for amount in debt))  # type: ignore[arg-type]
+        )
+
+    def _add(self, mass: Promised, sign: float) -> None:
+        self.u += sign * mass.u
+        self.born += sign * mass.born
+        if mass is not self._nothing:
+            self._own += sign * mass.x
+
+    def _sums_of(self, j: DeviceId) -> Promised:
+        return self.credited[j].sums if j in self.credited else self._nothing
+
+    def _merge(self, j: DeviceId) -> None:
+        """Add the sums credited from a neighbor to the own part, if they are apart."""
+        if j in self._apart:
+            self._own += self.credited[j].sums.x
+            self._apart.remove(j)
 
     def _set_apart(self, needed: Collection[DeviceId], neighbors: Collection[DeviceId]) -> None:
         """Set apart the sums of `needed`, whose new ones are about to replace them; merge those of former neighbors."""
         for j in sorted((self.credited.keys() - self._apart).intersection(needed)):
-            self._own -= self.credited[j].x
-            self._apart.add(j)
+            if self.credited[j].count:
+                self._own -= self.credited[j].sums.x
+                self._apart.add(j)
         for j in sorted(self._apart.difference(needed, neighbors)):
-            self._own += self.credited[j].x
-            self._apart.remove(j)
+            self._merge(j)
 
     def _with(self, newest: Mapping[DeviceId, Sums]) -> tuple[Vector, float, bool]:
         """Return z and u with these sums in place of the former ones, and whether that z is finite."""
         u = self.u
         for j, sums in sorted(newest.items()):
-            u += sums.u - (self.credited[j].u if j in self.credited else 0.0)
+            u += sums.u - self._sums_of(j).u
+        if self._weighted and u == 0:
+            return self.z, u, True
         scale = reciprocal(u) if self._weighted else 1.0
-        sums_of = {**{j: self.credited[j] for j in self._apart}, **newest}
-        first, *credits = [sums_of[j].x for j in sorted(sums_of)] or [self._nothing.x]
+        sums_of = {**{j: self.credited[j].sums.x for j in self._apart}, **{j: newest[j].x for j in newest}}
+        first, *credits = [sums_of[j] for j in sorted(sums_of)] or [self._nothing.x]
         z, total = np.empty_like(self.z), 0.0
         x = np.empty(min(BLOCK, z.size))
         for block in blocks(z.size):
@@ -204,21 +308,23 @@ class Account:
             after.flags.writeable = False  # so that sending it needs no copy
         return sums
 
-    def _groups(self, targets: Sequence[DeviceId]) -> list[tuple[Promised, list[DeviceId]]]:
-        """Return the targets grouped by the sum that they share, in order of the first of each."""
-        groups: list[tuple[Promised, list[DeviceId]]] = []
+    def _groups(
+        self, targets: Sequence[DeviceId], splits: bool
+    ) -> tuple[list[tuple[Promised, list[DeviceId]]], list[tuple[Promised, list[DeviceId]]]]:
+        """Return the targets that get a share, and the others, grouped by the sums that they have in common."""
+        pushed: dict[int, tuple[Promised, list[DeviceId]]] = {}
+        repeated: dict[int, tuple[Promised, list[DeviceId]]] = {}
         for j in targets:
-            sums = self.promised.get(j, self._nothing)
-            group = next((group for shared, group in groups if shared is sums), None)
-            if group is None:
-                groups.append((sums, [j]))
+            promises = self.promised.setdefault(j, Promises(self._nothing))
+            sums = promises.newest
+            if splits and promises.has_room:
+                pushed.setdefault(id(sums), (sums, []))[1].append(j)
             else:
-                group.append(j)
-        return groups
+                sums = self._nothing if promises.settled else sums
+                repeated.setdefault(id(sums), (sums, []))[1].append(j)
+        return list(pushed.values()), list(repeated.values())
 
-
-def _follows(sums: Sums, known: Sums) -> bool:
-    """Tell whether sums are newer than those known; shares have positive weight, so newer sums are no smaller."""
-    if sums.since != known.since:
-        return sums.since > known.since
-    return sums.round > known.round and sums.u >= known.u
+    def _send(self, device: Device, sums: Promised, group: Sequence[DeviceId]) -> None:
+        links = headers(group, self.boots, self.promised, self.credited)
+        x = sums.x[:0] if sums is self._nothing else sums.x
+        device.send(group, Sums(device.round, self.boot, sums.u, sums.born, x, links))

@@ -14,15 +14,15 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from p2pl_async.basics.settings import Settings
-from p2pl_async.basics.units import Seconds
+from p2pl_async.basics.units import PositiveSeconds, Seconds
 from p2pl_async.compression import AnyCompressor, Compressor, ErrorFeedback, Identity, RandomK, TopK
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, absorb, contraction, push
-from p2pl_async.protocols.listening import Barrier, waiting
+from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import Mass, PushMode
+from p2pl_async.protocols.pushing import PATIENCE, Mass, PushMode, patient
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 
@@ -55,6 +55,7 @@ class SparsePush(Protocol):
         "lost ones",
     )
     mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
+    patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
     compensation: SkewCompensation | None = Field(
         default=None, description="Rounds of dense averaging after training, for data with skewed labels"
     )
@@ -67,7 +68,7 @@ class SparsePush(Protocol):
     @property
     def contract(self) -> Contract:
         """Increments, or running sums, as the delivery says."""
-        return waiting(CONTRACTS[self.delivery], self.mode)
+        return patient(CONTRACTS[self.delivery], self.mode)
 
     @property
     def models_per_message(self) -> float:
@@ -91,7 +92,7 @@ class SparsePush(Protocol):
         mass = Mass(w.copy(), 1.0)  # x_i, u_i
         rate = self.averaging_rate or self.compressor.averaging_rate(device.layers)
         feedback = ErrorFeedback(self.compressor, device.layers, mass.x, device.random)
-        links = MassLinks(device, self.delivery, mass.x)
+        links = MassLinks(device, self.delivery, mass.x, self.patience)
         device.state = mass, links, feedback
         z = self.model(mass)
         while device.running:

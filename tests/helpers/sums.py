@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.messages import Message
 from p2pl_async.protocols.pushing import Push
+from p2pl_async.protocols.running_sums import Account
+from p2pl_async.protocols.settling import Promised, Promises
 from p2pl_async.transport.wire import decode
 
 M = TypeVar("M", bound=Message)
@@ -34,13 +37,36 @@ def totals(emulation: Emulation) -> tuple[np.ndarray, float]:
 
 
 def owed_totals(emulation: Emulation) -> tuple[np.ndarray, float]:
-    """Return the sums of x and u over devices, and over links what is owed: promised and not yet credited."""
-    accounts = {device.id: device.state[0] for device in emulation.devices}
-    x = sum(account.x for account in accounts.values())
-    u = sum(account.u for account in accounts.values())
+    """Return the sums of x and u over the devices present, with what they owe each other."""
+    return account_totals({device.id: device.state[0] for device in emulation.devices if device.state is not None})
+
+
+def account_totals(accounts: Mapping[int, Account]) -> tuple[np.ndarray, float]:
+    """Return the sums of x and u over accounts, and over links between them what is owed and what isn't settled yet."""
+    x = np.sum([account.x - account.debt.x for account in accounts.values()], axis=0)
+    u = sum(account.u - account.debt.u for account in accounts.values())
     for i, account in accounts.items():
-        for j, promised in account.promised.items():
-            credited = accounts[j].credited.get(i)
-            x = x + promised.x - (0 if credited is None else credited.x)
-            u += promised.u - (0 if credited is None else credited.u)
+        for j, promises in account.promised.items():
+            for sums, sign in owed(promises, account, accounts.get(j), i, j):
+                x, u = x + sign * sums.x, u + sign * sums.u
     return x, u
+
+
+def owed(
+    promises: Promises, sender: Account, receiver: Account | None, i: int, j: int
+) -> Iterator[tuple[Promised, float]]:
+    """Yield the sums, with signs, that device i still has to give to device j or to get back."""
+    if receiver is None or sender.boots.get(j, 0) != receiver.boot:
+        yield promises.newest, 1.0  # i takes this back as soon as it knows, except for what was confirmed
+        yield promises.sums[promises.confirmed], -1.0
+        return
+    yield promises.newest, 1.0
+    if receiver.boots.get(i, 0) != sender.boot:
+        return  # j has taken nothing from this life of i
+    credit = receiver.credited.get(i)
+    final = 0 if credit is None else credit.count
+    if credit is not None and credit.incarnation == promises.incarnation:
+        yield credit.sums, -1.0
+        final = credit.final
+    for sums, sign in promises.unsettled(final):
+        yield sums, -sign

@@ -11,9 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pl_async.errors import DeviceFailed
+from p2pl_async.hardware.downtime import CRASHED, Downtime
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import LinkSettings
-from p2pl_async.protocols.ad_psgd import ADPSGD, balance
+from p2pl_async.messages import Message
+from p2pl_async.protocols.ad_psgd import ADPSGD, Answer, Pairwise, Transactions, balance
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
+from p2pl_async.transport.wire import decode, encode
 
 
 @settings(max_examples=60)
@@ -40,8 +44,76 @@ def test_models_less_open_answers_add_up_under_loss_duplication_and_reordering(g
         rounds=data.draw(st.sampled_from([3, None])),
     )
     steps = np.array([[device.round] for device in emulation.devices])
-    left = balance([device.state for device in emulation.devices])
+    left = balance({device.id: device.state for device in emulation.devices})
     np.testing.assert_allclose(left, (x - 0.1 * steps * g).sum(axis=0), atol=1e-10)
+
+
+class Asker:
+    """As much of a device as transactions use."""
+
+    def __init__(self, id: int, flight: list[tuple[int, int, bytes]]) -> None:
+        self.id, self.boots, self._flight, self._sent = id, 0, flight, 0
+
+    def record(self, *what: object) -> None: ...
+
+    def record_mix(self, *what: object) -> None: ...
+
+    def send(self, target: int, message: Message) -> None:
+        self._flight.append((self.id, target, encode(message, self.id, self._sent)))
+        self._sent += 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 5), st.integers(0, 10**6))
+def test_models_less_open_answers_change_by_steps_and_crashes_alone(n, seed) -> None:
+    """Devices crash and restart at any instant; messages wait, are lost, repeated and overtaken."""
+    random = np.random.default_rng(seed)
+    flight: list[tuple[int, int, bytes]] = []
+    devices = [Asker(k, flight) for k in range(n)]
+    up = {k: Transactions(devices[k], random.normal(size=2)) for k in range(n)}  # type: ignore[arg-type]
+    exchanged = 0
+    for _ in range(300):
+        before, k, what = balance(up), int(random.integers(n)), random.random()
+        if k not in up:
+            if what < 0.3:
+                up[k] = Transactions(devices[k], random.normal(size=2))  # type: ignore[arg-type]
+                before = before + up[k].x
+        elif what < 0.04 and len(up) > 1:
+            del up[k]
+            devices[k].boots += 1
+            flight[:] = [message for message in flight if message[0] != k]
+            before = balance(up)
+        elif what < 0.1:
+            step = random.normal(size=2)
+            up[k].move(step)
+            before = before + step
+        elif what < 0.4:
+            up[k].ask(int(random.choice([j for j in range(n) if j != k])))
+        elif flight:
+            src, dst, data = flight[int(random.integers(len(flight)))]
+            if random.random() < 0.8:
+                flight.remove((src, dst, data))
+            if dst in up:
+                message = decode(data)
+                assert isinstance(message, Pairwise)
+                up[dst].hear(message)
+                exchanged += isinstance(message, Answer)
+        np.testing.assert_allclose(balance(up), before, atol=1e-9)
+    assert exchanged > 10
+
+
+def test_a_restarted_device_is_answered_as_before() -> None:
+    """Its questions begin at number 0 again, and neither are they ignored nor do they get an old answer."""
+    emulation = emulate(
+        ADPSGD(sync="none", timeout="15 s"),
+        complete(3),
+        learner=FixedLearner([np.full(2, float(k)) for k in range(3)]),
+        hardware=[Hardware(), Hardware(), Hardware(downtime=Downtime({CRASHED: [(60.5, 70.0)]}))],
+        until=200,
+    )
+    rounds = [device.round for device in emulation.devices]
+    assert min(rounds) > 0.8 * max(rounds)
+    assert np.ptp(np.stack([model_of(device) for device in emulation.devices])) < 1e-3
 
 
 def test_without_retries_and_answers_kept_the_sum_would_leak() -> None:

@@ -320,6 +320,56 @@ def test_neighbors_that_come_and_go_need_repair(cls) -> None:
     assert np.abs(away - away.mean(axis=0)).max() < 0.02
 
 
+SPEEDS = [0.5, 0.86, 1.22, 1.58, 1.94, 2.3]
+FRESH, PATIENT = "fresh", {"kind": "barrier", "timeout": "6 s"}
+
+
+@pytest.mark.parametrize("cls", [Choco, ChocoSGP, QuantizedPushSum])
+@pytest.mark.parametrize(
+    ("delivery", "mode", "loss", "speeds"),
+    [
+        ("repaired", FRESH, 0.0, [1.0] * 6),
+        ("repaired", PATIENT, 0.3, [1.0] * 6),
+        ("repaired", FRESH, 0.3, SPEEDS),
+        ("exactly_once", FRESH, 0.0, SPEEDS),
+        ("exactly_once", FRESH, 0.0, [1.0] * 6),
+    ],
+)
+def test_the_mean_is_kept_at_any_speeds(cls, delivery, mode, loss, speeds) -> None:
+    """Without training and compression, whatever the two ends of a link know of each other, and when."""
+    x0 = start(6)
+    protocol = cls(sync="none", compressor=Identity(), gamma=0.4, delivery=delivery, mode=mode)
+    emulation = emulate(
+        protocol,
+        ring(6),
+        link={"latency": "50 ms", "loss": loss},
+        learner=FixedLearner(x0, seconds=speeds),
+        until=600 if mode == FRESH else 3000,  # a lost message costs 6 s
+    )
+    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (6, 1)), atol=1e-9)
+
+
+@pytest.mark.parametrize("speeds", [[1.0] * 6, SPEEDS])
+def test_sparse_push_keeps_the_mean_at_any_speeds_and_deepsqueeze_says_that_it_does_not(speeds) -> None:
+    x0 = start(6)
+    emulation = emulate(
+        SparsePush(sync="none", compressor=Identity(), averaging_rate=1.0, delivery="repaired", mode="fresh"),
+        ring(6),
+        link={"latency": "50 ms", "loss": "30 %"},
+        learner=FixedLearner(x0, seconds=speeds),
+        until=600,
+    )
+    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (6, 1)), atol=1e-9)
+    assert any("unequal speeds" in warning for warning in DeepSqueeze(mode="fresh").warnings)
+    assert not DeepSqueeze().warnings
+
+
+def test_absolute_values_say_that_the_mean_drifts() -> None:
+    for cls in (Choco, ChocoSGP):
+        assert any("drifts" in warning for warning in cls(delivery="absolute", mode="fresh").warnings)
+        assert not cls(delivery="absolute").warnings
+
+
 def test_links_that_choco_does_not_bear_are_told() -> None:
     def broken(protocol) -> list[str]:
         return [fault for fault, _ in protocol.contract.broken_by()]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from p2pl_async.compression import Dense, Sparse
 from p2pl_async.errors import RemoteError
 from p2pl_async.protocols import repairing
-from p2pl_async.protocols.repairing import Applied, Confirmed, Owed, Share
+from p2pl_async.protocols.repairing import Applied, Confirmation, Confirmed, Owed, Share
 
 SIZE = 12
 
@@ -154,10 +154,33 @@ def test_impossible_confirmations_change_nothing(number) -> None:
 
 def test_confirmations_go_straight_back_where_there_is_a_link_and_around_where_there_is_none() -> None:
     known = Confirmed(3, frozenset({1, 2}))
-    known.know(3, 1, 10)  # of 1's pushes to us: only 1 needs to hear of it
-    known.know(3, 0, 20)  # of 0's, to whom no link leads: everybody passes it on
-    known.know(7, 8, 30)  # others'
-    known.know(7, 8, 29)  # older news
-    assert known.rows(1).tolist() == [[3, 0, 20], [3, 1, 10], [7, 8, 30]]
-    assert known.rows(2).tolist() == [[3, 0, 20], [7, 8, 30]]
-    assert Confirmed(0, frozenset()).rows(1).shape == (0, 3)
+    known.know(3, 1, Confirmation(0, 10))  # of 1's pushes to us: only 1 needs to hear of it
+    known.know(3, 0, Confirmation(0, 20))  # of 0's, to whom no link leads: everybody passes it on
+    known.know(7, 8, Confirmation(1, 30, 2, 3))  # others'
+    known.know(7, 8, Confirmation(1, 29))  # older news
+    known.know(7, 8, Confirmation(0, 99))  # of a former life
+    ours, passed = [[3, 0, 0, 20, 0, 0]], [[7, 1, 8, 30, 2, 3]]
+    assert known.rows(1).tolist() == [*ours, [3, 0, 1, 10, 0, 0], *passed]
+    assert known.rows(2).tolist() == [*ours, *passed]
+    assert Confirmed(0, frozenset()).rows(1).shape == (0, 6)
+
+
+def test_what_is_taken_back_is_given_back_when_the_receiver_is_heard_again() -> None:
+    """Whatever of it the receiver had applied; until it confirms, nothing is pushed to it."""
+    channel = Channel()
+    for _ in range(3):
+        channel.push()
+    channel.deliver(1)
+    back = channel.owed.take_back()
+    assert back is not None
+    np.testing.assert_allclose(row(back), channel.pushed[-1])
+    assert not channel.owed.open
+    everything = channel.owed.outstanding()
+    assert everything is not None
+    channel.confirm(0)
+    assert not channel.owed.open
+    added = channel.applied.receive(0, channel.owed.top, everything)
+    assert added is not None
+    np.testing.assert_allclose(row(added), -channel.pushed[2], atol=1e-12)
+    channel.owed.confirm(channel.applied.number)
+    assert channel.owed.open

@@ -14,7 +14,9 @@ from helpers.sums import totals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pl_async.errors import Deadlock, DeviceFailed
+from p2pl_async.errors import DeviceFailed
+from p2pl_async.hardware.downtime import CRASHED, Downtime
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.osgp import OSGP
 from p2pl_async.protocols.pushing import Mass, Push
@@ -150,10 +152,26 @@ def test_a_barrier_waits_and_overlap_hides_the_latency() -> None:
     assert seconds(SGP(sync="none", mode="fresh")) == pytest.approx(10)
 
 
-def test_a_lost_push_is_a_deadlock_without_a_timeout() -> None:
-    for form in (SGP(sync="none"), OSGP(sync="none")):
-        with pytest.raises(Deadlock, match="waits for push"):
-            emulate(form, ring(4), link={"loss": "50 %"}, learner=FixedLearner(start(4)))
+def test_without_a_timeout_a_lost_push_costs_the_patience() -> None:
+    """Nothing arrives: each device waits for the others until the patience is over, and then goes on alone."""
+    for form in (SGP(sync="none", patience="7 s"), OSGP(sync="none", patience="7 s")):
+        emulation = emulate(form, ring(4), link={"loss": "100 %"}, learner=FixedLearner(start(4)), until=27.5)
+        rounds = 21 if form.kind == "sgp" else 22  # the first one that waits does so until 7 s have passed
+        assert {device.round for device in emulation.devices} == {rounds}
+
+
+def test_nothing_is_pushed_to_a_neighbor_that_is_gone() -> None:
+    """Device 2 crashes for good: what was pushed to it until the patience was over is lost, and no more."""
+    emulation = emulate(
+        SGP(sync="none", mode="fresh", patience="3 s"),
+        complete(3),
+        learner=FixedLearner(start(3)),
+        hardware=[Hardware(), Hardware(), Hardware(downtime=Downtime({CRASHED: [(10.5, math.inf)]}))],
+        until=60,
+    )
+    left = sum(device.state[0].u for device in emulation.devices[:2])
+    assert 0.1 < left < 2
+    assert np.ptp([model_of(device) for device in emulation.devices[:2]], axis=0).max() < 1e-9
 
 
 def test_a_push_that_comes_after_the_timeout_still_counts() -> None:
@@ -216,5 +234,9 @@ def test_a_device_without_mass_says_what_happened() -> None:
     """Everything it pushes is lost, and nothing comes in."""
     with pytest.raises(DeviceFailed, match=r'push weight fell to u=.*protocol "rasgp"'):
         emulate(
-            SGP(sync="none", mode="fresh"), ring(2), link={"loss": "100 %"}, learner=FixedLearner(start(2)), rounds=200
+            SGP(sync="none", mode="fresh", patience="10 min"),
+            ring(2),
+            link={"loss": "100 %"},
+            learner=FixedLearner(start(2)),
+            rounds=200,
         )

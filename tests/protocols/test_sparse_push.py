@@ -356,14 +356,14 @@ class Liar(SparsePush):
             (1.0, good, 3, 2, rows),
             (1.0, good, 0, 1, None),
             (1.0, good, 0, 1, np.zeros(3, np.int64)),
-            (1.0, good, 0, 1, np.array([[3, 1, -4]])),
+            (1.0, good, 0, 1, np.array([[3, 0, 1, -4, 0, 0]])),
         ]:
-            device.broadcast(MassPush(0, base, u, 1, q, top, confirmed))
+            device.broadcast(MassPush(0, base, u, 1, q, top=top, confirmed=confirmed))
             await device.sleep(1)
 
 
 # A sum that begins above all that was applied is what a device says that has crashed.
-@pytest.mark.parametrize(("delivery", "refused"), [("raw", 4), ("exactly_once", 4), ("repaired", 8)])
+@pytest.mark.parametrize(("delivery", "refused"), [("raw", 4), ("exactly_once", 4), ("repaired", 9)])
 def test_what_peers_send_is_refused_not_fatal(delivery, refused) -> None:
     counts: dict[str, float] = {}
     emulation = emulate(
