@@ -41,7 +41,7 @@ def test_no_two_classes_share_a_name() -> None:
     assert shared(PACKAGE) == {}
 
 
-def test_a_name_with_two_meanings_is_found_with_its_files(tmp_path) -> None:
+def test_a_name_with_two_meanings_is_found_with_its_files(tmp_path: Path) -> None:
     for name in ("air", "link"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "channel.py").write_text("class Channel:\n    pass\n\n\nclass _Channel:\n    pass\n")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.run import Run
-from p2pl_async.results.table import LINK_COLUMNS, METRIC_COLUMNS, Table
+from p2pl_async.results.table import DEVICE_COLUMNS, LINK_COLUMNS, METRIC_COLUMNS, Table
 
 Curve = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ def recorded_run(
             "payload_bytes": n_sent * 79_500, "bytes_on_air": total_bytes,
         },
         "staleness": {"rounds_mean": 0.41, "rounds_max": 5, "seconds_mean": 1.2, "seconds_max": 9.7},
-        "sync": {"completed_s": 1.93, "agreed": True, "late": 2},
+        "sync": {"completed_s": 1.93, "agreed": True, "joined": 2, "messages": 1234, "payload_bytes": 98765},
         "consensus_distance": 0.43,
         "training": {"jobs": 60 * n, "batches": 60 * n // 15, "mean_batch": 15.2},
         "warnings": [],
@@ -131,9 +131,9 @@ def baseline(folder: RunFolder | None, name: str, final: Curve, seconds: float) 
         for k, level in enumerate(final.tolist()):
             metrics.add(now, k, "accuracy", level - (level - 0.1) * float(np.exp(-now / 6)))
     nothing = Table(path and path / "links", LINK_COLUMNS)
-    devices = Table(path and path / "devices", {"device": "int32", "accuracy": "float64"})
-    for row in enumerate(final.tolist()):
-        devices.add(*row)
+    devices = Table(path and path / "devices", DEVICE_COLUMNS)
+    for k, level in enumerate(final.tolist()):
+        devices.add(k, 0.0, 0.0, 100, 0, level)
     summary = {"status": "complete", "scenario": "synthetic", "seed": 1, "protocol": name, "accuracy": spread(final)}
     summary |= {"virtual_seconds": seconds, "messages": {"sent": 0, "bytes_on_air": 0}}
     for table in (metrics, nothing, devices):

@@ -47,7 +47,7 @@ def test_the_lines_below_tell_what_it_cost(run: Run) -> None:
     for expected in (
         "lost by cause: burst 2,221 (10.5 %), queue 635 (3.0 %), outage 317 (1.5 %)",
         "1.2 s or 0.41 rounds old on average, 9.7 s or 5 rounds at most",
-        "complete after 1.93 s, all devices agree, 2 late",
+        "complete after 1.93 s, all devices agree, 2 joined later; 1,234 messages, 98.8 kB",
         "every device at least 95 %: not reached",
         "34.2 s: training 70 %, evaluation 19 %, other 10 %; 15.2 devices trained together",
         "virtual time",

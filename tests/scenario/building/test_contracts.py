@@ -118,7 +118,8 @@ def test_a_contract_may_depend_on_settings() -> None:
     assert not P2PL(mode=barrier).contract.loss
     assert P2PL().contract == P2PL(mode=barrier).contract == STATE
     assert FedAvg().contract.loss
-    assert not FedAvg(timeout="5 s").contract.loss
+    assert "weigh more" in FedAvg.model_validate({"timeout": "5 s"}).contract.loss
+    assert not FedAvg.model_validate({"timeout": "5 s", "missing": "last"}).contract.loss
     assert "deadlock" in told(P2PL(mode="barrier"), {**PERFECT, "loss": "1 %"})[0]
 
 
