@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
 
 from p2pl_async.experiment.measures import ScoreLookup, consensus_distance, spread
 from p2pl_async.experiment.rig import Rig
-from p2pl_async.messages import Vector
+from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.results.metrics import COSTS
 from p2pl_async.scenario.tables import Stop
 
@@ -77,12 +77,12 @@ class Evaluation:
         A target that they attain is reached, also if no look while the run went has found it.
         """
         rig = self._rig
-        models = [w for device in rig.devices for w in (device.params, device.trained) if w is not None]
+        models = [(device.id, w) for device in rig.devices for w in (device.params, device.trained) if w is not None]
         if not models or rig.trainer is None:
             return None
         started = time.perf_counter()
         scores = ScoreLookup(rig.trainer, models, "test")
-        final = [scores.accuracy(device.params) for device in rig.present if device.params is not None]
+        final = [scores.accuracy(device.id, device.params) for device in rig.present if device.params is not None]
         if self._stop.accuracy is not None and self.reached is None and len(final) == len(rig.present):
             of, target = target_of(self._stop)
             if (min(final) if of == "every_device" else sum(final) / len(final)) >= target:
@@ -103,15 +103,15 @@ class Evaluation:
             for device in rig.present
             if device.trained is not None and device.trained is not device.params
         }
-        scores = ScoreLookup(rig.trainer, [*mixed.values(), *trained.values()], "subset")
+        scores = ScoreLookup(rig.trainer, [*mixed.items(), *trained.items()], "subset")
         for device, w in mixed.items():
-            record(device, "accuracy", scores.accuracy(w))
-            record(device, "loss", scores.loss(w))
+            record(device, "accuracy", scores.accuracy(device, w))
+            record(device, "loss", scores.loss(device, w))
         for device, w in trained.items():
-            record(device, "accuracy_trained", scores.accuracy(w))
-        accuracies = [scores.accuracy(w) for w in mixed.values()]
+            record(device, "accuracy_trained", scores.accuracy(device, w))
+        accuracies = [scores.accuracy(device, w) for device, w in mixed.items()]
         self.accuracy = spread(accuracies)
-        if len(mixed) == len(rig.present) and self._attained(list(mixed.values()), accuracies):
+        if len(mixed) == len(rig.present) and self._attained(mixed, accuracies):
             self._reach()
 
     def _reach(self) -> None:
@@ -120,7 +120,7 @@ class Evaluation:
         self.reached = {cost: spent[cost] for cost in COSTS if cost in spent}
         self.reached["virtual_seconds"] = self._rig.clock.now
 
-    def _attained(self, params: list[Vector], accuracies: list[float]) -> bool:
+    def _attained(self, models: Mapping[DeviceId, Vector], accuracies: list[float]) -> bool:
         """Tell whether the accuracy asked for is attained on all test data.
 
         All test data are asked as soon as the subset leaves it possible: its accuracy differs from that on all of
@@ -134,7 +134,9 @@ class Evaluation:
         samples = self._rig.world.scenario.evaluate.samples or math.inf
         slack = 2 * math.sqrt(target * (1 - target) / samples)
         level = min(accuracies) if of == "every_device" else float(np.mean(accuracies))
-        return level + slack >= target and self._rig.trainer.attains(params, target, of=of, guess=accuracies)
+        return level + slack >= target and self._rig.trainer.attains(
+            list(models.values()), target, of=of, guess=accuracies, devices=list(models)
+        )
 
 
 def _totals(rig: Rig) -> Iterator[tuple[str, float]]:

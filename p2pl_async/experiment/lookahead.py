@@ -58,6 +58,9 @@ class Trainer(LearningFacts, typing.Protocol):
     def compute(self, jobs: Sequence[typing.Any]) -> None:
         """Fill in the results of jobs, batched over devices."""
 
+    def land(self, job: typing.Any) -> None:
+        """Take note that a computed job's virtual time is over."""
+
 
 class LookaheadLearner:
     """The `Learner` of emulated devices: it lets them train in virtual time, and has jobs computed in batches.
@@ -138,6 +141,7 @@ class LookaheadLearner:
                 self._trainer.compute(jobs)
                 if self._on_batch is not None:
                     self._on_batch()
+            self._trainer.land(alarm.job)
             self.samples += alarm.job.samples
             if self._on_landed is not None:
                 self._on_landed(alarm.device, alarm.start, alarm.job.steps)

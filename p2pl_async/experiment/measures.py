@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from p2pl_async.messages import Vector
+from p2pl_async.messages import DeviceId, Vector
 
 if TYPE_CHECKING:
     from p2pl_async.learning.trainer import Trainer
@@ -40,27 +40,33 @@ class Total:
 
 
 class ScoreLookup:
-    """Scores of models, each evaluated once however many devices share it.
+    """Scores of devices' models, each evaluated once however many devices share it.
 
     Args:
         trainer: computes the scores.
-        models: parameter vectors, each (n_params,).
+        models: (device, parameter vector (n_params,)).
         which: "subset" or "test".
     """
 
-    def __init__(self, trainer: Trainer, models: Sequence[Vector], which: Literal["subset", "test"]) -> None:
-        distinct = {id(w): w for w in models}
-        self._models = list(distinct.values())  # keeps them alive, and with them their ids
+    def __init__(
+        self, trainer: Trainer, models: Sequence[tuple[DeviceId, Vector]], which: Literal["subset", "test"]
+    ) -> None:
+        self._by_device = trainer.keeps_buffers
+        distinct = {self._key(device, w): (device, w) for device, w in models}
+        self._models = [w for _, w in distinct.values()]  # keeps them alive, and with them their ids
         self._index = {key: index for index, key in enumerate(distinct)}
-        self._scores = trainer.evaluate(self._models, which)
+        self._scores = trainer.evaluate(self._models, which, devices=[device for device, _ in distinct.values()])
 
-    def accuracy(self, w: Vector) -> float:
-        """Return the accuracy of one of the models, 0 to 1."""
-        return float(self._scores.accuracy[self._index[id(w)]])
+    def _key(self, device: DeviceId, w: Vector) -> tuple[DeviceId, int]:
+        return device if self._by_device else -1, id(w)
 
-    def loss(self, w: Vector) -> float:
-        """Return the mean cross entropy of one of the models."""
-        return float(self._scores.loss[self._index[id(w)]])
+    def accuracy(self, device: DeviceId, w: Vector) -> float:
+        """Return the accuracy of one of the models on its device, 0 to 1."""
+        return float(self._scores.accuracy[self._index[self._key(device, w)]])
+
+    def loss(self, device: DeviceId, w: Vector) -> float:
+        """Return the mean loss of one of the models on its device."""
+        return float(self._scores.loss[self._index[self._key(device, w)]])
 
 
 def consensus_distance(params: Sequence[Vector]) -> float:

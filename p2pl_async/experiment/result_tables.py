@@ -31,7 +31,8 @@ def device_table(rig: Rig, scores: ScoreLookup | None) -> Table:
     table = Table(None if folder is None else folder.path / "devices", columns)
     for device in rig.devices:
         x, y = world.graph.nodes[device.id].get("pos", (math.nan, math.nan))
-        accuracy = math.nan if scores is None or device.params is None else scores.accuracy(device.params)
+        w = device.params
+        accuracy = math.nan if scores is None or w is None else scores.accuracy(device.id, w)
         held = counts[device.id].tolist()
         energy = [] if rig.meter is None else _energy(rig.meter, device.id)
         table.add(device.id, float(x), float(y), sum(held), *held, device.round, accuracy, *energy)

@@ -39,8 +39,9 @@ def summarize(
     complete = status == "complete"
     setup, elapsed = wall
     training = 0.0 if rig.trainer is None else rig.trainer.training_seconds
-    params = [device.params for device in rig.present if device.params is not None]
-    trained = [device.trained for device in rig.present if device.trained is not None]
+    models = [(device.id, device.params) for device in rig.present if device.params is not None]
+    params = [w for _, w in models]
+    trained = [(device.id, device.trained) for device in rig.present if device.trained is not None]
     return {
         "status": status,
         "error": error or None,
@@ -59,8 +60,8 @@ def summarize(
             "other": elapsed - training - evaluation.seconds,  # the emulation itself
         },
         "stopped_by": stopped_by if complete else None,
-        "accuracy": scores and value_range([scores.accuracy(w) for w in params]),
-        "accuracy_trained": scores and value_range([scores.accuracy(w) for w in trained]),
+        "accuracy": scores and value_range([scores.accuracy(*model) for model in models]),
+        "accuracy_trained": scores and value_range([scores.accuracy(*model) for model in trained]),
         "target": _target(rig, evaluation),
         "rounds": value_range([device.round for device in rig.devices]),
         "messages": {

@@ -25,6 +25,7 @@ class Batches:
         self.width = len(part) if batch_size == "all" else min(batch_size, len(part))
         self.per_epoch = math.ceil(len(part) / self.width)
         self._last = len(part) - (self.per_epoch - 1) * self.width
+        self.smallest = min(self.width, self._last)
         self.taken = 0
         self._epoch = np.empty((0, self.width), np.int64)
 

@@ -25,6 +25,7 @@ from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import Probability
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.partition import AnyPartition, Iid, Partition
+from p2pl_async.learning.user_code import mistake, source, user_code
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +291,12 @@ class DataSettings(Settings):
         Raises:
             ScenarioError: if the data is not available, or has fewer samples.
         """
-        dataset = self.dataset.load()
+        expected = "load() must return a p2pl_async.Dataset"
+        with user_code("data.dataset.kind", self.dataset.load, expected):
+            dataset = self.dataset.load()
+        if not isinstance(dataset, Dataset):
+            text = f"{expected}; that of {source(self.dataset.load)} returned {type(dataset).__name__}"
+            raise mistake("data.dataset.kind", self.dataset.load, text)
         if self.train_samples is None:
             return dataset
         n = len(dataset.y_train)

@@ -6,13 +6,15 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.basics.arrays import Vector
 from p2pl_async.learning.batches import Rows
+
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +33,7 @@ class Job:
     _sizes: Rows | None = None  # rows of a batch that count, (steps,)
     _rates: NDArray[np.float64] | None = None
     _drift: Vector | None = None
+    _buffers: Any = None  # that it leaves on its device, as tensors; None if there are none
 
     @property
     def work(self) -> str:
@@ -63,9 +66,9 @@ def waves(jobs: Sequence[Job]) -> list[list[Job]]:
     return waves
 
 
-def groups(jobs: Sequence[Job], largest: int) -> Iterator[Sequence[Job]]:
-    """Yield jobs in as few groups as possible, whose sizes differ by at most one."""
-    count = math.ceil(len(jobs) / largest)
-    ends = [len(jobs) * i // count for i in range(count + 1)]
+def groups(items: Sequence[Item], largest: int) -> Iterator[Sequence[Item]]:
+    """Yield items in as few groups as possible, whose sizes differ by at most one."""
+    count = math.ceil(len(items) / largest)
+    ends = [len(items) * i // max(count, 1) for i in range(count + 1)]
     for start, end in itertools.pairwise(ends):
-        yield jobs[start:end]
+        yield items[start:end]

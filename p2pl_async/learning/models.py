@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt
 
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.learning.user_code import mistake, source, user_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,36 +27,61 @@ class Model(Settings):
     kind: str
     init: Literal["default", "he", "xavier"] = Field(
         default="default",
-        description="PyTorch's own initial parameters, or normal He / Xavier weights with zero biases",
+        description="PyTorch's own initial parameters, or normal He / Xavier weight matrices with zero biases",
     )
     common_init: bool = Field(default=False, description="all devices start from the same parameters (a control)")
+    buffers: Literal["average", "local"] = Field(
+        default="average",
+        description="what happens to buffers that training changes, such as the running statistics of batch "
+        "normalization; average: sent and mixed like parameters, but not trained; local: each device keeps its own",
+    )
+    send_frozen: bool = Field(
+        default=False,
+        description="parameters with requires_grad = False are sent and mixed too; else they are those of the seed, "
+        "the same on all devices",
+    )
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         """Return a fresh module for samples of `shape`: (batch, *shape) -> logits (batch, n_classes).
 
         It may draw its initial parameters from torch's global generator, which is seeded
-        before and restored afterwards. Parameters must be its only state.
+        before and restored afterwards. Devices train it as it is: in training mode, without parameters whose
+        `requires_grad` is False, with dropout from a stream of each job, and tested in evaluation mode.
         """
 
     def module(self, shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
-        """Return `build(...)` with the parameters that `init` and `seed` give.
+        """Return `build(...)` with the parameters that `init` and `seed` give; lazy layers have their shapes.
 
         The global state of torch's generators doesn't change.
+
+        Raises:
+            ScenarioError: if `build` raises, or returns something else.
         """
         import torch
 
+        expected = "build(shape, n_classes) must return a torch.nn.Module"
         with torch.random.fork_rng(devices=[]):
             # The default generator alone: torch.manual_seed would reseed the GPUs' as well.
             torch.default_generator.manual_seed(seed)
-            module = self.build(shape, n_classes)
+            with user_code("model.kind", self.build, expected):
+                module = self.build(shape, n_classes)
+            if not isinstance(module, torch.nn.Module):
+                text = f"{expected}; that of {source(self.build)} returned {type(module).__name__}"
+                raise mistake("model.kind", self.build, text)
+            if any(torch.nn.parameter.is_lazy(tensor) for tensor in [*module.parameters(), *module.buffers()]):
+                sample = f"(batch, {', '.join(map(str, shape))})"
+                with torch.no_grad(), user_code("model.kind", self.build, f"its module must take samples {sample}"):
+                    module.eval()(torch.zeros(1, *shape))
             if self.init != "default":
                 draw = torch.nn.init.kaiming_normal_ if self.init == "he" else torch.nn.init.xavier_normal_
                 options: dict[str, Any] = {"nonlinearity": "relu"} if self.init == "he" else {}
-                for parameter in module.parameters():
+                for name, parameter in module.named_parameters():
+                    if not parameter.requires_grad:
+                        continue
                     if parameter.dim() > 1:
                         draw(parameter, **options)
-                    else:
+                    elif "bias" in name.rpartition(".")[2]:  # the scales of normalizations stay 1
                         torch.nn.init.zeros_(parameter)
         return module
 

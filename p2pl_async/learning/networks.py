@@ -1,10 +1,12 @@
 """Gradients of many devices' stacked parameters, computed in one of three ways.
 
-The choice depends on the module, never on a timing, which would make bits depend on the machine's load:
+    flatten, linear layers with ReLU or tanh                       DenseNetwork   backward pass written out
+    a module without a state, samples apart from each other        Vmapped        torch.func.vmap and autograd
+    any other: batch normalization, dropout, LSTM, control flow,   ModuleItself   one device at a time
+    and on a CPU one with a convolution of 64 channels
 
-    flatten, linear layers with ReLU or tanh     DenseNetwork     backward pass written out
-    a convolution of 64 channels, on a CPU       Single    one device at a time
-    any other module                             Vmapped   torch.func.vmap and autograd
+`examination` compares the first two with the module itself and chooses. The choice depends on the module,
+never on a timing, which would make bits depend on the machine's load.
 
 Measured (2 cores of a Xeon, AVX-512, batches of 10, per device and step): 784-200-200-10 takes
 100 us with DenseNetwork, 250 us with vmap, 480-710 us one device at a time; LeNet on 8 x 8 pixels
@@ -20,10 +22,14 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from p2pl_async.learning.layout import Layout, tensor
+
 if TYPE_CHECKING:
     from p2pl_async.learning.settings import Loss
 
-_WIDE = 64  # channels at and above which batching a convolution over devices doesn't pay on a CPU
+
+Buffers = Sequence[Tensor]  # of one device
+Gradients = Sequence[Tensor | None]  # one per layer; None for a layer that the loss doesn't depend on
 
 
 class Network(Protocol):
@@ -32,9 +38,10 @@ class Network(Protocol):
     def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
         """Return the outputs (k, rows, n_classes) of k devices on the same samples x (rows, *shape)."""
 
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
+    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradient of each device's weighted sum of losses, one tensor per layer, shaped like `w`.
 
+        A layer that the loss doesn't depend on has None, and a step of SGD leaves it as it is.
         The caller may overwrite the result; the next call reuses its memory.
 
         Args:
@@ -52,25 +59,27 @@ class DenseNetwork:
     products themselves, in page faults.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: Layout, loss: Loss) -> None:
+        assert isinstance(module, nn.Sequential)
         self._loss = loss
+        # The modules in their order; `children()` would leave out the second use of one.
         self._steps: list[tuple[type[nn.Module], bool]] = [
-            (type(layer), getattr(layer, "bias", None) is not None)
-            for layer in module.children()
-            if not isinstance(layer, nn.Flatten)
+            (type(layer), getattr(layer, "bias", None) is not None) for layer in list(module)[1:]
         ]
         self._buffers: list[Tensor] = []
 
     @staticmethod
     def fits(module: nn.Module) -> bool:
-        """Whether this class computes what `module` does."""
+        """Whether the module has the layers that this class knows, each used once; `examination` checks the rest."""
         if type(module) is not nn.Sequential or len(module) % 2:
             return False
         flat, layers = module[0], list(module)[1:]
         if type(flat) is not nn.Flatten or (flat.start_dim, flat.end_dim) != (1, -1):
             return False
-        linear = all(type(layer) is nn.Linear for layer in layers[::2])
-        return linear and all(type(layer) in (nn.ReLU, nn.Tanh) for layer in layers[1::2])
+        linear = layers[::2]
+        if len({id(layer) for layer in linear}) < len(linear) or not all(type(layer) is nn.Linear for layer in linear):
+            return False
+        return all(type(layer) in (nn.ReLU, nn.Tanh) for layer in layers[1::2])
 
     def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
         """Return the outputs (k, rows, n_classes); the first layer is one product for all devices."""
@@ -90,7 +99,7 @@ class DenseNetwork:
                 h += next(layers).unsqueeze(1)
         return h
 
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
+    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradients, in buffers that the next call overwrites; see `Network.gradients`."""
         k = len(x)
         if not self._buffers or len(self._buffers[0]) < k:
@@ -150,14 +159,15 @@ class DenseNetwork:
 
 
 class Vmapped:
-    """Any module: `torch.func.vmap` over its forward pass, autograd for the gradients."""
+    """Any module without a state: `torch.func.vmap` over its forward pass, autograd for the gradients."""
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: Layout, loss: Loss) -> None:
+        self._module = module
         self._loss = loss
-        names = [name for name, _ in module.named_parameters()]
 
         def forward(w: tuple[Tensor, ...], x: Tensor) -> Tensor:
-            outputs: Tensor = torch.func.functional_call(module, dict(zip(names, w, strict=True)), (x,))
+            own = dict(zip(layout.trained, w, strict=True))
+            outputs: Tensor = torch.func.functional_call(module, own, (x,))
             return outputs
 
         self._each_its_own = torch.func.vmap(forward)
@@ -165,38 +175,69 @@ class Vmapped:
 
     def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
         """Return the outputs (k, rows, n_classes) of k devices on the same samples."""
+        self._module.eval()
         outputs: Tensor = self._all_the_same(tuple(w), x)
         return outputs
 
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
+    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradients; see `Network.gradients`."""
+        self._module.train()
         with torch.enable_grad():
             leaves = tuple(layer.detach().requires_grad_() for layer in w)
-            return _gradients(self._each_its_own(leaves, x), leaves, y, weights, self._loss)
+            # A loss depends on one device's parameters only, so the gradient of the sum is that of each.
+            total = (losses(self._each_its_own(leaves, x), y, self._loss) * weights).sum()
+            return _owned(torch.autograd.grad(total, leaves, allow_unused=True))
 
 
-class Single:
-    """One device at a time: for modules that a CPU computes slower when batched over devices."""
+class ModuleItself:
+    """One device at a time, by the module as its author wrote it: nothing is rewritten, padded or stacked.
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
-        self._loss = loss
+    The module's tensors are views into the device's row of the stack, so a step of SGD, or a forward
+    pass that changes a buffer, changes both. It is in training mode for gradients and in
+    evaluation mode for outputs.
+    """
+
+    def __init__(self, module: nn.Module, layout: Layout, loss: Loss) -> None:
         self._module = module
-        self._names = [name for name, _ in module.named_parameters()]
+        self._layout = layout
+        self._loss = loss
+        self._trained = [tensor(module, name) for name in layout.trained]
+        self._fresh = self.buffers()
 
-    def _forward(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        outputs: Tensor = torch.func.functional_call(self._module, dict(zip(self._names, w, strict=True)), (x,))
-        return outputs
+    def buffers(self) -> list[Tensor]:
+        """Return copies of the buffers that stay on the device."""
+        return [tensor(self._module, name).clone() for name in self._layout.local]
+
+    def bind(self, w: Sequence[Tensor], buffers: Buffers | None) -> None:
+        """Make the module's tensors views of one device's stack, each (1, *layer); None for new buffers."""
+        for name, layer in zip(self._layout.sent, w, strict=True):
+            tensor(self._module, name).data = layer[0]
+        for name, value in zip(self._layout.local, self._fresh if buffers is None else buffers, strict=True):
+            tensor(self._module, name).copy_(value)
+
+    def collect(self, w: Sequence[Tensor]) -> None:
+        """Copy buffers that the module has replaced, instead of changed, back into the stack `w`."""
+        averaged = self._layout.averaged
+        for name, layer in zip(averaged, w[len(w) - len(averaged) :], strict=True):
+            now = tensor(self._module, name)
+            if now.data_ptr() != layer.data_ptr():
+                layer[0].copy_(now)
 
     def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (k, rows, n_classes) of k devices on the same samples."""
-        return torch.stack([self._forward(own, x) for own in zip(*w, strict=True)])
+        """Return the outputs (1, rows, n_classes) of the device that `bind` was called with."""
+        self._module.eval()
+        outputs: Tensor = self._module(x)
+        return outputs.unsqueeze(0)
 
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the gradients; see `Network.gradients`."""
+    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
+        """Return the gradients of the device that `bind` was called with, without samples of weight 0."""
+        self._module.train()
+        count = int(weights.count_nonzero())
         with torch.enable_grad():
-            leaves = tuple(layer.detach().requires_grad_() for layer in w)
-            outputs = torch.stack([self._forward(own, x[i]) for i, own in enumerate(zip(*leaves, strict=True))])
-            return _gradients(outputs, leaves, y, weights, self._loss)
+            outputs = self._module(x[0, :count]).unsqueeze(0)
+            total = (losses(outputs, y[:, :count], self._loss) * weights[:, :count]).sum()
+            grads = torch.autograd.grad(total, self._trained, allow_unused=True)
+        return [None if gradient is None else gradient.unsqueeze(0) for gradient in _owned(grads)]
 
 
 def losses(outputs: Tensor, y: Tensor, loss: Loss) -> Tensor:
@@ -212,21 +253,15 @@ def losses(outputs: Tensor, y: Tensor, loss: Loss) -> Tensor:
     return 0.5 * (outputs - nn.functional.one_hot(y, outputs.shape[2])).square().sum(2)
 
 
-def _gradients(outputs: Tensor, leaves: tuple[Tensor, ...], y: Tensor, weights: Tensor, loss: Loss) -> list[Tensor]:
-    """Return each device's gradient, from that of the sum of losses: a loss depends on one device's parameters only."""
-    total = (losses(outputs, y, loss) * weights).sum()
-    return list(torch.autograd.grad(total, leaves, materialize_grads=True))
-
-
-def choose(module: nn.Module, accelerator: str, loss: Loss) -> Network:
-    """Return the network that computes `module` fast on "cpu" or "cuda"."""
-    if DenseNetwork.fits(module):
-        return DenseNetwork(module, loss)
-    channels = [
-        max(part.in_channels, part.out_channels)
-        for part in module.modules()
-        if isinstance(part, nn.modules.conv._ConvNd)
-    ]
-    if accelerator == "cpu" and max(channels, default=0) >= _WIDE:
-        return Single(module, loss)
-    return Vmapped(module, loss)
+def _owned(gradients: Gradients) -> Gradients:
+    """Return gradients that can be overwritten one by one: autograd gives `a` and `b` of `a + b` the same tensor."""
+    owned: list[Tensor | None] = []
+    seen = set()
+    for gradient in gradients:
+        own = None if gradient is None else gradient.contiguous()
+        if own is not None and own.data_ptr() in seen:
+            own = own.clone()
+        if own is not None:
+            seen.add(own.data_ptr())
+        owned.append(own)
+    return owned

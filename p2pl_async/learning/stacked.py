@@ -8,16 +8,21 @@ no masks. A short batch is padded with its own first sample at weight 0.
 A device's result must not depend on the devices it is computed with. MKL's batched product gives a
 matrix the same bits in any stack of two or more, but other bits if it is alone. So on a CPU a
 device is never alone (the one with most steps is computed twice where it would be), and batches are
-padded to the same width in every group.
+padded to the same width in every group. `crew` says why the number of threads doesn't matter.
+
+A `ModuleItself` is computed by the same steps, on a stack of one device whose rows are the module's own tensors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -25,9 +30,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.learning.networks import DenseNetwork, Single, choose, losses
+from p2pl_async.learning.examination import Unfit, choose, examine, refusal, seeded
+from p2pl_async.learning.layout import make_layout, tensor
+from p2pl_async.learning.networks import Buffers, DenseNetwork, Gradients, ModuleItself, Network, losses
+from p2pl_async.learning.user_code import mistake, user_code
 
 if TYPE_CHECKING:
+    from p2pl_async.learning.data import Dataset
+    from p2pl_async.learning.models import Model
     from p2pl_async.learning.settings import TrainSettings
 
 Array = NDArray[Any]
@@ -39,63 +49,105 @@ _GROUP_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 _BATCH_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # features of one step of a group, at most
 _LARGEST_GROUP = {"cpu": 128, "cuda": 4096}
 _EVALUATED_VALUES = 2**22  # logits and hidden values held at once while evaluating, per layer
+_HELD_BYTES = {"cpu": 128 * 2**20, "cuda": 4 * 2**30}  # intermediate values of a group's forward pass, at most
+
+
+class Own(NamedTuple):
+    """What belongs to one device besides its parameters, while a module is computed alone."""
+
+    seed: int  # of the random numbers that the module draws
+    buffers: Buffers | None  # that stay on the device; None before its first job
+
+
+class Trained(NamedTuple):
+    """Results of one group of jobs."""
+
+    vectors: list[Array]  # parameters after training, or gradients, read-only, each (n_params,)
+    velocities: list[Array] | None  # None unless momentum is kept
+    buffers: Buffers | None  # that stay on the device, of a module computed alone; None if there are none
+
+
+NOTHING = Own(0, None)
 
 
 class Engine:
     """Data, buffers and the three computations on stacked devices: SGD, one gradient, evaluation.
 
     Args:
-        module: the model; the values of its parameters aren't used.
+        model: what devices train.
+        model_seed: gives the module whose frozen parameters and constant buffers all devices have.
         settings: of training.
-        x_train, y_train, x_test, y_test: the data, kept in the accelerator's memory.
-        dtype: of parameters and features, float32 or float64.
+        dataset: the data, kept in the accelerator's memory.
         width: samples in a batch, padding included.
+
+    Raises:
+        ScenarioError: if the model doesn't fit the data, or the accelerator is missing.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        settings: TrainSettings,
-        x_train: Array,
-        y_train: Array,
-        x_test: Array,
-        y_test: Array,
-        dtype: np.dtype[Any],
-        width: int,
-    ) -> None:
+    def __init__(self, model: Model, model_seed: int, settings: TrainSettings, dataset: Dataset, width: int) -> None:
         self.device = _accelerator(settings.accelerator)
         self._settings = settings
-        self._dtype = dtype
+        self._dtype = np.dtype(settings.precision)
         self._width = width
-        self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[dtype.name]
-        self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (x_train, x_test))
-        self._y_train, self._y_test = (self._tensor(y) for y in (y_train, y_test))
-        _check(module)
+        self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
+        self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (dataset.x_train, dataset.x_test))
+        self._y_train, self._y_test = (self._tensor(y) for y in (dataset.y_train, dataset.y_test))
 
-        self._shapes = [parameter.shape for parameter in module.parameters()]
+        shape, n_classes = dataset.x_train.shape[1:], dataset.n_classes
+        module = model.module(shape, n_classes, model_seed).to(self.device, self._torch_dtype)
+        expected = f"its module must take samples (batch, {', '.join(map(str, shape))}) and give (batch, {n_classes})"
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            raise mistake("model.kind", model.build, "its module has no parameters to train; set requires_grad of some")
+        try:
+            with user_code("model.kind", model.build, expected):
+                findings = self.findings = examine(module, self._x_train, n_classes)
+        except Unfit as reason:
+            raise mistake("model.kind", model.build, f"{expected}; {reason}") from reason
+        self.layout = make_layout(
+            module, findings.changing, average=model.buffers == "average", send_frozen=model.send_frozen
+        )
+
+        def make(dtype: torch.dtype) -> nn.Module:
+            return model.module(shape, n_classes, model_seed).to(self.device, dtype)
+
+        self._make_module = functools.partial(make, self._torch_dtype)
+        kind = choose(make, self.layout, findings, settings.loss, self._x_train, self._y_train)
+        self._make_network: Callable[[], Network] = lambda: kind(self._make_module(), self.layout, settings.loss)
+        self.network: Network = self._make_network()
+        self.alone = kind is ModuleItself
+
+        self._shapes = [tensor(module, name).shape for name in self.layout.sent]
         ends = np.cumsum([0, *(shape.numel() for shape in self._shapes)]).tolist()
         self.layers = tuple(slice(a, b) for a, b in itertools.pairwise(ends))
         self.n_params: int = ends[-1]
+        self._n_trained = len(self.layout.trained)
 
-        module = module.to(self.device, self._torch_dtype)
-        self.network = choose(module, self.device.type, settings.loss)
-        kind = self.device.type
-        features = math.prod(self._x_train.shape[1:])
+        where, size = self.device.type, self._dtype.itemsize
+        held = size * findings.saved_values
         fitting = min(
-            _GROUP_BYTES[kind] // (2 * dtype.itemsize * self.n_params),
-            _BATCH_BYTES[kind] // (dtype.itemsize * width * features),
+            _GROUP_BYTES[where] // (2 * size * self.n_params),
+            _BATCH_BYTES[where] // (size * width * math.prod(shape)),
+            _HELD_BYTES[where] // max(1, held * width),
         )
-        self.group = 1 if isinstance(self.network, Single) else max(4, min(fitting, _LARGEST_GROUP[kind]))
-        self._paired = self.device.type == "cpu" and not isinstance(self.network, Single)
-        widest = max(max(shape, default=1) for shape in self._shapes)
-        self._rows = max(64, min(1000, _EVALUATED_VALUES // (self.group * widest)))
+        self.group = 1 if self.alone else max(4, min(fitting, _LARGEST_GROUP[where]))
+        self._paired = where == "cpu" and not self.alone
+        if kind is DenseNetwork:
+            widest = max(max(shape, default=1) for shape in self._shapes)
+            self._rows = max(64, min(1000, _EVALUATED_VALUES // (self.group * widest)))
+        else:
+            self._rows = max(1, min(1000, _HELD_BYTES[where] // max(1, held * self.group)))
         self._stacks: dict[str, list[Tensor]] = {}
 
-    @torch.no_grad()
-    def output_shape(self) -> tuple[int, ...]:
-        """Return the shape that the model gives two samples; raises whatever it raises."""
-        w = self._stack("w", [None])
-        return tuple(self.network.logits(w, self._x_train[:1].expand(2, *self._x_train.shape[1:]))[0].shape)
+    def twin(self) -> Self:
+        """Return an engine with the same data and buffers of its own, to compute beside this one."""
+        twin = copy.copy(self)
+        twin._stacks = {}
+        twin.network = self._make_network()
+        return twin
+
+    def refusal(self, size: int) -> str:
+        """Return why the module can't train on a batch of so many samples; nothing if it can."""
+        return refusal(self._make_module(), self._x_train[:size]) if self.findings.mixes else ""
 
     def _tensor(self, array: Array) -> Tensor:
         with warnings.catch_warnings():
@@ -138,9 +190,10 @@ class Engine:
         rates: Sequence[Array],
         velocities: Sequence[Array | None],
         drifts: Sequence[Array],
+        own: Own = NOTHING,
         *,
         keep: bool,
-    ) -> tuple[list[Array], list[Array] | None]:
+    ) -> Trained:
         """Train up to `group` devices, those with more steps first.
 
         Args:
@@ -152,8 +205,11 @@ class Engine:
             drifts: added to the parameters after every step, each (n_params,); empty for none at all.
             keep: whether to return the velocities.
 
+            own: of a module computed alone, what belongs to the device besides its parameters.
+
         Returns:
-            The parameters after training, and the velocities (None unless they are to be kept).
+            The parameters after training, the velocities (None unless they are to be kept), and the
+            buffers that stay on the device.
         """
         settings = self._settings
         steps = [len(rows) for rows in batches]
@@ -172,30 +228,53 @@ class Engine:
         w = self._stack("w", params)
         v = self._stack("v", velocities) if settings.momentum else []
         d = self._stack("d", drifts) if drifts else []
+        moving = [stack[: self._n_trained] for stack in (w, v, d)]
         # Views are made anew only when devices drop out of the prefix.
-        active = [sum(own > step for own in steps) for step in range(steps[0])]
+        active = [sum(own_steps > step for own_steps in steps) for step in range(steps[0])]
         k = 0
-        for step in range(steps[0]):
-            if active[step] != k:
-                k = active[step]
-                w_k, v_k, d_k = ([layer[:k] for layer in stack] for stack in (w, v, d))
-            self._step(
-                w_k, v_k, self._features(indices[step, :k]), labels[step, :k], weight[step, :k], rate_tensor[step, :k]
-            )
-            for layer, drift in zip(w_k, d_k, strict=False):  # no drifts: no layers of them
-                layer += drift
+        with self._bound(w, own):
+            for step in range(steps[0]):
+                if active[step] != k:
+                    k = active[step]
+                    w_k, v_k, d_k = ([layer[:k] for layer in stack] for stack in moving)
+                x = self._features(indices[step, :k])
+                self._step(w_k, v_k, x, labels[step, :k], weight[step, :k], rate_tensor[step, :k])
+                for w_layer, drift in zip(w_k, d_k, strict=False):  # no drifts: no layers of them
+                    w_layer += drift
         results, left = ([layer[shadow:] for layer in stack] for stack in (w, v))
-        return self._unstack(results), self._unstack(left) if keep else None
+        return Trained(self._unstack(results), self._unstack(left) if keep else None, self._buffers())
 
     @torch.no_grad()
-    def gradients(self, params: Sequence[Array], batches: Sequence[Array], sizes: Sequence[Array]) -> list[Array]:
+    def gradients(
+        self, params: Sequence[Array], batches: Sequence[Array], sizes: Sequence[Array], own: Own = NOTHING
+    ) -> Trained:
         """Return the gradients of up to `group` devices on one batch each; see `train` for the arguments."""
         shadow = self._paired and len(params) == 1
         if shadow:
             params, batches, sizes = ([values[0], *values] for values in (params, batches, sizes))
         indices, labels, weight = self._samples(batches, sizes)
-        g = self._gradients(self._stack("w", params), self._features(indices[0]), labels[0], weight[0])
-        return self._unstack([layer[shadow:] for layer in g])
+        w = self._stack("w", params)
+        with self._bound(w, own):
+            found = self._gradients(w[: self._n_trained], self._features(indices[0]), labels[0], weight[0])
+        g = [
+            torch.zeros_like(layer) if gradient is None else gradient
+            for gradient, layer in itertools.zip_longest(found, w)
+        ]
+        return Trained(self._unstack([layer[shadow:] for layer in g]), None, self._buffers())
+
+    @contextlib.contextmanager
+    def _bound(self, w: Sequence[Tensor], own: Own) -> Iterator[None]:
+        """Give a module that is computed alone its device's tensors and random numbers."""
+        if not isinstance(self.network, ModuleItself):
+            yield
+            return
+        self.network.bind(w, own.buffers)
+        with seeded(own.seed, self.device) if self.findings.draws else contextlib.nullcontext():
+            yield
+        self.network.collect(w)
+
+    def _buffers(self) -> Buffers | None:
+        return self.network.buffers() if self.layout.local and isinstance(self.network, ModuleItself) else None
 
     def _samples(self, batches: Sequence[Array], sizes: Sequence[Array]) -> tuple[Tensor, Tensor, Tensor]:
         """Return rows, labels and weights of all samples of all steps, each (steps, k, width)."""
@@ -213,18 +292,20 @@ class Engine:
         """Return the samples in rows (k, width) of the training data."""
         return self._x_train.index_select(0, rows.reshape(-1)).view(*rows.shape, *self._x_train.shape[1:])
 
-    def _gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> list[Tensor]:
+    def _gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradients with weight decay, after clipping each device's norm."""
         settings = self._settings
         g = self.network.gradients(w, x, y, weights)
         if settings.clip is not None:
-            norms = torch.stack([torch.linalg.vector_norm(layer.reshape(len(layer), -1), dim=1) for layer in g])
+            there = [layer for layer in g if layer is not None]
+            norms = torch.stack([torch.linalg.vector_norm(layer.reshape(len(layer), -1), dim=1) for layer in there])
             scale = (settings.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
-            for layer in g:
+            for layer in there:
                 layer *= _column(scale, layer)
         if settings.weight_decay:
-            for layer, w_layer in zip(g, w, strict=True):
-                layer.add_(w_layer, alpha=settings.weight_decay)
+            for gradient, w_layer in zip(g, w, strict=True):
+                if gradient is not None:
+                    gradient.add_(w_layer, alpha=settings.weight_decay)
         return g
 
     def _step(
@@ -245,8 +326,12 @@ class Engine:
             if rate is not None:
                 self.network.add_gradients(w, x, y, weights, w, 1.0, -rate)
                 return
-        g = self._gradients(w, x, y, weights)
+        found = self._gradients(w, x, y, weights)
+        moved = [i for i, layer in enumerate(found) if layer is not None]
+        g = [layer for layer in found if layer is not None]
+        w = [w[i] for i in moved]
         if settings.momentum:
+            v = [v[i] for i in moved]
             for layer, v_layer in zip(g, v, strict=True):
                 v_layer.mul_(settings.momentum).add_(layer)
                 if settings.nesterov:
@@ -263,30 +348,24 @@ class Engine:
                 layer.addcmul_(by, _column(rates, by), value=-1.0)
 
     @torch.no_grad()
-    def evaluate(self, params: Sequence[Array], rows: Array | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the accuracy and the mean loss of each vector on test rows (None: all), each (k,)."""
+    def evaluate(
+        self, params: Sequence[Array], rows: Array | None, buffers: Buffers | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the accuracy and the mean loss of up to `group` vectors on test rows (None: all), each (k,)."""
         x, y = self._x_test, self._y_test
         if rows is not None:
             chosen = torch.from_numpy(rows).to(self.device)
             x, y = x[chosen], y[chosen]
         correct, loss = np.zeros(len(params)), np.zeros(len(params))
-        for start in range(0, len(params), self.group):
-            group = slice(start, min(start + self.group, len(params)))
-            w = self._stack("w", params[group])
+        w = self._stack("w", params)
+        with self._bound(w, Own(0, buffers)):
             for first in range(0, len(y), self._rows):
-                some = slice(first, first + self._rows)
-                outputs = self.network.logits(w, x[some])
-                labels = y[some].expand(len(outputs), -1)
-                correct[group] += (outputs.argmax(2) == labels).sum(1).cpu().numpy()
-                loss[group] += losses(outputs, labels, self._settings.loss).sum(1, dtype=torch.float64).cpu().numpy()
+                part = slice(first, first + self._rows)
+                outputs = self.network.logits(w, x[part])
+                labels = y[part].expand(len(outputs), -1)
+                correct += (outputs.argmax(2) == labels).sum(1).cpu().numpy()
+                loss += losses(outputs, labels, self._settings.loss).sum(1, dtype=torch.float64).cpu().numpy()
         return correct / len(y), loss / len(y)
-
-
-def parameters(module: nn.Module, dtype: np.dtype[Any]) -> Array:
-    """Return a module's parameters as one flat read-only vector (n_params,)."""
-    vector = np.concatenate([parameter.detach().numpy().ravel() for parameter in module.parameters()]).astype(dtype)
-    vector.setflags(write=False)
-    return vector
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
@@ -299,17 +378,3 @@ def _accelerator(choice: str) -> torch.device:
         text = 'no CUDA GPU that this PyTorch can use; write "cpu" or "auto"'
         raise ScenarioError("train", [Problem("train.accelerator", text, choice)])
     return torch.device("cuda" if found and choice != "cpu" else "cpu")
-
-
-def _check(module: nn.Module) -> None:
-    """Raise ScenarioError if devices can't be trained on this module as a pure function of its parameters."""
-    name = type(module).__name__
-    for part in module.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd) or any(True for _ in part.buffers(recurse=False)):
-            text = (
-                f"{name} has a {type(part).__name__}; a model must be a function of its parameters alone, "
-                "leave out dropout and batch normalization (group and layer normalization work)"
-            )
-            raise ScenarioError("model", [Problem("model.kind", text)])
-    if not any(True for _ in module.parameters()):
-        raise ScenarioError("model", [Problem("model.kind", f"{name} has no parameters to train")])

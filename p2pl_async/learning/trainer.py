@@ -4,8 +4,9 @@ The way of a training step from a protocol to its result:
 
     job(device, w)  freezes the parameters, draws the batches (cheap)
         ...         other devices register their jobs
-    compute(jobs)   trains all of them, in groups that fit the cache
+    compute(jobs)   trains all of them, in groups that fit the cache, one group on each core at a time
     job.result      the parameters after training
+    land(job)       its virtual time is over: buffers that stay on the device are those that it left
 
 A job holds everything that its result depends on, so the result doesn't depend on *when* it is computed
 and with which others: not even in the last bit, on a CPU with MKL; `stacked` says why. This module does
@@ -15,9 +16,10 @@ the bookkeeping in numpy; `stacked`, imported when the first Trainer is made, do
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,12 @@ from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.job import Job, frozen, groups, waves
 from p2pl_async.learning.models import Model
 from p2pl_async.learning.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from p2pl_async.learning.networks import Buffers
+    from p2pl_async.learning.stacked import Engine, Trained
+
+_SMALLEST_GROUP = 8  # devices that one thread computes at once, where another could share them: fewer cost more
 
 
 class Scores(NamedTuple):
@@ -47,12 +55,13 @@ class Trainer:
         parts: for each device, its rows of the training data.
         model: the model to train.
         settings: of training.
-        seed: of the run; streams "init", "batches" (device) and "subset" are drawn from it.
+        seed: of the run; streams "init", "batches" (device), "dropout" (device, job) and "subset" are drawn from it.
         subset: size of the fixed test subset, 0 for the whole test set.
 
     Attributes:
         n_params: length of a parameter vector.
-        layers: slices of that vector, one per parameter tensor.
+        layers: slices of that vector, one per tensor.
+        keeps_buffers: whether buffers stay on devices, so that the scores of parameters depend on the device.
         group: largest number of devices computed at once.
         jobs: number of jobs computed so far.
         batches: number of calls of `compute` that computed them.
@@ -72,7 +81,11 @@ class Trainer:
         *,
         subset: int = 0,
     ) -> None:
-        from p2pl_async.learning import stacked
+        import torch
+
+        from p2pl_async.learning.crew import Crew
+        from p2pl_async.learning.layout import vector
+        from p2pl_async.learning.stacked import NOTHING, Engine, Own
 
         self._model = model
         self._settings = settings
@@ -80,28 +93,28 @@ class Trainer:
         self._dtype = np.dtype(settings.precision)
         self._shape = dataset.x_train.shape[1:]
         self._n_classes = dataset.n_classes
-        self._parameters = stacked.parameters
+        self._vector = vector
+        self._own, self._nothing = Own, NOTHING
         self._supplies = [
             Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
             for device, part in enumerate(parts)
         ]
-        self._engine = stacked.Engine(
-            model.module(self._shape, dataset.n_classes, 0),
-            settings,
-            dataset.x_train,
-            dataset.y_train,
-            dataset.x_test,
-            dataset.y_test,
-            self._dtype,
-            max(supply.width for supply in self._supplies),
-        )
-        self.n_params = self._engine.n_params
-        self.layers = self._engine.layers
-        self.group = self._engine.group
-        self._check_outputs()
+        engine = Engine(model, self._init_seed(0), settings, dataset, max(own.width for own in self._supplies))
+        self._engine = engine
+        # Random numbers are drawn from torch's one generator, so a module that draws is computed by one thread.
+        side_by_side = engine.device.type == "cpu" and not engine.findings.draws
+        twins = torch.get_num_threads() - 1 if side_by_side else 0
+        self._crew = Crew([engine, *(engine.twin() for _ in range(twins))])
+        self.n_params = engine.n_params
+        self.layers = engine.layers
+        self.group = engine.group
+        self.keeps_buffers = bool(engine.layout.local)
+        self._check_batches()
         self._n_samples = [len(part) for part in parts]
         self._n_jobs = [0] * len(parts)
         self._velocities: dict[int, Vector] = {}
+        self._buffers: dict[int, Buffers] = {}  # after a device's last computed job
+        self._landed: dict[int, Buffers] = {}  # after its last job whose virtual time is over
         n_test = len(dataset.y_test)
         self._subset: Rows | None = None
         if 0 < subset < n_test:
@@ -111,16 +124,21 @@ class Trainer:
         self.training_seconds = 0.0
         self.evaluation_seconds = 0.0
 
-    def _check_outputs(self) -> None:
-        """Try the model on two samples, so that a model that doesn't fit the data fails here."""
-        try:
-            shape = self._engine.output_shape()
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            text = f"fails on samples of shape {self._shape}: {type(error).__name__}: {error}"
-            raise ScenarioError("model", [Problem("model.kind", text, self._model.kind)]) from error
-        if shape != (2, self._n_classes):
-            text = f"must give {self._n_classes} logits for a sample; it gave shape {shape} for two"
+    def _check_batches(self) -> None:
+        """Try the smallest batch: batch normalization can't train on a sample alone."""
+        sizes = [supply.smallest for supply in self._supplies]
+        device = int(np.argmin(sizes))
+        if reason := self._engine.refusal(sizes[device]):
+            text = (
+                f"can't train on a batch of {sizes[device]}, which device {device} has each epoch: {reason}; change "
+                'train.batch_size or the partition, or use a model without batch normalization (norm = "group")'
+            )
             raise ScenarioError("model", [Problem("model.kind", text, self._model.kind)])
+
+    def _init_seed(self, device: int) -> int:
+        """Return the seed of a device's initial parameters."""
+        owner = 0 if self._model.common_init else device
+        return int(stream(self._seed, "init", owner).integers(2**63))
 
     def n_samples(self, device: int) -> int:
         """Return the number of training samples that the device holds."""
@@ -128,9 +146,8 @@ class Trainer:
 
     def initial_params(self, device: int) -> Vector:
         """Return the parameters that the device starts from, read-only, (n_params,), from its own stream."""
-        owner = 0 if self._model.common_init else device
-        seed = int(stream(self._seed, "init", owner).integers(2**63))
-        return self._parameters(self._model.module(self._shape, self._n_classes, seed), self._dtype)
+        module = self._model.module(self._shape, self._n_classes, self._init_seed(device))
+        return self._vector(module, self._engine.layout, self._dtype)
 
     def batches_per_epoch(self, device: int) -> int:
         """Return the number of batches in one pass over the device's data."""
@@ -188,8 +205,11 @@ class Trainer:
             w: parameters, (n_params,).
 
         Raises:
-            ProtocolError: if `w` has another shape.
+            ProtocolError: if `w` has another shape, or buffers that only training changes.
         """
+        if self._engine.layout.averaged:
+            text = 'has none for the buffers that it averages; set model.buffers = "local", or train(w, steps=1)'
+            raise ProtocolError(f"a gradient of this model {text}")
         job = self._job(device, w, 1)
         job.gradient = True
         return job
@@ -232,45 +252,81 @@ class Trainer:
             # Longest first, so that the devices that still train are a prefix of the stack.
             wave.sort(key=lambda job: (job.work, -job.steps, job.device))
             for _, alike in itertools.groupby(wave, key=lambda job: job.work):
-                for group in groups(list(alike), self._engine.group):
-                    self._compute_group(group)
+                self._compute_alike(list(alike))
         self.jobs += len(waiting)
         self.batches += 1
         self.training_seconds += time.perf_counter() - started
 
-    def _compute_group(self, group: Sequence[Job]) -> None:
-        """Compute jobs of one kind of work, at most `group` of them."""
+    def _compute_alike(self, jobs: Sequence[Job]) -> None:
+        """Compute jobs of one kind of work, of different devices."""
+        largest = min(self._engine.group, max(math.ceil(len(jobs) / self._crew.size), _SMALLEST_GROUP))
+        pieces = list(groups(jobs, largest))
+        for group, found in zip(pieces, self._crew.map(self._compute_group, pieces), strict=True):
+            for i, (job, result) in enumerate(zip(group, found.vectors, strict=True)):
+                job.result = result
+                job._w = job._batches = job._sizes = job._rates = job._drift = None
+                if found.velocities is not None and job.keeps:
+                    self._velocities[job.device] = found.velocities[i]
+                if found.buffers is not None:
+                    job._buffers = self._buffers[job.device] = found.buffers
+
+    def _compute_group(self, engine: Engine, group: Sequence[Job]) -> Trained:
+        """Return the results of jobs of one kind of work, at most `group` of them."""
         params = [job._w for job in group if job._w is not None]
         batches = [job._batches for job in group if job._batches is not None]
         sizes = [job._sizes for job in group if job._sizes is not None]
-        left: list[Vector] | None = None
+        own = self._nothing
+        if engine.alone:
+            device, number = group[0].device, group[0].number
+            seed = int(stream(self._seed, "dropout", device, number).integers(2**63)) if engine.findings.draws else 0
+            own = self._own(seed, self._buffers.get(device))
         if group[0].gradient:
-            results = self._engine.gradients(params, batches, sizes)
-        else:
-            rates = [job._rates for job in group if job._rates is not None]
-            velocities = [self._velocities.get(job.device) if job.keeps else None for job in group]
-            drifts = [job._drift for job in group if job._drift is not None]
-            keep = any(job.keeps for job in group)
-            results, left = self._engine.train(params, batches, sizes, rates, velocities, drifts, keep=keep)
-        for i, (job, result) in enumerate(zip(group, results, strict=True)):
-            job.result = result
-            job._w = job._batches = job._sizes = job._rates = job._drift = None
-            if left is not None and job.keeps:
-                self._velocities[job.device] = left[i]
+            return engine.gradients(params, batches, sizes, own)
+        rates = [job._rates for job in group if job._rates is not None]
+        velocities = [self._velocities.get(job.device) if job.keeps else None for job in group]
+        drifts = [job._drift for job in group if job._drift is not None]
+        keep = any(job.keeps for job in group)
+        return engine.train(params, batches, sizes, rates, velocities, drifts, own, keep=keep)
+
+    def land(self, job: Job) -> None:
+        """Take note that the virtual time of a computed job is over: what it left on its device can be seen."""
+        if job._buffers is not None:
+            self._landed[job.device] = job._buffers
 
     def forget(self, device: int) -> None:
-        """Forget a device's momentum after a crash."""
-        self._velocities.pop(device, None)
+        """Forget a device's momentum, and the buffers that stay on it, after a crash."""
+        for kept in (self._velocities, self._buffers, self._landed):
+            kept.pop(device, None)
 
-    def evaluate(self, params: Sequence[Vector], which: Literal["subset", "test"] = "test") -> Scores:
-        """Return the scores of parameter vectors, each (n_params,), on the fixed test subset or the whole test set.
+    def evaluate(
+        self,
+        params: Sequence[Vector],
+        which: Literal["subset", "test"] = "test",
+        *,
+        devices: Sequence[int] | None = None,
+    ) -> Scores:
+        """Return the scores of parameter vectors on the fixed test subset or the whole test set.
 
         Parameters that aren't finite give an arbitrary accuracy and a loss that isn't finite.
+
+        Args:
+            params: each (n_params,).
+            which: the samples.
+            devices: whose buffers go with each vector, where buffers stay on devices; new ones if None.
         """
         started = time.perf_counter()
-        scores = Scores(*self._engine.evaluate(params, self._subset if which == "subset" else None))
+        rows = self._subset if which == "subset" else None
+        largest = min(self._engine.group, max(math.ceil(len(params) / self._crew.size), _SMALLEST_GROUP))
+        indices = groups(range(len(params)), largest) if len(params) else []
+
+        def scores(engine: Engine, some: Sequence[int]) -> Sequence[NDArray[np.float64]]:
+            buffers = None if devices is None or not self.keeps_buffers else self._landed.get(devices[some[0]])
+            return engine.evaluate([params[i] for i in some], rows, buffers)
+
+        found = self._crew.map(scores, list(indices))
         self.evaluation_seconds += time.perf_counter() - started
-        return scores
+        accuracy, loss = (np.concatenate(values) for values in zip(*found, strict=True))
+        return Scores(accuracy, loss)
 
     def attains(
         self,
@@ -279,6 +335,7 @@ class Trainer:
         *,
         of: Literal["every_device", "mean"] = "every_device",
         guess: Sequence[float] | NDArray[np.float64] | None = None,
+        devices: Sequence[int] | None = None,
     ) -> bool:
         """Tell whether these vectors attain an accuracy on the whole test set, each of them or on average.
 
@@ -290,7 +347,9 @@ class Trainer:
         seen = 0
         size = 1
         while seen < len(order):
-            accuracy = self.evaluate([params[i] for i in order[seen : seen + size]]).accuracy
+            some = order[seen : seen + size]
+            whose = None if devices is None else [devices[i] for i in some]
+            accuracy = self.evaluate([params[i] for i in some], devices=whose).accuracy
             seen += len(accuracy)
             size *= 2
             total += float(accuracy.sum())

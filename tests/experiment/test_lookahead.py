@@ -71,6 +71,9 @@ class FakeTrainer:
     def gradient_job(self, device: int, w: Vector) -> FakeJob:
         return FakeJob(device, -w, None, 1)
 
+    def land(self, job: FakeJob) -> None:
+        assert job.result is not None
+
     def compute(self, jobs: Sequence[FakeJob]) -> None:
         self.batches.append([job.device for job in jobs])
         if self.fails_for in self.batches[-1]:

@@ -331,3 +331,18 @@ def test_the_partition_of_the_table_is_used() -> None:
     assert max(len(np.unique(data.y_train[part])) for part in table.split(data, 20, 1)) <= 2
     one, other = (table.split(data, 20, seed) for seed in (1, 2))
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("return None", r"load\(\) must return a p2pl_async.Dataset; that of .*own.py, line 5 returned NoneType"),
+        ("return [][0]", r"load\(\) must return a p2pl_async.Dataset; .*own.py, line 6, in load: IndexError"),
+    ],
+)
+def test_a_mistake_in_data_of_ones_own_names_its_place(tmp_path: Path, body: str, text: str) -> None:
+    file = tmp_path / "own.py"
+    header = "from p2pl_async.learning.data import DataSource\n\n\n"
+    file.write_text(f"{header}class Own(DataSource):\n    def load(self):\n        {body}\n")
+    with pytest.raises(ScenarioError, match=text):
+        DataSettings.model_validate({"dataset": f"{file}:Own"}).load(1)

@@ -157,7 +157,7 @@ MODELS: list[tuple[Model, type[Any]]] = [
     (Mlp(hidden=(8, 6), activation="tanh"), networks.DenseNetwork),
     (Normalized(), networks.Vmapped),
     (Convolution(), networks.Vmapped),
-    (Convolution(channels=64), networks.Single),
+    (Convolution(channels=64), networks.ModuleItself),
 ]
 
 
@@ -551,9 +551,9 @@ def test_reach_stops_at_the_first_device_that_does_not() -> None:
     looked_at = []
     evaluate = trainer.evaluate
 
-    def count(vectors: list[Vector], which: Any = "test") -> Any:
+    def count(vectors: list[Vector], which: Any = "test", **options: Any) -> Any:
         looked_at.append(len(vectors))
-        return evaluate(vectors, which)
+        return evaluate(vectors, which, **options)
 
     trainer.evaluate = count  # type: ignore[assignment, method-assign]
     assert not trainer.attains(params, 0.999, guess=evaluate(params).accuracy)
@@ -609,15 +609,6 @@ def test_a_gpu_computes_what_the_cpu_does(model: Model) -> None:
     np.testing.assert_allclose(np.array(ends[0]), np.array(ends[1]), atol=1e-8)
 
 
-class Stateful(Model):
-    """Wrong: running statistics are no parameters."""
-
-    kind: str = "stateful"
-
-    def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, n_classes))
-
-
 class Narrow(Model):
     """Wrong: its output isn't one logit per class."""
 
@@ -640,10 +631,9 @@ class Misfit(Model):
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (Stateful(), "batch normalization"),
-        (Narrow(), "must give 3 logits for a sample"),
-        (Narrow(outputs=4), "must give 3 logits for a sample"),
-        (Misfit(), r"fails on samples of shape \(4, 4\)"),
+        (Narrow(), r"take samples \(batch, 4, 4\) and give \(batch, 3\); it gives 4 samples outputs of shape \(4, 2\)"),
+        (Narrow(outputs=4), r"outputs of shape \(4, 4\)"),
+        (Misfit(), r"must take samples \(batch, 4, 4\).*test_trainer.py, line \d+: RuntimeError: mat1 and mat2"),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
