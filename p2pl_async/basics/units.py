@@ -55,17 +55,24 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise PydanticCustomError("quantity", 'must be a quantity such as "{example}"', {"example": example})
     if not isinstance(text, str):
-        unit = next(iter(units))
+        usual = dict.fromkeys(
+            (next(iter(units)), example.rpartition(" ")[2])
+        )  # of 10, seconds are meant, or milliseconds
+        options = " or ".join(f'"{text} {unit}"' for unit in usual)
         raise PydanticCustomError(
-            "quantity", 'needs its unit; write "{number} {unit}"  known units: {known}',
-            {"number": text, "unit": unit, "known": known},
-        )  # fmt: skip
+            "quantity", "needs its unit; write {options}  known units: {known}", {"options": options, "known": known}
+        )
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise PydanticCustomError("quantity", 'must be a number and a unit, such as "{example}"', {"example": example})
     number, unit = match.groups()
     if unit not in units:
-        hint = next((known_unit for known_unit in units if known_unit.lower() == unit.lower()), None)
+        if decimals := re.match(r",\s*([0-9]+)\s*(.*)", unit):
+            raise PydanticCustomError(
+                "quantity", 'has a decimal comma; write a point, "{number}"',
+                {"number": f"{number}.{decimals[1]} {decimals[2]}".rstrip()},
+            )  # fmt: skip
+        hint = _meant(unit, units)
         text = f'write "{number} {hint}"' if hint else f'write it like "{example}"'
         raise PydanticCustomError(
             "quantity", "{unit}; {text}  known units: {known}",
@@ -83,6 +90,25 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
     return rough
 
 
+def _meant(unit: str, units: Mapping[str, float]) -> str | None:
+    """Return the known unit that an unknown one stands for: "hours", "sec", "Mb/s"; None if that isn't clear."""
+    for known in units:
+        if known.lower() == unit.lower():
+            return known
+    word = unit.lower().removesuffix("s")
+    if word in _WORDS and _WORDS[word] in units:
+        return _WORDS[word]
+    bits = unit.replace("b/s", "bit/s")  # but "MB/s" are bytes
+    return bits if bits in units else None
+
+
+_WORDS = {
+    "sec": "s", "second": "s", "minute": "min", "min": "min", "hour": "h", "hr": "h", "day": "d",
+    "msec": "ms", "millisecond": "ms", "usec": "us", "microsecond": "us", "byte": "B", "meter": "m", "metre": "m",
+    "percent": "%", "joule": "J", "volt": "V", "watt": "W",
+}  # fmt: skip
+
+
 def _quantity(
     units: Mapping[str, float], example: str, *, least: float = 0.0, above: bool = False, whole: bool = False
 ) -> Any:
@@ -90,12 +116,19 @@ def _quantity(
     unit = next(iter(units))
 
     def read(value: object) -> float | int:
-        number = parse(value, units, example)
+        bare = isinstance(value, int | float) and not isinstance(value, bool)
+        # A bare number that no unit would make right isn't told to take one.
+        number = float(value) if bare and value <= least else parse(value, units, example)  # type: ignore[operator, arg-type]
         if number < least or (above and number == least):
-            bound = "above" if above else "at least"
             raise PydanticCustomError(
-                "quantity", "must be {bound} {least} {unit}", {"bound": bound, "least": f"{least:g}", "unit": unit}
-            )
+                "quantity", "must be {bound} {least} {unit}{example}",
+                {
+                    "bound": "above" if above else "at least", "least": f"{least:g}", "unit": unit,
+                    "example": f', such as "{example}"' if bare else "",
+                },
+            )  # fmt: skip
+        if bare:
+            parse(value, units, example)
         if whole and not number.is_integer():
             raise PydanticCustomError("quantity", "must be a whole number of {unit}", {"unit": unit})
         return int(number) if whole else number

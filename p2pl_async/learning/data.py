@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, field_validator
 
+from p2pl_async.basics.limits import refuse_unpacked
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import Probability
@@ -125,22 +126,27 @@ class _Idx(DataSource):
 
     def _read(self, path: Path, dims: int) -> NDArray[np.uint8]:
         """Return the bytes of an IDX file of so many dimensions, shaped."""
+        start = 4 + 4 * dims
         try:
-            content = gzip.decompress(path.read_bytes())
+            with gzip.open(path) as file:
+                head = file.read(start)
+                if len(head) < start or head[:4] != bytes([0, 0, 8, dims]):
+                    raise self._problem(
+                        path, f"must begin with the IDX magic 0x{0x800 + dims:08x}, begins with 0x{head[:4].hex()}"
+                    )
+                shape = struct.unpack(f">{dims}I", head[4:])
+                expected = int(np.prod(shape, dtype=object))
+                if wrong := refuse_unpacked(path.stat().st_size, expected):
+                    raise self._problem(path, wrong)
+                content = file.read(expected + 1)  # one more, to notice a longer one: an archive can hold anything
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise self._problem(path, f"is not a whole gzip file: {error}") from error
         except OSError as error:
             raise self._problem(path, f"can't be read: {error}") from error
-        start = 4 + 4 * dims
-        if len(content) < start or content[:4] != bytes([0, 0, 8, dims]):
-            raise self._problem(
-                path, f"must begin with the IDX magic 0x{0x800 + dims:08x}, begins with 0x{content[:4].hex()}"
-            )
-        shape = struct.unpack(f">{dims}I", content[4:start])
-        held = len(content) - start
-        if held != (expected := int(np.prod(shape, dtype=object))):
+        if len(content) != expected:
+            held = "more" if len(content) > expected else str(len(content))
             raise self._problem(path, f"announces {shape}, {expected} bytes, but holds {held}")
-        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+        return np.frombuffer(content, np.uint8).reshape(shape)
 
     def _problem(self, path: Path, what: str) -> ScenarioError:
         text = f"{path} {what}; delete the file, then it is downloaded again"
@@ -214,6 +220,10 @@ class Npz(DataSource):
                 archive = np.load(file, allow_pickle=False)
                 if not isinstance(archive, np.lib.npyio.NpzFile):
                     raise self._problem(["holds one array; save several with numpy.savez"])
+                assert archive.zip is not None
+                unpacked = sum(member.file_size for member in archive.zip.infolist())
+                if wrong := refuse_unpacked(self.path.stat().st_size, unpacked):
+                    raise self._problem([wrong])
                 arrays = {key: archive[key] for key in archive.files}
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise self._problem([f"can't be read as .npz without pickle: {error}"]) from error

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from p2pl_async.air import AnyMedium, Dedicated
+from p2pl_async.basics.limits import MOST_ITEMS
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import Settings, line, mistake, mistakes
 from p2pl_async.hardware.churn import Churn
@@ -55,7 +56,7 @@ class Scenario(Settings):
     churn: Churn | None = Field(default=None, description="when devices crash; none: never by themselves")
     clocks: Clocks | None = Field(default=None, description="errors of the devices' own clocks; none: ideal")
     energy: Energy | None = Field(default=None, description="current and power that devices draw; none: not measured")
-    event: tuple[AnyEvent, ...] = Field(default=(), description="events at given instants")
+    event: tuple[AnyEvent, ...] = Field(default=(), max_length=MOST_ITEMS, description="events at given instants")
     radio: RadioTableSettings | None = Field(
         default=None, description="positions, power and noise, from which losses follow; none: only [link] counts"
     )
@@ -94,9 +95,11 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     from p2pl_async.scenario.checks.links import check_changes, check_overrides, check_selectors
     from p2pl_async.scenario.checks.medium import check_medium
     from p2pl_async.scenario.checks.places import check_places
+    from p2pl_async.scenario.checks.sizes import check_links
 
     devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
     if devices is not None and topology is not None:
+        yield from check_links(topology, devices.count)
         for text in topology.check(devices.count):
             yield line(["topology"], text)
     matches: LinkMatches | None = None

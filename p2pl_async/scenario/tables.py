@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from p2pl_async.basics.limits import MOST_DEVICES, MOST_ITEMS
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import (
     Settings,
@@ -91,7 +92,7 @@ class Group(Settings):
 class DeviceSettings(Settings):
     """The `[devices]` table: how many there are, how fast they compute and when they begin."""
 
-    count: Count = Field(description="number of devices; their ids are 0 to count - 1")
+    count: Count = Field(le=MOST_DEVICES, description="number of devices; their ids are 0 to count - 1")
     compute: Annotated[Compute, Short("per_epoch")] = ONE_SECOND
     start: Annotated[Start, Short("at")] = Start.model_validate({"at": "0 s"})
     join: Annotated[Start, Short("at")] | None = Field(
@@ -223,7 +224,7 @@ def _expanded(key: str, value: Any) -> Any:
 class LinkTableSettings(LinkSettings):
     """The `[link]` table: settings of all links, then changes for some of them, in order."""
 
-    override: tuple[LinkOverride, ...] = ()
+    override: tuple[LinkOverride, ...] = Field(default=(), max_length=MOST_ITEMS)
 
 
 class RadioOverride(Settings):
@@ -244,7 +245,7 @@ class RadioOverride(Settings):
 class RadioTableSettings(RadioSettings):
     """The `[radio]` table: all radios, the space between them, and then changes for some devices."""
 
-    override: tuple[RadioOverride, ...] = ()
+    override: tuple[RadioOverride, ...] = Field(default=(), max_length=MOST_ITEMS)
 
 
 class Baselines(Settings):

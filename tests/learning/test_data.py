@@ -93,7 +93,11 @@ def test_mnist_is_read_from_the_users_folder_and_scaled(folder: Path) -> None:
             lambda whole: idx(np.zeros((29, 28, 28)), shape=(30, 28, 28)),
             r"announces \(30, 28, 28\), 23520 bytes, but holds 22736",
         ),
-        (TRAIN_IMAGES, lambda whole: idx(np.zeros(9), shape=(2**31, 2**31, 4)), "bytes, but holds 9"),
+        (
+            TRAIN_IMAGES,
+            lambda whole: idx(np.zeros(9), shape=(2**31, 2**31, 4)),
+            "unpacks to 18446744073709551616 bytes",
+        ),
         (TRAIN_LABELS, lambda whole: idx(np.arange(29) % 10), "has 29 labels for 30 images"),
         (TRAIN_LABELS, lambda whole: idx(np.arange(30)), "labels from 0 to 9"),
         (TEST_IMAGES, lambda whole: idx(np.zeros((12, 20, 20))), "has images of"),

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from p2pl_async.basics.limits import MOST_EXTENDED, MOST_NESTED, MOST_SCENARIO_BYTES
 from p2pl_async.basics.settings import mistakes, nearest
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.scenario.reading.plain import Table, merge, toml_value, without_none
+from p2pl_async.scenario.reading.plain import Table, beyond, merge, toml_value, without_none
 from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
 from p2pl_async.scenario.reading.problems import problems_of
 from p2pl_async.scenario.reading.schema_walk import Keys, expand, inside, over, path_of, unset_kind
@@ -80,6 +81,9 @@ def dump(scenario: Scenario) -> str:
 def _read(path: Path, source: str, short: set[Keys], origins: dict[str, str], above: tuple[Path, ...] = ()) -> Table:
     """Return the table of a file, merged over those that it extends."""
     path = Path(os.path.abspath(path))
+    if len(above) > MOST_EXTENDED:
+        text = f"must not lead over more than {MOST_EXTENDED} files; it goes on from {path.name}"
+        raise ScenarioError(source, [Problem("extends", text)])
     where = f"{path.name}: " if above else ""
     raw = expand(Scenario, _parse(path, source, where), path.parent, short)
     base: Table = {}
@@ -110,7 +114,18 @@ def _base(
 
 def _parse(path: Path, source: str, where: str) -> Table:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MOST_SCENARIO_BYTES + 1)
+        if len(content) > MOST_SCENARIO_BYTES:
+            text = f"is a file of more than {MOST_SCENARIO_BYTES} bytes; move long lists into CSV files"
+            raise ScenarioError(source, [Problem(where or str(path), text)])
+        # As text files are opened: a line ends with \n, whatever the system that wrote it.
+        table = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+        if wrong := beyond(table):
+            raise ScenarioError(source, [Problem(where or str(path), wrong)])
+        return table
+    except RecursionError:
+        problem = Problem(where or str(path), f"has tables or lists nested more than {MOST_NESTED} deep")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         problem = Problem(f"{where}line {line}", "must be UTF-8 text; save the file with that encoding")
@@ -118,7 +133,13 @@ def _parse(path: Path, source: str, where: str) -> Table:
         match = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.DOTALL)
         text, line_number, column = match.groups() if match else (str(error), None, None)
         place = f"line {line_number}, column {column}" if line_number else "end of file"
-        problem = Problem(where + place, f"not valid TOML: {text[0].lower()}{text[1:]}")
+        twice = re.search(r"\((?:'[^']*',? ?)+\)", text)  # a table's name, as Python writes it
+        if twice:
+            text = text.replace(twice[0], f"[{'.'.join(re.findall(chr(39) + '([^' + chr(39) + ']*)', twice[0])[::2])}]")
+        hint = "; a text must be in quotes" if text == "Invalid value" else ""
+        problem = Problem(where + place, f"not valid TOML: {text[0].lower()}{text[1:]}{hint}")
+    except ValueError:  # Python reads 4,300 digits
+        problem = Problem(where or str(path), "has a whole number of more than 64 bits")
     except FileNotFoundError:
         problem = Problem(str(path), f"no such file{_near_file(path)}")
     except OSError as error:
@@ -142,13 +163,16 @@ def _apply(overrides: Sequence[str], raw: Table, source: str, short: set[Keys], 
         keys: Keys = tuple(
             int(key) if key.isdigit() else key for key in name.strip().replace("[", ".").replace("]", "").split(".")
         )
-        if not equals or "" in keys:
-            raise ScenarioError(source, [Problem(f"--set {text}", 'must be like "--set devices.count=50"')])
+        if not equals or "" in keys or len(keys) > MOST_NESTED:
+            raise ScenarioError(source, [Problem(f"--set {text[:60]}", 'must be like "--set devices.count=50"')])
         table = raw
         missing = unset_kind(Scenario, raw, keys)
         if missing is not None:
             table = _put(table, (*missing[0], "kind"), missing[1], source, name, origins)
-        table = _put(table, keys, toml_value(value_text.strip()), source, name, origins)
+        value = toml_value(value_text.strip())
+        if wrong := beyond(value):
+            raise ScenarioError(source, [Problem(f"--set {name}", wrong)])
+        table = _put(table, keys, value, source, name, origins)
         short.difference_update([known for known in short if known == keys[: len(known)]])
         raw = expand(Scenario, table, Path.cwd(), short)
     return raw

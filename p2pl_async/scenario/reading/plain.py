@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from p2pl_async.basics.limits import MOST_NESTED
+
 Table = dict[str, Any]
 
 
@@ -73,6 +75,21 @@ def without_none(value: Any) -> Any:
     return [without_none(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def beyond(value: Any) -> str:
+    """Return what of a value is beyond any scenario's: its depth, or a whole number; "" if nothing is."""
+    level: list[Any] = [value]
+    for _ in range(MOST_NESTED + 1):
+        if any(isinstance(node, int) and abs(node) >= 1 << 63 for node in level):
+            return "has a whole number of more than 64 bits"
+        lists = [
+            node.values() if isinstance(node, Mapping) else node for node in level if isinstance(node, Mapping | list)
+        ]
+        if not lists:
+            return ""
+        level = [item for items in lists for item in items]
+    return f"has tables or lists nested more than {MOST_NESTED} deep"
+
+
 def origin_of(origins: Mapping[str, str], path: str, main: str) -> str | None:
     """Return the rule that set a key, or the table around it; None if no rule did."""
     while path != main:
@@ -86,7 +103,7 @@ def toml_value(text: str) -> Any:
     """Return a TOML value, or the text itself if it is none."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number of more digits than Python reads
         return text
     value = table["value"]
     return value if len(table) == 1 and isinstance(value, bool | int | float | str | list | dict) else text
