@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2pl_async.basics.randomness import stream
@@ -23,6 +23,7 @@ spans = st.lists(st.floats(0.01, 3), min_size=1, max_size=12)
 
 
 @given(widths=spans, start=st.floats(0, 6), length=st.floats(0.01, 6), frames=st.lists(st.floats(0, 2), max_size=20))
+@example(widths=[1.0], start=0.0, length=math.nextafter(0.01, 1), frames=[0.01])
 def test_an_outage_counts_only_while_its_settings_hold(
     widths: list[float], start: float, length: float, frames: list[float]
 ) -> None:
@@ -38,7 +39,7 @@ def test_an_outage_counts_only_while_its_settings_hold(
         state, until = during.at(at)
         assert state == down(at)
         assert until > at
-        middle = (at + min(until, at + 1)) / 2
+        middle = min((at + min(until, at + 1)) / 2, math.nextafter(until, at))
         assert down(middle) == down(at)  # nothing changes before `until`
     starts = np.cumsum([0.0, *frames])
     ends = starts + 0.3

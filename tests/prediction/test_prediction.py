@@ -185,7 +185,7 @@ LOSSY = {"link": {"loss": "40 %", "latency": "10 ms"}, "protocol": {"mode": {"ki
 def test_the_mean_over_lossy_runs_is_as_predicted_and_not_as_without_losses(on_missing) -> None:
     """200 runs: 3 standard errors, for the means over devices and samples whose true deviation is 0."""
     changes = merged(LOSSY, {"protocol": {"on_missing": on_missing}, "data": {"train_samples": 80}})
-    scenario = linear(**changes, evaluate={"samples": 10})
+    scenario = linear(**changes, evaluate={"samples": 10}, stop={"rounds": 8})
     predicted = predict(scenario, rounds=[0, 4, 8])
     lossless = predict(linear(data={"train_samples": 80}, evaluate={"samples": 10}), rounds=[0, 4, 8])
     assert predicted.lossy
