@@ -64,9 +64,17 @@ def check_overrides(matches: LinkMatches, link: LinkTableSettings) -> Iterator[I
             continue
         for refusal in refused(matches.medium, settings, link):
             index = _culprit(refusal.keys, rules, match)
-            if refusal.keys not in known and (index, refusal.keys) not in seen:
+            if refusal.keys in known and not _sets(refusal.keys, rules):
+                continue
+            if (index, refusal.keys) not in seen:
                 seen.add((index, refusal.keys))
                 yield line(["link", "override", index, *refusal.keys], refusal.text, refusal.value)
+
+
+def _sets(keys: tuple[str | int, ...], rules: Mapping[str, str]) -> bool:
+    """Return whether an override sets a key, or a part of it."""
+    path = ".".join(map(str, keys))
+    return any(key == path or key.startswith(f"{path}.") for key in rules)
 
 
 def _blame(detail: ErrorDetails, index: int, table: Table) -> InitErrorDetails:
