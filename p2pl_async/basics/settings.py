@@ -218,6 +218,11 @@ def marker(field: FieldInfo) -> OneOf | Short | None:
     )
 
 
+def word_of(field: FieldInfo) -> str | None:
+    """Return the word that a scenario writes for None in a field, if it has one."""
+    return next((item.text for item in field.metadata if isinstance(item, WithWord)), None)
+
+
 def inner_class(field: FieldInfo) -> type[Settings] | None:
     """Return the settings class of a field, or of its items or values, if it isn't chosen by kind."""
     leaves = _leaves(field.annotation)

@@ -65,7 +65,7 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise PydanticCustomError("quantity", 'must be a number and a unit, such as "{example}"', {"example": example})
-    number, unit = match.groups()
+    number, unit = match[1], match[2].replace("\u03bc", "\u00b5")  # Greek mu looks like the sign of micro
     if unit not in units:
         if decimals := re.match(r",\s*([0-9]+)\s*(.*)", unit):
             raise PydanticCustomError(

@@ -44,9 +44,8 @@ def k7(path: Path) -> Part:
     ]
     if ids.tolist() != list(range(len(ids))):
         warnings.append(f"devices are numbered in the order of their ids in the file: {', '.join(map(str, ids))}")
-    overrides = [
-        {"from": src, "to": dst, "loss": f"{100 * (1 - share):.6g} %"} for src, dst, share in alive if share < 1
-    ]
+    # Also the links that lost nothing: a loss of the scenario that extends the part is for none of them.
+    overrides = [{"from": src, "to": dst, "loss": f"{100 * (1 - share):.6g} %"} for src, dst, share in alive]
     return Part(
         f"A measured mesh: {len(ids)} devices, {len(alive)} links that deliver frames, one direction each.",
         lambda beside, elsewhere: {

@@ -19,15 +19,18 @@ def bonnmotion(path: Path) -> Part:
 
 
 def _movement(path: Path, name: str) -> Part:
-    found = read_movement(path, name)
+    written = read_movement(path, name)
+    ids = sorted(written)
+    found = {number: written[device] for number, device in enumerate(ids)}
     ends = max(corners[-1][0] for corners in found.values())
-    missing = sorted(set(range(max(found) + 1)) - set(found))
     return Part(
         f"{len(found)} devices that move for {ends:g} s, then stay.",
         lambda beside, elsewhere: {
-            "devices": {"count": max(found) + 1},
+            "devices": {"count": len(found)},
             "mobility": {"kind": "trace", "path": beside(".positions.csv")},
         },
         beside={".positions.csv": csv_of(found)},
-        warnings=[f"the file has no positions of device {', '.join(map(str, missing))}"] if missing else [],
+        warnings=[]
+        if ids == list(range(len(ids)))
+        else [f"devices are numbered in the order of their ids in the file: {', '.join(map(str, ids))}"],
     )

@@ -215,6 +215,11 @@ class ContactPlan(_Interrupted):
                     f"one before ends at {show_seconds(before[1])}"
                 )
 
+    @property
+    def latest_device(self) -> int:
+        """The largest id in the file; -1 if it names none."""
+        return max(max(link) for link in self._plans)
+
     def process(self, seed: int, src: int, dst: int) -> Process | None:
         plans = self._plans
         intervals = plans.get((-1, -1)) if (-1, -1) in plans else plans.get((src, dst))
@@ -243,7 +248,11 @@ class ContactPlan(_Interrupted):
         intervals = np.column_stack((columns["start"], columns["end"])) * TIME[self.unit]
         if not of_links:
             return {(-1, -1): intervals}
-        links = np.column_stack((columns["src"], columns["dst"])).astype(np.int64)
+        ends = np.column_stack((columns["src"], columns["dst"]))
+        wrong = (ends < 0) | (ends != np.floor(ends))
+        if wrong.any():
+            raise mistake(f"{self.path} has a contact of device {ends[wrong][0]:g}; ids are whole numbers from 0 on")
+        links = ends.astype(np.int64)
         return {
             (src, dst): intervals[(links == (src, dst)).all(axis=1)] for src, dst in set(map(tuple, links.tolist()))
         }

@@ -52,9 +52,9 @@ class Track:
         return self._times[-1] < math.inf or bool(np.any(self._points != self._points[0]))
 
     def corners_until(self, end: float) -> list[Corner]:
-        """Return the corners before the instant `end`, and the place at that instant."""
+        """Return the corners up to the instant `end`, and the place at that instant: after a jump, if there is one."""
         here = self.along(np.array([end]))[0][0]
-        known = np.searchsorted(self._times, end, side="left")
+        known = np.searchsorted(self._times, end, side="right")
         table = np.column_stack((self._times[:known], self._points[:known]))
         return [tuple(row) for row in [*table.tolist(), [end, *here.tolist()]]]
 

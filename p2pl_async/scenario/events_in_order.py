@@ -21,6 +21,7 @@ from p2pl_async.air.refusals import refused
 from p2pl_async.basics.settings import Settings
 from p2pl_async.hardware.downtime import Downtime
 from p2pl_async.link import LinkSettings
+from p2pl_async.link.loss.independent import NoLoss
 from p2pl_async.radio import Motion, Track
 from p2pl_async.scenario.events import (
     Crash,
@@ -138,7 +139,8 @@ class EventsInOrder:
                 if isinstance(event, Crash):
                     since = event.at if since is None else since
                 elif since is not None:
-                    found.append((since, event.at + restart))
+                    # A restart at the instant of the crash still is one: the device is down for the least time.
+                    found.append((since, max(event.at + restart, math.nextafter(since, math.inf))))
                     since = None
         return found + ([] if since is None else [(since, math.inf)])
 
@@ -300,7 +302,9 @@ def _between(start: S, goal: S, share: float, path: str) -> S:
             value = old + share * (new - old)
             changed[name] = round(value) if isinstance(new, int) else value
         else:
-            raise ValueError(f"{here} has no numbers between {_shown(old)} and {_shown(new)}; use an event of kind set")
+            cure = '; write loss = "0 %" in [link]' if here == "link.loss" and isinstance(old, NoLoss) else ""
+            cure = cure or "; use an event of kind set"
+            raise ValueError(f"{here} has no numbers between {_shown(old)} and {_shown(new)}{cure}")
     return goal.model_copy(update=changed)
 
 

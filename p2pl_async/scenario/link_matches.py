@@ -58,6 +58,7 @@ class LinkMatches:
 
     def __init__(self, devices: DeviceSettings, link: LinkTableSettings, medium: Medium) -> None:
         self.medium = medium
+        self.count = devices.count
         self._base: Table = without_none(link.model_dump(mode="json", exclude={"override"}))
         self._tables = [override.table for override in link.override]
         self._sends = [0] * devices.count  # for each device, the overrides whose `from` has it

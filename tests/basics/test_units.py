@@ -197,3 +197,7 @@ def test_times_for_people(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (797_000, "797 kB"), (999_999, "1,000 kB"), (1.2e9, "1.2 GB")])
 def test_sizes_for_people(size: float, text: str) -> None:
     assert show_bytes(size) == text
+
+
+def test_greek_mu_is_the_sign_of_micro() -> None:
+    assert parse("3 \u03bcs", TIME, "20 ms") == parse("3 \u00b5s", TIME, "20 ms") == 3e-6

@@ -18,6 +18,7 @@ from p2pl_async.errors import ScenarioError
 from p2pl_async.importing import FORMATS, import_file
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.scenario.building.link_table import LinkTable
+from p2pl_async.scenario.building.world import build_world
 from p2pl_async.scenario.reading.load import load_scenario
 from p2pl_async.scenario.scenario import Scenario
 
@@ -209,8 +210,12 @@ def test_a_mesh_becomes_a_topology_and_losses(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(f'extends = "mesh.toml"\n{REST}')
     found = load_scenario(tmp_path / "s.toml")
     assert found.devices.count == 3
-    assert [override.table for override in found.link.override] == [{"loss": {"kind": "bernoulli", "p": "50 %"}}]
-    assert (found.link.override[0].src, found.link.override[0].dst) == (1, 0)
+    losses = {
+        (each.src, each.dst): each.table for each in found.link.override
+    }  # a link of PDR 1, too: of no other loss
+    assert losses == {
+        (src, dst): {"loss": {"kind": "bernoulli", "p": p}} for src, dst, p in ((0, 1, "0 %"), (1, 0, "50 %"))
+    }
     assert found.topology.build(3, None).number_of_edges() == 2  # type: ignore[arg-type]
     assert any("numbered in the order of their ids in the file: 0, 4, 7" in text for text in warnings)
     assert any("1 of 3 measured links never delivered" in text for text in warnings)
@@ -280,3 +285,16 @@ def test_an_unknown_format_is_named_with_the_known_ones(tmp_path: Path) -> None:
 def test_a_missing_file_is_an_error_not_a_crash(tmp_path: Path, name: str) -> None:
     with pytest.raises(ScenarioError, match=r"(?i)no such file"):
         import_file(name, tmp_path / "nothing", tmp_path / "part.toml")
+
+
+def test_an_ns2_file_numbered_from_1_makes_a_part_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "walk.ns2").write_text(
+        "".join(f"$node_({k}) set X_ {k}.0\n$node_({k}) set Y_ 0.0\n" for k in (1, 2, 4))
+        + '$ns_ at 1.0 "$node_(4) setdest 9.0 0.0 1.0"\n'
+    )
+    warnings = import_file("ns2", tmp_path / "walk.ns2", tmp_path / "walk.toml")
+    assert warnings == ["devices are numbered in the order of their ids in the file: 1, 2, 4"]
+    (tmp_path / "s.toml").write_text(f'extends = "walk.toml"\n[topology]\nkind = "complete"\n[radio]\n{REST}')
+    propagation = build_world(load_scenario(tmp_path / "s.toml"), learns=False).propagation
+    assert propagation is not None
+    assert propagation.motion.at(3.0)[0][:, 0].tolist() == [1.0, 2.0, 6.0]

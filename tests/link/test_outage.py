@@ -363,3 +363,18 @@ def test_slots_begin_at_whole_multiples() -> None:
     for _ in range(100):
         now = link.at(now).until
         assert now == round(now / 0.5) * 0.5
+
+
+@pytest.mark.parametrize(("row", "text"), [
+    ("0,5,0.6,1", "has a contact of device 0.6; ids are whole numbers"),
+    ("0,5,0,7", "has contacts of device 7; ids are 0 to 4"),
+])  # fmt: skip
+def test_contacts_of_devices_that_are_not_there_are_refused(tmp_path: Path, row: str, text: str) -> None:
+    from helpers.small_worlds import small
+
+    path = tmp_path / "contacts.csv"
+    path.write_text(f"start,end,src,dst\n{row}\n")
+    with pytest.raises(ValidationError, match=text):
+        small(link={"outage": {"kind": "contacts", "path": str(path)}})
+    with pytest.raises(ValidationError, match=text):
+        small(link={"override": [{"from": 0, "outage": {"kind": "contacts", "path": str(path)}}]})

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.small_worlds import small, trace_of
+from pydantic import ValidationError
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.experiment import running as experiment
@@ -238,6 +239,47 @@ def test_devices_move_at_once_or_at_a_speed() -> None:
     assert x.tolist() == [[0, 0], [0, 0], [3, 4], [3, 4], [3, 4], [3, 6], [3, 8], [3, 6], [3, 4], [3, 4]]
     assert motion.at(99)[0][1, :2].tolist() == [3, 14]
     assert motion.at(99)[0][2, :2].tolist() == [20, 0]
+
+
+def test_a_jump_and_a_walk_at_one_instant_are_both_made() -> None:
+    """At 2 s at once to 500 m, and on from there: until 2 s the device stays where it was."""
+    scenario = moving(
+        {"at": "0.1 s", "kind": "move", "devices": 0, "to": ["1 m", "0 m"]},
+        {"at": "2 s", "kind": "move", "devices": 0, "to": ["500 m", "0 m"]},
+        {"at": "2 s", "kind": "move", "devices": 0, "to": ["502 m", "0 m"], "speed": "1 m/s"},
+    )
+    propagation = build_world(scenario, learns=False).propagation
+    assert propagation is not None
+    places = [propagation.motion.at(t)[0][0, 0] for t in (0, 0.1, 1, 1.999, 2, 3, 4, 9)]
+    assert places == [0, 1, 1, 1, 500, 501, 502, 502]
+
+
+def test_a_jump_of_a_trace_at_the_instant_of_a_move_stays_a_jump() -> None:
+    from p2pl_async.radio import Track
+
+    track = Track([(0.0, 0.0, 0.0, 0.0), (2.0, 0.0, 0.0, 0.0), (2.0, 7.0, 0.0, 0.0), (9.0, 7.0, 0.0, 0.0)])
+    again = Track([*track.corners_until(2.0), (3.0, 8.0, 0.0, 0.0)])
+    assert again.along(np.array([0.0, 1.0, 1.999, 2.0, 2.5, 3.0]))[0][:, 0].tolist() == [0, 0, 0, 7, 7.5, 8]
+
+
+def test_a_device_that_restarts_at_the_instant_of_its_crash_has_crashed(script) -> None:
+    path = script(
+        '[[event]]\nat = "2 s"\nkind = "crash"\ndevices = 0\n[[event]]\nat = "2 s"\nkind = "restart"\ndevices = 0\n'
+    )
+    metrics = experiment.run(load_scenario(path)).metrics
+    assert (metrics["metric"] == "crash").sum() == 1
+    ticks = metrics.query("metric == 'tick' and device == 0")
+    assert ticks["time_s"].max() == pytest.approx(9.9, abs=0.11)
+    assert ticks["value"].max() == pytest.approx(7.9, abs=0.11)  # its clock counts from the restart
+
+
+def test_a_ramp_of_loss_from_none_says_how_to_begin() -> None:
+    ramp = {"at": "1 s", "kind": "ramp", "link": {"loss": "30 %"}, "over": "2 s"}
+    with pytest.raises(
+        ValidationError, match=r'link.loss has no numbers between "none" and "bernoulli"; write loss = "0 %"'
+    ):
+        small(link={"loss": "none"}, event=[ramp])
+    small(link={"loss": "0 %"}, event=[ramp])
 
 
 def test_who_moves_away_is_not_heard_any_more(script) -> None:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 from p2pl_async.air.refusals import refusals, refused
 from p2pl_async.basics.settings import line, moved, unknown_key
 from p2pl_async.link import LinkSettings
+from p2pl_async.link.outage import ContactPlan
 from p2pl_async.scenario.link_matches import LinkMatches, changed_settings
 from p2pl_async.scenario.reading.plain import Table
 from p2pl_async.scenario.reading.schema_walk import child, fields_of
@@ -43,8 +44,21 @@ def check_selectors(devices: DeviceSettings, link: LinkTableSettings) -> Iterato
                 yield line(["link", "override", index, key], str(error), selector)
 
 
+def _unknown_contacts(
+    settings: LinkSettings, match: int, rules: Mapping[str, str], count: int
+) -> Iterator[InitErrorDetails]:
+    """Yield a contact plan that names a device that isn't there."""
+    if isinstance(settings.outage, ContactPlan) and settings.outage.latest_device >= count:
+        latest = settings.outage.latest_device
+        text = f"{settings.outage.path} has contacts of device {latest}; ids are 0 to {count - 1}"
+        keys: list[str | int] = ["outage", "path"]
+        where: list[str | int] = ["override", _culprit(tuple(keys), rules, match)] if rules else []
+        yield line(["link", *where, *keys], text)
+
+
 def check_overrides(matches: LinkMatches, link: LinkTableSettings) -> Iterator[InitErrorDetails]:
     """Yield the problems of overrides, alone and where several meet, for any topology."""
+    yield from _unknown_contacts(link, 0, {}, matches.count)
     possible = matches.all()
     for index in range(len(link.override)):
         if not any(match >> index & 1 for match in possible):
@@ -62,6 +76,8 @@ def check_overrides(matches: LinkMatches, link: LinkTableSettings) -> Iterator[I
                     seen.add((index, detail["loc"]))
                     yield _blame(detail, index, matches.table(match))
             continue
+        if settings.outage != link.outage:
+            yield from _unknown_contacts(settings, match, rules, matches.count)
         for refusal in refused(matches.medium, settings, link):
             index = _culprit(refusal.keys, rules, match)
             if refusal.keys in known and not _sets(refusal.keys, rules):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from p2pl_async.basics.settings import OneOf, Settings, inner_class, marker
+from p2pl_async.basics.settings import OneOf, Settings, inner_class, marker, word_of
 from p2pl_async.scenario.reading.plain import Table, join, merge
 from p2pl_async.scenario.tables import LinkOverride, LinkTableSettings
 
@@ -109,6 +109,8 @@ def _expand_inside(place: Place, value: Any, folder: Path, short: set[Keys], key
 
 def _expand_value(field: FieldInfo, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:
     found = marker(field)
+    if isinstance(value, str) and value == word_of(field):
+        return value
     if isinstance(found, OneOf) and found.outside is not None:
         if isinstance(value, Mapping) and "kind" in value:
             value = {**value, "kind": _absolute_spec(value["kind"], folder)}

@@ -1,0 +1,69 @@
+"""Optional values are written with their own word, and a file may write it wherever a value may stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2pl_async import load_scenario
+from p2pl_async.basics.settings import Settings, word_of
+
+LEAST = """
+[devices]
+count = 4
+[protocol]
+kind = "p2pl"
+[stop]
+rounds = 1
+"""
+WRITTEN = {  # class -> key -> a scenario that writes it
+    "Evaluate": {"every": '[evaluate]\nevery = "auto"'},
+    "LinkSettings": {
+        "queue": '[link]\nqueue = "unlimited"',
+        "mtu": '[link]\nmtu = "unlimited"',
+        "arq": '[link]\narq = "none"',
+        "fec": '[link]\nfec = "none"',
+    },
+    "Arq": {"retries": '[link]\nrate = "1 Mbit/s"\narq = { retries = "unlimited" }'},
+    "DutyCycle": {
+        "phase": '[link]\noutage = { kind = "duty-cycle", awake = "1 s", period = "2 s", phase = "random" }'
+    },
+    "_Started": {
+        "start": '[link.rate]\nkind = "schedule"\nend = "loop"\nstart = "random"\n'
+        'steps = [["0 s", "1 Mbit/s"], ["1 s", "2 Mbit/s"]]'
+    },
+    "_Changing": {"every": '[topology]\nkind = "one-peer-exponential"\nevery = "round"'},
+    "SharedMedium": {
+        key: f'[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "ideal"\n{key} = "{text}"'
+        for key, text in (("queue", "unlimited"), ("ack", "none"), ("duty_cycle", "none"))
+    },
+    "Dcf": {"eifs": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "dcf"\neifs = "auto"'},
+    "RadioSettings": {
+        "shadowing": '[topology]\nkind = "grid"\n[radio]\narea = "10 m"\nshadowing = "none"'
+    },
+}  # fmt: skip
+
+
+def with_words(cls: type[Settings]) -> set[tuple[str, str]]:
+    own = {
+        (cls.__name__, key) for key in cls.__annotations__ if key in cls.model_fields and word_of(cls.model_fields[key])
+    }
+    return own.union(*(with_words(below) for below in cls.__subclasses__()))
+
+
+def test_every_word_is_tried_here() -> None:
+    assert with_words(Settings) == {(cls, key) for cls, keys in WRITTEN.items() for key in keys}
+
+
+@pytest.mark.parametrize("text", [text for keys in WRITTEN.values() for text in keys.values()])
+def test_a_word_is_read_as_it_is_written(tmp_path, text) -> None:
+    path = tmp_path / "words.toml"
+    path.write_text(LEAST + text + "\n")
+    load_scenario(path)
+
+
+def test_no_shadowing_is_none(tmp_path) -> None:
+    path = tmp_path / "words.toml"
+    path.write_text(LEAST + WRITTEN["RadioSettings"]["shadowing"])
+    radio = load_scenario(path).radio
+    assert radio is not None
+    assert radio.shadowing is None
