@@ -42,6 +42,12 @@ class AirView(Protocol):
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device would notice a transmission of another that began now."""
 
+    def heard(self, device: DeviceId, since: float) -> list[Transmission]:
+        """Return the transmissions that a device sent or heard and that end after the instant `since`."""
+
+    def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
+        """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
+
     def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
         """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
 
@@ -57,6 +63,9 @@ class Access:
     def request(self, sender: Sender) -> None:
         """Called when a device has something to transmit."""
         self.air.transmit(sender)
+
+    def rest(self, sender: Sender) -> None:
+        """Called when a device has nothing more to transmit."""
 
     def started(self, transmission: Transmission) -> None:
         """Called when a transmission begins."""
@@ -143,37 +152,56 @@ class CsmaCaAccess(Access):
 class DcfAccess(Access):
     """802.11 DCF: wait for an idle DIFS, count slots down while it stays idle, freeze while it doesn't.
 
+    A device that finds the medium idle for DIFS, and has counted down since it sent last, sends at once. Of
+    several that do so at one instant, all count down: clocks are never that equal. After frames that collide
+    at a device, it waits for EIFS instead of DIFS, so as not to disturb an acknowledgment.
+
     Source: IEEE 802.11-2020, 10.3; G. Bianchi, IEEE JSAC 18(3), 2000.
     """
 
     def __init__(self, air: AirView, settings: Dcf, seed: int) -> None:
         super().__init__(air)
         self._settings = settings
+        after_ack = 0.0 if settings.ack is None else settings.ack.delay + settings.ack.airtime
+        self._eifs = settings.difs + after_ack if settings.eifs is None else settings.eifs
+        self.memory = max(settings.difs, self._eifs)
         self._uniforms: list[Iterator[float]] = [
             draws(stream(seed, "backoff", sender.device)) for sender in air.senders
         ]
         self._slots = [0] * len(air.senders)  # left to count down
         self._idle_since = [0.0] * len(air.senders)
+        self._wait = [settings.difs] * len(air.senders)  # idle time before the countdown goes on
         self._expiry: dict[int, float] = {}  # of devices that count down; inf while frozen
+        self._sends: set[int] = set()  # of these, those that transmit then
+        self._free = {sender.device for sender in air.senders}  # they have counted down since they sent last
+        self._eager: list[int] = []  # they may send at once, if no other does so now
 
     def request(self, sender: Sender) -> None:
-        settings, device, now = self._settings, sender.device, self.air.clock.now
-        window = min((settings.min_window + 1) * 2 ** min(sender.failures, 32) - 1, settings.max_window)
-        self._slots[device] = int(next(self._uniforms[device]) * (window + 1))
-        self._expiry[device] = math.inf
-        if not self.air.is_busy(device, now, now):
-            self._count(device)
+        device = sender.device
+        if device in self._expiry:
+            self._sends.add(device)
+        elif device in self._free:
+            if not self._eager:
+                self.air.schedule(self.air.clock.now, None, self._look, None)
+            self._eager.append(device)
+        else:
+            self._sends.add(device)
+            self._back_off(sender)
+
+    def rest(self, sender: Sender) -> None:
+        if sender.device not in self._free and sender.device not in self._expiry:
+            self._back_off(sender)
 
     def started(self, transmission: Transmission) -> None:
         if transmission.cut:
             return
-        settings, now = self._settings, self.air.clock.now
+        now = self.air.clock.now
         for device, expiry in self._expiry.items():
             noticed = device in transmission.audience.ids or device == transmission.src
             # A device whose countdown ends at this very instant transmits too: it can't have noticed in time.
             if expiry != math.inf and expiry > now + _EPSILON and noticed:
-                idle = now - self._idle_since[device] - settings.difs
-                counted = max(0, math.floor((idle + _EPSILON) / settings.slot))
+                idle = now - self._idle_since[device] - self._wait[device]
+                counted = max(0, math.floor((idle + _EPSILON) / self._settings.slot))
                 self._slots[device] -= min(counted, self._slots[device])
                 self._expiry[device] = math.inf
 
@@ -183,17 +211,53 @@ class DcfAccess(Access):
             if expiry == math.inf and not self.air.is_busy(device, now, now):
                 self._count(device)
 
+    def _look(self, _: None) -> None:
+        """Let the devices that asked at this instant send, where each is alone and the medium idle for long enough."""
+        eager, self._eager = sorted(self._eager), []
+        for device in eager:
+            alone = not any(self.air.hears(device, other) or self.air.hears(other, device) for other in eager)
+            if alone and self._missing(device) <= _EPSILON:
+                self._free.discard(device)
+                self.air.transmit(self.air.senders[device])
+            else:
+                self._sends.add(device)
+                self._back_off(self.air.senders[device])
+
+    def _back_off(self, sender: Sender) -> None:
+        settings, device, now = self._settings, sender.device, self.air.clock.now
+        window = min((settings.min_window + 1) * 2 ** min(sender.failures, 32) - 1, settings.max_window)
+        self._slots[device] = int(next(self._uniforms[device]) * (window + 1))
+        self._expiry[device] = math.inf
+        if not self.air.is_busy(device, now, now):
+            self._count(device)
+
+    def _missing(self, device: int) -> float:
+        """Return for how long the medium must still be idle before the device may send."""
+        now, difs = self.air.clock.now, self._settings.difs
+        ready = [
+            other.end + (self._eifs if self.air.is_garbled(device, other) else difs)
+            for other in self.air.heard(device, now - self.memory)
+        ]
+        return max(ready, default=now) - now
+
     def _count(self, device: int) -> None:
         now = self.air.clock.now
         self._idle_since[device] = now
-        expiry = now + self._settings.difs + self._slots[device] * self._settings.slot
+        self._wait[device] = max(self._settings.difs, self._missing(device))
+        expiry = now + self._wait[device] + self._slots[device] * self._settings.slot
         self._expiry[device] = expiry
         self.air.schedule(expiry, self.air.senders[device], self._expire, device)
 
     def _expire(self, device: int) -> None:
-        if self._expiry.get(device) == self.air.clock.now:  # not frozen since
-            del self._expiry[device]
+        if self._expiry.get(device) != self.air.clock.now:  # frozen since
+            return
+        del self._expiry[device]
+        if device in self._sends:
+            self._sends.discard(device)
+            self._free.discard(device)
             self.air.transmit(self.air.senders[device])
+        else:
+            self._free.add(device)
 
 
 class AlohaAccess(Access):

@@ -171,6 +171,7 @@ class Air:
         """Ask for the channel for the sender's next frame."""
         if not sender.waiting:
             sender.idle = True
+            self._access.rest(sender)
             return
         message = sender.waiting[0]
         if message.cut:
@@ -242,6 +243,28 @@ class Air:
             if other.end > since and other.start <= until and (other.src == device or device in other.audience.ids):
                 return True
         return False
+
+    def heard(self, device: DeviceId, since: float) -> list[Transmission]:
+        """Return the transmissions that a device sent or heard and that end after the instant `since`."""
+        return [
+            other
+            for other in self._on_air
+            if other.end > since and (other.src == device or device in other.audience.ids)
+        ]
+
+    def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
+        """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
+        if device not in transmission.audience.ids or self._collision is None:
+            return False
+        if any(other.src == device for other in transmission.overlaps):
+            return False  # it transmits itself, and doesn't try
+        met = [other for other in transmission.overlaps if self._interferes(other, device)]
+        if not met or self._collision == "overlap":
+            return bool(met)
+        interference = [(other.start, other.end, float(other.powers[device])) for other in met]
+        most = most_interference((transmission.start, transmission.end), interference)
+        held = bool(transmission.decoders[device])
+        return not held or float(transmission.powers[device]) < most + self._capture
 
     def _cut_off(self, sender: Sender, transmission: Transmission) -> None:
         """End a transmission of a device that has crashed; no device receives it."""

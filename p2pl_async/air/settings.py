@@ -144,6 +144,10 @@ class Dcf(Contended):
     kind: Literal["dcf"] = "dcf"
     slot: PositiveSeconds = Field(default=9e-6, description="slot time")
     difs: PositiveSeconds = Field(default=34e-6, description="idle time before counting begins")
+    eifs: Annotated[PositiveSeconds | None, *word("auto")] = Field(
+        default=None,
+        description='idle time after frames that collide at a device; "auto": `difs` after the time of an ack',
+    )
     min_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=15, description="CWmin: 0 to this many slots")
     max_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=1023, description="CWmax")
 

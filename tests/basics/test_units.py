@@ -200,4 +200,6 @@ def test_sizes_for_people(size: float, text: str) -> None:
 
 
 def test_greek_mu_is_the_sign_of_micro() -> None:
+    from p2pl_async.basics.units import TIME, parse
+
     assert parse("3 \u03bcs", TIME, "20 ms") == parse("3 \u00b5s", TIME, "20 ms") == 3e-6

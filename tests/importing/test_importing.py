@@ -294,7 +294,7 @@ def test_an_ns2_file_numbered_from_1_makes_a_part_that_runs(tmp_path: Path) -> N
     )
     warnings = import_file("ns2", tmp_path / "walk.ns2", tmp_path / "walk.toml")
     assert warnings == ["devices are numbered in the order of their ids in the file: 1, 2, 4"]
-    (tmp_path / "s.toml").write_text(f'extends = "walk.toml"\n[topology]\nkind = "complete"\n[radio]\n{REST}')
+    (tmp_path / "s.toml").write_text(f'extends = "walk.toml"\n{REST}\n[topology]\nkind = "complete"\n[radio]\n')
     propagation = build_world(load_scenario(tmp_path / "s.toml"), learns=False).propagation
     assert propagation is not None
     assert propagation.motion.at(3.0)[0][:, 0].tolist() == [1.0, 2.0, 6.0]
