@@ -102,6 +102,7 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         yield from check_links(topology, devices.count)
         for text in topology.check(devices.count):
             yield line(["topology"], text)
+    yield from check_medium(tables)
     matches: LinkMatches | None = None
     if devices is not None and link is not None:
         mistaken = list(check_selectors(devices, link))
@@ -113,7 +114,6 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             contacts = topology.neighborhood(devices.count, stream(0, "topology"))
             yield from check_changes(matches, contacts, topology.path)
     yield from check_places(tables)
-    yield from check_medium(tables)
     if matches is not None:
         yield from check_events(tables, matches)
     train = tables.get("train")
