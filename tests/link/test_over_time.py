@@ -420,7 +420,7 @@ def test_on_shared_air_a_rate_can_not_change(tmp_path: Path) -> None:
     )
     with pytest.raises(ScenarioError) as error:
         load_scenario(path)
-    assert [problem.path for problem in error.value.problems] == ["link.rate", "link.override[0].rate"]
+    assert sorted(problem.path for problem in error.value.problems) == ["link.override[0].rate", "link.rate"]
     assert "as only dedicated links do" in error.value.problems[0].text
 
 
