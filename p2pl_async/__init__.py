@@ -27,6 +27,7 @@ from p2pl_async.device import Device
 from p2pl_async.errors import (
     Deadlock,
     DeviceFailed,
+    Livelock,
     P2plError,
     PredictionError,
     Problem,
@@ -72,6 +73,7 @@ __all__ = [
     "Device",
     "DeviceFailed",
     "DeviceId",
+    "Livelock",
     "Message",
     "Model",
     "OneOf",

@@ -6,6 +6,9 @@ no traceback. A bug of this package stays an ordinary exception.
 
 from __future__ import annotations
 
+import os
+import site
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,12 +54,20 @@ class DeviceFailed(P2plError):
     def __init__(self, device: int, now: float, cause: BaseException) -> None:
         self.device = device
         self.now = now
+        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:  # of a nursery in the protocol
+            cause = cause.exceptions[0]
         what = str(cause) or "no message"
-        super().__init__(f"device {device} failed at {now:.6g} s: {type(cause).__name__}: {what}")
+        place = user_line(cause)
+        at = f" ({place})" if place else ""
+        super().__init__(f"device {device} failed at {now:.6g} s: {type(cause).__name__}: {what}{at}")
 
 
 class Deadlock(P2plError):
     """Every device waits, and no pending event can wake any of them."""
+
+
+class Livelock(P2plError):
+    """Devices go on without virtual time passing."""
 
 
 class PredictionError(P2plError):
@@ -65,6 +76,14 @@ class PredictionError(P2plError):
 
 class InvariantError(P2plError):
     """The emulation broke one of its own laws; a bug of this package, named by its first offender."""
+
+
+def user_line(error: BaseException) -> str:
+    """Return the innermost line of an error's traceback that isn't of this package or an installed one; "" if none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = (os.path.dirname(os.path.abspath(__file__)), *site.getsitepackages(), os.path.dirname(os.__file__))
+    own = [frame for frame in frames if not os.path.abspath(frame.filename).startswith(inside)]
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
 
 
 def _show(value: object) -> str:

@@ -20,6 +20,8 @@ from p2pl_async.errors import P2plError
 
 T = TypeVar("T")
 
+_PREFIX = "p2pl_async_user_"
+
 
 class PluginError(P2plError, ValueError):
     """A class that a scenario names can't be loaded."""
@@ -61,7 +63,7 @@ def _from_file(path: Path) -> ModuleType:
     except OSError as error:
         raise PluginError(f"can't read {path}: {(error.strerror or str(error)).lower()}") from error
     # The module's name is made from path and content, so the import system serves as the cache.
-    name = f"p2pl_async_user_{hashlib.sha256(str(path).encode() + b'|' + code).hexdigest()[:16]}"
+    name = f"{_PREFIX}{hashlib.sha256(str(path).encode() + b'|' + code).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -78,6 +80,15 @@ def _from_file(path: Path) -> ModuleType:
             raise
         raise _raised(path, error) from error
     return module
+
+
+def line_of_plugin(error: BaseException) -> str:
+    """Return the innermost line of an error's traceback that is in a file which a scenario names; "" if none is."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).startswith(_PREFIX):
+            place = f"{frame.f_code.co_filename}, line {line}"
+    return place
 
 
 def _from_module(name: str) -> ModuleType:

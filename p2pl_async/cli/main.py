@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pl_async.basics.plugins import line_of_plugin
 from p2pl_async.cli.listing import groups_of_kinds
 from p2pl_async.cli.probe import Pinging, show_link, show_topology
 from p2pl_async.errors import P2plError, Problem, ScenarioError
@@ -324,6 +325,8 @@ def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
             lines, code = [f"ended by {signal.Signals(number).name}" if ended_by else "interrupted"], 128 + number
         elif isinstance(error, P2plError):
             lines, code = [str(error)], 2
+        elif place := line_of_plugin(error):
+            lines, code = [f"{place}: {type(error).__name__}: {error}"], 2
         else:
             lines, code = [f"bug in p2pl_async: {type(error).__name__}: {error}; add --debug to see where"], 1
         if not isinstance(error, ScenarioError):  # with one, nothing has begun

@@ -16,7 +16,10 @@ from __future__ import annotations
 import functools
 import gc
 import math
+import os
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
 
 import outcome
 import trio
@@ -25,7 +28,7 @@ from p2pl_async.air.air import Air
 from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import Idle, VirtualClock
 from p2pl_async.device import NO_OBSERVER, Device, Learner, Neighborhood, Observer
-from p2pl_async.errors import Deadlock, DeviceFailed
+from p2pl_async.errors import Deadlock, DeviceFailed, Livelock
 from p2pl_async.hardware.downtime import Downtime
 from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.hardware.meter import Meter
@@ -38,6 +41,8 @@ from p2pl_async.transport.emulated import EmulatedTransport
 
 MakeAir = Callable[[VirtualClock, Callable[[DeviceId], int], Callable[[DeviceId, DeviceId], Link]], Air]
 
+STEPS_AT_AN_INSTANT = 10_000
+"""Passes over all tasks that can run, after which an instant is taken for one without end."""
 _GARBAGE = 20_000  # objects between two looks for cyclic garbage
 
 
@@ -113,6 +118,7 @@ class Emulation:
         self.gone: set[DeviceId] = set()
         self._active = list(self.devices)
         self.clock.persists = lambda: not all(device.passive for device in self._active)
+        self.clock.stands_still = lambda: trio.lowlevel.add_instrument(_Standstill(self.clock))
         self._failures: list[DeviceFailed] = []
 
     def run(self, protocol: Protocol, *, until: float | None = None) -> None:
@@ -125,6 +131,7 @@ class Emulation:
         Raises:
             DeviceFailed: if a device's protocol raises; of several at one instant, the lowest id.
             Deadlock: if every device waits and no event is pending.
+            Livelock: if devices go on and on at one instant.
         """
         if until is not None:
             self.clock.observe(until, self.clock.stop)
@@ -245,3 +252,60 @@ class Emulation:
                 f"  {why}give the wait a timeout, or the links an arq that repeats what is lost",
             ]
         )
+
+
+class _Standstill(trio.abc.Instrument):
+    """Ends a run whose devices go on at one instant: they wait for nothing, or for messages that take no time.
+
+    It looks at the instant that it is made in, and goes when that is over.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._at = clock.now
+        self._tasks: dict[int, trio.lowlevel.Task] = {}
+        self._passes = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Note a device whose task has made a step."""
+        if task.name.startswith("device "):
+            self._tasks[int(task.name.removeprefix("device "))] = task
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Count a pass over all tasks that can run; end the run after the last."""
+        if self._clock.now != self._at:
+            trio.lowlevel.remove_instrument(self)
+            return
+        self._passes += 1
+        if self._passes == STEPS_AT_AN_INSTANT and self._tasks:
+            device = min(self._tasks)
+            others = f", and {len(self._tasks) - 1} more," if len(self._tasks) > 1 else ""
+            self._clock.stop(
+                Livelock(
+                    f"device {device}{others} went on {STEPS_AT_AN_INSTANT} times at {self._at:.6g} s without virtual "
+                    f"time passing ({_place(self._tasks[device])}); wait, train or sleep there, or give links a latency"
+                )
+            )
+
+
+def _place(task: trio.lowlevel.Task) -> str:
+    """Return where a task waits: the innermost line of its protocol."""
+    found: list[FrameType] = []
+    coroutine: Any = task.coro
+    while coroutine is not None and getattr(coroutine, "cr_frame", None) is not None:
+        found.append(coroutine.cr_frame)
+        coroutine = coroutine.cr_await
+    trios = os.path.dirname(trio.__file__)
+    own = [
+        frame
+        for frame in found
+        if not frame.f_code.co_filename.startswith(trios) and os.path.basename(frame.f_code.co_filename) != _OWN
+    ]
+    frame = own[0] if own else found[-1]
+    for inner in own:
+        if inner.f_code.co_filename == frame.f_code.co_filename:
+            frame = inner
+    return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+
+
+_OWN = os.path.basename(__file__)

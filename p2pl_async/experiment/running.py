@@ -11,13 +11,15 @@ from p2pl_async.experiment.plan import central_plan, local_plan, main_plan
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.run import Run
 from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.reading.load import load_scenario
 from p2pl_async.scenario.scenario import Scenario
 
 
 def run(
-    scenario: Scenario,
+    scenario: Scenario | Path | str,
     *,
     out: RunFolder | Path | str | None = None,
+    force: bool = False,
     trace: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
@@ -25,9 +27,10 @@ def run(
     """Emulate a scenario and its baselines.
 
     Args:
-        scenario: from `load_scenario`.
+        scenario: from `load_scenario`, or the path of its file.
         out: the folder to write results into as the run goes, new or empty; by default nothing is
             written and the results are only returned.
+        force: whether a result that is in `out` is replaced.
         trace: keep every message on every link, not only its digest.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time; looks and changes nothing.
@@ -39,8 +42,20 @@ def run(
         ScenarioError: if a data set or a file that the scenario names is not available.
         DeviceFailed: if a device's protocol raises.
         Deadlock: if every device waits and no event is pending.
+        Livelock: if devices go on and on at one instant.
+        TypeError: if `scenario` is something else.
     """
-    folder = RunFolder(Path(out), scenario.name, scenario.seed) if isinstance(out, str | Path) else out
+    if isinstance(scenario, str | Path):
+        scenario = load_scenario(scenario)
+    if not isinstance(scenario, Scenario):
+        raise TypeError(
+            f"run takes a scenario or the path of its file, not a {type(scenario).__name__}; "
+            'write run(load_scenario("ring.toml", ["seed=3"])), or Scenario.model_validate(table) for a dict'
+        )
+    folder = out
+    if isinstance(out, str | Path):
+        folder = RunFolder(Path(out), scenario.name, scenario.seed, force=force)
+    assert folder is None or isinstance(folder, RunFolder)
     try:
         result = _run(scenario, folder, trace=trace, progress=progress, watch=watch)
         if folder is not None:

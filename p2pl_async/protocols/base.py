@@ -15,12 +15,14 @@ Each protocol names its row in `Contract.name`; tests hold it to what the table 
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from p2pl_async.basics.settings import Settings
 from p2pl_async.device import Device
+from p2pl_async.errors import ProtocolError
 
 FAULTS = {
     "loss": "lose nothing",
@@ -83,6 +85,12 @@ class Protocol(Settings, abc.ABC):
     """Whether local steps are those of `device.train`; a protocol that takes gradients only sets this to False."""
 
     kind: str
+
+    def __init_subclass__(cls, **how: Any) -> None:
+        super().__init_subclass__(**how)
+        run = cls.__dict__.get("run")
+        if run is not None and not inspect.iscoroutinefunction(run):
+            raise ProtocolError(f"{cls.__name__}.run must be a coroutine; write async def run(self, device)")
 
     @property
     def contract(self) -> Contract | None:

@@ -200,7 +200,10 @@ def _check_free(path: Path, *, force: bool) -> None:
     if not _has_result(path):
         refuse(path, "contains files that no run wrote; choose a folder that is new or empty")
     if not force:
-        refuse(path, "contains the result of a run; choose another folder, or replace the result with --force")
+        refuse(
+            path,
+            "contains the result of a run; choose another folder, or replace the result with --force (force=True)",
+        )
 
 
 def _has_result(path: Path) -> bool:
