@@ -25,13 +25,18 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import Probability
 from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.learning.data_checks import problems_of
 from p2pl_async.learning.partition import AnyPartition, Iid, Partition
 from p2pl_async.learning.user_code import mistake, source, user_code
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples with their labels, as contiguous read-only arrays."""
+    """Samples with their labels, checked, as contiguous read-only arrays.
+
+    Raises:
+        ScenarioError: with every problem found: shapes, types, lengths, values that aren't finite, labels out of range.
+    """
 
     name: str
     x_train: NDArray[np.float32]  # (n_train, *shape)
@@ -41,7 +46,11 @@ class Dataset:
     n_classes: int
 
     def __post_init__(self) -> None:
-        for name in ("x_train", "y_train", "x_test", "y_test"):
+        names = ("x_train", "y_train", "x_test", "y_test")
+        found = list(problems_of({name: np.asarray(getattr(self, name)) for name in names}, self.n_classes))
+        if found:
+            raise ScenarioError(self.name, [Problem("data.dataset", text, self.name) for text in found])
+        for name in names:
             dtype = np.float32 if name.startswith("x") else np.int64
             array = np.ascontiguousarray(getattr(self, name), dtype).view()
             array.setflags(write=False)
@@ -95,13 +104,9 @@ class _Idx(DataSource):
         x_train, y_train, x_test, y_test = (
             self._read(path, dims) for path, dims in zip(paths, (3, 1, 3, 1), strict=True)
         )
-        for x, y, path in ((x_train, y_train, paths[1]), (x_test, y_test, paths[3])):
-            if len(x) != len(y):
-                raise self._problem(path, f"has {len(y)} labels for {len(x)} images")
-            if len(y) == 0 or y.max() > 9:
-                raise self._problem(path, "must hold labels from 0 to 9")
-        if x_train.shape[1:] != x_test.shape[1:]:
-            raise self._problem(paths[2], f"has images of {x_test.shape[1:]}, {paths[0].name} of {x_train.shape[1:]}")
+        found = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+        for text in problems_of(found, 10):
+            raise self._problem(paths[list(found).index(text.split()[0])], f"is unfit: {text}")
         scaled = [np.divide(x, 255, dtype=np.float32) for x in (x_train, x_test)]
         return Dataset(self.kind, scaled[0], y_train.astype(np.int64), scaled[1], y_test.astype(np.int64), 10)
 
@@ -232,49 +237,13 @@ class Npz(DataSource):
             raise self._problem([f"must hold x_train, y_train, x_test, y_test, or x, y; holds {', '.join(arrays)}"])
         if self.test_share is not None and "x" not in arrays:
             raise self._problem(["is split already; leave out test_share"])
-        found = []
-        for key, array in arrays.items():
-            if not (wrong := _wrong_features(array) if key.startswith("x") else _wrong_labels(array)):
-                continue
-            found.append(f"{key} {wrong}")
-        pairs = [("x", "y")] if "x" in arrays else [("x_train", "y_train"), ("x_test", "y_test")]
-        found += [
-            f"{x} has {len(arrays[x])} samples, {y} has {len(arrays[y])}"
-            for x, y in pairs
-            if arrays[x].ndim and arrays[y].ndim and len(arrays[x]) != len(arrays[y])
-        ]
-        if "x" not in arrays and arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-            shapes = (arrays["x_train"].shape[1:], arrays["x_test"].shape[1:])
-            found.append("x_train has samples of shape {}, x_test of {}".format(*shapes))
-        if not found:
-            labels = np.unique(np.concatenate([arrays[y] for _, y in pairs]).astype(np.int64))
-            if labels[-1] != len(labels) - 1:
-                missing = next(i for i, label in enumerate(labels.tolist()) if i != label)
-                found.append(f"labels must be 0, 1, ... without gaps; the largest is {labels[-1]}, none is {missing}")
+        found = list(problems_of(arrays))
         if found:
             raise self._problem(found)
         return arrays
 
     def _problem(self, found: list[str]) -> ScenarioError:
         return ScenarioError(str(self.path), [Problem("data.dataset.path", text, str(self.path)) for text in found])
-
-
-def _wrong_features(x: NDArray[Any]) -> str:
-    if x.ndim < 2 or not x.size:
-        return f"must have shape (samples, ...) with at least one sample, has {x.shape}"
-    if x.dtype.kind not in "fiub":
-        return f"must hold real numbers, holds {x.dtype}"
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(x.astype(np.float32))
-    return "" if finite.all() else f"has {finite.size - finite.sum()} values that are not finite in float32"
-
-
-def _wrong_labels(y: NDArray[Any]) -> str:
-    if y.ndim != 1 or not len(y):
-        return f"must have shape (samples,) with at least one sample, has {y.shape}"
-    if y.dtype.kind not in "iu":
-        return f"must hold integers from 0, holds {y.dtype}"
-    return "" if y.min() >= 0 else f"must hold integers from 0, holds {y.min()}"
 
 
 def _outside(spec: str) -> type[DataSource]:

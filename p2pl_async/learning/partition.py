@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
 
 _DIRICHLET_DRAWS = 1000
+_DIRICHLET_VALUES = 40_000_000  # shares drawn at most, but ten times at least: some 10 s
 
 
 class Partition(Settings):
@@ -112,7 +113,8 @@ class Skew(Partition):
 class Dirichlet(Partition):
     """Split each class over the devices by Dirichlet proportions: the smaller alpha, the more skewed.
 
-    Drawn anew until every device has `min_size` samples.
+    Drawn anew until every device has `min_size` samples. Shares become whole samples by largest remainders, so
+    no device is favored by its number.
 
     Source: T. Hsu, H. Qi, M. Brown, "Measuring the effects of non-identical data distribution
     for federated visual classification", arXiv:1909.06335; rejection as in M. Yurochkin et al., ICML 2019.
@@ -127,17 +129,16 @@ class Dirichlet(Partition):
         if n_devices * self.min_size > len(labels):
             text = f"{n_devices} devices x min_size {self.min_size} is more than {len(labels)} samples"
             raise self.problem(f"{text}; lower min_size or use fewer devices")
-        rows = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+        totals = np.bincount(np.unique(labels, return_inverse=True)[1])
+        draws = int(np.clip(_DIRICHLET_VALUES // (len(totals) * n_devices), 10, _DIRICHLET_DRAWS))
         best = 0
-        for _ in range(_DIRICHLET_DRAWS):
-            shares = random.dirichlet(np.full(n_devices, self.alpha), len(rows))
-            cuts = [_cuts(share, len(own)) for share, own in zip(shares, rows, strict=True)]
-            smallest = min(np.sum([np.diff(cut) for cut in cuts], axis=0))
+        for _ in range(draws):
+            counts = apportion(random.dirichlet(np.full(n_devices, self.alpha), len(totals)), totals, random)
+            smallest = int(counts.sum(axis=0).min())
             if smallest >= self.min_size:
-                pieces = [np.split(own, cut[1:-1]) for own, cut in zip(rows, cuts, strict=True)]
-                return [np.concatenate(own) for own in zip(*pieces, strict=True)]
-            best = max(best, int(smallest))
-        text = f"alpha {self.alpha:g} left a device with {best} samples or fewer in each of {_DIRICHLET_DRAWS} draws"
+                return _dealt(labels, counts, random)
+            best = max(best, smallest)
+        text = f"alpha {self.alpha:g} left a device with {best} samples or fewer in each of {draws} draws"
         raise self.problem(f"{text}, min_size is {self.min_size}; {mend}")
 
 
@@ -163,6 +164,9 @@ class ClassesPerDevice(Partition):
         pieces: list[list[Rows]] = [[] for _ in range(n_devices)]
         for label, own in zip(known, holders, strict=True):
             rows = random.permutation(np.flatnonzero(labels == label))
+            if len(rows) < len(own):
+                text = f"class {label} has {len(rows)} samples for the {len(own)} devices that are to hold it"
+                raise self.problem(f"{text}; lower classes, use fewer devices or more data")
             for device, piece in zip(own, np.array_split(rows, len(own)), strict=True):
                 pieces[device].append(piece)
         return [np.concatenate(own) for own in pieces]
@@ -180,8 +184,8 @@ class QuantityDirichlet(Partition):
         if rest < 0:
             text = f"{n_devices} devices x min_size {self.min_size} is more than {len(labels)} samples"
             raise self.problem(f"{text}; lower min_size or use fewer devices")
-        cuts = _cuts(random.dirichlet(np.full(n_devices, self.beta)), rest) + self.min_size * np.arange(n_devices + 1)
-        return np.split(random.permutation(len(labels)), cuts[1:-1])
+        drawn = apportion(random.dirichlet(np.full(n_devices, self.beta), 1), np.array([rest]), random)[0]
+        return np.split(random.permutation(len(labels)), np.cumsum(drawn + self.min_size)[:-1])
 
 
 class TwoGroups(Partition):
@@ -214,8 +218,34 @@ def count_matrix(labels: Labels, parts: Sequence[Rows], n_classes: int) -> NDArr
     return np.stack([np.bincount(labels[part], minlength=n_classes) for part in parts]).astype(np.int64)
 
 
-def _cuts(shares: NDArray[np.float64], total: int) -> NDArray[Any]:
-    """Return where to cut `total` items into parts by shares that sum to 1: 0, ..., total."""
-    cuts = np.rint(np.cumsum(shares) * total).astype(np.int64)
-    cuts[-1] = total
-    return np.concatenate([[0], np.minimum(cuts, total)])
+def apportion(shares: NDArray[np.float64], totals: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    """Return how many of each row's items each column gets, by largest remainders; equal ones are ordered at random.
+
+    Args:
+        shares: of the columns in each row, (rows, columns); each row sums to 1.
+        totals: items of each row, (rows,).
+        random: the only source of randomness.
+
+    Returns:
+        (rows, columns), each row summing to its total; a count is its share of the total, rounded up or down.
+    """
+    exact = shares * totals[:, None]
+    counts = np.floor(exact).astype(np.int64)
+    missing = np.maximum(totals - counts.sum(axis=1), 0)
+    order = np.lexsort((random.random(exact.shape), counts - exact), axis=1)  # largest remainder first
+    given = np.arange(exact.shape[1]) < missing[:, None]
+    np.put_along_axis(counts, order, np.take_along_axis(counts, order, 1) + given, 1)
+    return counts
+
+
+def _dealt(labels: Labels, counts: NDArray[np.int64], random: np.random.Generator) -> list[Rows]:
+    """Return the rows of each device, given how many of each class it gets, (classes, devices)."""
+    pieces: list[list[Rows]] = [[] for _ in range(counts.shape[1])]
+    shuffled = random.permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    start = 0
+    for own in counts:
+        for device in np.flatnonzero(own).tolist():
+            pieces[device].append(by_class[start : start + own[device]])
+            start += own[device]
+    return [np.concatenate(own) if own else np.empty(0, np.int64) for own in pieces]

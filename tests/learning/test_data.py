@@ -98,9 +98,13 @@ def test_mnist_is_read_from_the_users_folder_and_scaled(folder: Path) -> None:
             lambda whole: idx(np.zeros(9), shape=(2**31, 2**31, 4)),
             "unpacks to 18446744073709551616 bytes",
         ),
-        (TRAIN_LABELS, lambda whole: idx(np.arange(29) % 10), "has 29 labels for 30 images"),
-        (TRAIN_LABELS, lambda whole: idx(np.arange(30)), "labels from 0 to 9"),
-        (TEST_IMAGES, lambda whole: idx(np.zeros((12, 20, 20))), "has images of"),
+        (TRAIN_LABELS, lambda whole: idx(np.arange(29) % 10), "y_train has 29 labels for the 30 samples of x_train"),
+        (
+            TRAIN_LABELS,
+            lambda whole: idx(np.arange(30)),
+            "labels below the 10 classes, holds 10 in row 10",
+        ),
+        (TEST_IMAGES, lambda whole: idx(np.zeros((12, 20, 20))), r"x_test has samples of shape \(20, 20\)"),
     ],
 )
 def test_a_damaged_file_is_named_with_a_way_out(
@@ -230,7 +234,7 @@ def test_npz_takes_integer_features(tmp_path: Path) -> None:
         ({"x": np.full((20, 3), "a")}, "x must hold real numbers, holds <U1"),
         ({"x": np.full((20, 3), 1j)}, "x must hold real numbers, holds complex128"),
         ({"x": np.full((20, 3), None)}, "can't be read as .npz without pickle"),
-        ({"x": np.zeros((19, 3))}, "x has 19 samples, y has 20"),
+        ({"x": np.zeros((19, 3))}, "y has 20 labels for the 19 samples of x"),
         ({"y": np.zeros((20, 1), int)}, r"y must have shape \(samples,\)"),
         ({"y": np.linspace(0, 1, 20)}, "y must hold integers from 0, holds float64"),
         ({"y": np.arange(20) - 1}, "y must hold integers from 0, holds -1"),
@@ -350,3 +354,21 @@ def test_a_mistake_in_data_of_ones_own_names_its_place(tmp_path: Path, body: str
     file.write_text(f"{header}class Own(DataSource):\n    def load(self):\n        {body}\n")
     with pytest.raises(ScenarioError, match=text):
         DataSettings.model_validate({"dataset": f"{file}:Own"}).load(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"y_train": np.arange(12) / 2}, "y_train must hold integers from 0, holds float64"),
+        ({"y_train": np.array([0] * 9 + [4, 5, 0])}, "y_train must hold labels below the 4 classes, holds 4 in row 9"),
+        ({"y_test": np.array([-1])}, "y_test must hold integers from 0, holds -1 in row 0"),
+        ({"x_test": np.full((1, 3), np.inf)}, "x_test has 3 values that are not finite in float32, the first in row 0"),
+        ({"x_train": np.array([[0.0] * 3] * 7 + [[np.nan] * 3] * 5)}, "x_train has 15 values.*the first in row 7"),
+        ({"x_test": np.zeros((0, 3)), "y_test": np.zeros(0, int)}, "x_test must have .* at least one sample"),
+        ({"x_test": np.zeros((1, 4))}, r"x_test has samples of shape \(4,\), x_train of \(3,\)"),
+        ({"x_train": np.zeros((11, 3))}, "y_train has 12 labels for the 11 samples of x_train"),
+    ],
+)
+def test_every_door_is_checked_as_the_data_enter(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(ScenarioError, match=text):
+        Dataset("own", **(split_arrays() | change), n_classes=4)

@@ -22,6 +22,7 @@ from p2pl_async.learning.partition import (
     Shards,
     Skew,
     TwoGroups,
+    apportion,
     count_matrix,
 )
 
@@ -197,8 +198,53 @@ def test_an_impossible_request_is_an_error_with_numbers_and_a_way_out(
 
 def test_a_class_with_fewer_samples_than_holders_is_an_error() -> None:
     labels = np.array([0] * 50 + [1] * 2)
-    with pytest.raises(ScenarioError, match="without a sample"):
+    with pytest.raises(ScenarioError, match=r"class 1 has 2 samples for the 5 devices.*; lower classes"):
         split(ClassesPerDevice(classes=1), 10, labels)
+    labels = np.array([0] * 50 + [1] * 8)
+    with pytest.raises(ScenarioError, match="class 1 has 8 samples for the 10 devices"):
+        split(ClassesPerDevice(classes=2), 10, labels)
+
+
+@pytest.mark.parametrize(
+    ("n_devices", "classes", "each", "alpha"), [(50, 100, 20, 100.0), (100, 10, 144, 100.0), (100, 5000, 4, 1.0)]
+)
+def test_dirichlet_treats_devices_alike_however_few_samples_a_class_has(
+    n_devices: int, classes: int, each: int, alpha: float
+) -> None:
+    labels = np.repeat(np.arange(classes), each)
+    seeds = 3 if classes > 1000 else 40
+    sizes = np.array(
+        [[len(part) for part in split(Dirichlet(alpha=alpha, min_size=1), n_devices, labels, s)] for s in range(seeds)]
+    )
+    fair = classes * each / n_devices
+    assert sizes.sum(axis=1).tolist() == [classes * each] * seeds
+    # A device's size is a sum over classes; its mean over seeds is within 5 of its standard deviations.
+    assert np.abs(sizes.mean(axis=0) - fair).max() < 5 * sizes.std() / np.sqrt(seeds)
+    assert sizes.min() > fair / 3
+
+
+@given(
+    totals=st.lists(st.integers(0, 50), min_size=1, max_size=5),
+    alpha=st.sampled_from([0.01, 1.0, 100.0]),
+    columns=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_apportioned_counts_are_the_shares_rounded_up_or_down(
+    totals: list[int], alpha: float, columns: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    shares = random.dirichlet(np.full(columns, alpha), len(totals))
+    counts = apportion(shares, np.array(totals), random)
+    assert counts.sum(axis=1).tolist() == totals
+    assert (np.abs(counts - shares * np.array(totals)[:, None]) < 1 + 1e-9).all()
+
+
+def test_equal_remainders_are_given_at_random() -> None:
+    random = np.random.default_rng(0)
+    counts = apportion(np.full((4000, 4), 0.25), np.full(4000, 2), random)
+    # 4,000 classes of 2 samples: 2,000 for each device, off by 32 (one sigma).
+    assert np.abs(counts.sum(axis=0) - 2000).max() < 150
 
 
 def test_count_matrix_counts_classes_per_device() -> None:
