@@ -39,7 +39,8 @@ PushMode = Annotated[Barrier | Fresh, OneOf("mode", Barrier, Fresh)]
 
 PUSH_CONTRACT = Contract(
     "increment",
-    loss="a lost message takes its mass along, and devices agree on a wrong average",
+    loss="a lost message, also one to a device that is down, takes its mass along: devices agree on a wrong average, "
+    "and steps of those left with little weight blow up",
     duplication="a message that arrives twice adds its mass twice, and the totals grow",
     repair='use protocol "rasgp", whose running sums repair both',
 )
