@@ -41,8 +41,26 @@ def scenario_schema() -> dict[str, Any]:
     override["additionalProperties"] = False
     extends = {"type": "string", "description": "another scenario, under everything that this one says"}
     schema["properties"]["extends"] = extends
-    del schema["required"]  # what a file leaves out may be in the one that it extends
+    for name, part in [*schema["properties"].items(), *definitions.items()]:
+        if name not in _WHOLE:
+            _allow_parts(part)
+    del schema["required"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+_WHOLE = ("event", "RadioOverride")  # items of lists, which nothing completes
+
+
+def _allow_parts(schema: Any) -> None:
+    """Require no key any more: what a table leaves out, `kind` too, may be in a preset or a file that is extended."""
+    if isinstance(schema, list):
+        for item in schema:
+            _allow_parts(item)
+    elif isinstance(schema, dict):
+        if "properties" in schema:
+            schema.pop("required", None)
+        for item in schema.values():
+            _allow_parts(item)
 
 
 def _partial(value: dict[str, Any]) -> dict[str, Any]:
