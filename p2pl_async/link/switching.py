@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.distributions import Distribution, mean_of, remaining
 from p2pl_async.basics.timeline import Stretch
 
+_EPOCH = 1 << 16  # mean pairs of stays after which a memoryless process has forgotten how it began: exp(-65536)
 _LARGEST_BLOCK = 512  # switches drawn at once; even, so that a block starts in the state the last one did
 
 
@@ -46,7 +48,7 @@ class Switching:
         self._stretch = Stretch(first, 0.0)  # the one that `at` found last
 
     def _draw(self) -> Floats:
-        """Return the next switches, at least one; math.inf if there are no more."""
+        """Return some of the next switches; math.inf if there are no more."""
         raise NotImplementedError
 
     def at(self, now: float) -> Stretch[int]:
@@ -94,6 +96,10 @@ class Switching:
 class Memoryless(Switching):
     """Memoryless stays: a Markov process in continuous time, or in slots; it starts stationary.
 
+    Time is cut into epochs, so long that no state is related to the one an epoch before: each begins
+    with a stationary state and random numbers of its own. After a long silence, the process goes on in the
+    epoch that it is asked about, as if it had gone through all of them.
+
     Args:
         generator: the stream of this process; nothing else may draw from it.
         scales: the stay in state s is `scales[s]` times a standard exponential variable;
@@ -103,7 +109,7 @@ class Memoryless(Switching):
             makes them geometric.
     """
 
-    __slots__ = ("_block", "_drawn", "_generator", "_scales", "_slot")
+    __slots__ = ("_block", "_drawn", "_epoch", "_generator", "_length", "_scales", "_share", "_slot", "_state")
 
     def __init__(
         self, generator: np.random.Generator, scales: tuple[float, float], share: float, slot: float | None = None
@@ -111,19 +117,50 @@ class Memoryless(Switching):
         super().__init__(int(generator.random() < share))
         self._generator = generator
         self._slot = slot
-        self._scales = np.array([scales[self._first], scales[1 - self._first]])
+        self._scales = np.array(scales)
+        self._share = share
+        self._state = self._first  # after the last switch drawn
+        self._epoch = 0  # of that switch
+        length = _EPOCH * (scales[0] + scales[1] + (0.0 if slot is None else 2.0))
+        self._length = length if slot is None or length == math.inf else float(math.ceil(length))  # as `_drawn`
         self._drawn = 0.0  # last switch drawn; in slots if there are any, to keep slot limits free of rounding
         self._block = 8
 
     def _draw(self) -> Floats:
         """Return the next block of switches."""
-        stays = self._generator.standard_exponential(self._block) * np.tile(self._scales, self._block // 2)
+        scales = self._scales if not self._state else self._scales[::-1]
+        stays = self._generator.standard_exponential(self._block) * np.tile(scales, self._block // 2)
         if self._slot is not None:
             stays = np.maximum(np.ceil(stays), 1.0)  # a state that is surely left is left after one slot
         switches = self._drawn + np.cumsum(stays)
         self._drawn = float(switches[-1])
         self._block = min(2 * self._block, _LARGEST_BLOCK)
+        end = (self._epoch + 1) * self._length
+        if self._drawn >= end and end < math.inf:
+            switches = switches[: int(np.searchsorted(switches, end))]
+            before = self._state ^ (len(switches) & 1)
+            self._begin(self._epoch + 1)
+            if self._state != before:
+                switches = np.append(switches, end)
         return switches if self._slot is None else switches * self._slot
+
+    def _begin(self, epoch: int) -> None:
+        """Begin an epoch: its random numbers are a piece of the stream, wherever the one before left off."""
+        philox = self._generator.bit_generator
+        place: Any = philox.state
+        place["state"]["counter"][:] = (0, epoch, 0, 0)
+        place["buffer_pos"], place["has_uint32"] = 4, 0
+        philox.state = place
+        self._epoch = epoch
+        self._drawn = epoch * self._length
+        self._state = int(self._generator.random() < self._share)
+
+    def _cover(self, low: float, high: float) -> None:
+        length = self._length * (1.0 if self._slot is None else self._slot)
+        if low >= (self._epoch + 1) * length:
+            self._begin(math.floor(low / length))
+            self._first, self._switches = self._state, np.empty(0)
+        super()._cover(low, high)
 
 
 class Renewal(Switching):

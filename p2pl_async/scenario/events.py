@@ -83,7 +83,7 @@ class Ramp(LinkEvent):
 
 
 class LinkDown(LinkEvent):
-    """Links carry nothing until they are up again."""
+    """Links carry nothing until they are up again; a message that has left its sender before still arrives."""
 
     kind: Literal["link-down"] = "link-down"
 
@@ -95,7 +95,10 @@ class LinkUp(LinkEvent):
 
 
 class NetworkSplit(Event):
-    """Devices of different groups don't hear each other until it heals; those in no group are one more."""
+    """Devices of different groups don't hear each other until it heals; those in no group are one more.
+
+    A message that has left its sender before still arrives.
+    """
 
     kind: Literal["partition"] = "partition"
     groups: Annotated[tuple[Selector, ...], Field(min_length=1)] = Field(description="devices that stay together")

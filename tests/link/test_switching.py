@@ -125,3 +125,30 @@ def test_memory_stays_bounded_over_a_million_switches() -> None:
     for start in np.linspace(1e6, 2e6, 50).tolist():
         weather.states(np.linspace(start, start + 10, 20))
     assert len(weather._switches) <= 1024
+
+
+@pytest.mark.parametrize("slot", [None, 0.5])
+def test_a_memoryless_process_is_the_same_whether_it_was_asked_in_between_or_not(slot, monkeypatch) -> None:
+    monkeypatch.setattr("p2pl_async.link.switching._EPOCH", 8)
+
+    def process() -> Memoryless:
+        return Memoryless(stream(1, "epochs"), (3.0, 2.0), 0.4, slot)
+
+    asked, instants = process(), np.arange(0.0, 4000.0, 0.37)
+    states = [asked.at(float(at)).value for at in instants]
+    for start in (0, 300, 3000, 9000):
+        fresh = process()
+        assert [fresh.at(float(at)).value for at in instants[start:]] == states[start:]
+        assert process().states(instants[start:]).tolist() == [bool(state) for state in states[start:]]
+
+
+def test_ten_years_of_silence_cost_no_draws_and_keep_the_law() -> None:
+    """Stays of 2 and 1 s on average: 300 million of them are not drawn, and a third of the time is bad."""
+    year, bad = 365 * 86400.0, []
+    for seed in range(3000):
+        process = Memoryless(stream(seed, "silence"), (2.0, 1.0), 1 / 3)
+        bad.append(process.at(10 * year).value)
+        state, until = process.at(10 * year + 1)
+        assert until > 10 * year + 1
+        assert process.at(until).value == 1 - state
+    assert np.mean(bad) == pytest.approx(1 / 3, abs=5 * math.sqrt(2 / 9 / 3000))
