@@ -38,7 +38,8 @@ class OSGP(Protocol):
     overlap: PositiveInt = Field(default=1, description="Rounds that a neighbor's push may be late (tau in the paper)")
     timeout: PositiveSeconds | None = Field(
         default=None,
-        description="How long a round waits for later pushes at most; without a timeout until neighbors are silent for the patience",
+        description="How long a round waits for later pushes at most; by default until neighbors are silent for the "
+        "patience",
     )
     patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
