@@ -44,10 +44,18 @@ class Dataset:
     x_test: NDArray[np.float32]  # (n_test, *shape)
     y_test: NDArray[np.int64]  # (n_test,)
     n_classes: int
+    owner: NDArray[np.int64] | None = None  # whose each training sample is, such as a person's number, (n_train,)
 
     def __post_init__(self) -> None:
         names = ("x_train", "y_train", "x_test", "y_test")
         found = list(problems_of({name: np.asarray(getattr(self, name)) for name in names}, self.n_classes))
+        if self.owner is not None:
+            owner = np.array(self.owner)
+            if owner.shape != (len(self.y_train),) or owner.dtype.kind not in "iu":
+                text = f"must hold an integer for each of the {len(self.y_train)} training samples"
+                found.append(f"owner {text}, has {owner.dtype} of shape {owner.shape}")
+            owner.setflags(write=False)
+            object.__setattr__(self, "owner", owner)
         if found:
             raise ScenarioError(self.name, [Problem("data.dataset", text, self.name) for text in found])
         for name in names:
@@ -185,7 +193,7 @@ class FashionMnist(_Idx):
 
 
 class Npz(DataSource):
-    """Your own arrays in an .npz file: x_train, y_train, x_test, y_test, or x and y to be split."""
+    """Your own arrays in an .npz file: x_train, y_train, x_test, y_test, or x and y to be split; optionally owner."""
 
     kind: Literal["npz"] = "npz"
     path: Path = Field(description="file with features (samples, ...) and labels 0, 1, ..., never unpickled")
@@ -207,16 +215,18 @@ class Npz(DataSource):
             ScenarioError: with every problem found.
         """
         arrays = self._arrays()
+        owner = arrays.pop("owner", None)
         if "x" in arrays:
             x, y = arrays["x"], arrays["y"]
             test = max(1, round((0.2 if self.test_share is None else self.test_share) * len(y)))
             order = stream(0, "test").permutation(len(y))
             arrays = {"x_train": x[order[test:]], "y_train": y[order[test:]]}
             arrays |= {"x_test": x[order[:test]], "y_test": y[order[:test]]}
+            owner = None if owner is None else owner[order[test:]]
             if not len(arrays["y_train"]):
                 raise self._problem([f"has {len(y)} samples, of which {test} are for testing: none is left to train"])
         n_classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
-        return Dataset(self.path.stem, **arrays, n_classes=n_classes)
+        return Dataset(self.path.stem, **arrays, n_classes=n_classes, owner=owner)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by key, checked one by one and against each other."""
@@ -233,11 +243,14 @@ class Npz(DataSource):
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise self._problem([f"can't be read as .npz without pickle: {error}"]) from error
         whole, split = {"x", "y"}, {"x_train", "y_train", "x_test", "y_test"}
-        if set(arrays) not in (whole, split):
+        if set(arrays) - {"owner"} not in (whole, split):
             raise self._problem([f"must hold x_train, y_train, x_test, y_test, or x, y; holds {', '.join(arrays)}"])
         if self.test_share is not None and "x" not in arrays:
             raise self._problem(["is split already; leave out test_share"])
-        found = list(problems_of(arrays))
+        found = list(problems_of({name: array for name, array in arrays.items() if name != "owner"}))
+        labels = "y" if "y" in arrays else "y_train"
+        if "owner" in arrays and arrays["owner"].shape != arrays[labels].shape:
+            found.append(f"owner has shape {arrays['owner'].shape}, {labels} has {arrays[labels].shape}")
         if found:
             raise self._problem(found)
         return arrays
@@ -283,9 +296,13 @@ class DataSettings(Settings):
             text = f"{dataset.name} has only {n} training samples; leave it out to use all"
             raise ScenarioError("data", [Problem("data.train_samples", text, self.train_samples)])
         rows = stream(seed, "samples").permutation(n)[: self.train_samples]
-        return replace(dataset, x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
+        owner = None if dataset.owner is None else dataset.owner[rows]
+        return replace(dataset, x_train=dataset.x_train[rows], y_train=dataset.y_train[rows], owner=owner)
 
     def split(self, dataset: Dataset, n_devices: int, seed: int) -> list[NDArray[np.int64]]:
         """Return the training rows of each device; ScenarioError if there is no such partition."""
         partition: Partition = self.partition
-        return partition.split(dataset.y_train, n_devices, stream(seed, "partition"))
+        labels: NDArray[np.int64] | None = dataset.owner if partition.by_owner else dataset.y_train
+        if labels is None:
+            raise partition.problem(f"needs the owner of each sample, which {dataset.name} lacks; use another")
+        return partition.split(labels, n_devices, stream(seed, "partition"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ class Partition(Settings):
     """Base of every partition's settings."""
 
     kind: str
+    by_owner: ClassVar[bool] = False  # whether `split` is given owners in place of labels
 
     def split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         """Return the rows of each device, ascending: disjoint, complete, none empty.
@@ -208,8 +209,28 @@ class TwoGroups(Partition):
         return [*np.array_split(order[:rows], first), *np.array_split(order[rows:], n_devices - first)]
 
 
+class Natural(Partition):
+    """By owner, such as people or writers: a device has all samples of some owners, or part of one owner's.
+
+    Where there are more devices than owners, each next device goes to the owner with the most samples per device.
+    """
+
+    kind: Literal["natural"] = "natural"
+    by_owner = True
+
+    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        owners = random.permutation(np.unique(labels))
+        if n_devices <= len(owners):
+            return [np.flatnonzero(np.isin(labels, own)) for own in np.array_split(owners, n_devices)]
+        rows = [random.permutation(np.flatnonzero(labels == owner)) for owner in owners]
+        sizes, devices = np.array([len(own) for own in rows]), np.ones(len(owners), np.int64)
+        for _ in range(n_devices - len(owners)):
+            devices[np.argmax(sizes / devices)] += 1
+        return [part for own, count in zip(rows, devices, strict=True) for part in np.array_split(own, count)]
+
+
 AnyPartition = Annotated[
-    Partition, OneOf("partition", Iid, Shards, Skew, Dirichlet, ClassesPerDevice, QuantityDirichlet, TwoGroups)
+    Partition, OneOf("partition", Iid, Shards, Skew, Dirichlet, ClassesPerDevice, QuantityDirichlet, TwoGroups, Natural)
 ]
 
 

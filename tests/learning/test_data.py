@@ -372,3 +372,34 @@ def test_a_mistake_in_data_of_ones_own_names_its_place(tmp_path: Path, body: str
 def test_every_door_is_checked_as_the_data_enter(change: dict[str, Any], text: str) -> None:
     with pytest.raises(ScenarioError, match=text):
         Dataset("own", **(split_arrays() | change), n_classes=4)
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_a_natural_partition_keeps_the_samples_of_an_owner_together(tmp_path: Path, split: bool) -> None:
+    content = split_arrays() if split else arrays()
+    n = len(content["y_train" if split else "y"])
+    content |= {"owner": np.arange(n) // 3 + 7}
+    path = saved(tmp_path, **content).path
+    table = DataSettings.model_validate({"dataset": {"kind": "npz", "path": path}, "partition": "natural"})
+    data = table.load(1)
+    assert data.owner is not None
+    owners = {
+        row.tobytes(): whose
+        for row, whose in zip(content["x_train" if split else "x"].astype(np.float32), content["owner"], strict=True)
+    }
+    assert [owners[row.tobytes()] for row in data.x_train] == data.owner.tolist()
+    held = [set(data.owner[part].tolist()) for part in table.split(data, 2, 1)]
+    assert held[0] | held[1] == set(data.owner.tolist())
+    assert not held[0] & held[1]
+    shared = [set(data.owner[part].tolist()) for part in table.split(data, len(data.y_train), 1)]
+    assert all(len(own) == 1 for own in shared)
+
+
+def test_a_natural_partition_needs_owners(tmp_path: Path) -> None:
+    table = DataSettings.model_validate({"partition": "natural"})
+    with pytest.raises(ScenarioError, match="needs the owner of each sample, which digits lacks"):
+        table.split(table.load(1), 3, 1)
+    with pytest.raises(ScenarioError, match=r"owner has shape \(3,\), y has \(20,\)"):
+        saved(tmp_path, **arrays(), owner=np.arange(3)).load()
+    with pytest.raises(ScenarioError, match="owner must hold an integer for each of the 20"):
+        Dataset("own", arrays()["x"], arrays()["y"], arrays()["x"], arrays()["y"], 4, owner=np.zeros(3, int))
