@@ -1,0 +1,21 @@
+"""A few seconds of hostile frames and scenarios."""
+
+from __future__ import annotations
+
+import fuzz
+import pytest
+
+
+def test_hostile_frames_and_scenarios_give_only_errors_that_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    fuzz.main(3.0, seed=1)
+    assert "000 frames and " in capsys.readouterr().out
+
+
+def test_a_crash_is_reported_with_its_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def crash(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(fuzz, "decode", crash)
+    with pytest.raises(ZeroDivisionError):
+        fuzz.main(1.0, seed=7)
+    assert "crash of seed 7" in capsys.readouterr().err
