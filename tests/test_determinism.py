@@ -217,6 +217,7 @@ GOLDEN = {
         "packets": 1669,
         "packets_lost": 356,
         "payload_bytes": 500625,
+        "by_kind": {"chatter-note": {"messages": 1080, "payload_bytes": 500625}},
         "bytes_on_air": 349910,
         "seconds_on_air": 69.982,
         "acknowledged": 99,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pl_async.errors import P2plError
-from p2pl_async.learning.layout import Layout, tensor
+from p2pl_async.learning.layout import VectorLayout, tensor
 from p2pl_async.learning.networks import DenseNetwork, ModuleItself, Network, Vmapped
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def refusal(module: nn.Module, x: Tensor) -> str:
 
 
 def choose(
-    make: Callable[[torch.dtype], nn.Module], layout: Layout, findings: Findings, loss: Loss, x: Tensor, y: Tensor
+    make: Callable[[torch.dtype], nn.Module], layout: VectorLayout, findings: Findings, loss: Loss, x: Tensor, y: Tensor
 ) -> type[DenseNetwork] | type[Vmapped] | type[ModuleItself]:
     """Return the fastest kind of network that computes what the module does.
 
@@ -176,7 +176,7 @@ def _outcome(network: Network, starts: Sequence[Sequence[Tensor]], x: Tensor, y:
     return [outputs, *(zero if g is None else g.clone() for g, zero in zip(gradients, zeros, strict=True))]
 
 
-def _near(module: nn.Module, layout: Layout, seed: int) -> list[Tensor]:
+def _near(module: nn.Module, layout: VectorLayout, seed: int) -> list[Tensor]:
     """Return parameters near a module's initial ones, so that none is zero."""
     generator = torch.Generator().manual_seed(seed)
     values = [tensor(module, name).detach() for name in layout.trained]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Layout:
+class VectorLayout:
     """Names of a module's tensors by what happens to them.
 
     What is in none of them is a constant: the same on all devices, for the whole run.
@@ -34,7 +34,7 @@ class Layout:
         return self.sent == self.trained and not self.local
 
 
-def make_layout(module: nn.Module, changing: Sequence[str], *, average: bool, send_frozen: bool) -> Layout:
+def make_layout(module: nn.Module, changing: Sequence[str], *, average: bool, send_frozen: bool) -> VectorLayout:
     """Return the layout of a module.
 
     Args:
@@ -47,7 +47,7 @@ def make_layout(module: nn.Module, changing: Sequence[str], *, average: bool, se
     buffers = dict(module.named_buffers())
     frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
     averaged = [name for name in changing if average and buffers[name].is_floating_point()]
-    return Layout(
+    return VectorLayout(
         tuple(name for name in parameters if name not in frozen),
         tuple(frozen * send_frozen),
         tuple(averaged),
@@ -62,7 +62,7 @@ def tensor(module: nn.Module, name: str) -> Tensor:
     return found
 
 
-def vector(module: nn.Module, layout: Layout, dtype: np.dtype[Any]) -> NDArray[Any]:
+def vector(module: nn.Module, layout: VectorLayout, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a module's parameters as one flat read-only vector (n_params,)."""
     flat = np.concatenate([tensor(module, name).detach().cpu().numpy().ravel() for name in layout.sent]).astype(dtype)
     flat.setflags(write=False)

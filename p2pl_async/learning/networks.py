@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from p2pl_async.learning.layout import Layout, tensor
+from p2pl_async.learning.layout import VectorLayout, tensor
 
 if TYPE_CHECKING:
     from p2pl_async.learning.settings import Loss
@@ -59,7 +59,7 @@ class DenseNetwork:
     products themselves, in page faults.
     """
 
-    def __init__(self, module: nn.Module, layout: Layout, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: VectorLayout, loss: Loss) -> None:
         assert isinstance(module, nn.Sequential)
         self._loss = loss
         # The modules in their order; `children()` would leave out the second use of one.
@@ -161,7 +161,7 @@ class DenseNetwork:
 class Vmapped:
     """Any module without a state: `torch.func.vmap` over its forward pass, autograd for the gradients."""
 
-    def __init__(self, module: nn.Module, layout: Layout, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: VectorLayout, loss: Loss) -> None:
         self._module = module
         self._loss = loss
 
@@ -197,7 +197,7 @@ class ModuleItself:
     evaluation mode for outputs.
     """
 
-    def __init__(self, module: nn.Module, layout: Layout, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: VectorLayout, loss: Loss) -> None:
         self._module = module
         self._layout = layout
         self._loss = loss

@@ -380,6 +380,7 @@ def test_baselines_see_as_many_samples_as_the_devices_whatever_the_protocol(prot
         protocol=protocol,
         topology=topology,
         link={"loss": "none"},
+        train={"momentum": 0.0},
         stop=stop,
         baselines={"local": True, "central": True},
     )
