@@ -78,14 +78,21 @@ def tried(cls: type[Protocol], topology: str, link: dict[str, Any], settings: di
     return _OUTCOMES[what]
 
 
+# Devices of `local` begin at their own optimum in these worlds, so that training changes nothing.
 CASES = [
-    pytest.param(cls, key, id=f"{kind_of(cls)}-{key}") for cls in PROTOCOLS for key in cls.model_fields if key != "kind"
+    pytest.param(cls, key, id=f"{kind_of(cls)}-{key}")
+    for cls in PROTOCOLS
+    if kind_of(cls) != "local"
+    for key in cls.model_fields
+    if key != "kind"
 ]
 
 
 @pytest.mark.parametrize(("cls", "key"), CASES)
 def test_it_changes_a_run_or_is_refused(cls: type[Protocol], key: str) -> None:
-    topology = ONLY_ON.get(kind_of(cls), ["ring"])[0]
+    possible = ONLY_ON.get(kind_of(cls), ["ring", "star"])
+    # Where all have as many neighbors, the rules for mixing weights agree.
+    topology = "star" if key == "weights" and "star" in possible else possible[0]
     refused = []
     for link in (LOSSY, LOSSLESS):
         base = (settings_under_loss(cls) if link is LOSSY else {}) | WHERE.get(key, {})
