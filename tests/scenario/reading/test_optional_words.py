@@ -6,6 +6,7 @@ import pytest
 
 from p2pl_async import load_scenario
 from p2pl_async.basics.settings import Settings, word_of
+from p2pl_async.scenario.reading.load import dump
 
 LEAST = """
 [devices]
@@ -59,7 +60,9 @@ def test_every_word_is_tried_here() -> None:
 def test_a_word_is_read_as_it_is_written(tmp_path, text) -> None:
     path = tmp_path / "words.toml"
     path.write_text(LEAST + text + "\n")
-    load_scenario(path)
+    scenario = load_scenario(path)
+    path.write_text(dump(scenario))
+    assert load_scenario(path) == scenario
 
 
 def test_no_shadowing_is_none(tmp_path) -> None:
