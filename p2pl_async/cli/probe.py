@@ -21,7 +21,7 @@ _MOST_ROWS = 24  # of a table
 def show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.building.contracts import warn_of_contract
     from p2pl_async.scenario.building.event_warnings import warn_of_radio
-    from p2pl_async.scenario.building.explain import explain_meetings
+    from p2pl_async.scenario.building.explain import explain_meetings, explain_sync
     from p2pl_async.scenario.building.world import build_world
     from p2pl_async.topology.base import warn_cut_off
 
@@ -33,7 +33,7 @@ def show_topology(loaded: Loaded) -> None:
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
     if world.neighborhood is not None:
         print(f"not all at once: {world.neighborhood}")
-    for text in explain_meetings(scenario, world.neighborhood):
+    for text in [*explain_meetings(scenario, world.neighborhood), *explain_sync(world)]:
         print(text)
     for text in [*warn_cut_off(graph), *warn_of_contract(scenario, graph, world.links), *warn_of_radio(scenario)]:
         print(f"warning: {text}")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+from p2pl_async.basics.units import show_seconds
 from p2pl_async.device import Neighborhood
+from p2pl_async.protocols.max_norm import MaxNormSync
 from p2pl_async.radio import Propagation, RadioNeighbors
 from p2pl_async.radio.settings import NoFading
+from p2pl_async.scenario.building.world import World
 from p2pl_async.scenario.reading.plain import leaves, origin_of, without_none
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.contacts import Contacts, meetings
+from p2pl_async.topology.diameter import hops_needed
 
 
 def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> list[tuple[str, str]]:
@@ -41,6 +46,37 @@ def explain_meetings(scenario: Scenario, neighborhood: Neighborhood | None) -> l
         return []
     end = min(scenario.stop.virtual_time or _LONGEST_LOOK, _LONGEST_LOOK)
     return meetings(neighborhood.snapshots(end), end)
+
+
+_BEACON = 100  # bytes, about
+_BEACONS = 50  # tried on each link
+_LINKS = 16  # tried
+
+
+def explain_sync(world: World) -> list[str]:
+    """Return a sentence on how long the max-norm synchronization takes; none without it, and on shared air.
+
+    Beacons are tried on some links, which draws from streams that no run shares.
+    """
+    sync = getattr(world.scenario.protocol, "sync", None)
+    roams = world.neighborhood is not None and world.neighborhood.roams
+    pairs = sorted(world.graph.edges)[:: max(1, world.graph.number_of_edges() // _LINKS)]
+    if not isinstance(sync, MaxNormSync) or world.scenario.medium.shared or roams or not pairs:
+        return []
+    delays = []
+    for src, dst in pairs:
+        link = world.make_link(src, dst)
+        instants = [sync.beacon * number for number in range(_BEACONS)]
+        delays += [link.judge(_BEACON, at).arrival - at for at in instants]
+    came = [delay for delay in delays if delay < math.inf]
+    if not came:
+        return ["max-norm synchronization: no end, for no beacon gets through"]
+    hops, loss = hops_needed(world.out_neighbors), 1 - len(came) / len(delays)
+    seconds = sync.expected_s(hops, sum(came) / len(came), loss, 0.0)
+    return [
+        f"max-norm synchronization: about {show_seconds(float(f'{seconds:.2g}'))} after the last device has begun, "
+        f"and {hops} times what a model takes on a link"
+    ]
 
 
 def explain_medium(scenario: Scenario, origins: Mapping[str, str]) -> list[tuple[str, object, str]]:

@@ -1,0 +1,34 @@
+"""What `p2pl check` says of a scenario before it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helpers.small_worlds import small
+
+from p2pl_async.scenario.building.explain import explain_sync
+from p2pl_async.scenario.building.world import build_world
+
+
+def told(**how: Any) -> list[str]:
+    return explain_sync(build_world(small(**how), learns=False))
+
+
+def test_the_length_of_the_synchronization_is_foreseen() -> None:
+    """Two hops on a ring of five; by `expected_s`, 9 s without loss, and 24 s where half is lost."""
+    seconds = []
+    for loss in ("0 %", "50 %"):
+        (text,) = told(topology="ring", protocol={"sync": "max-norm"}, link={"latency": "1 s", "loss": loss})
+        assert "and 2 times what a model takes" in text
+        seconds.append(float(text.split("about ")[1].split(" s")[0]))
+    assert seconds[0] == 9.0
+    assert 18 < seconds[1] < 32
+
+
+def test_where_no_beacon_gets_through_it_has_no_end() -> None:
+    (text,) = told(topology="ring", protocol={"sync": "max-norm"}, link={"loss": "100 %"})
+    assert "no end" in text
+
+
+def test_nothing_is_said_where_devices_do_not_synchronize() -> None:
+    assert told(protocol={"sync": "none"}) == []
