@@ -164,8 +164,11 @@ def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Deb
         found = _load(scenario, changes, seed).scenario
         from p2pl_async.scenario.building.event_warnings import warn_of_radio
 
-        for text in [*_world_warnings(found), *warn_of_radio(found)]:
+        warnings, facts = _of_world(found)
+        for text in [*warnings, *warn_of_radio(found)]:
             print(f"warning: {text}")
+        for text in facts:
+            print(text)
         print(
             f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
             f"protocol {found.protocol.kind}, seed {found.seed}"
@@ -272,19 +275,23 @@ def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
     return src, dst
 
 
-def _world_warnings(scenario: Scenario) -> list[str]:
-    """Return warnings of the protocol's contract and of sleeping radios; the topology is made only if they need it."""
+def _of_world(scenario: Scenario) -> tuple[list[str], list[str]]:
+    """Return warnings and facts that follow from a scenario's links; the topology is made only if they need it."""
+    from p2pl_async.protocols.max_norm import MaxNormSync
     from p2pl_async.scenario.building.sleepers import has_sleepers, warn_of_sleepers
 
     contract = scenario.protocol.contract
-    if (contract is None or not any(contract.broken_by())) and not has_sleepers(scenario):
-        return list(scenario.protocol.warnings)
+    breakable = contract is not None and any(contract.broken_by())
+    synchronizes = isinstance(getattr(scenario.protocol, "sync", None), MaxNormSync)
+    if not breakable and not synchronizes and not has_sleepers(scenario):
+        return list(scenario.protocol.warnings), []
     from p2pl_async.scenario.building.contracts import warn_of_contract
+    from p2pl_async.scenario.building.explain import explain_sync
     from p2pl_async.scenario.building.world import build_world
 
     world = build_world(scenario, learns=False)
     of_sleepers = warn_of_sleepers(scenario, world.graph, world.links)
-    return [*warn_of_contract(scenario, world.graph, world.links), *of_sleepers]
+    return [*warn_of_contract(scenario, world.graph, world.links), *of_sleepers], explain_sync(world)
 
 
 def _value(option: str, text: str, kind: str) -> float:

@@ -25,6 +25,16 @@ def test_the_length_of_the_synchronization_is_foreseen() -> None:
     assert 18 < seconds[1] < 32
 
 
+def test_the_worst_link_is_told_beside_the_usual_one() -> None:
+    slow = [{"from": 0, "to": "*", "latency": "9 s"}]
+    (text,) = told(
+        topology="ring", protocol={"sync": "max-norm"}, link={"loss": "0 %", "latency": "1 s", "override": slow}
+    )
+    usual, worst = text.split("about ")[1].split(" s after")[0], text.split("as the worst, ")[1].split(")")[0]
+    assert 9 < float(usual) < 60
+    assert worst == "1.22 min"  # 2 hops of 4 x 9 s
+
+
 def test_where_no_beacon_gets_through_it_has_no_end() -> None:
     (text,) = told(topology="ring", protocol={"sync": "max-norm"}, link={"loss": "100 %"})
     assert "no end" in text
