@@ -67,7 +67,9 @@ class ADPSGD(Protocol):
 
     kind: Literal["ad-psgd"] = "ad-psgd"
     sync: Sync = MaxNormSync()
-    timeout: PositiveSeconds = Field(default=5.0, description="How long to wait for an answer before asking again")
+    timeout: PositiveSeconds = Field(
+        default=5.0, description="Mean time to wait for an answer before asking again; each is drawn within 25 % of it"
+    )
     retries: NonNegativeInt = Field(
         default=2, description="How often to ask again in a round; a transaction that stays open is resumed later"
     )
@@ -98,7 +100,8 @@ class ADPSGD(Protocol):
         j = int(device.random.choice(partners))
         for _ in range(1 + self.retries):
             transactions.ask(j)
-            with device.timeout(self.timeout):
+            # Drawn anew: questions that met on shared air must not meet again when they are repeated.
+            with device.timeout(self.timeout * float(device.random.uniform(0.75, 1.25))):
                 while j in transactions.open:
                     transactions.hear(await device.receive(Pairwise))
             if j not in transactions.open:

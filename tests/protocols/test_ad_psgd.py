@@ -17,6 +17,7 @@ from p2pl_async.link import LinkSettings
 from p2pl_async.messages import Message
 from p2pl_async.protocols.ad_psgd import ADPSGD, Answer, Pairwise, Transactions, balance
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
+from p2pl_async.trace import Record
 from p2pl_async.transport.wire import decode, encode
 
 
@@ -196,15 +197,22 @@ def test_circles_of_questions_are_no_deadlock() -> None:
 @pytest.mark.parametrize(("retries", "asked"), [(0, 1), (1, 2), (3, 4)])
 def test_a_question_that_is_not_answered_is_repeated_and_left_open(retries, asked) -> None:
     deaf = LinkSettings.model_validate({"loss": "100 %"})
+    records: list[Record] = []
     emulation = emulate(
         ADPSGD(sync="none", timeout="2 s", retries=retries),
         [[1], [0]],
         link=lambda src, dst: deaf,
         learner=FixedLearner([np.zeros(1), np.ones(1)], seconds=[1.0, 1e9]),
-        until=1 + 2 * asked + 0.5,
+        until=100,
+        rounds=1,
+        sink=records.append,
     )
     assert emulation.devices[0].round == 1
     assert emulation.trace.sent == asked
+    # The pauses are drawn, each for itself, so that two that asked at one instant don't meet again on shared air.
+    pauses = np.diff([record.sent for record in records])
+    assert ((pauses >= 1.5) & (pauses <= 2.5)).all()
+    assert len(set(pauses)) == asked - 1
     assert emulation.devices[0].state.open[1].id == 0
 
 
