@@ -199,8 +199,10 @@ class Emulation:
             del self._lives[device.id]
             if not life.cancelled_caught:
                 return
-            self.transport.crash(device.id, downtime.at(self.clock.now).value)
-            device.crash(keep_state=self._hardware[device.id].keeps_state)
+            stay = downtime.at(self.clock.now)
+            self.transport.crash(device.id, stay.value)
+            # The last model of a device that is gone for good is its result; it won't start from it again.
+            device.crash(keep_state=self._hardware[device.id].keeps_state or stay.until == math.inf)
             if self._observer.on_crash is not None:
                 self._observer.on_crash(device)
         self.gone.add(device.id)

@@ -252,6 +252,14 @@ def test_a_device_whose_battery_is_empty_is_gone_and_its_messages_are_ledgered_f
     assert again.devices.equals(devices)
 
 
+def test_where_all_batteries_run_empty_the_last_models_are_the_result() -> None:
+    result = experiment.run(measured(energy={**RADIO, "battery": "150 mJ"}, stop={"rounds": 10_000}))
+    assert result.summary["stopped_by"] == "every device is gone"
+    assert result.summary["energy"]["batteries_empty"] == len(result.devices)
+    assert result.devices["rounds"].min() >= 1
+    assert result.summary["accuracy"]["min"] == result.devices["accuracy"].min() > 0.1
+
+
 def test_energy_is_in_the_results_tables_and_plots(tmp_path) -> None:
     scenario = measured(evaluate={"every": "500 ms"}, baselines={"local": True}, stop={"accuracy": "10 %"})
     result = experiment.run(scenario, out=tmp_path)
