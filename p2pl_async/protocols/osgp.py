@@ -19,6 +19,7 @@ from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import (
     PATIENCE,
     PUSH_CONTRACT,
+    GradScale,
     Mass,
     Push,
     ReceivedPushes,
@@ -41,6 +42,7 @@ class OSGP(Protocol):
         description="How long a round waits for later pushes at most; by default until neighbors are silent for the "
         "patience",
     )
+    grad_scale: GradScale = "one"
     patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     models_per_message: ClassVar[float] = 1
@@ -62,7 +64,7 @@ class OSGP(Protocol):
             w = await device.train(z, steps=self.steps)
             # x_k <- p_kk (x_k - eta g(z_k)),  u_k <- p_kk u_k
             targets = silence.heard(device.out_neighbors)
-            mass.learn_and_split(w, z, 1 + len(targets))
+            mass.learn_and_split(w, z, 1 + len(targets), mass.u if self.grad_scale == "u" else 1.0)
             push_shares(device, mass, targets)
             z = absorb(device, mass, await received.wait(self.timeout, self.overlap))
             device.finish_round(z)

@@ -17,10 +17,11 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
+from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.device import Device
@@ -40,10 +41,19 @@ PushMode = Annotated[Barrier | Fresh, OneOf("mode", Barrier, Fresh)]
 PUSH_CONTRACT = Contract(
     "increment",
     loss="a lost message, also one to a device that is down, takes its mass along: devices agree on a wrong average, "
-    "and steps of those left with little weight blow up",
+    "and steps of those left with little weight blow up, unless they are scaled by it",
     duplication="a message that arrives twice adds its mass twice, and the totals grow",
     repair='use protocol "rasgp", whose running sums repair both',
 )
+
+GradScale = Annotated[
+    Literal["one", "u"],
+    Field(
+        description="Factor of a local step before it enters x: one (paper), or the push weight, so that the model "
+        "moves by the step itself however little weight is left",
+    ),
+]
+"""The `grad_scale` key of push-sum by increments."""
 
 
 def patient(contract: Contract, mode: Barrier | Fresh) -> Contract:
@@ -87,13 +97,16 @@ class Mass:
         """Tell whether a push can be added, judging by shape, dtype and weight."""
         return (is_like(push.x, self.x) and 0 < push.u < math.inf) or (push.x.size == 0 and push.u == 0)
 
-    def learn_and_split(self, new: Vector, old: Vector, shares: int) -> None:
-        """Add the change of local training, x <- x + new - old, then `split`: both in one pass."""
+    def learn_and_split(self, new: Vector, old: Vector, shares: int, scale: float = 1.0) -> None:
+        """Add the change of local training, x <- x + scale (new - old), then `split`: both in one pass."""
         change = np.empty(min(BLOCK, self.x.size), self.x.dtype)
         share = self.x.dtype.type(1 / shares)
         for block in blocks(self.x.size):
             x = self.x[block]
-            x += np.subtract(new[block], old[block], out=change[: x.size])
+            learned = np.subtract(new[block], old[block], out=change[: x.size])
+            if scale != 1.0:
+                learned *= self.x.dtype.type(scale)
+            x += learned
             x *= share
         self._shared(shares)
 

@@ -20,6 +20,7 @@ from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import (
     PATIENCE,
     PUSH_CONTRACT,
+    GradScale,
     Mass,
     Push,
     PushMode,
@@ -38,6 +39,7 @@ class SGP(Protocol):
     sync: Sync = MaxNormSync()
     steps: PositiveInt = Field(default=1, description="Mini-batches in each round")
     mode: PushMode = Field(default=Barrier(), description="Whose messages a round waits for")
+    grad_scale: GradScale = "one"
     patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     models_per_message: ClassVar[float] = 1
@@ -59,7 +61,7 @@ class SGP(Protocol):
             w = await device.train(z, steps=self.steps)
             # x_k <- p_kk (x_k - eta g(z_k)),  u_k <- p_kk u_k
             targets = silence.heard(device.out_neighbors)
-            mass.learn_and_split(w, z, 1 + len(targets))
+            mass.learn_and_split(w, z, 1 + len(targets), mass.u if self.grad_scale == "u" else 1.0)
             push_shares(device, mass, targets)
             # x_k <- sum_j p_kj x_j,  u_k <- sum_j p_kj u_j,  z_k <- x_k / u_k
             z = absorb(device, mass, await received.listen(self.mode))

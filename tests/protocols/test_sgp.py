@@ -240,3 +240,25 @@ def test_a_device_without_mass_says_what_happened() -> None:
             learner=FixedLearner(start(2)),
             rounds=200,
         )
+
+
+@pytest.mark.parametrize("cls", [SGP, OSGP])
+def test_steps_scaled_by_the_weight_stay_steps_where_little_weight_is_left(cls: type[SGP | OSGP]) -> None:
+    """Device 0 gives away half of its weight in each round and gets none back; it wants 5."""
+
+    def link(src: int, dst: int) -> LinkSettings:
+        return LinkSettings.model_validate({"loss": "100 %" if src == 1 else "0 %"})
+
+    def end(grad_scale: str) -> float:
+        how = {"mode": "fresh"} if cls is SGP else {"timeout": "100 ms"}
+        emulation = emulate(
+            cls.model_validate({"sync": "none", "grad_scale": grad_scale, "patience": "1 h", **how}),
+            ring(2),
+            link=link,
+            learner=FixedLearner([np.zeros(1)] * 2, gradient=lambda k, w: w - 5, learning_rate=0.3),
+            rounds=25,
+        )
+        return float(values(emulation)[0][0])
+
+    assert end("u") == pytest.approx(5.0, abs=1e-3)
+    assert abs(end("one") - 5) > 100
