@@ -23,3 +23,12 @@ def model_of(device: Device) -> Vector:
     """Return the model of a device, which has one by now."""
     assert device.params is not None
     return device.params
+
+
+def top_half(v: np.ndarray) -> np.ndarray:
+    """Return v with the smaller half of the entries of each of its two halves set to 0."""
+    q = np.zeros_like(v)
+    for part in np.split(np.arange(v.size), 2):
+        best = sorted(part, key=lambda i: (-abs(v[i]), i))[: part.size // 2]
+        q[best] = v[best]
+    return q

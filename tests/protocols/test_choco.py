@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
+from helpers import models
+from helpers.models import top_half, values
 from helpers.strategies import lossy_links, strongly_connected, undirected
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,20 +28,7 @@ from p2pl_async.testing import FixedLearner, emulate, ring
 HALF = TopK(sparsity=0.5)
 
 
-def start(n: int, size: int = 8, seed: int = 0) -> list[np.ndarray]:
-    return list(np.random.default_rng(seed).normal(size=(n, size)))
-
-
-def values(emulation) -> np.ndarray:
-    return np.stack([device.params for device in emulation.devices])
-
-
-def top_half(v: np.ndarray) -> np.ndarray:
-    q = np.zeros_like(v)
-    for part in np.split(np.arange(v.size), 2):
-        best = sorted(part, key=lambda i: (-abs(v[i]), i))[: part.size // 2]
-        q[best] = v[best]
-    return q
+start = functools.partial(models.start, size=8)
 
 
 def metropolis(neighbors: list[list[int]]) -> np.ndarray:

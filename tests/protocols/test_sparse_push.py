@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
-from helpers.models import model_of
+from helpers import models
+from helpers.models import model_of, top_half, values
 from helpers.strategies import lossy_links, strongly_connected
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,21 +29,7 @@ from p2pl_async.transport.wire import decode as decode_frame
 DIRECTED_RING = [[(k + 1) % 8] for k in range(8)]
 
 
-def start(n: int, size: int = 8, seed: int = 0) -> list[np.ndarray]:
-    return list(np.random.default_rng(seed).normal(size=(n, size)))
-
-
-def values(emulation) -> np.ndarray:
-    return np.stack([device.params for device in emulation.devices])
-
-
-def top_half(v: np.ndarray) -> np.ndarray:
-    """Return v with the smaller half of the entries of each of its two halves set to 0."""
-    q = np.zeros_like(v)
-    for part in np.split(np.arange(v.size), 2):
-        best = sorted(part, key=lambda i: (-abs(v[i]), i))[: part.size // 2]
-        q[best] = v[best]
-    return q
+start = functools.partial(models.start, size=8)
 
 
 # Exact oracles
