@@ -158,13 +158,19 @@ def predict(
 
 
 @app.command()
-def check(scenario: File, changes: Changes = None, seed: Seed = None, debug: Debug = False) -> None:
+def check(
+    scenario: File,
+    changes: Changes = None,
+    seed: Seed = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at the file alone: make no graph, no links.")] = False,
+    debug: Debug = False,
+) -> None:
     """Say everything that is wrong with a scenario, at once; runs nothing."""
     with _errors(debug):
         found = _load(scenario, changes, seed).scenario
         from p2pl_async.scenario.building.event_warnings import warn_of_radio
 
-        warnings, facts = _of_world(found)
+        warnings, facts = (list(found.protocol.warnings), []) if quick else _of_world(found)
         for text in [*warnings, *warn_of_radio(found)]:
             print(f"warning: {text}")
         for text in facts:

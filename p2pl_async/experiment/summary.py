@@ -8,7 +8,7 @@ from typing import Any
 from p2pl_async.experiment.evaluation import Evaluation, target_of
 from p2pl_async.experiment.measures import ScoreLookup, consensus_distance, params_digest, value_range
 from p2pl_async.experiment.rig import Rig
-from p2pl_async.protocols.max_norm import SYNC_TAGS
+from p2pl_async.protocols.norm_keys import SYNC_TAGS
 from p2pl_async.results.metrics import COSTS
 
 

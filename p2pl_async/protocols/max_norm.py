@@ -46,74 +46,12 @@ from pydantic import Field
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
-from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.mixing import is_finite, is_like
-
-Key = tuple[tuple[float, int], ...]  # per segment (norm, origin); one segment unless `scope = "layer"`
+from p2pl_async.messages import DeviceId, Vector
+from p2pl_async.protocols.norm_keys import Candidate, Key, NormKey, NormModel, Sent, SyncMessage, arrays_of
 
 _SOON = 0.25  # of the time between beacons: how long news waits at most, so that neighbors don't all talk at once
 _LONGEST_PAUSE = 16.0  # beacons between two models sent unasked
 _EARLY = 1e-6  # s; a device's own clock may end a pause a little too soon
-_SAME_NORM = 1e-4  # relative difference of a claimed norm from the model's, at most
-
-
-class SyncMessage(Message):
-    """Base of the two messages of the synchronization."""
-
-
-@dataclass(frozen=True, slots=True)
-class NormKey(SyncMessage, tag="norm-key"):
-    """A beacon: which initial model the sender holds, and what it knows of others."""
-
-    norms: NDArray[np.float64]  # (n_segments,)
-    origins: NDArray[np.int32]  # (n_segments,)
-    level: int  # every device so many hops before the sender has held this key
-    done: bool  # the sender trains
-    ask: int  # the device whose model it would like; -1: none
-    held: NDArray[np.uint8]  # where links come and go: the devices known to have held this key, a bit each; else empty
-
-
-@dataclass(frozen=True, slots=True)
-class NormModel(SyncMessage, tag="norm-model"):
-    """The model that the sender holds, with its key."""
-
-    norms: NDArray[np.float64]
-    origins: NDArray[np.int32]
-    done: bool  # it is the sender's current model, and the synchronization is over
-    w: Vector  # (n_params,)
-
-
-Sent = NormKey | NormModel
-SYNC_TAGS = (NormKey.tag, NormModel.tag)
-
-
-class Candidate:
-    """The best initial model known to a device: a join-semilattice under `merge`.
-
-    Args:
-        w: the device's own initial model, shape (n_params,).
-        origin: the device.
-        segments: parts of the model that are adopted separately.
-    """
-
-    def __init__(self, w: Vector, origin: DeviceId, segments: Sequence[slice]) -> None:
-        self.w = w
-        self.segments = tuple(segments)
-        self.key: Key = tuple((norm(w[part]), origin) for part in self.segments)
-
-    def merge(self, key: Key, w: Vector) -> bool:
-        """Adopt every segment whose key is larger in the other; tell whether there was one."""
-        larger = [index for index, (mine, theirs) in enumerate(zip(self.key, key, strict=True)) if theirs > mine]
-        if not larger:
-            return False
-        if len(larger) == len(self.segments):
-            self.w = w
-        else:
-            self.w = self.w.copy()
-            for index in larger:
-                self.w[self.segments[index]] = w[self.segments[index]]
-        self.key = tuple(map(max, self.key, key))
-        return True
 
 
 class MaxNormSync(Settings):
@@ -282,7 +220,7 @@ class Participant:
 
     def _hear(self, message: Sent) -> None:
         """Take a message in while this device takes part."""
-        key = self._read(message)
+        key = self._key_in(message)
         if key is None:
             self._device.record("refused", 1)
             return
@@ -300,7 +238,7 @@ class Participant:
 
     def _answer(self, message: Sent) -> None:
         """Answer a message that arrives once this device is done."""
-        key = self._read(message)
+        key = self._key_in(message)
         if key is None:
             self._device.record("refused", 1)
         elif message.done or message.sender not in self._targets:
@@ -447,7 +385,7 @@ class Participant:
         """
         device, now = self._device, self._device.now
         idle = [j for j in self._one_way if not device.is_sending(j)]
-        if len(idle) < len(self._one_way):
+        if self._pushes and len(idle) < len(self._one_way):
             self._on_air = max(self._on_air, now - self._pushed)
         if not idle or self._larger():
             self._next_push = now + self._draw(0.5, 1.0)
@@ -459,42 +397,19 @@ class Participant:
         self._next_push = now + pause * float(device.random.uniform(0.75, 1.25))
 
     def _key(self) -> NormKey:
-        return NormKey(*_arrays(self.candidate.key), self.level, self.done, self._ask, self._held)
+        return NormKey(*arrays_of(self.candidate.key), self.level, self.done, self._ask, self._held)
 
     def _model(self) -> NormModel:
         w = self.candidate.w
         if self.done and self._device.params is not None:
             w = self._device.params
-        return NormModel(*_arrays(self.candidate.key), self.done, w)
+        return NormModel(*arrays_of(self.candidate.key), self.done, w)
 
-    def _read(self, message: Sent) -> Key | None:
+    def _key_in(self, message: Sent) -> Key | None:
         """Return the key in a message; None if the message can't be used."""
-        size = (len(self.candidate.segments),)
-        if message.norms.shape != size or message.origins.shape != size or not np.isfinite(message.norms).all():
-            return None
         if isinstance(message, NormKey) and message.held.shape != self._held.shape:
             return None
-        key = tuple(zip(message.norms.tolist(), message.origins.tolist(), strict=True))
-        return key if isinstance(message, NormKey) or self._fits(message, key) else None
-
-    def _fits(self, message: NormModel, key: Key) -> bool:
-        """Tell whether a model has the right shape, is finite, and has the norms that its key claims."""
-        mine, w = self.candidate.w, message.w
-        if not is_like(w, mine) or not is_finite(w):
-            return False
-        parts = zip(self.candidate.segments, key, strict=True)
-        return message.done or all(math.isclose(norm(w[part]), told, rel_tol=_SAME_NORM) for part, (told, _) in parts)
-
-
-def norm(w: Vector) -> float:
-    """Return the Frobenius norm, added up in float64."""
-    return math.sqrt(float(np.einsum("i,i->", w, w, dtype=np.float64)))
-
-
-def _arrays(key: Key) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return the norms and the origins of a key."""
-    norms, origins = zip(*key, strict=True)
-    return np.array(norms, np.float64), np.array(origins, np.int32)
+        return self.candidate.key_in(message)
 
 
 def _set_of(device: DeviceId, n: int) -> NDArray[np.uint8]:

@@ -277,7 +277,7 @@ def test_a_run_prints_a_table_and_writes_plots_unless_told_not_to(file: Path) ->
 # Starting
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "s.toml"], ["list"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "s.toml", "--quick"], ["list"]])
 def test_what_must_be_fast_imports_nothing_heavy(file: Path, arguments: list[str]) -> None:
     code = (
         "import sys\nfrom p2pl_async.cli.main import app\n"

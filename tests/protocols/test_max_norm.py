@@ -24,7 +24,8 @@ from p2pl_async.hardware.downtime import CRASHED, Downtime
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.base import Protocol
-from p2pl_async.protocols.max_norm import Candidate, Key, MaxNormSync, NormKey, NormModel, Participant
+from p2pl_async.protocols.max_norm import MaxNormSync, Participant
+from p2pl_async.protocols.norm_keys import Candidate, Key, NormKey, NormModel
 from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
 from p2pl_async.topology.base import neighbors

@@ -293,7 +293,7 @@ def test_mass_is_conserved_through_crashes_restarts_partitions_and_heals(neighbo
             world.round(k, step=0)
         world.deliver(0, 0, 0)
         z = np.stack([account.z for account in world.accounts.values()])
-        if world.now > 100 and np.ptp(z, axis=0).max() < 1e-6:
+        if world.now > 100 and np.ptp(z, axis=0).max() < 1e-9:
             break
     world.check()
     assert not any(account.debt.u for account in world.accounts.values())
