@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def imports_of(tree: ast.AST, *, lazy: bool = True) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def sources() -> dict[str, ast.Module]:
+@cache
+def sources() -> Mapping[str, ast.Module]:
     """Return the syntax tree of every module of the package."""
     found = {}
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
@@ -76,12 +78,10 @@ def sources() -> dict[str, ast.Module]:
     return found
 
 
-MODULES = sources()
-
-
-def own_imports(tree: ast.AST, *, lazy: bool = True, known: Mapping[str, object] = MODULES) -> set[str]:
-    """Return the modules of the package that a module imports."""
-    return {name for name in imports_of(tree, lazy=lazy) if name in known}
+def own_imports(tree: ast.AST, *, lazy: bool = True, known: Mapping[str, object] | None = None) -> set[str]:
+    """Return the modules of the package, or of `known`, that a module imports."""
+    modules = sources() if known is None else known
+    return {name for name in imports_of(tree, lazy=lazy) if name in modules}
 
 
 def complaints(modules: Mapping[str, ast.Module]) -> list[str]:
@@ -103,16 +103,16 @@ def complaints(modules: Mapping[str, ast.Module]) -> list[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    assert {part_of(module) for module in MODULES} == LEVEL.keys()
+    assert {part_of(module) for module in sources()} == LEVEL.keys()
 
 
 def test_imports_point_down() -> None:
-    assert complaints(MODULES) == []
+    assert complaints(sources()) == []
 
 
 def test_an_import_that_points_up_is_named_with_both_modules() -> None:
     spoiled = {
-        **MODULES,
+        **sources(),
         "p2pl_async.link.loss": ast.parse("def f():\n    from p2pl_async.device import Device"),
         "p2pl_async.transport.wire": ast.parse("import p2pl_async.protocols.mixing"),
         "p2pl_async.protocols.p2pl": ast.parse("from p2pl_async import transport"),
@@ -140,7 +140,7 @@ def circle(modules: Mapping[str, ast.Module]) -> list[str]:
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    assert circle(MODULES) == []
+    assert circle(sources()) == []
 
 
 def test_a_circle_is_named() -> None:
@@ -153,7 +153,7 @@ def test_a_circle_is_named() -> None:
 
 def test_only_learning_and_dynamics_know_torch() -> None:
     knowing = {
-        module for module, tree in MODULES.items() if any(name.split(".")[0] == "torch" for name in imports_of(tree))
+        module for module, tree in sources().items() if any(name.split(".")[0] == "torch" for name in imports_of(tree))
     }
     assert {part_of(module) for module in knowing} == {"learning", "dynamics"}
 
@@ -162,7 +162,7 @@ def test_only_learning_and_dynamics_know_torch() -> None:
     "part", ["link", "topology", "learning", "messages", "trace", "results", "radio", "hardware", "air", "compression"]
 )
 def test_what_decides_has_no_await(part) -> None:
-    for module, tree in MODULES.items():
+    for module, tree in sources().items():
         if part_of(module) == part:
             asynchronous = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
             assert not asynchronous, module
