@@ -138,6 +138,8 @@ def choose(
     ]
     if x.device.type == "cuda" or max(channels, default=0) < _WIDE:
         kinds.append(Vmapped)
+    if not kinds:
+        return ModuleItself
     x, y = _several(x), _several(y)
     for dtype in (torch.float64, x.dtype):
         starts = [_near(make(dtype), layout, seed) for seed in range(2)]

@@ -59,7 +59,7 @@ def test_a_class_is_loaded_from_an_installed_module() -> None:
         (MODEL, "missing.py:Mine", "can't read .*missing.py: no such file"),
         (MODEL, "mine.py:Mien", "has no class Mien; did you mean Mine?"),
         (MODEL, "mine.py:", 'must be "module:Class" or "file.py:Class"'),
-        (MODEL + "\nOther = 3", "mine.py:Other", "must be a class derived from p2pl_async.learning.models.Model"),
+        (MODEL + "\nOther = 3", "mine.py:Other", "must be a class derived from p2pl_async.learning.models.base.Model"),
         (MODEL + "\nclass Other: pass", "mine.py:Other", "must be a class derived from"),
         (MODEL + "\n1 / 0", "mine.py:Mine", "mine.py, line 11: ZeroDivisionError: division by zero"),
         (MODEL + "\nimport nowhere_to_be_found", "mine.py:Mine", "line 11: ModuleNotFoundError"),

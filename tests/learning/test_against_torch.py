@@ -17,7 +17,7 @@ from p2pl_async.errors import ProtocolError, ScenarioError
 from p2pl_async.learning import networks
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.job import Job
-from p2pl_async.learning.models import LeNet, Mlp, Model
+from p2pl_async.learning.models import Cnn, LeNet, Lstm, Mlp, Model, ResNet18, ResNet20, Transformer, Vgg11
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.learning.trainer import Trainer
 
@@ -55,9 +55,11 @@ def a_model(make: Make, **options: Any) -> Model:
     return Any_(name=name, **options)
 
 
-def make_trainer(model: Model, precision: Literal["float32", "float64"] = "float64", **options: Any) -> Trainer:
+def make_trainer(
+    model: Model, precision: Literal["float32", "float64"] = "float64", data: Dataset = DATA, **options: Any
+) -> Trainer:
     options = {"learning_rate": RATE, "batch_size": BATCH, "precision": precision} | options
-    return Trainer(DATA, PARTS, model, TrainSettings(**options), SEED)
+    return Trainer(data, PARTS, model, TrainSettings(**options), SEED)
 
 
 def trained(trainer: Trainer, epochs: int = 2, rounds: int = 1) -> list[NDArray[Any]]:
@@ -77,8 +79,8 @@ def result_of(job: Job) -> NDArray[Any]:
     return job.result
 
 
-def module_of(model: Model, device: int) -> nn.Module:
-    return model.module(SHAPE, CLASSES, int(stream(SEED, "init", device).integers(2**63)))
+def module_of(model: Model, device: int, data: Dataset = DATA) -> nn.Module:
+    return model.module(data.x_train.shape[1:], CLASSES, int(stream(SEED, "init", device).integers(2**63)))
 
 
 def by_torch(model: Model, device: int, epochs: int = 2, jobs: int = 1, **options: Any) -> nn.Module:
@@ -266,6 +268,11 @@ def dense(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, 7), *layers, nn.ReLU(), nn.Linear(7, CLASSES))
 
 
+def shipped(model: Model) -> Make:
+    return lambda: model.build(SHAPE, CLASSES)
+
+
+SMALL = {"channels": (4, 6), "kernel": 3, "hidden": (5,)}
 DENSE, VMAPPED, ITSELF = networks.DenseNetwork, networks.Vmapped, networks.ModuleItself
 KINDS: dict[str, tuple[Make, type[Any]]] = {
     "dense": (dense, DENSE),
@@ -303,6 +310,17 @@ KINDS: dict[str, tuple[Make, type[Any]]] = {
     "branches": (Branching, ITSELF),
     "replaced buffer": (Centered, ITSELF),
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(7), nn.ReLU(), nn.LazyLinear(CLASSES)), DENSE),
+    "the cnn": (shipped(Cnn(**SMALL)), VMAPPED),
+    "the cnn, average pooling, group norm": (shipped(Cnn(**SMALL, pooling="average", norm="group")), VMAPPED),
+    "the cnn, no pooling, batch norm": (shipped(Cnn(**SMALL, pooling="none", norm="batch")), ITSELF),
+    "the resnet-20, group norm": (shipped(ResNet20()), ITSELF),
+    "the resnet-20, batch norm": (shipped(ResNet20(norm="batch")), ITSELF),
+    "the lstm": (shipped(Lstm(hidden=5, layers=2)), ITSELF),
+    "the transformer": (shipped(Transformer(width=8, heads=2, layers=1)), ITSELF),
+    "the transformer of patches, dropout": (
+        shipped(Transformer(width=8, heads=2, layers=1, patch=4, dropout=0.1)),
+        ITSELF,
+    ),
 }
 
 
@@ -315,6 +333,20 @@ def test_a_model_is_trained_as_by_torch(name: str) -> None:
     for device, w in enumerate(trained(trainer)):
         expected = flat(by_torch(model, device, momentum=0.9, weight_decay=0.1))
         np.testing.assert_allclose(w, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", [ResNet18(norm="batch", buffers="local"), Vgg11(norm="none")])
+def test_a_step_of_a_large_model_is_that_of_torch(model: Model) -> None:
+    data = make_data((3, 32, 32)) if isinstance(model, Vgg11) else DATA
+    trainer = make_trainer(model, "float32", data)
+    job = trainer.job(1, trainer.initial_params(1), steps=1)
+    trainer.compute([job])
+    module = module_of(model, 1, data)
+    rows = stream(SEED, "batches", 1).permutation(PARTS[1])[:BATCH]
+    x, y = torch.tensor(data.x_train[rows]), torch.tensor(data.y_train[rows])
+    nn.functional.cross_entropy(module(x), y).backward()
+    torch.optim.SGD(module.parameters(), lr=RATE).step()
+    np.testing.assert_allclose(result_of(job), flat(module), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["dense", "layer norm", "convolution, batch norm", "lstm", "transformer, dropout"])
