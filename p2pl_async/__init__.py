@@ -4,7 +4,7 @@ From top to bottom; imports point down:
 
 cli/         the commands                       report/      what people see of recorded runs
 experiment/  running a scenario, measuring it   prediction/  runs in closed form
-testing/     small worlds for testing protocols
+testing/     small worlds for testing protocols study/       many runs that answer a question
 scenario/    what a TOML file can say           protocols/   one algorithm per file
 device       all that a protocol can see        transport/   messages between devices
 importing/   other people's files               air/         the medium that devices share

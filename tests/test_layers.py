@@ -29,6 +29,7 @@ LAYERS = [
     ["experiment"],
     ["testing", "prediction"],
     ["report"],
+    ["study"],
     ["cli"],
     ["__main__"],
     [""],  # the package itself: the public names
@@ -46,6 +47,7 @@ SEES_ONLY = {
     "results": {"errors"},
     "dynamics": {"basics", "errors"},
     "report": {"prediction", "results", "scenario", "basics", "errors"},
+    "study": {"report", "results", "scenario", "basics", "errors"},
 }
 
 
@@ -159,7 +161,20 @@ def test_only_learning_and_dynamics_know_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["link", "topology", "learning", "messages", "trace", "results", "radio", "hardware", "air", "compression"]
+    "part",
+    [
+        "link",
+        "topology",
+        "learning",
+        "messages",
+        "trace",
+        "results",
+        "radio",
+        "hardware",
+        "air",
+        "compression",
+        "study",
+    ],
 )
 def test_what_decides_has_no_await(part) -> None:
     for module, tree in sources().items():

@@ -31,6 +31,9 @@ class Settings(BaseModel):
     alternatives: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Keys of which a table has only one: giving one over a table with another replaces that."""
 
+    read_before: ClassVar[tuple[str, ...]] = ()
+    """Keys that a file may have too, which its reader takes out before the table is checked."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most similar to `name`, or None if none is close."""

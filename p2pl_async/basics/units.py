@@ -7,6 +7,7 @@ text that converts to exactly the same number.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -82,12 +83,17 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
     if rough == 0:
         return 0.0
     if math.isfinite(rough):
-        # Exact up to the one rounding at the end: "20 ms" == 0.02 and "1.005 MB" is a whole number of bytes.
-        factor = Fraction(units[unit]).limit_denominator(10**12)  # the ratio meant: 1/1000, not the float nearest to it
-        rough = float(Fraction(number) * factor) if abs(rough) < 1e300 else math.inf
+        rough = _exact(number, units[unit]) if abs(rough) < 1e300 else math.inf
     if not math.isfinite(rough):
         raise PydanticCustomError("quantity", "must be a finite quantity", {})
     return rough
+
+
+@functools.lru_cache(maxsize=10_000)  # variants of a scenario have most of their texts in common
+def _exact(number: str, factor: float) -> float:
+    """Return the product, exact up to one rounding: "20 ms" == 0.02, and "1.005 MB" is a whole number of bytes."""
+    ratio = Fraction(factor).limit_denominator(10**12)  # the one meant: 1/1000, not the float nearest to it
+    return float(Fraction(number) * ratio)
 
 
 def _meant(unit: str, units: Mapping[str, float]) -> str | None:

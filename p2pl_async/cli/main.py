@@ -1,28 +1,25 @@
 """The command `p2pl`. Everything heavy is imported inside the command that needs it.
 
-Exit codes: 0 all well; 1 a bug of this package; 2 something to fix by the user; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+Exit codes: 0 all well; 1 a bug of this package, or failed runs of a study; 2 something to fix by the user; 130 Ctrl-C,
+143 SIGTERM, 129 SIGHUP.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pl_async.basics.plugins import line_of_plugin
+from p2pl_async.cli.endings import errors
 from p2pl_async.cli.listing import groups_of_kinds
 from p2pl_async.cli.probe import Pinging, show_link, show_topology
-from p2pl_async.errors import P2plError, Problem, ScenarioError
+from p2pl_async.cli.study import study
+from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
     from p2pl_async.results.folder import RunFolder
@@ -35,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(study, name="study")
 
 
 File = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario, as a TOML file.", show_default=False)]
@@ -73,7 +71,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Emulate a scenario and its baselines; write results and print a table."""
-    with _errors(debug) as more:
+    with errors(debug) as more:
         loaded = _load(scenario, changes, seed)
         from p2pl_async.experiment import running as experiment
         from p2pl_async.results.folder import RunFolder
@@ -127,7 +125,7 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Predict DGD, CTA or ATC with squared loss in closed form, before running it."""
-    with _errors(debug):
+    with errors(debug):
         most = _value("--memory", memory, "PositiveBytes")
         goal = None if target is None else _value("--target", target, "Probability")
         loaded = _load(scenario, changes, seed)
@@ -166,7 +164,7 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Say everything that is wrong with a scenario, at once; runs nothing."""
-    with _errors(debug):
+    with errors(debug):
         found = _load(scenario, changes, seed).scenario
         from p2pl_async.scenario.building.event_warnings import warn_of_radio
 
@@ -189,7 +187,7 @@ def list_kinds(
     debug: Debug = False,
 ) -> None:
     """List protocols, topologies, link models, presets, data sets, partitions and models."""
-    with _errors(debug):
+    with errors(debug):
         groups = groups_of_kinds()
         if what is not None and what not in groups:
             from p2pl_async.basics.settings import nearest
@@ -213,7 +211,7 @@ def import_(
     debug: Debug = False,
 ) -> None:
     """Turn a measured trace, a netem line or a movement file into a part that scenarios can extend."""
-    with _errors(debug):
+    with errors(debug):
         from p2pl_async.importing import import_file
 
         for text in import_file(name, path, out, force=force):
@@ -224,7 +222,7 @@ def import_(
 @app.command()
 def schema(debug: Debug = False) -> None:
     """Print the JSON Schema of scenario files, with which editors complete and check them."""
-    with _errors(debug):
+    with errors(debug):
         import json
 
         from p2pl_async.scenario.reading.jsonschema import scenario_schema
@@ -263,7 +261,7 @@ def probe(
     debug: Debug = False,
 ) -> None:
     """Show the topology of a scenario, the settings of one link, or measurements of messages sent over it."""
-    with _errors(debug):
+    with errors(debug):
         loaded = _load(scenario, changes, seed)
         if explain is not None:
             show_link(loaded, *explain)
@@ -317,63 +315,6 @@ def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
     from p2pl_async.scenario.reading.load import read_scenario
 
     return read_scenario(path, changes or (), seed)
-
-
-@contextmanager
-def _errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
-    """Turn an error into one message and an exit code; functions put into the yielded list add lines to it."""
-    more: list[Callable[[], str]] = []
-    ended_by: list[int] = []
-    try:
-        with _like_ctrl_c(ended_by):
-            yield more
-    except (KeyboardInterrupt, Exception) as error:
-        if debug or isinstance(error, typer.Exit):
-            raise
-        if isinstance(error, BrokenPipeError):  # whoever read our output, such as `head`, has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-        if isinstance(error, KeyboardInterrupt):
-            number = ended_by[0] if ended_by else signal.SIGINT
-            lines, code = [f"ended by {signal.Signals(number).name}" if ended_by else "interrupted"], 128 + number
-        elif isinstance(error, P2plError):
-            lines, code = [str(error)], 2
-        elif place := line_of_plugin(error):
-            lines, code = [f"{place}: {type(error).__name__}: {error}"], 2
-        else:
-            lines, code = [f"bug in p2pl_async: {type(error).__name__}: {error}; add --debug to see where"], 1
-        if not isinstance(error, ScenarioError):  # with one, nothing has begun
-            lines += [line() for line in more]
-        print("\n".join(filter(None, lines)), file=sys.stderr)
-        raise typer.Exit(code) from None
-
-
-@contextmanager
-def _like_ctrl_c(received: list[int]) -> Iterator[None]:
-    """Let SIGTERM, as of Slurm or `timeout`, and SIGHUP, of a closed terminal, end a run as orderly as Ctrl-C does.
-
-    They go to whoever handles Ctrl-C at that moment: while devices run, trio does, and ends them where they wait.
-    """
-
-    def hand_on(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler):
-            raise KeyboardInterrupt
-        handler(signal.SIGINT, frame)
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    main_thread = threading.current_thread() is threading.main_thread()  # others may not set handlers
-    taken = [
-        number for number in numbers if main_thread and signal.getsignal(number) is signal.SIG_DFL
-    ]  # not `nohup`'s
-    for number in taken:
-        signal.signal(number, hand_on)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _recorded(folder: RunFolder) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,8 @@ def _folder_name(name: str) -> str:
 
 class Scenario(Settings):
     """A scenario: everything that, with its seed, determines a run."""
+
+    read_before: ClassVar[tuple[str, ...]] = ("extends",)
 
     name: Annotated[str, Field(strict=True), AfterValidator(_folder_name)] = "scenario"
     seed: Annotated[int, Field(strict=True, ge=0)] = 1

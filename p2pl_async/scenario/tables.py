@@ -172,6 +172,7 @@ class LinkOverride(Settings):
 
     model_config = ConfigDict(extra="allow")  # the keys of [link], checked below
     partial: ClassVar[type[Settings]] = LinkSettings
+    read_before: ClassVar[tuple[str, ...]] = ("preset",)
 
     src: Selector = Field(default="*", alias="from", description="the sending devices")
     dst: Selector = Field(default="*", alias="to", description="the receiving devices")
@@ -223,6 +224,8 @@ def _expanded(key: str, value: Any) -> Any:
 
 class LinkTableSettings(LinkSettings):
     """The `[link]` table: settings of all links, then changes for some of them, in order."""
+
+    read_before: ClassVar[tuple[str, ...]] = ("preset",)
 
     override: tuple[LinkOverride, ...] = Field(default=(), max_length=MOST_ITEMS)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,16 +54,93 @@ def load_scenario(path: str | os.PathLike[str], overrides: Sequence[str] = (), s
 
 def read_scenario(path: str | os.PathLike[str], overrides: Sequence[str] = (), seed: int | None = None) -> Loaded:
     """Return what `load_scenario` does, and who set which value."""
-    source = str(path)
+    texts = overrides if seed is None else [*overrides, f"seed={seed}"]
+    return finish(changed(read_draft(path), [change_of(text, str(path)) for text in texts]))
+
+
+class Draft(NamedTuple):
+    """A scenario file as it was read, before presets and checks: what its variants start from."""
+
+    source: str  # the file, as errors name it
+    raw: Table
+    short: frozenset[Keys]  # keys of what was written as a shorthand
+    origins: Mapping[str, str]  # as in `Loaded`
+
+
+class NewValue(NamedTuple):
+    """A value that takes the place of one in a draft."""
+
+    keys: Keys
+    value: Any
+    rule: str  # its name in errors and origins: "--set link.loss"
+    folder: Path  # of relative paths in the value
+
+
+def read_draft(path: str | os.PathLike[str]) -> Draft:
+    """Return the table of a scenario file, merged over those that it extends.
+
+    Raises:
+        ScenarioError: if it, or one that it extends, can't be read.
+    """
     short: set[Keys] = set()
     origins: dict[str, str] = {}
-    raw = _read(Path(path), source, short, origins)
-    raw = _apply(overrides if seed is None else [*overrides, f"seed={seed}"], raw, source, short, origins)
-    found = _expand_presets(raw, origins)
+    raw = _read(Path(path), str(path), short, origins)
     raw.setdefault("name", re.sub(r"[^\w .+-]", "_", Path(path).stem).lstrip(" .+-") or "scenario")
-    scenario, more = _check(raw, short)
+    return Draft(str(path), raw, frozenset(short), origins)
+
+
+def change_of(text: str, source: str) -> NewValue:
+    """Return the change that "key.path=value" asks for.
+
+    Raises:
+        ScenarioError: if the text is no such thing; it names `source`.
+    """
+    name, equals, value = text.partition("=")
+    keys = keys_of(name)
+    if not equals or not keys:
+        raise ScenarioError(source, [Problem(f"--set {text[:60]}", 'must be like "--set devices.count=50"')])
+    return NewValue(keys, toml_value(value.strip()), f"--set {name}", Path.cwd())
+
+
+def keys_of(path: str) -> Keys:
+    """Return "link.override[2].loss" as keys; none if it is no path of a scenario."""
+    parts = path.strip().replace("[", ".").replace("]", "").split(".")
+    return () if "" in parts or len(parts) > MOST_NESTED else tuple(int(key) if key.isdigit() else key for key in parts)
+
+
+def changed(draft: Draft, changes: Iterable[NewValue]) -> Draft:
+    """Return a draft with each change applied, in order; the one given stays as it is.
+
+    Raises:
+        ScenarioError: if a change can't be applied.
+    """
+    raw, short, origins = draft.raw, set(draft.short), dict(draft.origins)
+    for keys, value, rule, folder in changes:
+        table = raw
+        missing = unset_kind(Scenario, raw, keys)
+        if missing is not None:
+            table = _put(table, (*missing[0], "kind"), missing[1], draft.source, rule, origins)
+        if wrong := beyond(value):
+            raise ScenarioError(draft.source, [Problem(rule, wrong)])
+        table = _put(table, keys, value, draft.source, rule, origins)
+        untouched = {known for known in short if known != keys[: len(known)] and keys != known[: len(keys)]}
+        short = set()
+        raw = expand(Scenario, table, folder, short)  # which takes what is written out by now for no shorthand
+        short |= untouched
+    return Draft(draft.source, raw, frozenset(short), origins)
+
+
+def finish(draft: Draft) -> Loaded:
+    """Return the scenario that a draft describes.
+
+    Raises:
+        ScenarioError: with everything that is wrong in it.
+    """
+    raw, origins = dict(draft.raw), dict(draft.origins)
+    found = _expand_presets(raw, origins)
+    scenario, more = _check(raw, set(draft.short))
     if scenario is None or found:
-        raise ScenarioError(source, [*found, *more])
+        raise ScenarioError(draft.source, [*found, *more])
     return Loaded(scenario, origins)
 
 
@@ -85,7 +162,7 @@ def _read(path: Path, source: str, short: set[Keys], origins: dict[str, str], ab
         text = f"must not lead over more than {MOST_EXTENDED} files; it goes on from {path.name}"
         raise ScenarioError(source, [Problem("extends", text)])
     where = f"{path.name}: " if above else ""
-    raw = expand(Scenario, _parse(path, source, where), path.parent, short)
+    raw = expand(Scenario, read_toml(path, source, where), path.parent, short)
     base: Table = {}
     if "extends" in raw:
         base = _base(raw.pop("extends"), path, source, short, origins, above)
@@ -112,7 +189,9 @@ def _base(
     return _read(parent, source, short, origins, (path, *above))
 
 
-def _parse(path: Path, source: str, where: str) -> Table:
+def read_toml(path: Path, source: str | None = None, where: str = "") -> Table:
+    """Return the table in a file; a ScenarioError names `source`, by default the file, and begins with `where`."""
+    source = str(path) if source is None else source
     try:
         with path.open("rb") as file:
             content = file.read(MOST_SCENARIO_BYTES + 1)
@@ -156,29 +235,7 @@ def _near_file(path: Path) -> str:
     return f'; did you mean "{path.parent / guess}"?' if guess else ""
 
 
-def _apply(overrides: Sequence[str], raw: Table, source: str, short: set[Keys], origins: dict[str, str]) -> Table:
-    """Return the table with each "key.path=value" applied."""
-    for text in overrides:
-        name, equals, value_text = text.partition("=")
-        keys: Keys = tuple(
-            int(key) if key.isdigit() else key for key in name.strip().replace("[", ".").replace("]", "").split(".")
-        )
-        if not equals or "" in keys or len(keys) > MOST_NESTED:
-            raise ScenarioError(source, [Problem(f"--set {text[:60]}", 'must be like "--set devices.count=50"')])
-        table = raw
-        missing = unset_kind(Scenario, raw, keys)
-        if missing is not None:
-            table = _put(table, (*missing[0], "kind"), missing[1], source, name, origins)
-        value = toml_value(value_text.strip())
-        if wrong := beyond(value):
-            raise ScenarioError(source, [Problem(f"--set {name}", wrong)])
-        table = _put(table, keys, value, source, name, origins)
-        short.difference_update([known for known in short if known == keys[: len(known)]])
-        raw = expand(Scenario, table, Path.cwd(), short)
-    return raw
-
-
-def _put(table: Table, keys: Keys, value: Any, source: str, name: str, origins: dict[str, str]) -> Table:
+def _put(table: Table, keys: Keys, value: Any, source: str, rule: str, origins: dict[str, str]) -> Table:
     layer = value
     node: Any = table
     steps: list[str | int] = []  # the keys, as indices where they go into a list
@@ -189,11 +246,11 @@ def _put(table: Table, keys: Keys, value: Any, source: str, name: str, origins: 
             steps.append(key)
         else:
             text = f"there is no such item; {path_of(steps)} has {len(node)}, counted from 0"
-            raise ScenarioError(source, [Problem(f"--set {name}", text)])
+            raise ScenarioError(source, [Problem(rule, text)])
         node = inside(node, steps[-1])
     for step in reversed(steps):
         layer = {step: layer}
-    return over(Scenario, table, layer, f"--set {name}", origins)
+    return over(Scenario, table, layer, rule, origins)
 
 
 def _expand_presets(raw: Table, origins: dict[str, str]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from p2pl_async.basics.settings import OneOf, Settings, inner_class, marker, word_of
+from p2pl_async.basics.settings import OneOf, Settings, Short, inner_class, marker, word_of
 from p2pl_async.scenario.reading.plain import Table, join, merge
-from p2pl_async.scenario.tables import LinkOverride, LinkTableSettings
+from p2pl_async.scenario.tables import LinkOverride
 
 Keys = tuple[str | int, ...]
 
@@ -39,21 +40,42 @@ def fields_of(cls: type[Settings]) -> dict[str, FieldInfo]:
     return {**fields, **LinkOverride.partial.model_fields} if cls is LinkOverride else fields
 
 
+class _Slot(NamedTuple):
+    """What a field is annotated with; found once for each class, as a study walks along it a thousand times."""
+
+    found: OneOf | Short | None
+    word: str | None
+    holds_many: bool
+    inner: type[Settings] | None
+    is_path: bool
+
+
+@functools.cache
+def _slots_of(cls: type[Settings]) -> Mapping[str, _Slot]:
+    return {
+        name: _Slot(
+            marker(field),
+            word_of(field),
+            typing.get_origin(field.annotation) in (dict, list, tuple),
+            inner_class(field),
+            Path in (field.annotation, *typing.get_args(field.annotation)),
+        )
+        for name, field in fields_of(cls).items()
+    }
+
+
 def child(place: Place, key: str | int, value: Any) -> Place:
     """Return what checks the table `value`, which is at `key` of the table that `place` checks."""
     if place is None:
         return None
     if isinstance(place, Many):
         return _chosen(place.cls, value) if isinstance(place.cls, OneOf) else place.cls
-    field = fields_of(place).get(str(key))
-    if field is None:
+    slot = _slots_of(place).get(str(key))
+    if slot is None:
         return None
-    found = marker(field)
-    holds_many = typing.get_origin(field.annotation) in (dict, list, tuple)
-    if isinstance(found, OneOf):
-        return Many(found) if holds_many else _chosen(found, value)
-    cls = inner_class(field)
-    return Many(cls) if cls is not None and holds_many else cls
+    if isinstance(slot.found, OneOf):
+        return Many(slot.found) if slot.holds_many else _chosen(slot.found, value)
+    return Many(slot.inner) if slot.inner is not None and slot.holds_many else slot.inner
 
 
 def _chosen(one_of: OneOf, value: Any) -> Place:
@@ -72,8 +94,7 @@ def known_keys(root: type[Settings], keys: Keys, raw: Mapping[str, Any]) -> list
         place = child(place, key, node)
     if place is None or isinstance(place, Many):
         return []
-    more = ["extends"] if place is root else ["preset"] if place in (LinkTableSettings, LinkOverride) else []
-    return [*fields_of(place), *more]
+    return [*fields_of(place), *place.read_before]
 
 
 def expand(root: type[Settings], raw: Mapping[str, Any], folder: Path, short: set[Keys]) -> Table:
@@ -89,12 +110,12 @@ def expand(root: type[Settings], raw: Mapping[str, Any], folder: Path, short: se
 
 
 def _expand_table(place: Place, table: Mapping[str, Any], folder: Path, short: set[Keys], keys: Keys) -> Table:
-    fields = fields_of(place) if isinstance(place, type) else {}
+    slots = _slots_of(place) if isinstance(place, type) else {}
     result = {}
     for key, value in table.items():
         here = (*keys, key)
-        if key in fields:
-            value = _expand_value(fields[key], value, folder, short, here)
+        if key in slots:
+            value = _expand_value(slots[key], value, folder, short, here)
         result[key] = _expand_inside(child(place, key, value), value, folder, short, here)
     return result
 
@@ -107,9 +128,9 @@ def _expand_inside(place: Place, value: Any, folder: Path, short: set[Keys], key
     return value
 
 
-def _expand_value(field: FieldInfo, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:
-    found = marker(field)
-    if isinstance(value, str) and value == word_of(field):
+def _expand_value(slot: _Slot, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:
+    found = slot.found
+    if isinstance(value, str) and value == slot.word:
         return value
     if isinstance(found, OneOf) and found.outside is not None:
         if isinstance(value, Mapping) and "kind" in value:
@@ -125,7 +146,7 @@ def _expand_value(field: FieldInfo, value: Any, folder: Path, short: set[Keys], 
         if table is not value:
             short.add(keys)
         return table
-    if isinstance(value, str) and Path in (field.annotation, *typing.get_args(field.annotation)):
+    if isinstance(value, str) and slot.is_path:
         return str(folder / Path(value).expanduser())
     return value
 

@@ -1,0 +1,207 @@
+"""Jobs: the runs that a study asks for, and what each one's identity is made of.
+
+Every variant is checked before any run begins. The levels of a factor are applied to what the factors before it made
+of the scenario's table, so a study of many combinations reads its base once and repeats little.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.scenario.reading.load import Draft, NewValue, changed, dump, finish, keys_of, read_draft
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.study.factors import Factor, Labels, Level, combinations, labels_of, title_of
+from p2pl_async.study.settings import MOST_JOBS, StudySettings
+
+_MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A checked scenario of a study, whatever the seed.
+
+    Attributes:
+        labels: factor -> the name of its level.
+        scenario: with the first seed.
+        settings: digest of all its values but the seed and the name.
+        files: name -> digest of each file that it names: plug-ins, recorded traces.
+        version: of the package.
+    """
+
+    labels: Labels
+    scenario: Scenario
+    settings: str
+    files: Mapping[str, str]
+    version: str
+
+    def job(self, seed: int) -> Job:
+        """Return the run of this variant with a seed."""
+        parts = json.dumps([self.settings, self.files, self.version, seed], sort_keys=True)
+        return Job(hashlib.sha256(parts.encode()).hexdigest()[:20], self, seed)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        id: digest of all that determines its result; the name of its folder.
+        variant: its scenario.
+        seed: its seed.
+    """
+
+    id: str
+    variant: Variant
+    seed: int
+
+    @cached_property
+    def scenario_text(self) -> str:
+        """The resolved scenario, as TOML."""
+        return dump(self.variant.scenario.model_copy(update={"seed": self.seed}))
+
+    @property
+    def title(self) -> str:
+        """The run in one line, for people."""
+        return f"{title_of(self.variant.labels)}, seed {self.seed}"
+
+
+def variants_of(settings: StudySettings, factors: Sequence[Factor], source: str, folder: Path) -> list[Variant]:
+    """Return every variant of a study, checked.
+
+    Args:
+        settings: of the study.
+        factors: its factors.
+        source: the study's file, as errors name it.
+        folder: of relative paths in its values.
+
+    Raises:
+        ScenarioError: with the problems of all variants, or if there is none or too many.
+    """
+    chosen = list(combinations(factors, settings.skip))
+    if not chosen:
+        raise ScenarioError(source, [Problem("skip", "leaves no combination; leave out fewer")])
+    if len(chosen) * len(settings.seeds) > MOST_JOBS:
+        text = f"make {len(chosen)} variants x {len(settings.seeds)} seeds; a study has at most {MOST_JOBS} runs"
+        raise ScenarioError(source, [Problem("vary", text)])
+    drafts = _Drafts(read_draft(settings.base), folder)
+    version = package_version()
+    variants: list[Variant] = []
+    found: dict[tuple[str, str], tuple[Problem, list[str]]] = {}  # the same problem in many variants is told once
+    for levels in chosen:
+        labels = labels_of(factors, levels)
+        try:
+            scenario = finish(drafts.of(levels, settings.seeds[0])).scenario
+        except ScenarioError as error:
+            for problem in error.problems:
+                found.setdefault((problem.path, problem.text), (problem, []))[1].append(title_of(labels))
+            continue
+        variants.append(Variant(labels, scenario, *_digests(scenario), version))
+    if found:
+        raise ScenarioError(source, list(_told(found)))
+    return variants
+
+
+def _told(found: Mapping[tuple[str, str], tuple[Problem, list[str]]]) -> Iterator[Problem]:
+    for problem, titles in list(found.values())[:_MOST_PROBLEMS]:
+        more = f" (and {len(titles) - 1} more)" if len(titles) > 1 else ""
+        yield Problem(f"variant {titles[0]}{more}: {problem.path}", problem.text, problem.value)
+
+
+class _Drafts:
+    """The scenario's table under each combination; what the last one begins with is not made again."""
+
+    def __init__(self, base: Draft, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[tuple[Level | None, Draft]] = [(None, base._replace(origins={}))]
+
+    def of(self, levels: Sequence[Level], seed: int) -> Draft:
+        same = 0
+        while same < len(levels) and same + 1 < len(self._made) and self._made[same + 1][0] is levels[same]:
+            same += 1
+        del self._made[same + 1 :]
+        for level in levels[same:]:
+            self._made.append((level, changed(self._made[-1][1], self._changes(level))))
+        draft = self._made[-1][1]
+        return draft._replace(raw={**draft.raw, "seed": seed})
+
+    def _changes(self, level: Level) -> Iterator[NewValue]:
+        for path, value in level.changes:
+            keys = keys_of(path)
+            if not keys:
+                raise ScenarioError("study", [Problem(path, 'must be a key path such as "link.loss"')])
+            yield NewValue(keys, value, path, self._folder)
+
+
+# Digests
+
+
+def package_version() -> str:
+    """Return the version of this package; "unknown" where it isn't installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("p2pl-async")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _digests(scenario: Scenario) -> tuple[str, dict[str, str]]:
+    """Return the digest of a scenario's values, and those of the files that it names.
+
+    A file counts by its content, wherever it lies: a study that is moved is still done.
+    """
+    files: dict[str, str] = {}
+    table = scenario.model_dump(mode="json", by_alias=True, exclude={"seed", "name"})
+    text = json.dumps(_without_places(table, files), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20], files
+
+
+def _without_places(value: Any, files: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(item, files) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_places(item, files) for item in value]
+    if isinstance(value, str) and ("/" in value or ":" in value or "\\" in value):
+        name, digest = _file_named(value)
+        if digest:
+            files[name.partition(":")[0]] = digest
+            return name
+    return value
+
+
+def _file_named(value: str) -> tuple[str, str]:
+    """Return what a value says without the folder of the file that it names, and that file's digest; ("", "") if none.
+
+    Files are: "/path/file.py:Class", the module of "package.module:Class", and "/path/data.csv".
+    """
+    where, colon, name = value.rpartition(":")
+    if colon and name.isidentifier():
+        if where.endswith(".py"):
+            return f"{Path(where).name}:{name}", _hash(Path(where))
+        try:
+            spec = importlib.util.find_spec(where)
+        except (ImportError, ValueError):
+            return "", ""
+        origin = spec.origin if spec is not None else None
+        return (value, _hash(Path(origin))) if origin and Path(origin).is_file() else ("", "")
+    path = Path(value)
+    return (path.name, _hash(path)) if path.is_absolute() and path.is_file() else ("", "")
+
+
+def _hash(path: Path) -> str:
+    found = path.stat()
+    return _hash_of(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=10_000)
+def _hash_of(path: Path, changed_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:20]

@@ -1,0 +1,88 @@
+"""A study that was read and checked: its factors, variants and jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.scenario.reading.load import read_toml
+from p2pl_async.scenario.reading.problems import problems_of
+from p2pl_async.study.factors import Factor, factors_of, wrong_names
+from p2pl_async.study.jobs import Job, Variant, variants_of
+from p2pl_async.study.settings import StudySettings
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question with all its runs, none of which has begun.
+
+    Attributes:
+        name: of the study, and of its folder.
+        settings: what its file says.
+        factors: what differs between variants.
+        variants: every combination that is not skipped, checked.
+    """
+
+    name: str
+    settings: StudySettings
+    factors: tuple[Factor, ...]
+    variants: tuple[Variant, ...]
+
+    @cached_property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every run once: all variants of the first seed, then of the second, so that an answer takes shape early."""
+        found: dict[str, Job] = {}
+        for seed in self.settings.seeds:
+            for variant in self.variants:
+                job = variant.job(seed)
+                found.setdefault(job.id, job)
+        return tuple(found.values())
+
+
+def load_study(path: str | os.PathLike[str]) -> Study:
+    """Return the study that a TOML file describes, with every variant checked.
+
+    Args:
+        path: the file; relative paths in it are relative to its folder.
+
+    Raises:
+        ScenarioError: with everything that is wrong in the file, or in its variants.
+    """
+    file = Path(path)
+    return make_study(read_toml(file), file.stem, str(path), file.absolute().parent)
+
+
+def make_study(table: Mapping[str, Any], name: str, source: str, folder: Path) -> Study:
+    """Return the study that a table describes.
+
+    Args:
+        table: as a study file has it.
+        name: of the study.
+        source: its name in errors.
+        folder: of relative paths in it.
+
+    Raises:
+        ScenarioError: with everything that is wrong in it, or in its variants.
+    """
+    try:
+        settings = StudySettings.model_validate(table)
+    except ValidationError as error:
+        raise ScenarioError(source, problems_of(StudySettings, error, table)) from None
+    settings = settings.model_copy(update={"base": folder / settings.base.expanduser()})
+    factors, problems = factors_of(settings)
+    problems += _misnamed(settings, factors)
+    if problems:
+        raise ScenarioError(source, problems)
+    return Study(name, settings, tuple(factors), tuple(variants_of(settings, factors, source, folder)))
+
+
+def _misnamed(settings: StudySettings, factors: list[Factor]) -> Iterator[Problem]:
+    for i, selection in enumerate(settings.skip):
+        yield from wrong_names(f"skip[{i}]", selection, factors)
