@@ -77,6 +77,7 @@ class Observer:
         record: takes (device, metric, value) of what protocols measure.
         on_round: takes a device that has finished a round.
         on_crash: takes a device that has crashed.
+        on_up: takes a device that was down and no longer is.
         on_gone: takes a device that is down for good before its protocol has ended.
         sink: takes the network's records, in order.
     """
@@ -84,6 +85,7 @@ class Observer:
     record: Callable[[DeviceId, str, float], object] | None = None
     on_round: Callable[[Device], object] | None = None
     on_crash: Callable[[Device], object] | None = None
+    on_up: Callable[[Device], object] | None = None
     on_gone: Callable[[Device], object] | None = None
     sink: Callable[[Record], object] | None = None
 

@@ -28,7 +28,7 @@ LAYERS = [
     ["scenario"],
     ["experiment"],
     ["testing", "prediction"],
-    ["report"],
+    ["report", "export"],
     ["study"],
     ["cli"],
     ["__main__"],
@@ -46,6 +46,7 @@ SEES_ONLY = {
     "importing": {"radio", "basics", "errors"},
     "results": {"errors"},
     "dynamics": {"basics", "errors"},
+    "export": {"results", "errors"},
     "report": {"prediction", "results", "scenario", "basics", "errors"},
     "study": {"report", "results", "scenario", "basics", "errors"},
 }

@@ -18,6 +18,7 @@ import typer
 from p2pl_async.cli.endings import errors
 from p2pl_async.cli.listing import groups_of_kinds
 from p2pl_async.cli.probe import Pinging, show_link, show_topology
+from p2pl_async.cli.seeing import add_to
 from p2pl_async.cli.study import study
 from p2pl_async.errors import Problem, ScenarioError
 
@@ -32,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+add_to(app)
 app.add_typer(study, name="study")
 
 
@@ -48,6 +50,9 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Take this seed instead of
 
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+_MESSAGES_OF_PAGE = 1_000_000  # with more, the page is made when asked for
 
 
 def main() -> None:
@@ -67,7 +72,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Let --out overwrite an existing result.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Keep every message on every link: trace.parquet.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots, and write no page.")] = False,
     debug: Debug = False,
 ) -> None:
     """Emulate a scenario and its baselines; write results and print a table."""
@@ -89,6 +94,10 @@ def run(
             from p2pl_async.report.plots import write_plots
 
             write_plots(result)
+            if result.summary["messages"]["sent"] <= _MESSAGES_OF_PAGE:
+                from p2pl_async.report.page.writing import write_page
+
+                write_page(result)
         if not quiet:
             from rich.console import Console
 

@@ -218,6 +218,8 @@ class Emulation:
             self.clock.forecast(stay.until, device.id, wake)
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
             device.boot()
+            if self._observer.on_up is not None:
+                self._observer.on_up(device)
         return True
 
     def end(self, device: DeviceId) -> None:

@@ -88,6 +88,7 @@ class Rig:
                 record=self.recording.record,
                 on_round=on_round,
                 on_crash=self._on_crash,
+                on_up=self._on_up,
                 on_gone=on_gone,
                 sink=self._keep if keep_trace else None,
             ),
@@ -115,11 +116,12 @@ class Rig:
         computes = [one.compute for one in self.plan.hardware]
         self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])
         on_job = None if self.meter is None else self.meter.training
-        on_landed = self._note if self.trainings else None
-        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, on_batch, on_job, on_landed)
+        self.learner = LookaheadLearner(self.clock, self.trainer, self.times.seconds, on_batch, on_job, self._note)
 
     def _note(self, device: DeviceId, start: float, steps: int) -> None:
-        self.trainings[device].add(start, steps)
+        self.recording.record(device, "training_s", self.clock.now - start)
+        if self.trainings:
+            self.trainings[device].add(start, steps)
 
     def _on_crash(self, device: Device) -> None:
         self.recording.record(device.id, "crash", device.round)
@@ -127,6 +129,9 @@ class Rig:
             self.meter.crash(device.id)
         if self.trainer is not None:
             self.trainer.forget(device.id)
+
+    def _on_up(self, device: Device) -> None:
+        self.recording.record(device.id, "up", device.boots)
 
     def _keep(self, record: Record) -> None:
         self.recording.keep(record, self.emulation.transport.cut)

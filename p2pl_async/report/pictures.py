@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from p2pl_async.report.drawing import GRAY, axes
+from p2pl_async.report.layout import places
 from p2pl_async.results.run import Run
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def topology(run: Run) -> Figure | None:
     from matplotlib.colors import LinearSegmentedColormap
 
     n = len(devices)
-    where = _positions(devices, links)
+    where = places(devices, links)
     shown = links
     if len(links) > _MOST_LINKS:
         shown = links.iloc[np.sort(np.random.default_rng(0).choice(len(links), _MOST_LINKS, replace=False))]
@@ -100,25 +100,6 @@ def _bar(figure: Figure, ax: Axes, drawn: Any, bottom: float, label: str) -> Non
 def _cells(counts: NDArray[np.float64]) -> list[tuple[tuple[int, int], float]]:
     """Return the cells that hold something, as ((row, column), count)."""
     return [((row, column), counts[row, column]) for row, column in zip(*counts.nonzero(), strict=True)]
-
-
-def _positions(devices: pd.DataFrame, links: pd.DataFrame) -> NDArray[np.float64]:
-    """Return where to draw each device, shape (n, 2): where it is, or else a layout of the graph."""
-    import numpy as np
-
-    where = devices[["x", "y"]].to_numpy(float)
-    if np.isfinite(where).all():
-        return where
-    import networkx as nx
-
-    graph = nx.Graph()
-    graph.add_nodes_from(range(len(devices)))
-    graph.add_edges_from(zip(links["src"].tolist(), links["dst"].tolist(), strict=True))
-    parts = [min(part) for part in nx.connected_components(graph)]
-    graph.add_edges_from(pairwise(parts))  # not drawn; else parts would fly apart
-    # Kamada and Kawai show rings and grids as such, but take n^3.
-    layout = nx.kamada_kawai_layout(graph) if len(devices) <= 150 else nx.spring_layout(graph, seed=0)
-    return np.array([layout[k] for k in range(len(devices))])
 
 
 def _arrows(ax: Axes, where: NDArray[np.float64], src: Any, dst: Any, share: Any, colors: Any) -> Any:

@@ -33,7 +33,7 @@ def final_table(run: Run) -> RenderableType:
         status = part.get("status", "complete")
         table.add_row(
             name if status == "complete" or part is summary else f"{name} ({status})",
-            *(_percent(accuracy.get(which)) for which in columns),
+            *(percent(accuracy.get(which)) for which in columns),
             _shown(part.get("virtual_seconds"), show_seconds),
             _shown(_bytes_on_air(part), show_bytes),
             style="bold" if part is summary else "",
@@ -69,10 +69,8 @@ def _facts(run: Run) -> Table:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     summary = run.summary
-    for name, tell in _FACTS.items():
-        text = tell(summary)
-        if text:
-            facts.add_row(f" {name}", Text(text))
+    for name, text in facts_of(summary):
+        facts.add_row(f" {name}", Text(text))
     for warning in summary.get("warnings") or ():
         facts.add_row(" warning", Text(str(warning), style="yellow"))
     if summary.get("error"):
@@ -80,6 +78,12 @@ def _facts(run: Run) -> Table:
     if run.path is not None:
         facts.add_row(" results", Text(str(run.path)))
     return facts
+
+
+def facts_of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a run's numbers tell beside accuracy, as (name, text); without those it has no numbers for."""
+    told = [(name, tell(summary)) for name, tell in _FACTS.items()]
+    return [(name, text) for name, text in told if text]
 
 
 def _target(summary: Mapping[str, Any]) -> str:
@@ -215,7 +219,8 @@ def _bytes_on_air(part: Mapping[str, Any]) -> float | None:
     return value
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return an accuracy to show; "-" if there is none."""
     return _NONE if value is None else f"{value * 100:.2f} %"
 
 

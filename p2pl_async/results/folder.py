@@ -8,6 +8,7 @@
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
         plots/              written by `p2pl_async.report`
+        report.html         the page of the run, by it too
         baselines/<name>/   the same for each baseline
         .new/               the same, of a run that is to replace the one above, until it is complete
 
@@ -226,7 +227,15 @@ def _remove_result(path: Path) -> None:
     for folder in (path / "plots", path / "baselines", *(path / "baselines").glob("*")):
         if folder.is_symlink():
             folder.unlink()
-    names = ["summary.json", "scenario.toml", "scenario.toml.part", "summary.json.part", "report.txt"]
+    names = [
+        "summary.json",
+        "scenario.toml",
+        "scenario.toml.part",
+        "summary.json.part",
+        "report.txt",
+        "report.html",
+        "report.part",
+    ]
     names += [f"{table}.{suffix}" for table in _TABLES for suffix in ("parquet", "arrows", "parquet.part")]
     names += [f"plots/{plot}.{suffix}" for plot in (*PLOTS, *PREDICTED_PLOTS) for suffix in ("png", "svg")]
     for name in names:

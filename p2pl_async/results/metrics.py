@@ -56,6 +56,8 @@ METRICS = {
     # Of each device, as it goes
     "round": Metric("", "rounds finished, after each"),
     "crash": Metric("", "rounds finished, at each crash"),
+    "up": Metric("", "restarts so far, each time that the device comes up: late, or after a crash"),
+    "training_s": Metric("s", "length of each training, at its end"),
     "neighbors_mixed": Metric("", "messages averaged in one mixing step"),
     "staleness_s": Metric("s", "mean age of the messages of one mixing step"),
     "staleness_rounds": Metric("", "mean number of rounds that those messages are behind"),

@@ -13,6 +13,7 @@ from helpers.recorded_run import recorded_run
 from p2pl_async.errors import ScenarioError
 from p2pl_async.report import pictures, plots
 from p2pl_async.report.drawing import bytes_unit, time_unit
+from p2pl_async.report.layout import places
 from p2pl_async.report.plots import write_plots
 from p2pl_async.results.folder import PLOTS
 from p2pl_async.results.run import Run, load_run
@@ -124,7 +125,7 @@ def test_small_and_broken_topologies_can_be_drawn(name: str) -> None:
 
 
 def test_devices_lie_where_they_are(run: Run) -> None:
-    where = pictures._positions(run.devices, run.links)
+    where = places(run.devices, run.links)
     assert where.tolist() == run.devices[["x", "y"]].to_numpy().tolist()
 
 

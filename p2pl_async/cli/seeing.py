@@ -1,0 +1,90 @@
+"""Commands that show a finished run: its page, what held it back, and files for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2pl_async.cli.endings import errors
+from p2pl_async.errors import Problem, ScenarioError
+
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def report(
+    run: Folder,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the page goes.  [default: RUN/report.html]", show_default=False),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write one page that shows a run: curves, map and replay, timeline, matrices. It opens anywhere, offline."""
+    with errors(debug):
+        from p2pl_async.report.page.writing import write_page
+        from p2pl_async.results.run import load_run
+
+        print(write_page(load_run(run), out))
+
+
+def explain_run(run: Folder, debug: Debug = False) -> None:
+    """Say in words what held the worst device back."""
+    with errors(debug):
+        from p2pl_async.report.findings import findings
+        from p2pl_async.results.run import load_run
+
+        found = findings(load_run(run))
+        for one in found:
+            print(f"- {one.text}")
+        if not found:
+            print("Nothing that a rule knows: no device is far behind, few messages were lost, nobody waited long.")
+
+
+def export(
+    run: Folder,
+    perfetto: Annotated[bool, typer.Option("--perfetto", help="Trace events for ui.perfetto.dev.")] = False,
+    pcapng: Annotated[bool, typer.Option("--pcapng", help="A capture of the messages, for Wireshark.")] = False,
+    as_ip: Annotated[bool, typer.Option("--as-ip", help="The capture has IP and UDP headers.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Events for TensorBoard.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Every table.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where files go.  [default: RUN/export]", show_default=False)
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a run for other tools: Perfetto, Wireshark, TensorBoard, or as CSV."""
+    with errors(debug):
+        if not (perfetto or pcapng or tensorboard or csv):
+            text = "is missing: choose one or more of --perfetto, --pcapng, --tensorboard, --csv"
+            raise ScenarioError("p2pl export", [Problem("the format", text)])
+        if as_ip and not pcapng:
+            raise ScenarioError("p2pl export", [Problem("--as-ip", "is about a capture; add --pcapng")])
+        from p2pl_async.export.csv import write_csv
+        from p2pl_async.export.pcapng import write_pcapng
+        from p2pl_async.export.perfetto import write_perfetto
+        from p2pl_async.export.tensorboard import write_tensorboard
+        from p2pl_async.results.run import load_run
+        from p2pl_async.results.table import writing
+
+        loaded = load_run(run)
+        folder = run / "export" if out is None else out
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        if perfetto:
+            print(write_perfetto(loaded, folder / "perfetto.json.gz"))
+        if pcapng:
+            print(write_pcapng(loaded, folder / "messages.pcapng", as_ip=as_ip))
+        if tensorboard:
+            print(write_tensorboard(loaded, folder / "tensorboard"))
+        if csv:
+            print(*write_csv(loaded, folder / "csv"), sep="\n")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(report)
+    app.command(name="explain-run")(explain_run)
+    app.command()(export)

@@ -1,0 +1,1 @@
+"""Runs for the tools that people already use: Perfetto, Wireshark, TensorBoard, and whatever reads CSV."""

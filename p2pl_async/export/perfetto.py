@@ -1,0 +1,100 @@
+"""A run as trace events, for ui.perfetto.dev or chrome://tracing: a process per device, with tracks and counters.
+
+    training   a slice for each training
+    sending    a slice for each message, as long as it takes on air; its flow arrow leads to the receiver
+    receiving  an instant for each arrival
+    counters   accuracy, loss, and what else devices measure at evaluations
+
+Format: "Trace Event Format" of the Chromium project, as JSON, gzipped. Instants are in microseconds of virtual time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from p2pl_async.results.run import Run
+from p2pl_async.results.table import writing
+
+_TRAINING, _SENDING, _RECEIVING = 1, 2, 3  # tracks of a device
+_TRACKS = {_TRAINING: "training", _SENDING: "sending", _RECEIVING: "receiving"}
+_COUNTERS = ("accuracy", "loss", "push_weight", "neighbors_mixed")
+_US = 1e6
+
+Event = dict[str, Any]
+
+
+def write_perfetto(run: Run, path: Path) -> Path:
+    """Write a run as gzipped trace events, and return the path.
+
+    Raises:
+        ScenarioError: if the file can't be written.
+    """
+    with writing(path), gzip.open(path, "wt", encoding="utf-8", compresslevel=6) as file:
+        file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
+        for index, event in enumerate(_events(run)):
+            file.write(("" if index == 0 else ",\n") + json.dumps(event, separators=(",", ":"), allow_nan=False))
+        file.write("\n]}\n")
+    return path
+
+
+def _events(run: Run) -> Iterator[Event]:
+    """Yield all events of a run."""
+    for device in run.devices["device"].tolist():
+        yield _meta(device, "process_name", f"device {device}")
+        yield {"ph": "M", "name": "process_sort_index", "pid": device, "args": {"sort_index": device}}
+        for track, name in _TRACKS.items():
+            yield _meta(device, "thread_name", name, track)
+    yield from _measured(run)
+    yield from _sent(run)
+
+
+def _meta(device: int, what: str, name: str, track: int = 0) -> Event:
+    return {"ph": "M", "name": what, "pid": device, "tid": track, "args": {"name": name}}
+
+
+def _measured(run: Run) -> Iterator[Event]:
+    """Yield trainings, ends of rounds, crashes and counters."""
+    metrics = run.metrics
+    of_devices = metrics[metrics["device"] >= 0]
+    columns = [of_devices[name].tolist() for name in ("time_s", "device", "metric", "value")]
+    for at, device, metric, value in zip(*columns, strict=True):
+        if not math.isfinite(value):
+            continue
+        if metric == "training_s":
+            yield {
+                "ph": "X", "name": "training", "pid": device, "tid": _TRAINING, "ts": (at - value) * _US,
+                "dur": value * _US,
+            }  # fmt: skip
+        elif metric == "round":
+            name = f"round {value:.0f} ends"
+            yield {"ph": "i", "s": "t", "name": name, "pid": device, "tid": _TRAINING, "ts": at * _US}
+        elif metric in ("crash", "up"):
+            yield {"ph": "i", "s": "p", "name": metric, "pid": device, "tid": _TRAINING, "ts": at * _US}
+        elif metric in _COUNTERS:
+            yield {"ph": "C", "name": metric, "pid": device, "ts": at * _US, "args": {metric: value}}
+
+
+def _sent(run: Run) -> Iterator[Event]:
+    """Yield messages: a slice at the sender, an arrow, and an instant at the receiver."""
+    trace = run.trace
+    if trace is None:
+        return
+    names = ("sent_s", "src", "dst", "number", "kind", "size_bytes", "air_s", "arrival_s", "fate")
+    for index, row in enumerate(zip(*(trace[name].tolist() for name in names), strict=True)):
+        sent, src, dst, number, kind, size, air, arrival, fate = row
+        about = {"to": dst, "number": number, "bytes": size, "fate": fate}
+        yield {
+            "ph": "X", "name": kind, "cat": "message", "pid": src, "tid": _SENDING, "ts": sent * _US, "dur": air * _US,
+            "args": about,
+        }  # fmt: skip
+        if not math.isfinite(arrival):
+            continue
+        flow = {"cat": "message", "name": kind, "id": index}
+        yield {"ph": "s", **flow, "pid": src, "tid": _SENDING, "ts": sent * _US}
+        yield {"ph": "X", **flow, "pid": dst, "tid": _RECEIVING, "ts": arrival * _US, "dur": 0, "args": {"from": src}}
+        yield {"ph": "f", "bp": "e", **flow, "pid": dst, "tid": _RECEIVING, "ts": arrival * _US}

@@ -1,0 +1,287 @@
+"""What the page of a run shows, as JSON and typed arrays.
+
+    head     everything small, as JSON
+    arrays   name -> array of float32, uint32, uint16 or uint8; a table (rows, devices) lies row by row
+
+Times of messages and trainings are whole parts of the run's length, 2^32 of them: four bytes each, exact to a
+billionth of the run.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pl_async.report.layout import places
+from p2pl_async.results.metrics import COSTS, METRICS
+from p2pl_async.results.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_INSTANTS = 400  # most instants of a curve
+_BINS = 120  # intervals over which rare measurements are averaged
+_MESSAGES = 250_000  # in the replay; of more, some are chosen at random
+_CELLS = 200  # devices of a matrix, at most
+_PARTS = 2**32 - 1  # of the run's length
+
+Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class Content:
+    """The content of a page."""
+
+    head: dict[str, Any]
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+
+def gather(run: Run) -> Content:
+    """Return what the page of a run shows; parts for which it has no numbers are left out."""
+    devices, links, summary = run.devices, run.links, run.summary
+    n = len(devices)
+    end = _length(run)
+    content = Content({"n": n, "end": end, "title": f"{summary.get('scenario')}, seed {summary.get('seed')}"})
+    _add_curves(content, run, n)
+    _add_map(content, devices, links)
+    content.head["unit"] = "m" if _has_area(run.scenario_text) else ""
+    if n:
+        _add_timeline(content, run.metrics, n, end)
+    if run.trace is not None and len(run.trace):
+        _add_messages(content, run.trace, end)
+    _add_devices(content, devices)
+    _add_baselines(content, run)
+    return content
+
+
+def _length(run: Run) -> float:
+    """Return the virtual seconds that the page covers."""
+    seconds = run.summary.get("virtual_seconds")
+    if isinstance(seconds, int | float) and seconds > 0:
+        return float(seconds)
+    times = run.metrics["time_s"]  # a run that was killed
+    return max(float(times.max()), 1e-9) if len(times) else 1.0
+
+
+# Curves
+
+
+def _add_curves(content: Content, run: Run, n: int) -> None:
+    """Add the instants of evaluation, each device's scores at them, and what the whole run had spent by then."""
+    metrics = run.metrics
+    whole = metrics[metrics["device"] == -1]
+    names = [name for name in whole["metric"].unique() if whole["metric"].eq(name).any()]
+    of_devices = metrics[metrics["metric"].isin(_SCORES) & (metrics["device"] >= 0)]
+    instants = np.union1d(whole["time_s"].unique(), of_devices["time_s"].unique())
+    if not len(instants):
+        return
+    if len(instants) > _INSTANTS:
+        instants = instants[np.unique(np.linspace(0, len(instants) - 1, _INSTANTS).astype(int))]
+    content.arrays["time"] = instants.astype(np.float32)
+    series = {}
+    for name in names:
+        rows = whole[whole["metric"] == name]
+        content.arrays[f"whole:{name}"] = _held(rows["time_s"], rows["value"], instants)
+        series[name] = {"unit": METRICS[name].unit if name in METRICS else ""}
+    content.head["whole"] = series
+    content.head["costs"] = [
+        {"metric": name, "label": cost.label, "unit": METRICS[name].unit}
+        for name, cost in COSTS.items()
+        if name in names
+    ]
+    scores = {}
+    for name, (label, unit, scale) in _SCORES.items():
+        rows = of_devices[of_devices["metric"] == name]
+        if len(rows):
+            table = rows.pivot_table(index="time_s", columns="device", values="value", aggfunc="last")
+            held = table.reindex(index=instants, columns=range(n)).to_numpy(np.float32) * scale
+            content.arrays[f"score:{name}"] = held
+            scores[name] = {"label": label, "unit": unit}
+    content.head["scores"] = scores
+    rounds = metrics[metrics["metric"] == "round"]
+    by_device = [np.sort(rows["time_s"].to_numpy()) for _, rows in rounds.groupby("device", sort=True)]
+    if by_device:
+        finished = np.zeros(len(instants))
+        for times in by_device:
+            finished += np.searchsorted(times, instants, side="right")
+        content.arrays["whole:rounds"] = (finished / max(n, 1)).astype(np.float32)
+        content.head["costs"].insert(0, {"metric": "rounds", "label": "rounds of a device, on average", "unit": ""})
+    _add_averages(content, metrics, n)
+
+
+_SCORES = {
+    "accuracy": ("accuracy", "%", 100.0),
+    "loss": ("loss", "", 1.0),
+}
+_AVERAGED = {
+    "staleness_s": ("age of the messages mixed", "s"),
+    "neighbors_mixed": ("neighbors mixed", ""),
+    "push_weight": ("push weight", ""),
+}
+
+
+def _add_averages(content: Content, metrics: pd.DataFrame, n: int) -> None:
+    """Add means over short intervals of what devices measure as they go; NaN where there was nothing."""
+    edges = np.linspace(0, content.head["end"], _BINS + 1)
+    found = {}
+    for name, (label, unit) in _AVERAGED.items():
+        rows = metrics[(metrics["metric"] == name) & (metrics["device"] >= 0)]
+        if not len(rows):
+            continue
+        which = np.clip(np.searchsorted(edges, rows["time_s"].to_numpy(), side="right") - 1, 0, _BINS - 1)
+        cell = which * n + rows["device"].to_numpy()
+        counts = np.bincount(cell, minlength=_BINS * n)
+        sums = np.bincount(cell, weights=rows["value"].to_numpy(), minlength=_BINS * n)
+        means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+        content.arrays[f"average:{name}"] = means.astype(np.float32).reshape(_BINS, n)
+        found[name] = {"label": label, "unit": unit}
+    content.arrays["average_time"] = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
+    content.head["averages"] = found
+
+
+def _held(times: pd.Series[float], values: pd.Series[float], instants: Array) -> Array:
+    """Return the latest value at each instant; NaN before the first."""
+    at = np.searchsorted(times.to_numpy(), instants, side="right") - 1
+    found = values.to_numpy(np.float64)[np.maximum(at, 0)]
+    return np.where(at >= 0, found, np.nan).astype(np.float32)
+
+
+# Map
+
+
+def _has_area(scenario_text: str) -> bool:
+    """Tell whether places are in meters; else they are in a unit square."""
+    try:
+        radio = tomllib.loads(scenario_text).get("radio")
+    except tomllib.TOMLDecodeError:  # cut off
+        return False
+    return isinstance(radio, dict) and not {"area", "positions"}.isdisjoint(radio)
+
+
+def _add_map(content: Content, devices: pd.DataFrame, links: pd.DataFrame) -> None:
+    if devices.empty:
+        return
+    where = places(devices, links)
+    content.head["placed"] = bool(np.isfinite(devices[["x", "y"]].to_numpy(float)).all())
+    content.arrays["x"], content.arrays["y"] = where.T.astype(np.float32)
+    if links.empty:
+        return
+    wide = np.uint16 if len(devices) <= 65536 else np.uint32
+    for name in ("src", "dst"):
+        content.arrays[f"link_{name}"] = links[name].to_numpy().astype(wide)
+    for name in ("sent", "delivered", "lost"):
+        content.arrays[f"link_{name}"] = links[name].to_numpy().astype(np.uint32)
+    for name in ("air_s", "mean_delay_s"):
+        content.arrays[f"link_{name}"] = links[name].to_numpy().astype(np.float32)
+    content.head["cells"] = len(devices) <= _CELLS
+
+
+# Timeline
+
+
+def _add_timeline(content: Content, metrics: pd.DataFrame, n: int, end: float) -> None:
+    """Add when each device trained, finished rounds, and was down."""
+    trained = metrics[metrics["metric"] == "training_s"].sort_values(["device", "time_s"], kind="stable")
+    spans = trained["time_s"].to_numpy()
+    content.arrays["train_from"] = _parts(spans - trained["value"].to_numpy(), end)
+    content.arrays["train_to"] = _parts(spans, end)
+    content.arrays["train_first"] = _firsts(trained["device"].to_numpy(), n)
+    rounds = metrics[metrics["metric"] == "round"].sort_values(["device", "time_s"], kind="stable")
+    content.arrays["round_at"] = _parts(rounds["time_s"].to_numpy(), end)
+    content.arrays["round_first"] = _firsts(rounds["device"].to_numpy(), n)
+    content.head["down"] = _down(metrics, end)
+
+
+def _down(metrics: pd.DataFrame, end: float) -> list[tuple[int, float, float]]:
+    """Return (device, from, to) of each time that a device was down, in seconds."""
+    rows = metrics[metrics["metric"].isin(("crash", "up"))].sort_values(["device", "time_s"], kind="stable")
+    found, since, last = [], 0.0, -1
+    is_down = False
+    for device, metric, at in zip(
+        rows["device"].tolist(), rows["metric"].tolist(), rows["time_s"].tolist(), strict=True
+    ):
+        if device != last:
+            if is_down:
+                found.append((last, since, end))
+            last, since, is_down = device, 0.0, metric == "up"
+        if metric == "crash":
+            since, is_down = at, True
+        elif is_down:
+            found.append((device, since, at))
+            is_down = False
+    if is_down:
+        found.append((last, since, end))
+    return found
+
+
+def _firsts(devices: Array, n: int) -> Array:
+    """Return where the rows of each device begin, and where the last ends, shape (n + 1,)."""
+    return np.searchsorted(devices, np.arange(n + 1)).astype(np.uint32)
+
+
+def _parts(seconds: Array, end: float) -> Array:
+    """Return instants as whole parts of the run."""
+    return np.round(np.clip(seconds / end, 0, 1) * _PARTS).astype(np.uint32)
+
+
+# Messages
+
+
+def _add_messages(content: Content, trace: pd.DataFrame, end: float) -> None:
+    """Add every message and its fate, by the instant of sending; of very many, some."""
+    total = len(trace)
+    content.head["messages"] = {"total": total}
+    if total > _MESSAGES:
+        trace = trace.iloc[np.sort(np.random.default_rng(0).choice(total, _MESSAGES, replace=False))]
+    trace = trace.sort_values("sent_s", kind="stable")
+    sent = trace["sent_s"].to_numpy()
+    arrival = trace["arrival_s"].to_numpy()
+    gone = np.where(np.isfinite(arrival), arrival, sent + trace["air_s"].to_numpy())
+    wide = np.uint16 if content.head["n"] <= 65536 else np.uint32
+    content.arrays["sent"] = _parts(sent, end)
+    content.arrays["gone"] = _parts(gone, end)
+    content.arrays["from"] = trace["src"].to_numpy().astype(wide)
+    content.arrays["to"] = trace["dst"].to_numpy().astype(wide)
+    content.arrays["size"] = trace["size_bytes"].to_numpy().astype(np.uint32)
+    fates, kinds = trace["fate"].astype("category"), trace["kind"].astype("category")
+    content.arrays["fate"] = fates.cat.codes.to_numpy().astype(np.uint8)
+    content.arrays["kind"] = kinds.cat.codes.to_numpy().astype(np.uint8)
+    content.head["messages"] |= {
+        "shown": len(trace), "fates": [str(name) for name in fates.cat.categories],
+        "kinds": [str(name) for name in kinds.cat.categories],
+    }  # fmt: skip
+
+
+# Devices and baselines
+
+
+def _add_devices(content: Content, devices: pd.DataFrame) -> None:
+    """Add the table of devices, column by column; numbers that are not there are null."""
+    shown = devices if len(devices) <= 2000 else devices.head(2000)
+    content.head["devices"] = {
+        name: [None if isinstance(one, float) and not math.isfinite(one) else one for one in shown[name].tolist()]
+        for name in shown.columns
+    }
+    classes = [name for name in devices.columns if name.startswith("class_")]
+    if classes and len(devices) <= _CELLS and len(classes) <= _CELLS:
+        content.arrays["samples"] = devices[classes].to_numpy().astype(np.uint32)
+        content.head["classes"] = len(classes)
+
+
+def _add_baselines(content: Content, run: Run) -> None:
+    """Add the mean accuracy of each baseline over time."""
+    content.head["baselines"] = []
+    for name, baseline in run.baselines.items():
+        metrics = baseline.metrics
+        rows = metrics[(metrics["metric"] == "accuracy") & (metrics["device"] >= 0)]
+        if not len(rows):
+            continue
+        mean = rows.groupby("time_s")["value"].mean() * 100
+        content.arrays[f"baseline_time:{name}"] = mean.index.to_numpy().astype(np.float32)
+        content.arrays[f"baseline:{name}"] = mean.to_numpy().astype(np.float32)
+        content.head["baselines"].append({"name": name, "alone": len(baseline.devices) == 1})

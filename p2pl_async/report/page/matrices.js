@@ -1,0 +1,54 @@
+"use strict";
+// Matrices: what came through from each device to each, how long it took, and who holds which samples.
+
+const matrices = {
+  start() {
+    const place = document.getElementById("grids");
+    const n = page.head.n;
+    if (page.head.cells) {
+      const src = page.array("link_src"), dst = page.array("link_dst");
+      const delivered = page.array("link_delivered"), lost = page.array("link_lost");
+      const filled = (value) => {
+        const cells = new Float64Array(n * n).fill(NaN);
+        for (let i = 0; i < src.length; i++) cells[src[i] * n + dst[i]] = value(i);
+        return cells;
+      };
+      const decided = (i) => delivered[i] + lost[i];
+      this.add(place, "delivered", "%", n, n, filled((i) => (decided(i) ? (100 * delivered[i]) / decided(i) : NaN)), ["from", "to"], 100);
+      this.add(place, "mean delay", "s", n, n, filled((i) => page.array("link_mean_delay_s")[i]), ["from", "to"]);
+      this.add(place, "messages sent", "", n, n, filled((i) => page.array("link_sent")[i]), ["from", "to"]);
+      this.add(place, "time on air", "s", n, n, filled((i) => page.array("link_air_s")[i]), ["from", "to"]);
+    }
+    if (page.has("samples")) {
+      const cells = Float64Array.from(page.array("samples"));
+      this.add(place, "training samples", "", n, page.head.classes, cells, ["device", "class"]);
+    }
+    if (!place.children.length) document.getElementById("matrices").hidden = true;
+  },
+
+  add(place, title, unit, rows, columns, cells, names, most) {
+    let high = most || 0;
+    for (const value of cells) if (value > high) high = value;
+    const size = Math.max(2, Math.min(16, Math.floor(300 / Math.max(rows, columns))));
+    const canvas = element("canvas", { width: columns, height: rows });
+    canvas.style.width = `${columns * size}px`;
+    canvas.style.height = `${rows * size}px`;
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${title}, ${names[0]} down, ${names[1]} across`);
+    const context = canvas.getContext("2d");
+    for (let k = 0; k < cells.length; k++) {
+      if (Number.isNaN(cells[k])) continue;
+      const share = high ? cells[k] / high : 0;
+      context.fillStyle = `hsl(205 75% ${92 - 68 * share}%)`; // lightness alone tells the value
+      context.fillRect(k % columns, Math.floor(k / columns), 1, 1);
+    }
+    const told = element("p", { textContent: `0 (light) to ${amount(high, unit)} (dark)` });
+    canvas.addEventListener("mousemove", (event) => {
+      const column = Math.min(columns - 1, Math.floor(event.offsetX / size)), row = Math.min(rows - 1, Math.floor(event.offsetY / size));
+      told.textContent = `${names[0]} ${row}, ${names[1]} ${column}: ${amount(cells[row * columns + column], unit)}`;
+    });
+    canvas.addEventListener("mouseleave", () => { told.textContent = `0 (light) to ${amount(high, unit)} (dark)`; });
+    canvas.addEventListener("click", (event) => page.select([Math.min(rows - 1, Math.floor(event.offsetY / size))]));
+    place.append(element("div", { className: "grid" }, element("h3", { textContent: `${title}: ${names[0]} down, ${names[1]} across` }), canvas, told));
+  },
+};

@@ -1,0 +1,162 @@
+"""Writing the page of a run: one HTML file with its scripts, styles and data inside.
+
+Arrays are deflated one after the other and written as base64; the browser unpacks them. A Content-Security-Policy
+names the page's own scripts and styles by their hashes and allows nothing else, so the page can load nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import zlib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pl_async.basics.units import show_bytes, show_seconds
+from p2pl_async.report.findings import findings
+from p2pl_async.report.page.gathering import Content, gather
+from p2pl_async.report.tables import facts_of, percent
+from p2pl_async.results.run import Run
+from p2pl_async.results.table import writing
+
+PAGE = "report.html"
+_TYPES = {"float32": "Float32Array", "uint32": "Uint32Array", "uint16": "Uint16Array", "uint8": "Uint8Array"}
+
+
+def write_page(run: Run, path: Path | None = None) -> Path:
+    """Write the page of a run, and return its path.
+
+    Args:
+        run: a recorded run, also one that was killed.
+        path: of the file; `report.html` in the run's own folder by default.
+
+    Raises:
+        ValueError: if neither the run nor `path` says where to.
+        ScenarioError: if the file can't be written.
+    """
+    if path is None:
+        if run.path is None:
+            raise ValueError("the run has no folder; say where to put the page: write_page(run, path)")
+        path = run.path / PAGE
+    text = page_of(run)
+    with writing(path):
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    return path
+
+
+def page_of(run: Run) -> str:
+    """Return the page of a run as HTML."""
+    content = gather(run)
+    content.head["findings"] = [{"text": one.text, "plot": one.plot, "devices": one.devices} for one in findings(run)]
+    styles = [_asset("uplot.css"), _asset("page.css")]
+    scripts = [_asset("uplot.js"), *(_asset(f"{name}.js") for name in _SCRIPTS)]
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src {' '.join(map(_hashed, styles))}; script-src {' '.join(map(_hashed, scripts))}"
+    )
+    summary = run.summary
+    page: str = _template().render(
+        title=content.head["title"],
+        status=str(summary.get("status")),
+        policy=policy,
+        styles=styles,
+        scripts=scripts,
+        head=_json(content.head),
+        layout=_json(_layout_of(content)),
+        data=base64.b64encode(_packed(content)).decode(),
+        rows=_rows(run),
+        facts=facts_of(summary),
+        findings=content.head["findings"],
+        scenario=run.scenario_text,
+        command=_command(run),
+    )
+    return page
+
+
+_SCRIPTS = ("data", "curves", "map", "timeline", "matrices", "page")
+
+
+def _asset(name: str) -> str:
+    return (files("p2pl_async.report.page") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
+        _asset("page.html")
+    )
+
+
+def _hashed(text: str) -> str:
+    """Return the source by which a Content-Security-Policy names an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _json(value: Any) -> str:
+    """Return JSON that can stand inside a script element: no text in it can end the element."""
+    text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _layout_of(content: Content) -> list[dict[str, Any]]:
+    """Return where each array begins in the packed data, its type and its number of values."""
+    found, offset = [], 0
+    for name, array in content.arrays.items():
+        found.append({"name": name, "type": _TYPES[array.dtype.name], "at": offset, "length": int(array.size)})
+        offset += -(-array.nbytes // 4) * 4
+    return found
+
+
+def _packed(content: Content) -> bytes:
+    """Return all arrays, little-endian, each padded to a multiple of four bytes, deflated."""
+    packer = zlib.compressobj(6)
+    parts = []
+    for array in content.arrays.values():
+        data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        parts.append(packer.compress(data + bytes(-len(data) % 4)))
+    return b"".join([*parts, packer.flush()])
+
+
+def _rows(run: Run) -> list[list[str]]:
+    """Return the rows of the table of results: the run, then its baselines."""
+    parts = {str(run.summary.get("protocol") or "protocol"): run.summary}
+    parts |= run.summary.get("baselines") or {}
+    rows = []
+    for name, part in parts.items():
+        accuracy = part.get("accuracy") or {}
+        seconds, sent = part.get("virtual_seconds"), (part.get("messages") or {}).get("bytes_on_air")
+        rows.append(
+            [
+                name,
+                *(percent(accuracy.get(which)) for which in ("min", "mean", "max")),
+                "-" if seconds is None else show_seconds(seconds),
+                "-" if sent is None else show_bytes(sent),
+            ]
+        )
+    return rows
+
+
+def _command(run: Run) -> str:
+    """Return the command that repeats the run from its folder."""
+    return "p2pl run scenario.toml" if run.path is None else f"p2pl run {run.path / 'scenario.toml'}"

@@ -1,0 +1,179 @@
+"""The page of a run: what is in it, that it can load nothing, and what a real browser shows."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import shutil
+import subprocess
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.recorded_run import recorded_run
+from helpers.tables_of_runs import END, N, links, metrics, small_run, trace
+
+from p2pl_async.errors import ScenarioError
+from p2pl_async.report.page import gathering
+from p2pl_async.report.page.gathering import gather
+from p2pl_async.report.page.writing import page_of, write_page
+from p2pl_async.results.run import load_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def part(page: str, name: str) -> str:
+    """Return the content of a script element with data."""
+    found = re.search(rf'<script type="application/[\w-]+" id="{name}">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def unpacked(page: str) -> dict[str, np.ndarray]:
+    """Return the arrays in a page."""
+    data = zlib.decompress(base64.b64decode(part(page, "data")))
+    types = {"Float32Array": "<f4", "Uint32Array": "<u4", "Uint16Array": "<u2", "Uint8Array": "u1"}
+    return {
+        one["name"]: np.frombuffer(data, types[one["type"]], one["length"], one["at"])
+        for one in json.loads(part(page, "layout"))
+    }
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return page_of(small_run())
+
+
+# What is in it
+
+
+def test_messages_are_those_of_the_trace(page: str) -> None:
+    arrays, kept = unpacked(page), trace().sort_values("sent_s", kind="stable")
+    np.testing.assert_allclose(arrays["sent"] / (2**32 - 1) * END, kept["sent_s"], atol=1e-6)
+    ends = kept["arrival_s"].fillna(kept["sent_s"] + kept["air_s"])
+    np.testing.assert_allclose(arrays["gone"] / (2**32 - 1) * END, ends, atol=1e-6)
+    np.testing.assert_array_equal(arrays["to"], kept["dst"])
+    fates = json.loads(part(page, "head"))["messages"]["fates"]
+    assert [fates[code] for code in arrays["fate"]] == kept["fate"].tolist()
+
+
+def test_scores_of_devices_lie_by_instant_and_device(page: str) -> None:
+    arrays = unpacked(page)
+    scores = arrays["score:accuracy"].reshape(len(arrays["time"]), N)
+    np.testing.assert_allclose(scores, np.tile(90 * arrays["time"][:, None] / END, N), rtol=1e-5)
+    np.testing.assert_allclose(arrays["whole:rounds"], arrays["time"] / 5)
+
+
+def test_times_down_run_from_a_crash_to_the_return_from_the_start_or_to_the_end() -> None:
+    table = metrics((5.0, 0, "up", 0), (10.0, 1, "crash", 2), (35.0, 1, "up", 1), (90.0, 4, "crash", 9))
+    assert gather(small_run(metrics=table)).head["down"] == [(0, 0.0, 5.0), (1, 10.0, 35.0), (4, 90.0, END)]
+
+
+def test_of_very_many_messages_some_are_shown_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "_MESSAGES", 50)
+    content = gather(small_run())
+    assert content.head["messages"]["total"] == 240
+    assert content.head["messages"]["shown"] == len(content.arrays["sent"]) == 50
+
+
+def test_it_tells_the_numbers_of_the_summary_and_what_held_it_back() -> None:
+    run = small_run(
+        summary={"accuracy": {"min": 0.8123, "mean": 0.9, "max": 0.95}, "sync": {"completed_s": 40.0, "agreed": True}}
+    )
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page_of(run).split("<noscript>")[0]))
+    assert "81.23 %" in text
+    assert "240 sent" in text
+    assert "took 40 s, 40% of the run" in text
+
+
+def test_a_run_without_trace_learning_or_links_gets_a_page() -> None:
+    assert "This run is killed" in page_of(small_run(trace=None, links=links().iloc[:0], summary={"status": "killed"}))
+    assert "<h1>" in page_of(recorded_run(n=5, learning=False))
+
+
+def test_it_is_written_into_the_folder_and_an_unwritable_one_is_told(tmp_path: Path) -> None:
+    recorded_run(tmp_path / "run", n=4)
+    path = write_page(load_run(tmp_path / "run"))
+    assert path == tmp_path / "run" / "report.html"
+    assert sorted(tmp_path.glob("run/*.part")) == []
+    with pytest.raises(ScenarioError, match="can't be written"):
+        write_page(small_run(), tmp_path / "none" / "report.html")
+    with pytest.raises(ValueError, match="has no folder"):
+        write_page(small_run())
+
+
+# Safety
+
+
+def test_texts_of_a_scenario_can_not_become_markup() -> None:
+    evil = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
+    run = small_run(summary={"scenario": evil, "warnings": [evil]}, scenario_text=evil)
+    kept = trace()
+    kept["kind"] = evil
+    assert evil not in page_of(small_run(summary={"scenario": evil}, scenario_text=evil, trace=kept))
+    assert evil not in page_of(run)
+    assert "<img" not in page_of(run)
+
+
+def test_it_can_load_nothing(page: str) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in html.unescape(policy.group(1)).split(";"))
+    assert rules["default-src"] == "'none'"
+    assert set(rules) == {"default-src", "base-uri", "form-action", "img-src", "style-src", "script-src"}
+    assert "unsafe" not in policy.group(1)
+    markup = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", page, flags=re.DOTALL)
+    assert not re.search(r"\b(src|href)=[\"'](?!#)", markup)
+
+
+# In a browser
+
+
+def shown(page: str, folder: Path, hash: str = "") -> tuple[str, list[str]]:
+    """Return the document as a browser has built it, and what it wrote to its console."""
+    assert CHROMIUM is not None
+    file = folder / "page.html"
+    file.write_text(page, encoding="utf-8")
+    command = [
+        CHROMIUM,
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--virtual-time-budget=4000"),
+        *("--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"{file.as_uri()}{hash}"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def under_way(dom: str) -> list[str]:
+    """Return the messages under way that a page lists."""
+    details: Any = re.search(r'<details id="underway">(.*?)</details>', dom, re.DOTALL)
+    return re.findall(r"<li>(.*?)</li>", details.group(1))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_a_browser_opens_it_without_errors_and_replays_what_the_trace_says(page: str, tmp_path: Path) -> None:
+    kept = trace()
+    ends = kept["arrival_s"].fillna(kept["sent_s"] + kept["air_s"])
+    for instant in (5.02, 50.1, 95.23):
+        dom, console = shown(page, tmp_path, f"#t={instant}")
+        assert console == []
+        assert 'data-ready="yes"' in dom
+        there = kept[(kept["sent_s"] <= instant) & (ends >= instant)]
+        assert len(there) > 2
+        expected = [
+            f"{src} to {dst}: params, 1 kB, {fate}"
+            for src, dst, fate in zip(there["src"], there["dst"], there["fate"], strict=True)
+        ]
+        assert sorted(under_way(dom)) == sorted(expected)
+        assert f"Messages under way: {len(there)}" in dom
+    assert dom.count('class="uplot') >= 4
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_a_browser_opens_the_page_of_a_run_without_learning(tmp_path: Path) -> None:
+    dom, console = shown(page_of(recorded_run(n=5, learning=False)), tmp_path)
+    assert console == []
+    assert 'data-ready="yes"' in dom
