@@ -59,6 +59,9 @@ SETTINGS_UNDER_LOSS: dict[str, dict[str, Any]] = {
 }
 """Where waiting no longer than a timeout isn't enough."""
 
+SYNCHRONIZED = ("path", "directed-ring", "random-matchings")
+"""On these every protocol begins with the synchronization, which is the same for all; P2PL does on every topology."""
+
 LOSSLESS = {"latency": "20 ms"}
 LOSSY = {
     "latency": {"kind": "uniform", "low": "10 ms", "high": "400 ms"},
@@ -106,7 +109,9 @@ def run(
 ) -> Emulation:
     """Run a protocol with devices of unequal speed; training pulls each model a bit towards its device."""
     if settings is None:
-        settings = settings_under_loss(cls) if link is LOSSY else {}
+        settings = dict(settings_under_loss(cls)) if link is LOSSY else {}
+        if "sync" in cls.model_fields and topology not in SYNCHRONIZED and kind_of(cls) != "p2pl":
+            settings["sync"] = "none"
     random = np.random.default_rng(seed)
     targets = initial(seed)
     emulation = Emulation(
