@@ -21,9 +21,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from p2pl_async.basics.settings import OneOf, Settings
-from p2pl_async.basics.units import BitsPerSecond, Bytes, PositiveSeconds, Probability, Seconds
-from p2pl_async.device import Device
 from p2pl_async.errors import (
     Deadlock,
     DeviceFailed,
@@ -35,15 +32,25 @@ from p2pl_async.errors import (
     RemoteError,
     ScenarioError,
 )
-from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.base import Protocol
 
 if TYPE_CHECKING:
+    from p2pl_async.basics.settings import OneOf as OneOf
+    from p2pl_async.basics.settings import Settings as Settings
+    from p2pl_async.basics.units import BitsPerSecond as BitsPerSecond
+    from p2pl_async.basics.units import Bytes as Bytes
+    from p2pl_async.basics.units import PositiveSeconds as PositiveSeconds
+    from p2pl_async.basics.units import Probability as Probability
+    from p2pl_async.basics.units import Seconds as Seconds
+    from p2pl_async.device import Device as Device
     from p2pl_async.experiment.running import run as run
     from p2pl_async.learning.data import Dataset as Dataset
     from p2pl_async.learning.data import DataSource as DataSource
     from p2pl_async.learning.models import Model as Model
+    from p2pl_async.messages import DeviceId as DeviceId
+    from p2pl_async.messages import Message as Message
+    from p2pl_async.messages import Vector as Vector
     from p2pl_async.prediction import predict as predict
+    from p2pl_async.protocols.base import Protocol as Protocol
     from p2pl_async.results.run import Run as Run
     from p2pl_async.results.run import load_run as load_run
     from p2pl_async.scenario.reading.load import load_scenario as load_scenario
@@ -51,13 +58,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# Names from modules that a protocol doesn't need, found when first asked for: `import p2pl_async` stays quick.
+# Found when first asked for: `p2pl --help` needs none of them, and each costs the start of numpy, trio or pydantic.
 _LATER = {
+    "BitsPerSecond": "p2pl_async.basics.units",
+    "Bytes": "p2pl_async.basics.units",
     "DataSource": "p2pl_async.learning.data",
     "Dataset": "p2pl_async.learning.data",
+    "Device": "p2pl_async.device",
+    "DeviceId": "p2pl_async.messages",
+    "Message": "p2pl_async.messages",
     "Model": "p2pl_async.learning.models",
+    "OneOf": "p2pl_async.basics.settings",
+    "PositiveSeconds": "p2pl_async.basics.units",
+    "Probability": "p2pl_async.basics.units",
+    "Protocol": "p2pl_async.protocols.base",
     "Run": "p2pl_async.results.run",
     "Scenario": "p2pl_async.scenario.scenario",
+    "Seconds": "p2pl_async.basics.units",
+    "Settings": "p2pl_async.basics.settings",
+    "Vector": "p2pl_async.messages",
     "load_run": "p2pl_async.results.run",
     "load_scenario": "p2pl_async.scenario.reading.load",
     "predict": "p2pl_async.prediction",

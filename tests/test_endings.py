@@ -80,6 +80,31 @@ def test_a_killed_run_says_so_and_while_it_goes_no_other_can_use_its_folder(tmp_
     RunFolder(tmp_path / "out", "s", 1, force=True)
 
 
+INTERRUPTED_IMPORT = """
+import sys
+from p2pl_async.__main__ import main
+
+wanted = sys.argv[1]
+sys.argv = ["p2pl", "check", "--quick", "s.toml"]
+
+class CtrlC:
+    def find_spec(self, name, path, target=None):
+        if name == wanted:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "trio", "p2pl_async.scenario.tables"])
+def test_ctrl_c_during_imports_shows_no_traceback(tmp_path: Path, module: str) -> None:
+    (tmp_path / "s.toml").write_text(SCENARIO)
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 KILLED_IN_A_BASELINE = """
 import os, signal, sys
 from p2pl_async import load_scenario, run

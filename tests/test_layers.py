@@ -196,6 +196,16 @@ def test_importing_is_light(module) -> None:
     assert child.stdout.split() == []
 
 
+def test_help_needs_no_library_but_the_command_lines() -> None:
+    code = (
+        "import sys; from p2pl_async.cli.main import app; app(['--help'], standalone_mode=False); "
+        "print(*[name for name in ('numpy', 'trio', 'pydantic', 'rich') if name in sys.modules], file=sys.stderr)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert child.stderr.split() == []
+    assert "run      Emulate a scenario" in child.stdout
+
+
 def test_checking_a_scenario_is_light(tmp_path) -> None:
     path = tmp_path / "s.toml"
     path.write_text(

@@ -6,4 +6,4 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet pip-audit
-"$folder/venv/bin/pip-audit" --no-deps --disable-pip -r tools/constraints.txt
+"$folder/venv/bin/pip-audit" --strict --no-deps --disable-pip -r tools/constraints.txt

@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCu
 class Settings(BaseModel):
     """A table of a scenario: checked when made, frozen, without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     alternatives: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Keys of which a table has only one: giving one over a table with another replaces that."""
@@ -162,6 +162,7 @@ class OneOf:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         options: list[JsonSchemaValue] = [{"enum": list(self.classes)}]
         for cls in self.classes.values():
+            cls.model_rebuild()  # it is built when first used
             reference = handler(cls.__pydantic_core_schema__)  # through the handler, so that its $defs reach the top
             definition = handler.resolve_ref_schema(reference)
             definition["required"] = ["kind", *(key for key in definition.get("required", []) if key != "kind")]

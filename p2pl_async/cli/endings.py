@@ -12,7 +12,6 @@ from types import FrameType
 
 import typer
 
-from p2pl_async.basics.plugins import line_of_plugin
 from p2pl_async.errors import P2plError, ScenarioError
 
 
@@ -35,7 +34,7 @@ def errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
             lines, code = [f"ended by {signal.Signals(number).name}" if ended_by else "interrupted"], 128 + number
         elif isinstance(error, P2plError):
             lines, code = [str(error)], 2
-        elif place := line_of_plugin(error):
+        elif place := _users_line(error):
             lines, code = [f"{place}: {type(error).__name__}: {error}"], 2
         else:
             lines, code = [f"bug in p2pl_async: {type(error).__name__}: {error}; add --debug to see where"], 1
@@ -43,6 +42,13 @@ def errors(debug: bool) -> Iterator[list[Callable[[], str]]]:
             lines += [line() for line in more]
         print("\n".join(filter(None, lines)), file=sys.stderr)
         raise typer.Exit(code) from None
+
+
+def _users_line(error: BaseException) -> str:
+    """Return the line of a user's own file in which an error was raised; "" if it wasn't in one."""
+    from p2pl_async.basics.plugins import line_of_plugin
+
+    return line_of_plugin(error)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Exit codes: 0 all well; 1 a bug of this package, or failed runs of a study; 2 so
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
 import textwrap
@@ -25,13 +26,13 @@ from p2pl_async.errors import Problem, ScenarioError
 if TYPE_CHECKING:
     from p2pl_async.results.folder import RunFolder
     from p2pl_async.scenario import Loaded
-    from p2pl_async.scenario.scenario import Scenario
 
 app = typer.Typer(
     help="Emulate asynchronous peer-to-peer deep learning over imperfect links.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help, which doesn't load rich
 )
 add_to(app)
 app.add_typer(study, name="study")
@@ -57,6 +58,8 @@ _MESSAGES_OF_PAGE = 1_000_000  # with more, the page is made when asked for
 
 def main() -> None:
     """Run the command line."""
+    # Nearly all that starting makes is there to stay: looking for garbage among it took a seventh of `p2pl check`.
+    gc.set_threshold(50_000)
     app()
 
 
@@ -75,7 +78,7 @@ def run(
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots, and write no page.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Emulate a scenario and its baselines; write results and print a table."""
+    """Emulate a scenario and its baselines; write and print results."""
     with errors(debug) as more:
         loaded = _load(scenario, changes, seed)
         from p2pl_async.experiment import running as experiment
@@ -89,7 +92,8 @@ def run(
                 from p2pl_async.report.live import Live
 
                 progress = stack.enter_context(Live())
-            result = experiment.run(loaded.scenario, out=folder, trace=trace, progress=progress)
+            announce = None if quiet else print
+            result = experiment.run(loaded.scenario, out=folder, trace=trace, progress=progress, announce=announce)
         if not no_plots:
             from p2pl_async.report.plots import write_plots
 
@@ -133,7 +137,7 @@ def predict(
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Predict DGD, CTA or ATC with squared loss in closed form, before running it."""
+    """Predict DGD, CTA or ATC with squared loss in closed form."""
     with errors(debug):
         most = _value("--memory", memory, "PositiveBytes")
         goal = None if target is None else _value("--target", target, "Probability")
@@ -169,16 +173,19 @@ def check(
     scenario: File,
     changes: Changes = None,
     seed: Seed = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Look at the file alone: make no graph, no links.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at the file alone: no data, graph, model.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Say everything that is wrong with a scenario, at once; runs nothing."""
-    with errors(debug):
-        found = _load(scenario, changes, seed).scenario
-        from p2pl_async.scenario.building.event_warnings import warn_of_radio
+    """Say everything that is wrong with a scenario, at once.
 
-        warnings, facts = (list(found.protocol.warnings), []) if quick else _of_world(found)
-        for text in [*warnings, *warn_of_radio(found)]:
+    Loads and splits the data, makes graph and links, tries the model on some mini-batches, and tells what a run takes.
+    """
+    with errors(debug):
+        from p2pl_async.cli.checking import look_at_all, look_at_file
+
+        found = _load(scenario, changes, seed).scenario
+        warnings, facts = look_at_file(found) if quick else look_at_all(found)
+        for text in warnings:
             print(f"warning: {text}")
         for text in facts:
             print(text)
@@ -195,7 +202,7 @@ def list_kinds(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """List protocols, topologies, link models, presets, data sets, partitions and models."""
+    """List all that a scenario can choose by name, and the metrics."""
     with errors(debug):
         groups = groups_of_kinds()
         if what is not None and what not in groups:
@@ -219,7 +226,7 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Turn a measured trace, a netem line or a movement file into a part that scenarios can extend."""
+    """Turn a trace, a netem line or movements into part of a scenario."""
     with errors(debug):
         from p2pl_async.importing import import_file
 
@@ -230,7 +237,7 @@ def import_(
 
 @app.command()
 def schema(debug: Debug = False) -> None:
-    """Print the JSON Schema of scenario files, with which editors complete and check them."""
+    """Print the JSON Schema of scenario files, for editors."""
     with errors(debug):
         import json
 
@@ -269,7 +276,7 @@ def probe(
     seed: Seed = None,
     debug: Debug = False,
 ) -> None:
-    """Show the topology of a scenario, the settings of one link, or measurements of messages sent over it."""
+    """Show a topology, the settings of a link, or messages over it."""
     with errors(debug):
         loaded = _load(scenario, changes, seed)
         if explain is not None:
@@ -286,25 +293,6 @@ def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
         missing = "--from" if src is None else "--to"
         raise ScenarioError("p2pl probe", [Problem(missing, "must be given too, or use --all for every link")])
     return src, dst
-
-
-def _of_world(scenario: Scenario) -> tuple[list[str], list[str]]:
-    """Return warnings and facts that follow from a scenario's links; the topology is made only if they need it."""
-    from p2pl_async.protocols.max_norm import MaxNormSync
-    from p2pl_async.scenario.building.sleepers import has_sleepers, warn_of_sleepers
-
-    contract = scenario.protocol.contract
-    breakable = contract is not None and any(contract.broken_by())
-    synchronizes = isinstance(getattr(scenario.protocol, "sync", None), MaxNormSync)
-    if not breakable and not synchronizes and not has_sleepers(scenario):
-        return list(scenario.protocol.warnings), []
-    from p2pl_async.scenario.building.contracts import warn_of_contract
-    from p2pl_async.scenario.building.explain import explain_sync
-    from p2pl_async.scenario.building.world import build_world
-
-    world = build_world(scenario, learns=False)
-    of_sleepers = warn_of_sleepers(scenario, world.graph, world.links)
-    return [*warn_of_contract(scenario, world.graph, world.links), *of_sleepers], explain_sync(world)
 
 
 def _value(option: str, text: str, kind: str) -> float:

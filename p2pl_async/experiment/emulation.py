@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import outcome
 import trio
 
@@ -140,7 +141,9 @@ class Emulation:
         thresholds = gc.get_threshold()
         gc.set_threshold(_GARBAGE, *thresholds[1:])
         try:
-            trio.run(self._main, protocol, clock=self.clock, strict_exception_groups=True)
+            # What overflows is a peer's number, which its receiver refuses, or a model that the evaluation names.
+            with np.errstate(over="ignore", invalid="ignore"):
+                trio.run(self._main, protocol, clock=self.clock, strict_exception_groups=True)
         except BaseExceptionGroup as group:
             if group.subgroup(KeyboardInterrupt):
                 raise KeyboardInterrupt from group

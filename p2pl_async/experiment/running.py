@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from p2pl_async.experiment.forecast import Forecast, check_counts, forecast
 from p2pl_async.experiment.measured_run import MeasuredRun, Progress, Watch
 from p2pl_async.experiment.plan import central_plan, local_plan, main_plan
 from p2pl_async.results.folder import RunFolder
@@ -23,6 +24,7 @@ def run(
     trace: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
+    announce: Callable[[Forecast], object] | None = None,
 ) -> Run:
     """Emulate a scenario and its baselines.
 
@@ -34,12 +36,13 @@ def run(
         trace: keep every message on every link, not only its digest.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time; looks and changes nothing.
+        announce: called once, before it starts, with what it will take.
 
     Returns:
         The results: summary, metrics, devices, links and baselines.
 
     Raises:
-        ScenarioError: if a data set or a file that the scenario names is not available.
+        ScenarioError: if a data set or a file that the scenario names is not available, or memory doesn't suffice.
         DeviceFailed: if a device's protocol raises.
         Deadlock: if every device waits and no event is pending.
         Livelock: if devices go on and on at one instant.
@@ -57,7 +60,7 @@ def run(
         folder = RunFolder(Path(out), scenario.name, scenario.seed, force=force)
     assert folder is None or isinstance(folder, RunFolder)
     try:
-        result = _run(scenario, folder, trace=trace, progress=progress, watch=watch)
+        result = _run(scenario, folder, trace=trace, progress=progress, watch=watch, announce=announce)
         if folder is not None:
             folder.publish()
             result.move(folder.path)
@@ -68,12 +71,22 @@ def run(
 
 
 def _run(
-    scenario: Scenario, folder: RunFolder | None, *, trace: bool, progress: Progress | None, watch: Watch | None
+    scenario: Scenario,
+    folder: RunFolder | None,
+    *,
+    trace: bool,
+    progress: Progress | None,
+    watch: Watch | None,
+    announce: Callable[[Forecast], object] | None,
 ) -> Run:
     """Emulate a scenario and its baselines into a folder."""
+    check_counts(scenario)
     world = build_world(scenario)
     plan = main_plan(world, folder)
     measured = MeasuredRun(world, plan, keep_trace=trace, progress=progress, watch=watch)
+    will_take = forecast(world, measured.rig.trainer)
+    if announce is not None:
+        announce(will_take)
     main = measured.run()
     plans = []
     if scenario.baselines.local:

@@ -60,6 +60,7 @@ class _Reader:
                     del words[place : place + 2]
         self._words = words
         self._link: dict[str, Any] = {"order": "free"}  # in netem packets overtake each other, unless there is a rate
+        self._reorders = False
         self._delay_and_jitter: tuple[float, float] | None = None
         self._shape = "uniform"
         self._most: int | None = None
@@ -80,6 +81,17 @@ class _Reader:
             self._link["latency"] = self._latency(*self._delay_and_jitter, self._shape)
         if "rate" in self._link:
             self._link["order"] = "fifo"
+        if self._reorders:
+            order = self._link["order"]
+            then = (
+                "and overtake each other if their latencies differ"
+                if order == "free"
+                else "and keep their order, as those of netem do behind a rate"
+            )
+            self._warn(
+                f"reorder: netem sends some packets at once and delays the others; here all are delayed, {then} "
+                f'(order = "{order}")'
+            )
         if self._most is not None:
             self._queue(self._most)
         return self._link
@@ -152,10 +164,7 @@ class _Reader:
 
     def _reorder(self) -> None:
         self._share()
-        self._warn(
-            "reorder: netem sends some packets at once and delays the others; here all are delayed, and overtake each "
-            'other if their latencies differ (order = "free")'
-        )
+        self._reorders = True
         self._skip_correlation("reorder")
 
     def _gap(self) -> None:

@@ -35,7 +35,7 @@ from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import REQUEST_REPLY, Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.mixing import is_finite, is_like
+from p2pl_async.protocols.mixing import is_count, is_finite, is_like
 
 
 class Pairwise(Message):
@@ -146,6 +146,9 @@ class Transactions:
         if not isinstance(message, Ask | Answer):
             return
         j = message.sender
+        if not is_count(message.boot, message.id):
+            self._device.record("refused", 1)
+            return
         if message.boot > self.boots.get(j, 0):
             self.boots[j] = message.boot
             self.open.pop(j, None)  # a former life was asked

@@ -13,7 +13,7 @@ from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Mode, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, without_missing
+from p2pl_async.protocols.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, unsound, without_missing
 
 
 def average(
@@ -56,11 +56,13 @@ def averaged(
     device.record_mix(heard)
     device.record("lead", received.lead())
     mixed, own = _mean(received, w, heard, rule, on_missing, stepped)
-    if not is_finite(mixed):  # checking the sum alone is cheaper than checking each term
-        for j in [j for j, message in heard.items() if not is_finite(message.w)]:
+    if not is_finite(mixed) and is_finite(
+        w if stepped is None else stepped
+    ):  # checking the sum alone is cheaper than checking each term
+        while not is_finite(mixed) and (j := unsound({i: message.w for i, message in heard.items()})) is not None:
             received.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
-        mixed, own = _mean(received, w, heard, rule, on_missing, stepped)
+            mixed, own = _mean(received, w, heard, rule, on_missing, stepped)
     return mixed, own
 
 

@@ -12,7 +12,6 @@ A push is an increment, correct only if it counts exactly once. There are three 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -27,9 +26,11 @@ from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract
 from p2pl_async.protocols.exchanging import AppliedMarks, Marks, Told
 from p2pl_async.protocols.listening import Barrier, Fresh
-from p2pl_async.protocols.pushing import Mass, ReceivedPushes, Silence
+from p2pl_async.protocols.mixing import is_count
+from p2pl_async.protocols.pushing import MOST_WEIGHT, Mass, ReceivedPushes, Silence
 from p2pl_async.protocols.repairing import Applied, Confirmation, Confirmations, Confirmed, Owed, Share
 
+_ROUNDING = 1e-6  # of a sum of push weights
 _UNCONFIRMED = 8  # pushes of mass to one neighbor that may wait for confirmation, where there is a link back
 
 Delivery = Literal["exactly_once", "raw", "repaired"]
@@ -125,7 +126,8 @@ class MassLinks:
         self.fates: list[tuple[DeviceId, Told, bool]] = []
         self._applied_marks: dict[DeviceId, AppliedMarks] = {}
         self._copies = copies
-        self._least_u = -math.inf if copies or delivery == "repaired" else 0.0
+        self._least_u = -MOST_WEIGHT if copies or delivery == "repaired" else 0.0
+        self._given: dict[DeviceId, float] = {}  # neighbor -> push weight that it has given, less what it took back
         self._size, self._dtype = like.size, like.dtype
         self._layers = device.layers
 
@@ -283,19 +285,25 @@ class MassLinks:
         marks = self._applied_marks.setdefault(sender, AppliedMarks())
         if added is not None and message.mark > marks.last:
             marks.apply(message.mark)
+        if added is not None and not self._copies:
+            given = self._given.get(sender, 0.0) + added.u
+            if given < -_ROUNDING:
+                raise RemoteError(f"device {sender} takes back more than it gave")
+            self._given[sender] = given
         known = Confirmation(self.device.boots, applied.number, marks.last, marks.bits)
         self._confirmed.know(self.device.id, sender, known)
         return added
 
     def _usable(self, message: MassPush) -> bool:
-        if message.sender not in self.device.all_in_neighbors or message.degree < 0:
+        counts = message.degree, message.boot, message.base, message.top, message.life, message.mark
+        if message.sender not in self.device.all_in_neighbors or not is_count(*counts):
             return False
-        if not self._least_u <= message.u < math.inf:
+        if not self._least_u <= message.u <= MOST_WEIGHT:
             return False
         if message.boot > self.boots.get(message.sender, 0):
             self._meet(message.sender, message.boot)
         if self.delivery != "repaired":
-            return message.boot >= 0
+            return True
         rows = message.confirmed
         if rows is None or not 0 <= message.base < message.top or not _are_rows(rows):
             return False

@@ -20,7 +20,7 @@ from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
-from p2pl_async.protocols.mixing import is_finite, is_like, mix
+from p2pl_async.protocols.mixing import is_count, is_finite, is_like, mix
 
 _SERVERS_MODEL: DeviceId = -1  # stands for the server's model of before among those that are averaged
 
@@ -116,13 +116,16 @@ class FedAvg(Protocol):
         device.send([j for j in device.all_out_neighbors if j not in chosen], Global(device.round, False, w))
 
     async def _gather(self, device: Device, chosen: list[DeviceId], updates: dict[DeviceId, Update], w: Vector) -> None:
+        answered = set(updates)
         with device.timeout(math.inf if self.timeout is None else self.timeout):
-            while len(updates) < len(chosen):
+            while len(answered) < len(chosen):
                 update = await device.receive(Update)
                 if update.sender not in chosen or update.n_samples < 1 or not _fits(update.w, w):
                     device.record("refused", 1)
                 elif update.round == device.round:  # not a late one
                     updates[update.sender] = update
+                if update.round == device.round and update.sender in chosen:
+                    answered.add(update.sender)  # a model that can't be used is an answer: no other will come
 
     def _average(self, updates: dict[DeviceId, Update], chosen: list[DeviceId], past: Past, w: Vector) -> Vector:
         """Return sum_k (n_k / n) w_k over the updates that arrived, or `w` if there are none; see `missing`."""
@@ -166,7 +169,7 @@ class FedAvg(Protocol):
         message: Global | None = await device.receive(Global)
         models = []
         while message is not None:
-            if message.sender == self.server and _fits(message.w, mine):
+            if message.sender == self.server and is_count(message.round) and _fits(message.w, mine):
                 models.append(message)
             else:
                 device.record("refused", 1)

@@ -19,7 +19,7 @@ from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.mixing import is_finite, is_like, mix
+from p2pl_async.protocols.mixing import is_count, is_finite, is_like, mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class AgedModel:
 
     def hear(self, message: Aged) -> None:
         """Keep a message until it is taken; drop it if a newer one came from its sender, refuse it if it can't fit."""
-        if not is_like(message.w, self.w) or message.age < 0:
+        if not is_like(message.w, self.w) or not is_count(message.age):
             self._device.record("refused", 1)
         elif message.number > self._newest.get(message.sender, -1):
             self._newest[message.sender] = message.number

@@ -20,7 +20,7 @@ from p2pl_async.basics.units import PositiveSeconds, Seconds
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
-from p2pl_async.protocols.mixing import Peer, is_like
+from p2pl_async.protocols.mixing import Peer, is_count, is_like
 
 Version = tuple[int, int]
 
@@ -48,6 +48,7 @@ class Received:
         self.newest: dict[DeviceId, Params] = {}
         self.fresh: dict[DeviceId, Params] = {}  # the newest since the last mix
         self.versions: dict[Version, dict[DeviceId, Params]] = {}  # the current version and later ones, for barriers
+        self.unusable: dict[Version, set[DeviceId]] = {}  # senders of refused messages of these versions
         self.arrived: dict[DeviceId, int] = {}  # this device's round in which the newest came
         self.late = 0  # messages no newer than one known already
         self._like = like
@@ -60,10 +61,11 @@ class Received:
 
     def add(self, message: Params) -> None:
         """Take a message: it is new, late, or refused."""
+        sender, version = message.sender, (message.round, message.step)
         if not self._usable(message):
             self.device.record("refused", 1)
+            self.unusable.setdefault(version, set()).add(sender)
             return
-        sender, version = message.sender, (message.round, message.step)
         self.versions.setdefault(version, {}).setdefault(sender, message)
         known = self.newest.get(sender)
         if known is not None and version <= (known.round, known.step):
@@ -80,13 +82,19 @@ class Received:
     def take_version(self, version: Version) -> dict[DeviceId, Params]:
         """Return the messages of this version, and forget earlier ones."""
         found = self.versions.pop(version, {})
+        self.unusable = {later: senders for later, senders in self.unusable.items() if later > version}
         self.versions = {later: heard for later, heard in self.versions.items() if later > version}
         return found
+
+    def told(self, version: Version) -> set[DeviceId]:
+        """Return who has sent a message of this version; one that can't be used is no longer waited for."""
+        return self.versions.get(version, {}).keys() | self.unusable.get(version, set())
 
     def take_fresh(self) -> dict[DeviceId, Params]:
         """Return the newest message of each neighbor that has sent one since the last mix."""
         fresh, self.fresh = self.fresh, {}
         self.versions.clear()
+        self.unusable.clear()
         return fresh
 
     def peers(self, heard: Iterable[DeviceId] = ()) -> dict[DeviceId, Peer]:
@@ -111,7 +119,7 @@ class Received:
             message.sender in self._neighbors
             and is_like(message.w, self._like)
             and message.n_samples > 0
-            and message.degree >= 0
+            and is_count(message.round, message.step, message.n_samples, message.degree)
         )
 
 
@@ -129,7 +137,7 @@ class Barrier(Settings):
         everybody = set(received.device.in_neighbors)
         received.drain()
         with received.device.timeout(math.inf if self.timeout is None else self.timeout):
-            while not everybody <= received.versions.get(version, {}).keys():
+            while not everybody <= received.told(version):
                 received.add(await received.device.receive(Params))
         return received.take_version(version)
 

@@ -6,6 +6,7 @@ links do, parameters stay in the convex hull of the former ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
@@ -20,6 +21,7 @@ OnMissing = Literal["renormalize", "self", "cache"]
 BLOCK = 1 << 14
 """Entries of the longest slice that `blocks` gives by default: several float64 arrays of them fit the cache."""
 
+_MOST = 1 << 53  # counts of a peer beyond it would overflow where they are stored
 _FEW = 1 << 15  # entries of a block where only a sum and one product must fit the cache
 
 
@@ -102,6 +104,20 @@ def is_finite(w: Vector) -> bool:
     """Tell whether every parameter is a finite number."""
     # A finite sum has finite terms. A sum that isn't may have overflowed, so only then are the terms checked.
     return bool(np.isfinite(w.sum())) or bool(np.isfinite(w).all())
+
+
+def is_count(*numbers: int) -> bool:
+    """Tell whether numbers that a peer sent can be counts: at least 0, and no larger than a device can reach."""
+    return all(0 <= number <= _MOST for number in numbers)
+
+
+def unsound(parts: Mapping[DeviceId, Vector]) -> DeviceId | None:
+    """Return the device whose vector must be left out so that a sum may become finite; None if there is none.
+
+    It is one with an entry that isn't a number, or else the one with the largest entry.
+    """
+    sizes = {j: float(np.abs(w).max(initial=0.0)) for j, w in sorted(parts.items())}
+    return max(sizes, key=lambda j: (math.isnan(sizes[j]), sizes[j]), default=None)
 
 
 def is_like(w: Vector, other: Vector) -> bool:

@@ -29,7 +29,10 @@ from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
-from p2pl_async.protocols.mixing import BLOCK, blocks, is_finite, is_like
+from p2pl_async.protocols.mixing import BLOCK, blocks, is_count, is_finite, is_like, unsound
+
+MOST_WEIGHT = 1e15
+"""Above any sum of push weights; what claims more is refused, as sums of such weights would overflow."""
 
 LEAST_WEIGHT = 1e-30
 """Push weight below which float32 numerators lose their digits; a run that gets there ends with an error."""
@@ -95,7 +98,7 @@ class Mass:
 
     def fits(self, push: Push) -> bool:
         """Tell whether a push can be added, judging by shape, dtype and weight."""
-        return (is_like(push.x, self.x) and 0 < push.u < math.inf) or (push.x.size == 0 and push.u == 0)
+        return (is_like(push.x, self.x) and 0 < push.u <= MOST_WEIGHT) or (push.x.size == 0 and push.u == 0)
 
     def learn_and_split(self, new: Vector, old: Vector, shares: int, scale: float = 1.0) -> None:
         """Add the change of local training, x <- x + scale (new - old), then `split`: both in one pass."""
@@ -129,10 +132,11 @@ class Mass:
         """
         bad: list[Push] = []
         total, z, finite = added(self.x, pushes, self.u)
-        if not finite:  # checking the sum alone is cheaper than checking each term
-            bad = [push for push in pushes if not is_finite(push.x)]
-            pushes = [push for push in pushes if is_finite(push.x)]
-            total, z, _ = added(self.x, pushes, self.u)
+        if not finite and is_finite(self.x):  # checking the sum alone is cheaper than checking each term
+            while not finite and (i := unsound(dict(enumerate(push.x for push in pushes)))) is not None:
+                bad.append(pushes[i])
+                pushes = [*pushes[:i], *pushes[i + 1 :]]
+                total, z, finite = added(self.x, pushes, self.u)
         self.x = total
         self.u += sum(push.u for push in pushes)
         return z, bad
@@ -356,11 +360,16 @@ class ReceivedPushes(Generic[M]):
             self._add(message)
 
     def _add(self, message: M) -> None:
-        if not self._usable(message):
+        if not (is_count(_round(message)) and self._usable(message)):
             self._device.record("refused", 1)
+            self._answered(message)
             return
         self.pending.append(message)
         self.silence.hear(message.sender, _round(message))
+        self._answered(message)
+
+    def _answered(self, message: M) -> None:
+        """Wait no longer for a push of this round from its sender, whether or not it could be used."""
         self._awaited.get(_round(message), set()).discard(message.sender)
 
 

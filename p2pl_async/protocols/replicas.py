@@ -38,7 +38,7 @@ from p2pl_async.protocols.compressing import CONTRACTS, Delivery, Heard, MassLin
 from p2pl_async.protocols.exchanging import TRANSFERS, WAITING, Pairs, Told
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PATIENCE, PushMode, patient
+from p2pl_async.protocols.pushing import MOST_WEIGHT, PATIENCE, PushMode, patient
 from p2pl_async.protocols.repairing import Share
 
 _RESYNC = 100  # messages
@@ -246,6 +246,9 @@ class Replicas:
                 replica.take_over(share)
             else:
                 replica.add(share)
+            if not 0 <= replica.u <= MOST_WEIGHT:  # no push weight that a device can have
+                self._device.record("refused", 1)
+                replica.u = min(max(replica.u, 0.0), MOST_WEIGHT)
             replica.degree = degree
             if marked:
                 yield sender, Told(replica.x, replica.u, degree)

@@ -40,8 +40,8 @@ from numpy.typing import NDArray
 
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.mixing import BLOCK, blocks, is_finite, is_like
-from p2pl_async.protocols.pushing import Silence, reciprocal
+from p2pl_async.protocols.mixing import BLOCK, blocks, is_count, is_finite, is_like, unsound
+from p2pl_async.protocols.pushing import MOST_WEIGHT, Silence, reciprocal
 from p2pl_async.protocols.settling import Credit, Promised, Promises, headers, read_header
 
 
@@ -119,9 +119,9 @@ class Account:
         """Tell whether sums can be added, judging by shapes, dtype and weights."""
         return (
             (is_like(sums.x, self._own) or (sums.x.shape == (0,) and sums.x.dtype == self._own.dtype))
-            and 0 <= sums.u < math.inf
-            and 0 <= sums.born < math.inf
-            and sums.boot >= 0
+            and 0 <= sums.u <= MOST_WEIGHT
+            and 0 <= sums.born <= MOST_WEIGHT
+            and is_count(sums.boot)
             and read_header(sums.links, self._device.id) is not None
         )
 
@@ -170,11 +170,11 @@ class Account:
             device.record("weight_renewed", self.u)
         self._set_apart(newest.keys(), device.in_neighbors)
         z, u, finite = self._with(newest)
-        if not finite:  # checking the sum alone is cheaper than checking each term
-            for j in [j for j, sums in newest.items() if not is_finite(sums.x)]:
-                del newest[j]
+        if not finite and is_finite(self.z):  # checking the sum alone is cheaper than checking each term
+            while not finite and (bad := unsound({j: sums.x for j, sums in newest.items()})) is not None:
+                del newest[bad]
                 device.record("refused", 1)
-            z, u, _ = self._with(newest)
+                z, u, finite = self._with(newest)
         z.flags.writeable = not self._weighted
         for j, sums in newest.items():
             header = read_header(sums.links, device.id)

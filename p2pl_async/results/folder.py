@@ -30,7 +30,7 @@ from typing import Any
 
 from p2pl_async.results.lock import FolderLock, is_locked
 from p2pl_async.results.metrics import COSTS
-from p2pl_async.results.run import summary_of
+from p2pl_async.results.publishing import NEW, finish, move, summary_of
 from p2pl_async.results.table import refuse, writing
 
 PLOTS = (
@@ -47,7 +47,6 @@ PLOTS = (
 PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus", "relative_error")
 
 
-_NEW = ".new"
 _IN_USE = "is in use by another run; wait until that ends, or choose another folder"
 _TABLES = ("metrics", "devices", "links", "trace", "predicted", "measured", "topologies", "link_effects")
 
@@ -85,6 +84,7 @@ class RunFolder:
             _check_place(out)
             if out.is_dir() and is_locked(out):
                 refuse(out, _IN_USE)
+            finish(out)
             _check_free(out, force=force)
 
     @property
@@ -99,7 +99,7 @@ class RunFolder:
                 self._made = self._make_default()
             else:
                 with writing(self._chosen):
-                    self._made = self._chosen / _NEW if _has_result(self._chosen) else self._chosen
+                    self._made = self._chosen / NEW if _has_result(self._chosen) else self._chosen
                     self._made.mkdir(parents=True, exist_ok=True)
         return self._made
 
@@ -111,7 +111,7 @@ class RunFolder:
         """
         path = self.path
         with writing(path):
-            whole = path.parent if path.name == _NEW else path
+            whole = path.parent if path.name == NEW else path
             if not all(lock.take(place) for lock, place in zip(self._locks, {whole, path}, strict=False)):
                 refuse(whole, _IN_USE)
             _check_free(whole, force=self._force)
@@ -126,12 +126,12 @@ class RunFolder:
         Raises:
             ScenarioError: if a file can't be moved.
         """
-        if self._made is None or self._made.name != _NEW:
+        if self._made is None or self._made.name != NEW:
             return
         new, self._made = self._made, self._made.parent
         with writing(self._made):
             _remove_result(self._made)
-            _move(new, self._made)
+            move(new, self._made)
 
     def close(self) -> None:
         """Give the folder's lock back: the run is over."""
@@ -208,18 +208,7 @@ def _check_free(path: Path, *, force: bool) -> None:
 
 
 def _has_result(path: Path) -> bool:
-    return summary_of(path) is not None or summary_of(path / _NEW) is not None
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move what is in one folder into another, the summary last: with it, the result stands."""
-    target.mkdir(exist_ok=True)
-    for item in sorted(source.iterdir(), key=lambda item: item.name == "summary.json"):
-        if item.is_dir():
-            _move(item, target / item.name)
-        else:
-            item.replace(target / item.name)
-    source.rmdir()
+    return summary_of(path) is not None or summary_of(path / NEW) is not None
 
 
 def _remove_result(path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pl_async.results.lock import is_locked
+from p2pl_async.results.publishing import finish, summary_of
 from p2pl_async.results.table import (
     DEVICE_COLUMNS,
     LINK_COLUMNS,
@@ -123,6 +123,7 @@ def load_run(path: Path | str) -> Run:
         ScenarioError: if it contains no result, or one that can't be read.
     """
     path = Path(path)
+    finish(path)
     summary = summary_of(path)
     if summary is None:
         missing = "" if path.is_dir() else "there is no such folder; "
@@ -154,16 +155,6 @@ def load_run(path: Path | str) -> Run:
         trace=stored["trace"] if traced else None,
         baselines={folder.name: load_run(folder) for folder in folders if summary_of(folder) is not None},
     )
-
-
-def summary_of(path: Path) -> dict[str, Any] | None:
-    """Return the summary in a folder; None if it contains no result of a run."""
-    try:
-        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    ours = isinstance(summary, dict) and {"status", "scenario", "seed"} <= summary.keys()
-    return summary if ours and isinstance(summary["status"], str) else None
 
 
 def _text_of(path: Path) -> str:

@@ -30,7 +30,7 @@ LINK_COLUMNS = {
 
 
 DEVICE_COLUMNS = {
-    "device": "int32", "x": "float64", "y": "float64", "n_samples": "int64", "rounds": "int32", "accuracy": "float64",
+    "device": "int32", "x": "float64", "y": "float64", "n_samples": "int64", "rounds": "int64", "accuracy": "float64",
 }  # fmt: skip
 """Those that every run has; `class_0`, ... and `ENERGY_COLUMNS` come with data and with `[energy]`."""
 

@@ -110,6 +110,8 @@ def test_what_netem_means_as_we_do_comes_over_without_a_warning(
         ("duplicate 1% 50%", {"duplicate": 0.01}, "its correlation is left out"),
         ("corrupt 2% 10%", {"corrupt": 0.02}, "flips a bit of a packet, .* here the packet is lost"),
         ("delay 10ms reorder 25% 50% gap 5", {}, "reorder: netem sends some packets at once"),
+        ("delay 9ms 2ms reorder 2%", {"order": "free"}, 'if their latencies differ .order = "free".'),
+        ("delay 9ms 2ms reorder 2% rate 1Mbit", {"order": "fifo"}, 'behind a rate .order = "fifo".'),
         ("delay 10ms limit 50", {}, "limit: left out, as without a rate no message waits"),
         ("rate 1mbit limit 50", {"queue": {"messages": 50}}, "limit: netem drops when it holds 50 packets"),
         ("rate 1mbit 0 48 5", {}, "cellsize is left out"),

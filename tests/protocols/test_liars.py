@@ -1,0 +1,77 @@
+"""A device that lies: well-formed messages with one false field end no honest device, whatever the protocol."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.contract_worlds import initial, settings_under_loss
+from helpers.liars import Liar, lies
+
+from p2pl_async.basics.settings import kind_of
+from p2pl_async.device import Observer
+from p2pl_async.errors import DeviceFailed
+from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.link import Link, LinkSettings
+from p2pl_async.protocols import PROTOCOLS, Protocol
+from p2pl_async.protocols.listening import Params
+from p2pl_async.testing import FixedLearner, complete
+
+N, ROUNDS = 3, 6
+
+
+def variants(cls: type[Protocol]) -> list[dict[str, Any]]:
+    """Return settings under which a protocol reads all fields of its messages."""
+    found = [settings_under_loss(cls)]
+    if "sync" in cls.model_fields:
+        found.append({**found[0], "sync": "none"})
+    if "delivery" in cls.model_fields:
+        found.append({"delivery": "raw", "sync": "none"})
+    return found
+
+
+def run(protocol: Protocol, liar: int, seed: int) -> tuple[Emulation, list[str]]:
+    """Run three devices, one of which lies; return also the metrics that were recorded."""
+    measured: list[str] = []
+    emulation = Emulation(
+        complete(N),
+        lambda src, dst: Link(src, dst, LinkSettings.model_validate({"latency": "20 ms"}), seed),
+        seed,
+        learner=FixedLearner(
+            initial(seed)[:N], seconds=[1.0, 1.3, 0.8], gradient=lambda k, w: w - initial(seed)[k], n_samples=[5, 6, 7]
+        ),
+        rounds=ROUNDS,
+        observer=Observer(record=lambda _, metric, value: measured.append(metric)),
+    )
+    try:
+        emulation.run(Liar(inner=protocol, liar=liar, seed=seed))
+    except DeviceFailed as failure:
+        if failure.device != liar:  # what it does to itself is its own business
+            raise
+    return emulation, measured
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_no_lie_ends_an_honest_device(cls: type[Protocol]) -> None:
+    refused = 0
+    for settings in variants(cls):
+        for seed in range(4):
+            liar = 0 if seed % 3 == 0 else N - 1
+            emulation, measured = run(cls.model_validate(settings), liar, zlib.crc32(kind_of(cls).encode()) + seed)
+            refused += measured.count("refused") + emulation.trace.malformed
+            for device in emulation.devices:
+                served = kind_of(cls) == "fedavg" and liar == 0  # by the liar: all that they wait for
+                assert served or device.id == liar or device.round >= ROUNDS
+    assert refused or cls.model_validate({}).models_per_message == 0
+
+
+def test_every_field_is_lied_about() -> None:
+    honest = Params(1, 0, 5, 2, np.ones(4, np.float32))
+    changed = {
+        name for lie in lies(honest) for name in honest.__slots__ if not np.array_equal(
+            getattr(lie, name), getattr(honest, name)
+        )
+    }  # fmt: skip
+    assert changed == set(honest.__slots__)
