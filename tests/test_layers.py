@@ -203,7 +203,7 @@ def test_help_needs_no_library_but_the_command_lines() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert child.stderr.split() == []
-    assert "run      Emulate a scenario" in child.stdout
+    assert "Emulate a scenario and its baselines; write and print" in child.stdout
 
 
 def test_checking_a_scenario_is_light(tmp_path) -> None:

@@ -112,9 +112,9 @@ def test_more_than_the_machine_has_is_refused_with_the_numbers_before_anything_i
 def test_models_that_fill_memory_are_refused_before_the_run_begins(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario = load_scenario(_written(folder), ["model.hidden=[3000, 3000]"])
-    monkeypatch.setattr(forecast, "memory_of_machine", lambda: 0.5 * (1 << 30))
-    with pytest.raises(ScenarioError, match=r"models of 9\d* parameters take about .* GiB of memory"):
+    scenario = load_scenario(_written(folder), ["model.hidden=[1000, 1000]"])
+    monkeypatch.setattr(forecast, "memory_of_machine", lambda: 0.35 * (1 << 30))
+    with pytest.raises(ScenarioError, match=r"models of 1\d* parameters take about .* GiB of memory"):
         running.run(scenario, out="out")
     assert not list((folder / "out").iterdir())
 
