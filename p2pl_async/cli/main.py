@@ -76,6 +76,7 @@ def run(
     trace: Annotated[bool, typer.Option("--trace", help="Keep every message on every link: trace.parquet.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots, and write no page.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Serve a page that shows the run while it goes.")] = False,
     debug: Debug = False,
 ) -> None:
     """Emulate a scenario and its baselines; write and print results."""
@@ -92,6 +93,11 @@ def run(
                 from p2pl_async.report.live import Live
 
                 progress = stack.enter_context(Live())
+            if watch:
+                from p2pl_async.report.serving import ResultsServer
+
+                server = stack.enter_context(ResultsServer(folder.path.parent))
+                print(f"watch it at {server.address}", flush=True)
             announce = None if quiet else print
             result = experiment.run(loaded.scenario, out=folder, trace=trace, progress=progress, announce=announce)
         if not no_plots:

@@ -16,6 +16,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 def report(
     run: Folder,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve pages of all runs below RUN to this machine's browser, live.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="To serve on; 0: a free one.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where the page goes.  [default: RUN/report.html]", show_default=False),
@@ -24,6 +28,13 @@ def report(
 ) -> None:
     """Write one page that shows a run: curves, map and replay, timeline, matrices. It opens anywhere, offline."""
     with errors(debug):
+        if serve:
+            from p2pl_async.report.serving import ResultsServer
+
+            server = ResultsServer(run, port)
+            print(f"{server.address}   (Ctrl-C ends it)", flush=True)
+            server.serve()
+            return
         from p2pl_async.report.page.writing import write_page
         from p2pl_async.results.run import load_run
 

@@ -60,3 +60,19 @@ def test_mistakes_are_answered_with_the_repair(folder: Path, arguments: list[str
     assert result.exit_code == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_watch_tells_the_address_of_the_page_that_shows_the_run(tmp_path: Path) -> None:
+    scenario = Path(__file__).parents[2] / "scenarios" / "gossip.toml"
+    result = p2pl(
+        "run", scenario, "--watch", "--quiet", "--no-plots", "--out", tmp_path / "run", "--set", "devices.count=20",
+        "--set", "stop.virtual_time=1 s",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("watch it at http://127.0.0.1:")
+    assert result.stdout.count("\n") == 1
+
+
+def test_serve_answers_a_folder_that_is_not_there() -> None:
+    result = p2pl("report", "none", "--serve")
+    assert (result.exit_code, "there is no such folder" in result.stderr) == (2, True)

@@ -52,15 +52,16 @@ def write_page(run: Run, path: Path | None = None) -> Path:
     return path
 
 
-def page_of(run: Run) -> str:
-    """Return the page of a run as HTML."""
+def page_of(run: Run, *, live: bool = False) -> str:
+    """Return the page of a run as HTML; a live one, which its server serves, renews itself while the run goes on."""
     content = gather(run)
     content.head["findings"] = [{"text": one.text, "plot": one.plot, "devices": one.devices} for one in findings(run)]
     styles = [_asset("uplot.css"), _asset("page.css")]
-    scripts = [_asset("uplot.js"), *(_asset(f"{name}.js") for name in _SCRIPTS)]
+    scripts = [_asset("uplot.js"), *(_asset(f"{name}.js") for name in (*_SCRIPTS, *(["live"] if live else [])))]
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-        f"style-src {' '.join(map(_hashed, styles))}; script-src {' '.join(map(_hashed, scripts))}"
+        f"style-src {' '.join(map(hashed, styles))}; script-src {' '.join(map(hashed, scripts))}"
+        + ("; connect-src 'self'" if live else "")
     )
     summary = run.summary
     page: str = _template().render(
@@ -97,7 +98,7 @@ def _template() -> Any:
     )
 
 
-def _hashed(text: str) -> str:
+def hashed(text: str) -> str:
     """Return the source by which a Content-Security-Policy names an inline script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
