@@ -25,7 +25,8 @@ from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.errors import P2plError, Problem, ScenarioError
 from p2pl_async.report.page.writing import hashed, page_of
 from p2pl_async.report.tables import percent
-from p2pl_async.results.run import load_run, summary_of
+from p2pl_async.results.publishing import summary_of
+from p2pl_async.results.run import load_run
 
 _EVERY = 1.0  # s between two looks at the folders
 _DEEPEST = 5  # folders below the one that is served
