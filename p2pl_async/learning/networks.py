@@ -27,6 +27,7 @@ from p2pl_async.learning.layout import VectorLayout, tensor
 if TYPE_CHECKING:
     from p2pl_async.learning.settings import Loss
 
+_LARGE = 100_000  # entries of a first layer from which outputs are computed device by device on a CPU
 
 Buffers = Sequence[Tensor]  # of one device
 Gradients = Sequence[Tensor | None]  # one per layer; None for a layer that the loss doesn't depend on
@@ -63,7 +64,7 @@ class DenseNetwork:
         assert isinstance(module, nn.Sequential)
         self._loss = loss
         # The modules in their order; `children()` would leave out the second use of one.
-        self._steps: list[tuple[type[nn.Module], bool]] = [
+        self.layers: list[tuple[type[nn.Module], bool]] = [
             (type(layer), getattr(layer, "bias", None) is not None) for layer in list(module)[1:]
         ]
         self._buffers: list[Tensor] = []
@@ -82,11 +83,13 @@ class DenseNetwork:
         return all(type(layer) in (nn.ReLU, nn.Tanh) for layer in layers[1::2])
 
     def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (k, rows, n_classes); the first layer is one product for all devices."""
+        """Return the outputs (k, rows, n_classes), of small networks with one product for all devices' first layers."""
         k, rows = len(w[0]), len(x)
+        if x.device.type == "cpu" and w[0][0].numel() >= _LARGE:
+            return torch.stack([self._logits_of_one([layer[i] for layer in w], x) for i in range(k)])
         layers = iter(w)
         h = x.flatten(1)
-        for kind, bias in self._steps:
+        for kind, bias in self.layers:
             if kind is not nn.Linear:
                 h = h.relu_() if kind is nn.ReLU else h.tanh_()
                 continue
@@ -97,6 +100,18 @@ class DenseNetwork:
                 h = torch.bmm(h, weight.transpose(1, 2))
             if bias:
                 h += next(layers).unsqueeze(1)
+        return h
+
+    def _logits_of_one(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Return the outputs (rows, n_classes) of one device: its parameters stay in the core's cache."""
+        rest = iter(w)
+        h = x.flatten(1)
+        for kind, bias in self.layers:
+            if kind is nn.Linear:
+                weight = next(rest).t()
+                h = torch.addmm(next(rest), h, weight) if bias else h @ weight
+            else:
+                h = h.relu_() if kind is nn.ReLU else h.tanh_()
         return h
 
     def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
@@ -126,7 +141,7 @@ class DenseNetwork:
         h = x.flatten(2)
         outputs = []  # input of every linear layer, output of every activation (activations work in place)
         layer = 0
-        for kind, bias in self._steps:
+        for kind, bias in self.layers:
             if kind is nn.Linear:
                 outputs.append(h)
                 transposed = w[layer].transpose(1, 2)
@@ -140,7 +155,7 @@ class DenseNetwork:
         d = torch.softmax(h, 2) if self._loss == "cross-entropy" else h
         d.scatter_add_(2, y.unsqueeze(2), torch.full_like(d[:, :, :1], -1.0))
         d *= weights.unsqueeze(2)
-        for (kind, bias), h in zip(reversed(self._steps), reversed(outputs), strict=True):
+        for (kind, bias), h in zip(reversed(self.layers), reversed(outputs), strict=True):
             if kind is nn.ReLU:
                 d *= h > 0
             elif kind is nn.Tanh:

@@ -11,6 +11,7 @@ device is never alone (the one with most steps is computed twice where it would 
 padded to the same width in every group. `crew` says why the number of threads doesn't matter.
 
 A `ModuleItself` is computed by the same steps, on a stack of one device whose rows are the module's own tensors.
+A large dense network isn't stacked on a CPU: `one_by_one` says why.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.examination import Unfit, choose, examine, refusal, seeded
 from p2pl_async.learning.layout import make_layout, tensor
 from p2pl_async.learning.networks import Buffers, DenseNetwork, Gradients, ModuleItself, Network, losses
+from p2pl_async.learning.one_by_one import WORTHWHILE, Batch, OneByOne
 from p2pl_async.learning.user_code import mistake, user_code
 
 if TYPE_CHECKING:
@@ -131,19 +133,28 @@ class Engine:
         )
         self.group = 1 if self.alone else max(4, min(fitting, _LARGEST_GROUP[where]))
         self._paired = where == "cpu" and not self.alone
+        self._one_by_one = self._make_one_by_one()
         if kind is DenseNetwork:
-            widest = max(max(shape, default=1) for shape in self._shapes)
+            widest = max(max(shape[:1], default=1) for shape in self._shapes)
             self._rows = max(64, min(1000, _EVALUATED_VALUES // (self.group * widest)))
         else:
             self._rows = max(1, min(1000, _HELD_BYTES[where] // max(1, held * self.group)))
         self._stacks: dict[str, list[Tensor]] = {}
+        self._gathered = self._x_train[:0]
 
     def twin(self) -> Self:
         """Return an engine with the same data and buffers of its own, to compute beside this one."""
         twin = copy.copy(self)
-        twin._stacks = {}
+        twin._stacks, twin._gathered = {}, self._x_train[:0]
         twin.network = self._make_network()
+        twin._one_by_one = twin._make_one_by_one()
         return twin
+
+    def _make_one_by_one(self) -> OneByOne | None:
+        """Return buffers for large dense networks; the choice depends on sizes alone, so that bits do, too."""
+        if self.device.type != "cpu" or not isinstance(self.network, DenseNetwork) or self.n_params < WORTHWHILE:
+            return None
+        return OneByOne(self.network, self._shapes, self._settings, self._x_train, self._width)
 
     def refusal(self, size: int) -> str:
         """Return why the module can't train on a batch of so many samples; nothing if it can."""
@@ -213,6 +224,8 @@ class Engine:
         """
         settings = self._settings
         steps = [len(rows) for rows in batches]
+        if self._one_by_one is not None:
+            return self._train_one_by_one(self._one_by_one, params, batches, sizes, rates, velocities, drifts, keep)
         shadow = self._paired and (len(steps) == 1 or steps[0] > steps[1])
         if shadow:
             params, batches, sizes, rates, velocities, steps = (
@@ -244,11 +257,37 @@ class Engine:
         results, left = ([layer[shadow:] for layer in stack] for stack in (w, v))
         return Trained(self._unstack(results), self._unstack(left) if keep else None, self._buffers())
 
+    def _train_one_by_one(
+        self,
+        one: OneByOne,
+        params: Sequence[Array],
+        batches: Sequence[Array],
+        sizes: Sequence[Array],
+        rates: Sequence[Array],
+        velocities: Sequence[Array | None],
+        drifts: Sequence[Array],
+        keep: bool,
+    ) -> Trained:
+        """Do what `train` does, without stacks."""
+        found = []
+        for i, (w, rows, size) in enumerate(zip(params, batches, sizes, strict=True)):
+            batch = Batch(*(values[:, 0] for values in self._samples([rows], [size])))
+            drift = drifts[i] if drifts else None
+            found.append(one.train(w, batch, rates[i].tolist(), velocities[i], drift, keep=keep))
+        left = [velocity for _, velocity in found if velocity is not None]
+        return Trained([w for w, _ in found], left if keep else None, None)
+
     @torch.no_grad()
     def gradients(
         self, params: Sequence[Array], batches: Sequence[Array], sizes: Sequence[Array], own: Own = NOTHING
     ) -> Trained:
         """Return the gradients of up to `group` devices on one batch each; see `train` for the arguments."""
+        if self._one_by_one is not None:
+            one, vectors = self._one_by_one, []
+            for start, rows, size in zip(params, batches, sizes, strict=True):
+                batch = Batch(*(values[:, 0] for values in self._samples([rows], [size])))
+                vectors.append(one.gradient(start, batch))
+            return Trained(vectors, None, None)
         shadow = self._paired and len(params) == 1
         if shadow:
             params, batches, sizes = ([values[0], *values] for values in (params, batches, sizes))
@@ -289,8 +328,14 @@ class Engine:
         return indices, self._y_train[indices], torch.from_numpy(weights).to(self.device)
 
     def _features(self, rows: Tensor) -> Tensor:
-        """Return the samples in rows (k, width) of the training data."""
-        return self._x_train.index_select(0, rows.reshape(-1)).view(*rows.shape, *self._x_train.shape[1:])
+        """Return the samples in rows (k, width) of the training data, in memory that the next call overwrites."""
+        shape = self._x_train.shape[1:]
+        wanted = rows.numel()
+        if len(self._gathered) < wanted:
+            self._gathered = self._x_train.new_empty(wanted, *shape)
+        found = self._gathered[:wanted]
+        torch.index_select(self._x_train, 0, rows.reshape(-1), out=found)
+        return found.view(*rows.shape, *shape)
 
     def _gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradients with weight decay, after clipping each device's norm."""
