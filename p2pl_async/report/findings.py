@@ -28,6 +28,7 @@ _WAITING = 0.5  # share of the time up
 _LITTLE = 0.5  # of the median number of samples
 _SYNC = 0.2  # share of the run
 _DOWN = 0.1  # share of the run
+_MESSAGES = 1_000_000  # looked at for causes; of more, so many are chosen at random
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +259,10 @@ def _down_seconds(run: Run) -> pd.Series[float]:
 
 def _by_cause(run: Run, src: int, dst: int) -> str:
     """Return what most losses on a link were caused by; "" if the run kept no trace."""
-    trace = run.trace
-    if trace is None:
+    kept = run.messages(("src", "dst", "arrival_s", "fate"), _MESSAGES)
+    if kept is None:
         return ""
+    trace, _ = kept
     lost = trace[(trace["src"] == src) & (trace["dst"] == dst) & trace["arrival_s"].isna()]["fate"].astype(str)
     lost = lost[lost != "in flight"]
     return f", mostly by {lost.mode().iloc[0]}" if len(lost) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from p2pl_async.results.table import (
     TRACE_COLUMNS,
     Table,
     refuse,
+    thinned,
 )
 
 if TYPE_CHECKING:
@@ -93,6 +95,16 @@ class Run:
     def trace(self) -> pd.DataFrame | None:
         """A row per message and link; None if the run didn't keep them."""
         return None if self._tables["trace"] is None else self._frame("trace")
+
+    def messages(self, columns: Sequence[str], most: int) -> tuple[pd.DataFrame, int] | None:
+        """Return some columns of at most `most` rows of the trace, chosen at random, and how many rows it has.
+
+        A trace in a file is read a part at a time. None if the run didn't keep one.
+        """
+        table = self._tables["trace"]
+        if table is None:
+            return None
+        return table.sample(columns, most) if isinstance(table, Table) else thinned(table[list(columns)], most)
 
     def move(self, path: Path) -> None:
         """Note that the folder is now at `path`."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 METRIC_COLUMNS = {"time_s": "float64", "device": "int32", "metric": "category", "value": "float64"}
 
@@ -140,6 +142,33 @@ class Table:
                 return frame
         return _frame(self._batches, self._schema())
 
+    def sample(self, columns: Sequence[str], most: int) -> tuple[pd.DataFrame, int]:
+        """Return some columns of at most `most` rows, chosen at random and in order, and how many rows there are.
+
+        Of a closed table no more than a row group is in memory beside the rows that are returned.
+        """
+        parquet = self.path and self.path.with_suffix(".parquet")
+        if parquet is None or not parquet.exists():
+            return thinned(self.frame()[list(columns)], most)
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            file = pq.ParquetFile(parquet)
+            total = file.metadata.num_rows
+            chosen = _some_of(total, most)
+            parts, begin = [], 0
+            for index in range(file.num_row_groups):
+                group = file.read_row_group(index, columns=list(columns))
+                group.validate(full=True)
+                inside = chosen[(chosen >= begin) & (chosen < begin + len(group))] - begin
+                parts.append(group.take(inside))
+                begin += len(group)
+            whole = pa.concat_tables(parts).unify_dictionaries() if parts else file.read(columns=list(columns))
+            return pandas(whole), total
+        except Exception as error:  # a damaged file makes the library raise whatever it likes
+            refuse(parquet, f"can't be read: {error}")
+
     def _schema(self) -> Any:
         import pyarrow as pa
 
@@ -164,6 +193,20 @@ def pandas(table: Any) -> pd.DataFrame:
     """Return an Arrow table as a data frame."""
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def thinned(frame: pd.DataFrame, most: int) -> tuple[pd.DataFrame, int]:
+    """Return at most `most` rows of a table, chosen at random and in order, and how many rows it has."""
+    return (frame if len(frame) <= most else frame.iloc[_some_of(len(frame), most)]), len(frame)
+
+
+def _some_of(total: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` of the numbers below `total`, in order; the same each time."""
+    import numpy as np
+
+    if total <= most:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(0).choice(total, most, replace=False, shuffle=False))
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pl_async.errors import ScenarioError
+from p2pl_async.results import table
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.run import Run, load_run
 from p2pl_async.results.table import LINK_COLUMNS, METRIC_COLUMNS, TRACE_COLUMNS, Table
@@ -376,3 +377,24 @@ def test_the_summary_is_plain_json(tmp_path: Path) -> None:
     text = (tmp_path / "summary.json").read_text()
     assert json.loads(text) == {"a": None, "b": [None, 0.5], "c": {"1": 3, "d": None, "e": True}}
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_sample_of_a_trace_is_some_of_its_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_ROW_GROUP", 100)  # so that it has several
+    monkeypatch.setattr(table, "_BATCH", 50)
+    columns = {"at": "float64", "kind": "category"}
+    written = Table(tmp_path / "rows", columns)
+    for k in range(1000):
+        written.add(k / 10, "even" if k % 2 == 0 else "odd")
+    open_sample = written.sample(["at"], 30)
+    written.close()
+    found, total = Table(tmp_path / "rows", columns).sample(["at", "kind"], 30)
+    assert total == 1000
+    assert len(found) == 30
+    assert found["at"].is_monotonic_increasing
+    assert found["at"].max() > 60
+    assert all(
+        (round(at * 10) % 2 == 0) == (kind == "even") for at, kind in zip(found["at"], found["kind"], strict=True)
+    )
+    assert open_sample[0]["at"].tolist() == found["at"].tolist()
+    assert len(written.sample(["at"], 5000)[0]) == 1000

@@ -52,8 +52,9 @@ def gather(run: Run) -> Content:
     content.head["unit"] = "m" if _has_area(run.scenario_text) else ""
     if n:
         _add_timeline(content, run.metrics, n, end)
-    if run.trace is not None and len(run.trace):
-        _add_messages(content, run.trace, end)
+    kept = run.messages(_SHOWN, _MESSAGES)
+    if kept is not None and kept[1]:
+        _add_messages(content, *kept, end)
     _add_devices(content, devices)
     _add_baselines(content, run)
     return content
@@ -232,12 +233,12 @@ def _parts(seconds: Array, end: float) -> Array:
 # Messages
 
 
-def _add_messages(content: Content, trace: pd.DataFrame, end: float) -> None:
-    """Add every message and its fate, by the instant of sending; of very many, some."""
-    total = len(trace)
+_SHOWN = ("sent_s", "src", "dst", "kind", "size_bytes", "air_s", "arrival_s", "fate")
+
+
+def _add_messages(content: Content, trace: pd.DataFrame, total: int, end: float) -> None:
+    """Add messages and their fates, by the instant of sending: all, or of very many some."""
     content.head["messages"] = {"total": total}
-    if total > _MESSAGES:
-        trace = trace.iloc[np.sort(np.random.default_rng(0).choice(total, _MESSAGES, replace=False))]
     trace = trace.sort_values("sent_s", kind="stable")
     sent = trace["sent_s"].to_numpy()
     arrival = trace["arrival_s"].to_numpy()
