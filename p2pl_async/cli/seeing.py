@@ -15,30 +15,43 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def report(
-    run: Folder,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; several are compared.", show_default=False)
+    ],
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve pages of all runs below RUN to this machine's browser, live.")
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="To serve on; 0: a free one.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where the page goes.  [default: RUN/report.html]", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Where the page goes.  [default: RUN/report.html; comparison.html]", show_default=False
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write one page that shows a run: curves, map and replay, timeline, matrices. It opens anywhere, offline."""
+    """Write one page that shows a run, or compares several: it opens anywhere, offline."""
     with errors(debug):
         if serve:
             from p2pl_async.report.serving import ResultsServer
 
-            server = ResultsServer(run, port)
+            if len(runs) > 1:
+                text = "serves all runs below one folder; give that folder alone"
+                raise ScenarioError("p2pl report", [Problem("--serve", text)])
+            server = ResultsServer(runs[0], port)
             print(f"{server.address}   (Ctrl-C ends it)", flush=True)
             server.serve()
             return
-        from p2pl_async.report.page.writing import write_page
         from p2pl_async.results.run import load_run
 
-        print(write_page(load_run(run), out))
+        if len(runs) > 1:
+            from p2pl_async.report.page.comparing import write_comparison
+
+            print(write_comparison({str(run): load_run(run) for run in runs}, out or Path("comparison.html")))
+            return
+        from p2pl_async.report.page.writing import write_page
+
+        print(write_page(load_run(runs[0]), out))
 
 
 def explain_run(run: Folder, debug: Debug = False) -> None:

@@ -14,16 +14,14 @@ import contextlib
 import json
 import threading
 import time
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.errors import P2plError, Problem, ScenarioError
-from p2pl_async.report.page.writing import hashed, page_of
+from p2pl_async.report.page.writing import asset, hashed, page_of, template_of
 from p2pl_async.report.tables import percent
 from p2pl_async.results.publishing import summary_of
 from p2pl_async.results.run import load_run
@@ -189,26 +187,15 @@ def _handler_of(server: ResultsServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-@cache
-def _asset(name: str) -> str:
-    return (files("p2pl_async.report.page") / name).read_text(encoding="utf-8")
-
-
 def _index(server: ResultsServer) -> str:
     """Return the page with the table of runs."""
-    from jinja2 import Environment
-
-    style, script = _asset("page.css"), _asset("index.js")
-    page: str = (
-        Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        .from_string(_asset("index.html"))
-        .render(
-            folder=str(server.folder),
-            rows=server.rows(),
-            style=style,
-            script=script,
-            policy=f"default-src 'none'; base-uri 'none'; connect-src 'self'; "
-            f"style-src {hashed(style)}; script-src {hashed(script)}",
-        )
+    style, script = asset("page.css"), asset("index.js")
+    page: str = template_of("index.html").render(
+        folder=str(server.folder),
+        rows=server.rows(),
+        style=style,
+        script=script,
+        policy=f"default-src 'none'; base-uri 'none'; connect-src 'self'; "
+        f"style-src {hashed(style)}; script-src {hashed(script)}",
     )
     return page

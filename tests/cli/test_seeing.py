@@ -29,6 +29,14 @@ def test_report_writes_the_page_and_says_where(folder: Path, tmp_path: Path) -> 
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
+def test_report_of_several_runs_compares_them(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    recorded_run(other, n=4, seed=2)
+    result = p2pl("report", folder, other, "--out", tmp_path / "both.html")
+    assert (result.exit_code, result.stdout.split()) == (0, [str(tmp_path / "both.html")])
+    assert "runs compared" in (tmp_path / "both.html").read_text()
+
+
 def test_explain_run_tells_findings_or_that_there_are_none(folder: Path) -> None:
     result = p2pl("explain-run", folder)
     assert result.exit_code == 0
@@ -53,6 +61,8 @@ def test_export_writes_what_is_asked_for(folder: Path, tmp_path: Path) -> None:
         (["export", "RUN", "--csv", "--as-ip"], "add --pcapng"),
         (["export", "RUN", "--pcapng"], "run it again with --trace"),
         (["report", "RUN", "--out", "none/page.html"], "can't be written"),
+        (["report", "RUN", "RUN"], "two or more different runs"),
+        (["report", "RUN", "RUN", "--serve"], "give that folder alone"),
     ],
 )
 def test_mistakes_are_answered_with_the_repair(folder: Path, arguments: list[str], words: str) -> None:

@@ -19,6 +19,7 @@ from helpers.tables_of_runs import END, N, links, metrics, small_run, trace
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.report.page import gathering
+from p2pl_async.report.page.comparing import comparison_of, write_comparison
 from p2pl_async.report.page.gathering import gather
 from p2pl_async.report.page.writing import page_of, write_page
 from p2pl_async.results.run import load_run
@@ -104,6 +105,38 @@ def test_it_is_written_into_the_folder_and_an_unwritable_one_is_told(tmp_path: P
         write_page(small_run(), tmp_path / "none" / "report.html")
     with pytest.raises(ValueError, match="has no folder"):
         write_page(small_run())
+
+
+# Several runs
+
+
+def test_a_comparison_tells_differences_and_the_settings_that_differ() -> None:
+    runs = {
+        "first": small_run(scenario_text='name = "a"\nlink.loss = "5 %"\nseed = 3\n'),
+        "second": small_run(
+            summary={"accuracy": {"min": 0.85, "mean": 0.9, "max": 0.92}},
+            scenario_text='name = "a"\nlink.loss = "10 %"\nseed = 3\n',
+        ),
+    }
+    page = comparison_of(runs)
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.split('<script type="application/json"')[0])).split())
+    assert "second 85.00 % (-5.00) 90.00 % 92.00 % (+2.00)" in text
+    assert "link.loss 5 % 10 %" in text
+    assert "seed 3" not in text
+    arrays = unpacked(page)
+    np.testing.assert_allclose(arrays["1:accuracy:mean"], 90 * arrays["1:time"] / END, rtol=1e-5)
+    with pytest.raises(ScenarioError, match="two or more different runs"):
+        write_comparison({"one": small_run()}, Path("never.html"))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_a_browser_lays_the_curves_of_runs_over_each_other(tmp_path: Path) -> None:
+    page = comparison_of({"first": small_run(), "second": recorded_run(n=5), "third": small_run(trace=None)})
+    dom, console = shown(page, tmp_path)
+    assert console == []
+    assert dom.count('class="uplot') >= 3
+    legend = re.findall(r'<div class="u-marker".*?</div><div class="u-label">(.*?)</div>', dom)
+    assert {"first", "second", "third"} <= set(legend)
 
 
 # Safety

@@ -179,12 +179,12 @@ const curves = {
       hooks: {
         setScale: [(u, key) => { if (key === "x" && !this.zooming) this.follow(u); }],
         ready: [(u) => u.over.addEventListener("click", () => {
-          if (u.cursor.idx !== null && u.cursor.idx !== undefined) page.setTime(plot.times[u.cursor.idx]);
+          if (!plot.data && u.cursor.idx !== null && u.cursor.idx !== undefined) page.setTime(plot.times[u.cursor.idx]);
         })],
       },
     };
-    const made = new uPlot(options, [this.across(plot.times), ...plot.series.map((one) => one.values)], holder);
-    const line = element("div", { className: "now" });
+    const made = new uPlot(options, plot.data || [this.across(plot.times), ...plot.series.map((one) => one.values)], holder);
+    const line = element("div", { className: "now", hidden: Boolean(page.head.runs) });
     made.over.append(line);
     this.charts.push({ plot: made, line, times: plot.times });
   },
@@ -201,6 +201,7 @@ const curves = {
   },
 
   mark() {
+    if (page.head.runs) return; // a comparison replays nothing
     const [at] = this.across([page.time]);
     for (const { plot, line } of this.charts) {
       const left = plot.valToPos(at, "x");

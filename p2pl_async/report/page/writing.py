@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -44,7 +45,15 @@ def write_page(run: Run, path: Path | None = None) -> Path:
         if run.path is None:
             raise ValueError("the run has no folder; say where to put the page: write_page(run, path)")
         path = run.path / PAGE
-    text = page_of(run)
+    return write_text(path, page_of(run))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a page, whole or not at all, and return its path.
+
+    Raises:
+        ScenarioError: if the file can't be written.
+    """
     with writing(path):
         part = path.with_suffix(".part")
         part.write_text(text, encoding="utf-8")
@@ -56,46 +65,58 @@ def page_of(run: Run, *, live: bool = False) -> str:
     """Return the page of a run as HTML; a live one, which its server serves, renews itself while the run goes on."""
     content = gather(run)
     content.head["findings"] = [{"text": one.text, "plot": one.plot, "devices": one.devices} for one in findings(run)]
-    styles = [_asset("uplot.css"), _asset("page.css")]
-    scripts = [_asset("uplot.js"), *(_asset(f"{name}.js") for name in (*_SCRIPTS, *(["live"] if live else [])))]
-    policy = (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-        f"style-src {' '.join(map(hashed, styles))}; script-src {' '.join(map(hashed, scripts))}"
-        + ("; connect-src 'self'" if live else "")
-    )
     summary = run.summary
-    page: str = _template().render(
+    return rendered(
+        "page.html",
+        (*_SCRIPTS, "live") if live else _SCRIPTS,
+        content,
+        live=live,
         title=content.head["title"],
         status=str(summary.get("status")),
-        policy=policy,
-        styles=styles,
-        scripts=scripts,
-        head=_json(content.head),
-        layout=_json(_layout_of(content)),
-        data=base64.b64encode(_packed(content)).decode(),
         rows=_rows(run),
         facts=facts_of(summary),
         findings=content.head["findings"],
         scenario=run.scenario_text,
         command=_command(run),
     )
+
+
+def rendered(template: str, scripts: Sequence[str], content: Content, *, live: bool = False, **values: Any) -> str:
+    """Return a page from a template, with these scripts, the content's data, and a policy that allows nothing else."""
+    styles = [asset("uplot.css"), asset("page.css")]
+    texts = [asset(f"{name}.js") for name in scripts]
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src {' '.join(map(hashed, styles))}; script-src {' '.join(map(hashed, texts))}"
+        + ("; connect-src 'self'" if live else "")
+    )
+    page: str = template_of(template).render(
+        policy=policy,
+        styles=styles,
+        scripts=texts,
+        head=_json(content.head),
+        layout=_json(_layout_of(content)),
+        data=base64.b64encode(_packed(content)).decode(),
+        **values,
+    )
     return page
 
 
-_SCRIPTS = ("data", "curves", "map", "timeline", "matrices", "page")
+_SCRIPTS = ("uplot", "data", "curves", "map", "timeline", "matrices", "page")
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a template, script or style of pages."""
     return (files("p2pl_async.report.page") / name).read_text(encoding="utf-8")
 
 
 @cache
-def _template() -> Any:
+def template_of(name: str) -> Any:
+    """Return a template that escapes all texts."""
     from jinja2 import Environment, StrictUndefined
 
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        _asset("page.html")
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(asset(name))
 
 
 def hashed(text: str) -> str:
