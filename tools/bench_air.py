@@ -72,6 +72,10 @@ class Cell:
         """Return dBm at each device."""
         return self._powers
 
+    def distance(self, src: int, dst: int, at: float) -> float:
+        """Return meters: there are no places."""
+        return math.nan
+
     def noise(self, dst: int) -> float:
         """Return dBm."""
         return -101.0

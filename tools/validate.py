@@ -189,6 +189,12 @@ def observed(modulation: Any, snr: float, size: int, count: int) -> float:
         def delay(self, at: float) -> float:
             return 0.0
 
+        def error_at(self, sinr: float, size: int) -> float:
+            return float(modulation.error(sinr, size))
+
+        def heard(self, at: float) -> tuple[float, float, float]:
+            return math.nan, snr, math.nan
+
     one = Link(0, 1, LinkSettings(), 1, radio=Fixed())
     return float(np.mean([bool(one.judge(size, float(k)).cause) for k in range(count)]))
 
@@ -307,6 +313,10 @@ class Waves:
         """Return dBm at each device."""
         row: Floats = self._table[src]
         return row
+
+    def distance(self, src: int, dst: int, at: float) -> float:
+        """Return meters: there are no places."""
+        return math.nan
 
     def noise(self, dst: int) -> float:
         """Return dBm."""

@@ -21,16 +21,16 @@ import numpy as np
 
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess
 from p2pl_async.air.airtime_budget import AirtimeBudget
-from p2pl_async.air.hearing import Hearing, Waves, error_in_interference, most_interference
+from p2pl_async.air.hearing import Hearing, Waves
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
-from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium
+from p2pl_async.air.reception import Reception
+from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId
-
-_TOUCH = 1e-9  # s; a shorter overlap is rounding: instants are sums of slots
 
 
 class Air:
@@ -69,17 +69,11 @@ class Air:
         self.undecided = 0  # messages of which at least one receiver's fate is open, counted per receiver
         self._numbers = itertools.count()
         self._hearing = hearing
-        self._propagation = propagation
         self._back = back
         self._on_transmit = on_transmit
         self._on_receive = on_receive
-        self._is_down = is_down
         self._on_air: list[Transmission] = []
-        self._decoding_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
-        self._decoding_power = np.full(n, -np.inf)  # and its power in dBm
-        self._sending_until = np.zeros(n)  # as `Sender.until`
-        self._collision = settings.collision if isinstance(settings, Contended) else None
-        self._capture = settings.capture if isinstance(settings, Contended) else 0.0
+        self._reception = Reception(settings, n, propagation, is_down)
         self._access = _access(settings, self, seed)
         self._follows = isinstance(self._access, DcfAccess)  # looks at every beginning and end
         self._lifetime = None if settings.queue is None else settings.queue.lifetime
@@ -105,11 +99,12 @@ class Air:
         a part of the message is useless; None if only the whole is useful.
         """
         now = self.clock.now
+        measure = self._reception.signal
         if self.settings.broadcast == "once":
-            self._accept(source, Outgoing(links, size, decided, token, now, 0, needed, reached))
+            self._accept(source, Outgoing(links, size, decided, token, now, measure, 0, needed, reached))
         else:
             for k, link in enumerate(links):
-                self._accept(source, Outgoing([link], size, decided, token, now, k, needed, reached))
+                self._accept(source, Outgoing([link], size, decided, token, now, measure, k, needed, reached))
 
     def _accept(self, source: DeviceId, message: Outgoing) -> None:
         sender = self.senders[source]
@@ -190,18 +185,22 @@ class Air:
 
     def _count(self, message: Outgoing) -> int:
         """Return the fragments of one transmission: one if another device could cut in or must acknowledge it."""
-        return 1 if self._collision is not None or message.arq is not None else message.frames
+        return 1 if self._reception.collides or message.arq is not None else message.frames
 
     def _duration(self, message: Outgoing, first: int, count: int) -> float:
         airtime = self.settings.airtime
-        rate = message.rate
-        if len(message.links) > 1 and self.settings.broadcast_rate is not None:
-            rate = self.settings.broadcast_rate
+        rate = self._rate(message)
         if first <= message.short < first + count:
             return (count - 1) * airtime.seconds(message.full, rate) + airtime.seconds(
                 message.frame(message.short), rate
             )
         return count * airtime.seconds(message.full, rate)
+
+    def _rate(self, message: Outgoing) -> float | None:
+        """Return the rate of a message's frames in bit/s; None if they take no time."""
+        if len(message.links) > 1 and self.settings.broadcast_rate is not None:
+            return self.settings.broadcast_rate
+        return message.rate
 
     # On the air
 
@@ -218,6 +217,7 @@ class Air:
         receivers = [link.dst for link in message.links]
         audience = self._hearing.audience(sender.device, start, receivers)
         transmission = Transmission(sender.device, start, end, message, message.done, count, audience, receivers)
+        transmission.rate = self.settings.airtime.rate(self._rate(message))
         if self._duty is not None:
             self._duty[sender.device].add(start, transmission.end - start)
         self._begin(sender, transmission)
@@ -254,29 +254,20 @@ class Air:
 
     def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
         """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
-        if device not in transmission.audience.ids or self._collision is None:
-            return False
-        if any(other.src == device for other in transmission.overlaps):
-            return False  # it transmits itself, and doesn't try
-        met = [other for other in transmission.overlaps if self._interferes(other, device)]
-        if not met or self._collision == "overlap":
-            return bool(met)
-        interference = [(other.start, other.end, float(other.powers[device])) for other in met]
-        most = most_interference((transmission.start, transmission.end), interference)
-        held = bool(transmission.decoders[device])
-        return not held or float(transmission.powers[device]) < most + self._capture
+        return self._reception.is_garbled(device, transmission)
 
     def _cut_off(self, sender: Sender, transmission: Transmission) -> None:
         """End a transmission of a device that has crashed; no device receives it."""
         now = max(self.clock.now, transmission.start)
         sender.seconds -= transmission.end - now
-        sender.until = self._sending_until[sender.device] = min(sender.until, now)
+        sender.until = min(sender.until, now)
         transmission.end, transmission.cut = now, True
+        self._reception.cut_off(transmission)
         self._access.ended(transmission)
         message = transmission.message
         if message is not None:
             self._listen(transmission)
-            self._count_in(message, transmission)
+            self._count_in(message, transmission, sender.failures + 1)
             for k in range(len(message.links)):
                 message.unheard(k, transmission.count)
             self._finish(sender, message.cut, acknowledged=False)
@@ -289,16 +280,9 @@ class Air:
             )
         sender.until = end
         sender.seconds += end - start
-        if self._propagation is not None:
-            transmission.powers = self._propagation.powers(transmission.src, start)
-        if self._collision in ("capture", "sinr"):
-            self._lock(transmission)
         horizon = now - self._access.memory
         self._on_air = [other for other in self._on_air if other.end > horizon]
-        for other in self._on_air:
-            if other.end > start + _TOUCH and other.start < end - _TOUCH:
-                other.overlaps.append(transmission)
-                transmission.overlaps.append(other)
+        self._reception.begin(transmission, self._on_air)
         self._on_air.append(transmission)
         if self._on_transmit is not None:
             self._on_transmit(sender.device, start, end)
@@ -308,31 +292,6 @@ class Air:
             else:
                 self._access.started(transmission)
 
-    def _lock(self, transmission: Transmission) -> None:
-        """Find the receivers that start to decode a transmission: a receiver holds one frame at a time.
-
-        They notice it, or it is for them, and they are free, or busy with a frame so much weaker that this one
-        captures them: then they lose the other.
-        """
-        start, powers = transmission.start, transmission.powers
-        noticed = transmission.audience.mask
-        if not transmission.audience.ids.issuperset(transmission.receivers):
-            noticed = noticed.copy()
-            noticed[transmission.receivers] = True
-        free = self._decoding_until <= start
-        noticed = noticed & (self._sending_until <= start)
-        turned = noticed & (free | (powers >= self._decoding_power + self._capture))
-        if self._is_down is not None:
-            turned[[device for device in np.flatnonzero(turned).tolist() if self._is_down(device, start)]] = False
-        for other in self._on_air:
-            if other.end > start and other.decoders is not None:
-                other.decoders[turned] = False
-        # Who begins to transmit drops what it was busy with.
-        self._decoding_until[transmission.src], self._sending_until[transmission.src] = 0.0, transmission.end
-        self._decoding_until[turned] = transmission.end
-        self._decoding_power[turned] = powers[turned]
-        transmission.decoders = turned
-
     def _end(self, transmission: Transmission) -> None:
         """Decide which devices received a transmission that ends now."""
         sender, message = self.senders[transmission.src], transmission.message
@@ -340,7 +299,7 @@ class Air:
         if transmission.cut:
             return
         self._listen(transmission)
-        self._count_in(message, transmission)
+        self._count_in(message, transmission, sender.failures + 1)
         lost = 0
         for k, link in enumerate(message.links):
             lost = self._receive(transmission, message, k, link)
@@ -351,8 +310,10 @@ class Air:
             self._await_ack(sender, message, heard=not lost)
 
     @staticmethod
-    def _count_in(message: Outgoing, transmission: Transmission) -> None:
-        """Add a transmission to what its message has cost."""
+    def _count_in(message: Outgoing, transmission: Transmission, tries: int) -> None:
+        """Add a transmission, the so many-th of its frame, to what its message has cost."""
+        message.latest = transmission
+        message.tries = max(message.tries, tries)
         message.air_seconds += transmission.end - transmission.start
         message.packets += transmission.count
         message.air_bytes += message.full if transmission.count == 1 else message.bytes
@@ -394,10 +355,11 @@ class Air:
     def _receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
         """Record the frames of a transmission that a receiver misses, and return their number."""
         if transmission.count == 1:
-            cause = self._fate(transmission, link, message.frame(transmission.first))
+            cause = self._reception.fate(transmission, link, message.frame(transmission.first))
             lost = {transmission.first: cause} if cause else {}
         else:
-            lost = self._fates(transmission, message, link)
+            starts, ends = self._spans(transmission, message)
+            lost = self._reception.fates(transmission, starts, ends, link, message.full)
         message.unheard(k, len(lost))
         if message.sends_on and not lost and transmission.count == 1:
             message.received(k, transmission.first, transmission.end)
@@ -406,64 +368,13 @@ class Air:
                 message.missed(k, frame, cause)
         return len(lost)
 
-    def _fates(self, transmission: Transmission, message: Outgoing, link: Link) -> dict[int, str]:
-        """Return the frames that a receiver misses of a message sent in one transmission: frame -> cause."""
+    def _spans(self, transmission: Transmission, message: Outgoing) -> tuple[Floats, Floats]:
+        """Return the first and the last instant of each frame of a message sent in one transmission."""
         steps = np.full(message.frames, self._duration(message, 0, 1) if message.short else 0.0)
         steps[message.short] = 0.0
         steps[message.short] = transmission.end - transmission.start - steps.sum()
-        ends = transmission.start + np.cumsum(steps)
-        starts = ends - steps
-        lost = link.hear_all(message.full, starts, ends)
-        for other in transmission.overlaps:
-            if other.src == link.dst:
-                for frame in np.flatnonzero((starts < other.end) & (ends > other.start)).tolist():
-                    lost[frame] = "half-duplex"
-        return lost
-
-    def _fate(self, transmission: Transmission, link: Link, size: int) -> str:
-        """Return why a device didn't receive a frame that has just ended, or ""."""
-        dst, error = link.dst, None
-        interferers = [
-            other
-            for other in transmission.overlaps
-            if (other.src == dst or self._interferes(other, dst)) and not self._ended_before(other, transmission)
-        ]
-        disturbed = ""
-        if interferers:
-            if any(other.src == dst for other in interferers):
-                disturbed = "half-duplex"
-            elif self._collision == "overlap":
-                disturbed = "collision"
-            elif self._collision is not None:
-                disturbed, error = self._disturbed(transmission, interferers, link, size)
-        # Draws even if the frame is lost already, so that the link's later draws don't depend on other traffic.
-        cause = link.hear(size, transmission.start, transmission.end, error)
-        return disturbed or ("collision" if cause == "noise" and error is not None else cause)
-
-    @staticmethod
-    def _ended_before(other: Transmission, transmission: Transmission) -> bool:
-        """Tell whether another transmission, cut off by a crash, ended before this one began."""
-        return other.cut and other.end <= transmission.start + _TOUCH
-
-    def _interferes(self, other: Transmission, dst: DeviceId) -> bool:
-        if self._collision is None:
-            return False
-        return self._collision == "sinr" or dst in other.audience.ids
-
-    def _disturbed(
-        self, transmission: Transmission, interferers: Sequence[Transmission], link: Link, size: int
-    ) -> tuple[str, float | None]:
-        """Return ("collision", None) if others certainly destroy a frame, else "" and the probability of losing it."""
-        dst, signal = link.dst, float(transmission.powers[link.dst])
-        if not transmission.decoders[dst]:  # busy with another frame when this one began, or captured by another
-            return "collision", None
-        assert self._propagation is not None
-        interference = [(other.start, other.end, float(other.powers[dst])) for other in interferers]
-        span = (transmission.start, transmission.end)
-        stronger = self._capture if self._collision == "capture" else self._propagation.rejection
-        if stronger is not None:
-            return ("" if signal >= most_interference(span, interference) + stronger else "collision"), None
-        return "", error_in_interference(self._propagation, transmission.src, dst, size, span, signal, interference)
+        ends: Floats = transmission.start + np.cumsum(steps)
+        return ends - steps, ends
 
     # Acknowledgments
 
@@ -495,7 +406,7 @@ class Air:
             if ack is not None and not ack.cut:
                 self._listen(ack)
                 back = self._back(ack.src, sender.device)
-                acknowledged = not self._fate(ack, back, self.settings.ack.size)
+                acknowledged = not self._reception.fate(ack, back, self.settings.ack.size)
                 self._access.ended(ack)
         if message.cut:
             self._finish(sender, message.cut, acknowledged=False)

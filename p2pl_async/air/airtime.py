@@ -23,6 +23,10 @@ class AirTime(Settings):
         """
         raise NotImplementedError
 
+    def rate(self, rate: float | None) -> float | None:
+        """Return the rate of a frame's bytes in bit/s, where the link's is `rate`."""
+        return rate
+
 
 class Serial(AirTime):
     """A fixed preamble, then all bytes at the link's rate (802.15.4, BLE)."""
@@ -68,6 +72,9 @@ class LoRa(AirTime):
         slow = 2 if symbol > 16e-3 else 0  # low data rate optimization carries two bits less in each symbol
         blocks = max(0, math.ceil((8 * size - 4 * self.sf + 44) / (4 * (self.sf - slow))))
         return float((8 + 4.25 + 8 + 5 * blocks) * symbol)
+
+    def rate(self, rate: float | None) -> float:
+        return float(self.sf * 1e3 * float(self.bandwidth.partition(" ")[0]) / 2**self.sf * 4 / 5)
 
 
 AnyAirTime = Annotated[AirTime, OneOf("air time", Serial, Ofdm, LoRa)]

@@ -26,6 +26,9 @@ class Waves(Protocol):
     def powers(self, src: DeviceId, at: float) -> Floats:
         """Return the power that each device receives from `src`, in dBm, shape (n,)."""
 
+    def distance(self, src: DeviceId, dst: DeviceId, at: float) -> float:
+        """Return the distance of two devices, in meters."""
+
     def noise(self, dst: DeviceId) -> float:
         """Return the noise of a receiver, in dBm."""
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from p2pl_async.link import Link, Ranges, Verdict, missing_ranges
+from p2pl_async.link import Link, Ranges, Signal, Verdict, missing_ranges
+from p2pl_async.messages import DeviceId
 
 Decided = Callable[[Any, int, Verdict], object]
 Reached = Callable[[Any, int, Verdict], Verdict]
+Measure = Callable[[Any, DeviceId, int], Signal]
 
 
 class Outgoing:
@@ -33,6 +35,7 @@ class Outgoing:
             returns the verdict, which may be another where the receiver isn't there when it arrives.
         token: passed on to both.
         now: the instant.
+        measure: returns how a device heard a transmission, given the most transmissions of one frame.
         place: index of the first of `links` among all links that the message takes.
         needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
     """
@@ -44,6 +47,7 @@ class Outgoing:
         decided: Decided,
         token: Any,
         now: float,
+        measure: Measure,
         place: int = 0,
         needed: int | None = None,
         reached: Reached | None = None,
@@ -55,6 +59,7 @@ class Outgoing:
         self._size = size
         self._decided = decided
         self._reached = reached
+        self._measure = measure
         self._needed = needed
         settings = [link.settings_at(now) for link in links]
         self.header = max(one.header for one in settings)
@@ -80,6 +85,8 @@ class Outgoing:
         self.done = 0  # frames that are finished
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
+        self.latest: Any = None  # its latest transmission
+        self.tries = 0  # most transmissions of one of its frames
         self.packets = 0
         self.air_bytes = 0
         self.air_seconds = 0.0
@@ -112,7 +119,7 @@ class Outgoing:
             return
         missed = sum(missing >= self._first_of_last for missing in self._missing[k])
         if frame - self._first_of_last + 1 - missed >= self._needs_of_last and not self._unrepaired(k):
-            self._fix(k, Verdict(self.links[k].travel(end)))
+            self._fix(k, Verdict(self.links[k].travel(end), signal=self._signal(k)))
 
     def decide(self, k: int, cause: str, end: float, acknowledged: bool) -> None:
         """Report the fate of the message at receiver k, when the sender has finished it.
@@ -131,7 +138,7 @@ class Outgoing:
                 found = np.array(lost)
                 missing = missing_ranges(found, self._fragments, self.payload, self._size, self._needed)
                 cause = "partial" if missing else self._causes[k]
-            verdict = Verdict(cause=cause, missing=missing)
+            verdict = Verdict(cause=cause, missing=missing, signal=self._signal(k))
             if missing or not cause:
                 verdict = self._fix(k, verdict._replace(arrival=self.links[k].travel(end)))
         if acknowledged and not verdict.cause:
@@ -158,6 +165,10 @@ class Outgoing:
             verdict = self._reached(self.token, self.place + k, verdict)
         self._fates[k] = verdict
         return verdict
+
+    def _signal(self, k: int) -> Signal | None:
+        """Return how receiver k heard the latest transmission; None if there was none."""
+        return None if self.latest is None else self._measure(self.latest, self.links[k].dst, self.tries)
 
     def _fragment(self, frame: int) -> int | None:
         """Return the fragment that a frame carries; None if it is parity."""

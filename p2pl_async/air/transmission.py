@@ -32,8 +32,8 @@ class Transmission:
     """One uninterrupted transmission."""
 
     __slots__ = (
-        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "powers", "receivers", "src",
-        "start",
+        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "powers", "rate", "receivers",
+        "src", "start",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,7 @@ class Transmission:
         self.count = count  # number of its frames
         self.audience = audience  # who noticed it when it began
         self.receivers = receivers  # the devices that it is for
+        self.rate: float | None = None  # bit/s; None if it takes no time, or is an acknowledgment
         self.cut = False  # its sender has crashed meanwhile: no device receives it
         self.overlaps: list[Transmission] = []
         self.powers: Any = None  # dBm at each device, if the air has a propagation model

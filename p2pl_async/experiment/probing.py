@@ -20,6 +20,7 @@ from p2pl_async.basics.arrays import Floats
 from p2pl_async.device import Device, Observer
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.link import Signal
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.scenario.building.world import World, build_world
@@ -81,6 +82,7 @@ class Probed:
         packets: transmissions of each message, shape (count,).
         acknowledged: messages whose arrival the sender knows of.
         air_seconds: time on the air, of all messages together.
+        signals: how the receiver heard each message that got on the air, where there are radios or shared air.
         seconds: from the first message to the last arrival, or the last sending if nothing arrives later.
     """
 
@@ -92,6 +94,7 @@ class Probed:
     packets: NDArray[np.int64]
     acknowledged: int
     air_seconds: float
+    signals: list[Signal]
     seconds: float
 
     @property
@@ -167,5 +170,6 @@ def _probed(records: Sequence[Record], src: DeviceId, dst: DeviceId) -> Probed:
         packets=np.array([fate.packets for fate in fates]),
         acknowledged=sum(fate.acknowledged for fate in fates),
         air_seconds=sum(fate.air_seconds for fate in fates),
+        signals=[fate.signal for fate in fates if fate.signal is not None],
         seconds=last - records[0].sent,
     )

@@ -10,12 +10,15 @@ from pathlib import Path
 from p2pl_async.clock import VirtualClock
 from p2pl_async.experiment.measures import Total
 from p2pl_async.hardware.downtime import BATTERY
+from p2pl_async.link import Signal
 from p2pl_async.messages import DeviceId
-from p2pl_async.results.table import METRIC_COLUMNS, TRACE_COLUMNS, Table
+from p2pl_async.results.table import METRIC_COLUMNS, SIGNAL_COLUMNS, TRACE_COLUMNS, Table
 from p2pl_async.trace import Record
 
 Key = tuple[DeviceId, DeviceId, int]
 """(source, destination, the sender's number) of a message on one link."""
+
+_UNHEARD = Signal()  # of a message that never got on the air
 
 
 class Recording:
@@ -25,16 +28,19 @@ class Recording:
         clock: of the run.
         folder: where they are written; None keeps them in memory.
         keep_trace: whether every message on every link is kept.
+        signals: whether it is kept how receivers heard them: where there are radios or shared air.
 
     Attributes:
         totals: metric -> count, sum and range of its values.
     """
 
-    def __init__(self, clock: VirtualClock, folder: Path | None, *, keep_trace: bool) -> None:
+    def __init__(self, clock: VirtualClock, folder: Path | None, *, keep_trace: bool, signals: bool) -> None:
         self._clock = clock
         self.totals: dict[str, Total] = defaultdict(Total)
         self.metrics = Table(folder and folder / "metrics", METRIC_COLUMNS)
-        self.trace = Table(folder and folder / "trace", TRACE_COLUMNS) if keep_trace else None
+        self._signals = signals
+        columns = TRACE_COLUMNS | SIGNAL_COLUMNS if signals else TRACE_COLUMNS
+        self.trace = Table(folder and folder / "trace", columns) if keep_trace else None
         self._undecided: deque[Record] = deque()
 
     def record(self, device: DeviceId, metric: str, value: float) -> None:
@@ -68,10 +74,11 @@ class Recording:
         assert self.trace is not None
         key, verdict = (record.src, record.dst, record.number), record.verdict
         fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
+        signal = (verdict.signal or _UNHEARD) if self._signals else ()
         self.trace.add(
             record.sent, record.src, record.dst, record.number, record.kind, record.size,
             verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds, verdict.acknowledged,
-            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy),
+            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal,
         )  # fmt: skip
 
 

@@ -70,7 +70,8 @@ class Rig:
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch)
         folder = None if plan.folder is None else plan.folder.path
-        self.recording = Recording(self.clock, folder, keep_trace=keep_trace)
+        signals = world.scenario.medium.shared or world.propagation is not None
+        self.recording = Recording(self.clock, folder, keep_trace=keep_trace, signals=signals)
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
         self.emulation = Emulation(

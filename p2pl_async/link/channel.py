@@ -40,6 +40,12 @@ class FrameErrors(Protocol):
     def error_rates(self, at: Floats, size: int) -> Floats:
         """Return it for frames sent at the instants `at`, shape (n,), ascending."""
 
+    def error_at(self, sinr: float, size: int) -> float:
+        """Return the probability that a frame of so many bytes is lost at a ratio of `sinr` dB."""
+
+    def heard(self, at: float) -> tuple[float, float, float]:
+        """Return received power in dBm, its ratio to noise in dB, and the distance in meters, at an instant."""
+
     def delay(self, at: float) -> float:
         """Return how long the signal travels, in seconds."""
 

@@ -37,7 +37,7 @@ from p2pl_async.link.sending.selective_repeat import send_selectively
 from p2pl_async.link.sending.transmitter import Transmitter
 from p2pl_async.link.settings import LinkSettings
 from p2pl_async.link.stage import Stage
-from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Verdict, missing_ranges, single
+from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Signal, Verdict, missing_ranges, single
 
 _OUTAGE = CAUSES.index("outage")
 
@@ -213,11 +213,14 @@ class Link:
                 self._backlog.add(packets, air_bytes, now + queue.lifetime)
                 return EXPIRED
         self._transmitter.begin(number, stage.drops)
+        signal = None if self._radio is None else self._signal(leaves)
         sent = self._send(stage, cut, start, needed is not None, uniform)
         self.sending_until = sent.end
         if self._backlog is not None:
             self._backlog.add(packets, air_bytes, sent.end)
 
+        if signal is not None and cut.packets == 1:
+            signal = signal._replace(tries=sent.packets)
         heard, cause = sent.heard, ""
         missing: Ranges = ()
         if heard == math.inf:
@@ -227,6 +230,7 @@ class Link:
                 cause = "retries" if sent.gave_up else self._causes[sent.code]
                 return Verdict(
                     cause=cause,
+                    signal=signal,
                     packets=sent.packets,
                     packets_lost=sent.packets_lost,
                     air_bytes=sent.air_bytes,
@@ -251,7 +255,19 @@ class Link:
             copy=copy,
             missing=missing,
             corrupted=corrupted,
+            signal=signal,
         )
+
+    def expected_delivery(self, sinr: float, size: int, now: float) -> float:
+        """Return the probability that a packet of a message of `size` bytes arrives at a ratio of `sinr` dB.
+
+        Sent at the instant `now`; nan without a radio.
+        """
+        if self._radio is None or math.isnan(sinr):
+            return math.nan
+        settings = self.settings_at(now)
+        longest = math.inf if settings.mtu is None else settings.mtu
+        return 1 - self._radio.error_at(sinr, int(min(size + settings.header, longest)))
 
     def hear(self, size: int, start: float, end: float, error: float | None = None) -> str:
         """Return why a single frame on the air from `start` to `end` is lost to this receiver; "" if it isn't.
@@ -336,6 +352,13 @@ class Link:
                 arrival = self._arrived
             self._arrived = arrival
         return single(arrival, "", air_bytes, seconds)
+
+    def _signal(self, at: float) -> Signal:
+        """Return how the receiver hears a message sent at an instant."""
+        assert self._radio is not None
+        pace = self._transmitter.rate.at(at).value
+        rate = 1 / pace if pace > 0 else math.nan
+        return Signal(*self._radio.heard(at), rate)
 
     def _send(self, stage: Stage, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
         """Send the packets of a message; `uniform` decides the first try of a single one."""

@@ -354,6 +354,17 @@ class RadioLink:
         snr = self._propagation.pair_snrs(self.src, self.dst, at, self._mean)
         return self._propagation.phy.error(snr, size)
 
+    def error_at(self, sinr: float, size: int) -> float:
+        """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB."""
+        return float(self._propagation.phy.error(sinr, size))
+
+    def heard(self, at: float) -> tuple[float, float, float]:
+        """Return received power in dBm, its ratio to noise in dB, and the distance in meters."""
+        waves, src, dst = self._propagation, self.src, self.dst
+        mean = waves.mean_snr(src, dst, at) if math.isnan(self._mean) else self._mean
+        snr = mean + waves.fade(src, dst, at)
+        return snr + waves.noise(dst), snr, waves.distance(src, dst, at)
+
     def delay(self, at: float) -> float:
         """Return the travel time of the signal, in seconds."""
         return self._propagation.delay(self.src, self.dst, at)

@@ -25,6 +25,12 @@ TRACE_COLUMNS = {
 }  # fmt: skip
 
 
+SIGNAL_COLUMNS = {
+    "rssi_dbm": "float64", "sinr_db": "float64", "distance_m": "float64", "rate_bps": "float64", "tries": "int64",
+}  # fmt: skip
+"""Of trace.parquet, where a scenario has `[radio]` or shared air: the last frame of a message at its receiver."""
+
+
 LINK_COLUMNS = {
     "src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64", "partial": "int64",
     "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64",

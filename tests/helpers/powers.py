@@ -21,6 +21,9 @@ class FixedPowers:
     def powers(self, src: int, at: float) -> np.ndarray:
         return self._powers[src]
 
+    def distance(self, src: int, dst: int, at: float) -> float:
+        return math.nan
+
     def noise(self, dst: int) -> float:
         return self._noise
 
