@@ -6,6 +6,7 @@ Settings, the `[medium]` table, are exported here; the medium itself is `air.air
 from __future__ import annotations
 
 from p2pl_async.air.airtime import AirTime, LoRa, Ofdm, Serial
+from p2pl_async.air.rate_settings import IdealRates, Minstrel
 from p2pl_async.air.settings import (
     Ack,
     Aloha,
@@ -34,8 +35,10 @@ __all__ = [
     "DutyCycleLimit",
     "HalfDuplex",
     "Ideal",
+    "IdealRates",
     "LoRa",
     "Medium",
+    "Minstrel",
     "Ofdm",
     "SensedMedium",
     "Serial",

@@ -23,6 +23,7 @@ from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, 
 from p2pl_async.air.airtime_budget import AirtimeBudget
 from p2pl_async.air.hearing import Hearing, Waves
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
+from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
@@ -74,6 +75,7 @@ class Air:
         self._on_receive = on_receive
         self._on_air: list[Transmission] = []
         self._reception = Reception(settings, n, propagation, is_down)
+        self._rates = Rates(settings, propagation, seed)
         self._access = _access(settings, self, seed)
         self._follows = isinstance(self._access, DcfAccess)  # looks at every beginning and end
         self._lifetime = None if settings.queue is None else settings.queue.lifetime
@@ -176,6 +178,7 @@ class Air:
             self._finish(sender, "expired", acknowledged=False)
             return
         at = max(self.clock.now, sender.ready)
+        self._choose_mode(sender, message)
         if self._duty is not None:
             at = self._duty[sender.device].earliest(at, self._duration(message, message.done, self._count(message)))
         if at > self.clock.now:
@@ -183,24 +186,27 @@ class Air:
         else:
             self._access.request(sender)
 
+    def _choose_mode(self, sender: Sender, message: Outgoing) -> None:
+        """Choose the rate of the frame for which a sender asks for the channel."""
+        if message.mode is None or self._rates.adapts:
+            receivers = [link.dst for link in message.links]
+            size, tries = message.frame(message.done), sender.failures
+            acknowledged = message.arq is not None
+            message.mode = self._rates.pick(
+                sender.device, receivers, size, self.clock.now, tries, acknowledged, message.rate
+            )
+
     def _count(self, message: Outgoing) -> int:
         """Return the fragments of one transmission: one if another device could cut in or must acknowledge it."""
-        return 1 if self._reception.collides or message.arq is not None else message.frames
+        alone = self._reception.collides or self._rates.adapts or message.arq is not None
+        return 1 if alone else message.frames
 
     def _duration(self, message: Outgoing, first: int, count: int) -> float:
-        airtime = self.settings.airtime
-        rate = self._rate(message)
+        mode = message.mode
+        assert mode is not None
         if first <= message.short < first + count:
-            return (count - 1) * airtime.seconds(message.full, rate) + airtime.seconds(
-                message.frame(message.short), rate
-            )
-        return count * airtime.seconds(message.full, rate)
-
-    def _rate(self, message: Outgoing) -> float | None:
-        """Return the rate of a message's frames in bit/s; None if they take no time."""
-        if len(message.links) > 1 and self.settings.broadcast_rate is not None:
-            return self.settings.broadcast_rate
-        return message.rate
+            return (count - 1) * mode.seconds(message.full) + mode.seconds(message.frame(message.short))
+        return count * mode.seconds(message.full)
 
     # On the air
 
@@ -217,7 +223,8 @@ class Air:
         receivers = [link.dst for link in message.links]
         audience = self._hearing.audience(sender.device, start, receivers)
         transmission = Transmission(sender.device, start, end, message, message.done, count, audience, receivers)
-        transmission.rate = self.settings.airtime.rate(self._rate(message))
+        assert message.mode is not None
+        transmission.rate, transmission.phy = message.mode.airtime.rate(message.mode.rate), message.mode.phy
         if self._duty is not None:
             self._duty[sender.device].add(start, transmission.end - start)
         self._begin(sender, transmission)
@@ -392,6 +399,7 @@ class Air:
         if heard and receiver.until <= start:
             audience = self._hearing.audience(receiver.device, start, [sender.device])
             ack = Transmission(receiver.device, start, end, None, 0, 1, audience, [sender.device])
+            ack.phy = None if self._rates.slowest is None else self._rates.slowest.phy
             self._begin(receiver, ack)
         self.schedule(end, sender, self._ack_over, (sender, heard, ack))
 
@@ -401,6 +409,7 @@ class Air:
         sender.ready = self.clock.now + self.settings.spacing
         message = sender.waiting[0]
         assert message.arq is not None
+        assert message.mode is not None
         if self.settings.ack is not None:
             acknowledged = False
             if ack is not None and not ack.cut:
@@ -411,6 +420,7 @@ class Air:
         if message.cut:
             self._finish(sender, message.cut, acknowledged=False)
             return
+        self._rates.report(sender.device, message.links[0].dst, message.mode, acknowledged)
         if acknowledged:
             message.done += 1
             message.heard = False

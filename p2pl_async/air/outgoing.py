@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from p2pl_async.air.rates import Mode
 from p2pl_async.link import Link, Ranges, Signal, Verdict, missing_ranges
 from p2pl_async.messages import DeviceId
 
@@ -85,6 +86,7 @@ class Outgoing:
         self.done = 0  # frames that are finished
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
+        self.mode: Mode | None = None  # how its current frame is sent; None until it asks for the channel
         self.latest: Any = None  # its latest transmission
         self.tries = 0  # most transmissions of one of its frames
         self.packets = 0

@@ -46,6 +46,7 @@ class Reception:
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
         self._busy_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
         self._busy_power = np.full(n, -np.inf)  # and its power in dBm
+        self._busy_code = np.zeros(n, np.int64)  # and its spreading factor
         self._sending_until = np.zeros(n)  # end of its own latest transmission
 
     @property
@@ -72,7 +73,7 @@ class Reception:
         """Find the receivers that start to decode a transmission: a receiver holds one frame at a time.
 
         They notice it, or it is for them, and they are free, or busy with a frame so much weaker that this one
-        captures them: then they lose the other.
+        captures them: then they lose the other. A frame of another spreading factor captures no receiver.
         """
         start, powers = transmission.start, transmission.powers
         noticed = transmission.audience.mask
@@ -81,7 +82,8 @@ class Reception:
             noticed[transmission.receivers] = True
         free = self._busy_until <= start
         noticed = noticed & (self._sending_until <= start)
-        turned = noticed & (free | (powers >= self._busy_power + self._capture))
+        code = transmission.code
+        turned = noticed & (free | ((self._busy_code == code) & (powers >= self._busy_power + self._capture)))
         if self._is_down is not None:
             turned[[device for device in np.flatnonzero(turned).tolist() if self._is_down(device, start)]] = False
         for other in on_air:
@@ -91,6 +93,7 @@ class Reception:
         self._busy_until[transmission.src], self._sending_until[transmission.src] = 0.0, transmission.end
         self._busy_until[turned] = transmission.end
         self._busy_power[turned] = powers[turned]
+        self._busy_code[turned] = code
         transmission.decoders = turned
 
     def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
@@ -108,19 +111,20 @@ class Reception:
 
     def fate(self, transmission: Transmission, link: Link, size: int) -> str:
         """Return why a device didn't receive a frame that has just ended, or ""."""
-        dst, error = link.dst, None
+        dst, error = link.dst, self._noise_error(transmission, link.dst, size)
         interferers = self._interferers(transmission, dst)
-        disturbed = ""
+        disturbed, meets = "", False
         if interferers:
             if any(other.src == dst for other in interferers):
                 disturbed = "half-duplex"
             elif self._collision == "overlap":
                 disturbed = "collision"
             elif self._collision is not None:
-                disturbed, error = self._disturbed(transmission, interferers, link, size)
+                disturbed, chance = self._disturbed(transmission, interferers, link, size)
+                error, meets = (error, False) if chance is None else (chance, True)
         # Draws even if the frame is lost already, so that the link's later draws don't depend on other traffic.
         cause = link.hear(size, transmission.start, transmission.end, error)
-        return disturbed or ("collision" if cause == "noise" and error is not None else cause)
+        return disturbed or ("collision" if cause == "noise" and meets else cause)
 
     def fates(self, transmission: Transmission, starts: Floats, ends: Floats, link: Link, size: int) -> dict[int, str]:
         """Return the frames that a receiver misses of a message sent in one transmission: frame -> cause.
@@ -151,7 +155,13 @@ class Reception:
             most = most_interference((transmission.start, transmission.end), _powers(met, dst))
             noise = 10 * math.log10(10 ** (noise / 10) + 10 ** (most / 10))
         distance = self._propagation.distance(transmission.src, dst, transmission.start)
-        return Signal(power, power - noise, distance, rate, tries)
+        return Signal(power, power - noise, distance, rate, tries, transmission.phy)
+
+    def _noise_error(self, transmission: Transmission, dst: DeviceId, size: int) -> float | None:
+        """Return the probability that noise spoils a frame of a modulation chosen for it; None: the link knows."""
+        if transmission.phy is None or self._propagation is None:
+            return None
+        return float(transmission.phy.error(float(transmission.powers[dst]) - self._propagation.noise(dst), size))
 
     def _interferers(self, transmission: Transmission, dst: DeviceId) -> list[Transmission]:
         """Return the transmissions that meet another at a receiver, its own among them."""
@@ -176,10 +186,15 @@ class Reception:
         assert self._propagation is not None
         interference = _powers(interferers, dst)
         span = (transmission.start, transmission.end)
-        stronger = self._capture if self._collision == "capture" else self._propagation.rejection
-        if stronger is not None:
-            return ("" if signal >= most_interference(span, interference) + stronger else "collision"), None
-        return "", error_in_interference(self._propagation, transmission.src, dst, size, span, signal, interference)
+        phy = transmission.phy or self._propagation.phy
+        if self._collision == "sinr" and phy.rejection is None:
+            return "", error_in_interference(phy, self._propagation.noise(dst), size, span, signal, interference)
+        for other in {transmission.phy: None for transmission in interferers}:
+            stronger = self._capture if self._collision == "capture" else phy.rejects(other or self._propagation.phy)
+            alike = _powers([one for one in interferers if one.phy == other], dst)
+            if stronger is not None and signal < most_interference(span, alike) + stronger:
+                return "collision", None
+        return "", None
 
 
 def _powers(transmissions: Sequence[Transmission], dst: DeviceId) -> list[tuple[float, float, float]]:

@@ -31,7 +31,11 @@ def refusals(medium: Medium, link: LinkSettings) -> Iterator[Refusal]:
         yield Refusal(("duplicate",), text, link.duplicate)
     if link.deliver_corrupted:
         yield Refusal(("deliver_corrupted",), f"must be false {where}", True)
-    if link.rate is None:
+    if medium.rates is not None:
+        if link.rate is not None:
+            text = 'is chosen by [medium] rates; write "unlimited" to leave it to them'
+            yield Refusal(("rate",), text, None)
+    elif link.rate is None:
         if isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0:
             text = 'is required on a shared medium: without it frames would take no time; add "1 Mbit/s"'
             yield Refusal(("rate",), text, None)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from p2pl_async.air.airtime import AnyAirTime, Serial
+from p2pl_async.air.rate_settings import AnyRateControl
 from p2pl_async.basics.settings import OneOf, Settings, mistake, word
 from p2pl_async.basics.units import (
     BitsPerSecond,
@@ -70,8 +71,12 @@ class SharedMedium(Medium):
         description='a message to several devices is sent "once", without acknowledgments; or "one-by-one", each copy '
         "acknowledged and repeated as its link says",
     )
-    broadcast_rate: BitsPerSecond | None = Field(
-        default=None, description="rate of messages to several devices; by default the lowest of their links"
+    broadcast_rate: Annotated[BitsPerSecond | None, *word("slowest")] = Field(
+        default=None, description='rate of messages to several devices; "slowest": the lowest of their links'
+    )
+    rates: Annotated[AnyRateControl | None, *word("none")] = Field(
+        default=None,
+        description="how a sender adapts its rate to each neighbor; needs a [radio] phy of several rates",
     )
     queue: Annotated[Queue | None, *word("unlimited")] = Field(
         default=None, description="limits of what waits for a device's radio; a message that doesn't fit is lost"

@@ -10,6 +10,7 @@ from typing import Any
 from p2pl_async.air.hearing import Audience
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.messages import DeviceId
+from p2pl_async.radio.phy import Lora, Phy
 
 
 class Sender:
@@ -32,8 +33,8 @@ class Transmission:
     """One uninterrupted transmission."""
 
     __slots__ = (
-        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "powers", "rate", "receivers",
-        "src", "start",
+        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "phy", "powers", "rate",
+        "receivers", "src", "start",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +57,13 @@ class Transmission:
         self.audience = audience  # who noticed it when it began
         self.receivers = receivers  # the devices that it is for
         self.rate: float | None = None  # bit/s; None if it takes no time, or is an acknowledgment
+        self.phy: Phy | None = None  # its modulation, if it was chosen; else that of `[radio]`
         self.cut = False  # its sender has crashed meanwhile: no device receives it
         self.overlaps: list[Transmission] = []
         self.powers: Any = None  # dBm at each device, if the air has a propagation model
         self.decoders: Any = None  # which devices hold it and no other frame, if the air has a propagation model
+
+    @property
+    def code(self) -> int:
+        """Its spreading factor, if that was chosen: a receiver keeps to the one it decodes."""
+        return self.phy.sf if isinstance(self.phy, Lora) else 0

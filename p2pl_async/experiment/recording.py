@@ -74,7 +74,7 @@ class Recording:
         assert self.trace is not None
         key, verdict = (record.src, record.dst, record.number), record.verdict
         fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
-        signal = (verdict.signal or _UNHEARD) if self._signals else ()
+        signal = (verdict.signal or _UNHEARD)[: len(SIGNAL_COLUMNS)] if self._signals else ()
         self.trace.add(
             record.sent, record.src, record.dst, record.number, record.kind, record.size,
             verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds, verdict.acknowledged,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,8 +40,11 @@ class FrameErrors(Protocol):
     def error_rates(self, at: Floats, size: int) -> Floats:
         """Return it for frames sent at the instants `at`, shape (n,), ascending."""
 
-    def error_at(self, sinr: float, size: int) -> float:
-        """Return the probability that a frame of so many bytes is lost at a ratio of `sinr` dB."""
+    def error_at(self, sinr: float, size: int, phy: Any = None) -> float:
+        """Return the probability that a frame of so many bytes is lost at a ratio of `sinr` dB.
+
+        `phy` is its modulation; None: the radio's usual one.
+        """
 
     def heard(self, at: float) -> tuple[float, float, float]:
         """Return received power in dBm, its ratio to noise in dB, and the distance in meters, at an instant."""

@@ -258,16 +258,16 @@ class Link:
             signal=signal,
         )
 
-    def expected_delivery(self, sinr: float, size: int, now: float) -> float:
-        """Return the probability that a packet of a message of `size` bytes arrives at a ratio of `sinr` dB.
+    def expected_delivery(self, signal: Signal, size: int, now: float) -> float:
+        """Return the probability that a packet of a message of `size` bytes arrives, heard like `signal`.
 
         Sent at the instant `now`; nan without a radio.
         """
-        if self._radio is None or math.isnan(sinr):
+        if self._radio is None or math.isnan(signal.sinr):
             return math.nan
         settings = self.settings_at(now)
         longest = math.inf if settings.mtu is None else settings.mtu
-        return 1 - self._radio.error_at(sinr, int(min(size + settings.header, longest)))
+        return 1 - self._radio.error_at(signal.sinr, int(min(size + settings.header, longest)), signal.phy)
 
     def hear(self, size: int, start: float, end: float, error: float | None = None) -> str:
         """Return why a single frame on the air from `start` to `end` is lost to this receiver; "" if it isn't.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class Signal(NamedTuple):
     distance: float = math.nan  # m
     rate: float = math.nan  # bit/s
     tries: int = 0  # most transmissions of one of its packets; 0 if unknown
+    phy: Any = None  # its modulation, where the sender chose it
 
 
 class Verdict(NamedTuple):

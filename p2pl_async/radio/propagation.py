@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import uniform_at, uniforms_at
 from p2pl_async.radio.motion import Motion, distances
-from p2pl_async.radio.phy import noise_power
+from p2pl_async.radio.phy import Phy, noise_power
 from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
 
 Ids = NDArray[np.int64]
@@ -73,7 +73,6 @@ class Propagation:
         self.motion = motion
         self.n = motion.n
         self.phy = settings.phy
-        self.rejection = settings.phy.rejection
         self.is_constant = not motion.moves and isinstance(settings.fading, NoFading)  # powers never change
         self._seed = seed
         self._frequency = settings.carrier
@@ -203,6 +202,15 @@ class Propagation:
     def distance(self, src: int, dst: int, at: float) -> float:
         """Return the distance of two devices, in meters."""
         return math.dist(self.motion.place(src, at)[0], self.motion.place(dst, at)[0])
+
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, bool]:
+        """Return the SNR in dB that a sender may know of a frame sent soon, and whether it is only a mean.
+
+        Fading that is drawn for each frame can't be foreseen.
+        """
+        if self._block == 0:
+            return self.mean_snr(src, dst, at), True
+        return self.snr(src, dst, at), False
 
     def delay(self, src: int, dst: int, at: float) -> float:
         """Return the travel time of the signal, in seconds."""
@@ -354,9 +362,9 @@ class RadioLink:
         snr = self._propagation.pair_snrs(self.src, self.dst, at, self._mean)
         return self._propagation.phy.error(snr, size)
 
-    def error_at(self, sinr: float, size: int) -> float:
-        """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB."""
-        return float(self._propagation.phy.error(sinr, size))
+    def error_at(self, sinr: float, size: int, phy: Phy | None = None) -> float:
+        """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB; by default of `phy`."""
+        return float((phy or self._propagation.phy).error(sinr, size))
 
     def heard(self, at: float) -> tuple[float, float, float]:
         """Return received power in dBm, its ratio to noise in dB, and the distance in meters."""

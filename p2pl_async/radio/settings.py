@@ -25,7 +25,7 @@ from p2pl_async.basics.units import (
     PositiveSeconds,
     SpreadDecibels,
 )
-from p2pl_async.radio.phy import AnyPhy, Lora, Oqpsk
+from p2pl_async.radio.phy import AnyPhy, Lora, Nr, Oqpsk
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 _COHERENCE = 0.423  # of the inverse of the largest Doppler shift; T. S. Rappaport, "Wireless communications", eq. 5.40
@@ -175,8 +175,8 @@ class RadioSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RadioSettings:
-        if self.bandwidth is not None and isinstance(self.phy, Lora):
-            raise mistake("bandwidth contradicts phy: LoRa's noise bandwidth is that of its chirps, phy.bandwidth")
+        if self.bandwidth is not None and isinstance(self.phy, Lora | Nr):
+            raise mistake("bandwidth contradicts phy: noise has the bandwidth of the signal, phy.bandwidth")
         return self
 
     @property

@@ -381,7 +381,7 @@ class EmulatedTransport:
 
 def _heard(link: Link, signal: Signal, encoded: Encoded) -> AsReceived:
     """Return what a receiver can tell of the way of a message."""
-    odds = functools.partial(link.expected_delivery, signal.sinr, len(encoded.data), encoded.sent)
+    odds = functools.partial(link.expected_delivery, signal, len(encoded.data), encoded.sent)
     return AsReceived(signal.rssi, signal.sinr, odds)
 
 

@@ -515,7 +515,7 @@ def test_sinr_is_averaged_over_the_parts_of_a_frame(overlap) -> None:
         cell.offer(10.0 * k + (1 - overlap) * 0.127 + 1e-12, 2, [0], 127)
     cell.run()
     share = float(np.mean([outcome.verdict.cause == "collision" for outcome in cell.outcomes if outcome.src == 1]))
-    whole = waves.error(1, 0, 127, 1.0 - 10 * math.log10(1 + 10 ** (-5.9)))
+    whole = float(waves.phy.error(1.0 - 10 * math.log10(1 + 10 ** (-5.9)), 127))
     expected = 1 - (1 - whole) ** overlap
     assert whole > 0.01
     assert share == pytest.approx(expected, abs=5 * math.sqrt(max(expected, 1e-9) * (1 - expected) / frames))

@@ -581,7 +581,7 @@ class Noisy:
     def error_rates(self, at: Any, size: int) -> Any:
         return (at < self.until).astype(float)
 
-    def error_at(self, sinr: float, size: int) -> float:
+    def error_at(self, sinr: float, size: int, phy: Any = None) -> float:
         return float(sinr < 10)
 
     def heard(self, at: float) -> tuple[float, float, float]:

@@ -35,7 +35,10 @@ WRITTEN = {  # class -> key -> a scenario that writes it
     "_Changing": {"every": '[topology]\nkind = "one-peer-exponential"\nevery = "round"'},
     "SharedMedium": {
         key: f'[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "ideal"\n{key} = "{text}"'
-        for key, text in (("queue", "unlimited"), ("ack", "none"), ("duty_cycle", "none"))
+        for key, text in (
+            ("queue", "unlimited"), ("ack", "none"), ("duty_cycle", "none"), ("rates", "none"),
+            ("broadcast_rate", "slowest"),
+        )
     },
     "Dcf": {"eifs": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "dcf"\neifs = "auto"'},
     "RadioSettings": {
