@@ -14,6 +14,7 @@ channel between two frames, the whole message is one transmission.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,25 +99,25 @@ class Air:
 
         `decided(token, k, verdict)` is called once for each link k, now or later; `reached(token, k, verdict)`
         before, when the message reaches its receiver. `needed`: number of bytes at the start without which
-        a part of the message is useless; None if only the whole is useful.
+        a part of the message is useless; None if only the whole is useful. A neighbor whose link waits for it
+        to wake up gets a copy of its own.
         """
         now = self.clock.now
         measure = self._reception.signal
-        if self.settings.broadcast == "once":
-            self._accept(source, Outgoing(links, size, decided, token, now, measure, 0, needed, reached))
-        else:
-            for k, link in enumerate(links):
-                self._accept(source, Outgoing([link], size, decided, token, now, measure, k, needed, reached))
+        once = self.settings.broadcast == "once"
+        together = [k for k, link in enumerate(links) if once and not link.holds]
+        groups = [[k] for k, link in enumerate(links) if link.holds or not once]
+        for places in sorted([*groups, together] if together else groups):
+            group = [links[k] for k in places]
+            self._accept(source, Outgoing(group, size, decided, token, now, measure, places, needed, reached))
 
     def _accept(self, source: DeviceId, message: Outgoing) -> None:
         sender = self.senders[source]
         self.undecided += len(message.links)
-        if not self._has_room(sender, message):
+        if not sender.has_room(self.settings.queue, message):
             self._decide(message, "queue")
             return
-        sender.waiting.append(message)
-        sender.held += message.bytes
-        sender.held_frames += message.frames
+        sender.add(message)
         if sender.idle:
             sender.idle = False
             # Tasks that run at one instant do so in random order; the calendar puts their devices in order.
@@ -129,11 +130,8 @@ class Air:
     def crash(self, device: DeviceId, cause: str) -> None:
         """Lose the messages waiting in a device's memory, and cut off what it transmits."""
         sender = self.senders[device]
-        while len(sender.waiting) > 1:
-            message = sender.waiting.pop()
-            sender.held -= message.bytes
-            sender.held_frames -= message.frames
-            self._decide(message, cause)
+        while len(sender.waiting) > (0 if sender.idle else 1):
+            self._decide(sender.remove(len(sender.waiting) - 1), cause)
         if sender.waiting:
             sender.waiting[0].cut = cause
         for transmission in self._on_air:
@@ -154,21 +152,14 @@ class Air:
         device, numbers = (len(self.senders), self._numbers) if sender is None else (sender.device, sender.numbers)
         self.clock.schedule(at, device, -2, next(numbers), call, argument)
 
-    def _has_room(self, sender: Sender, message: Outgoing) -> bool:
-        queue = self.settings.queue
-        if queue is None:
-            return True
-        return (
-            (queue.messages is None or len(sender.waiting) < queue.messages)
-            and (queue.packets is None or sender.held_frames + message.frames <= queue.packets)
-            and (queue.size is None or sender.held + message.bytes <= queue.size)
-        )
-
     def _next(self, sender: Sender) -> None:
         """Ask for the channel for the sender's next frame."""
-        if not sender.waiting:
+        ready = sender.put_first(self.clock.now)
+        if ready > self.clock.now:
             sender.idle = True
             self._access.rest(sender)
+            if ready < math.inf:
+                self.schedule(ready, sender, self._wake, sender)
             return
         message = sender.waiting[0]
         if message.cut:
@@ -182,23 +173,30 @@ class Air:
         if self._duty is not None:
             at = self._duty[sender.device].earliest(at, self._duration(message, message.done, self._count(message)))
         if at > self.clock.now:
-            self.schedule(at, sender, self._access.request, sender)
+            call = self._next if message.waits else self._access.request  # its link may be down by then
+            self.schedule(at, sender, call, sender)
         else:
             self._access.request(sender)
 
+    def _wake(self, sender: Sender) -> None:
+        """Look at the messages that waited for their links, unless the sender is busy with others."""
+        if sender.idle and sender.waiting:
+            sender.idle = False
+            self._next(sender)
+
     def _choose_mode(self, sender: Sender, message: Outgoing) -> None:
         """Choose the rate of the frame for which a sender asks for the channel."""
-        if message.mode is None or self._rates.adapts:
+        if message.mode is None or message.varies or self._rates.adapts:
             receivers = [link.dst for link in message.links]
             size, tries = message.frame(message.done), sender.failures
             acknowledged = message.arq is not None
             message.mode = self._rates.pick(
-                sender.device, receivers, size, self.clock.now, tries, acknowledged, message.rate
+                sender.device, receivers, size, self.clock.now, tries, acknowledged, message.rate_at(self.clock.now)
             )
 
     def _count(self, message: Outgoing) -> int:
         """Return the fragments of one transmission: one if another device could cut in or must acknowledge it."""
-        alone = self._reception.collides or self._rates.adapts or message.arq is not None
+        alone = self._reception.collides or self._rates.adapts or message.waits or message.arq is not None
         return 1 if alone else message.frames
 
     def _duration(self, message: Outgoing, first: int, count: int) -> float:
@@ -220,6 +218,8 @@ class Air:
         count = self._count(message)
         start = max(start, sender.until)  # an acknowledgment of its own may be in the way
         end = start + self._duration(message, message.done, count)
+        if not sender.failures:
+            message.began = start
         receivers = [link.dst for link in message.links]
         audience = self._hearing.audience(sender.device, start, receivers)
         transmission = Transmission(sender.device, start, end, message, message.done, count, audience, receivers)
@@ -345,9 +345,7 @@ class Air:
 
     def _finish(self, sender: Sender, cause: str, acknowledged: bool) -> None:
         """Finish a message, and start the next."""
-        message = sender.waiting.popleft()
-        sender.held -= message.bytes
-        sender.held_frames -= message.frames
+        message = sender.remove(0)
         sender.failures = 0
         self._decide(message, cause, acknowledged)
         self._next(sender)
@@ -430,9 +428,13 @@ class Air:
                 return
         else:
             sender.failures += 1
-            if sender.failures >= message.arq.most_tries:
+            arq = message.arq
+            again = sender.ready + arq.backoff * arq.growth ** (sender.failures - 1)
+            late = arq.timeout is not None and again > message.began + arq.timeout
+            if late or sender.failures >= arq.most_tries:
                 self._give_up_frame(sender, message)
                 return
+            sender.ready = again
         self._next(sender)
 
     def _give_up_frame(self, sender: Sender, message: Outgoing) -> None:

@@ -12,6 +12,8 @@ from p2pl_async.air.rates import Mode
 from p2pl_async.link import Link, Ranges, Signal, Verdict, missing_ranges
 from p2pl_async.messages import DeviceId
 
+_LOOKS = 1000  # at links that are up at different times, before they are taken to be up together
+
 Decided = Callable[[Any, int, Verdict], object]
 Reached = Callable[[Any, int, Verdict], Verdict]
 Measure = Callable[[Any, DeviceId, int], Signal]
@@ -37,7 +39,7 @@ class Outgoing:
         token: passed on to both.
         now: the instant.
         measure: returns how a device heard a transmission, given the most transmissions of one frame.
-        place: index of the first of `links` among all links that the message takes.
+        places: index of each of `links` among all links that the message takes.
         needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
     """
 
@@ -49,12 +51,12 @@ class Outgoing:
         token: Any,
         now: float,
         measure: Measure,
-        place: int = 0,
+        places: Sequence[int],
         needed: int | None = None,
         reached: Reached | None = None,
     ) -> None:
         self.links = links
-        self.place = place
+        self.places = places
         self.token = token
         self.sent = now
         self._size = size
@@ -78,12 +80,13 @@ class Outgoing:
         self.short = self._fragments - 1 + (groups - 1) * self._parity  # the frame of the last fragment
         self.full = self.payload + self.header if self._fragments > 1 else self._last
         self.bytes = size + self._fragments * self.header + groups * self._parity * self.full
-        rates = [one.rate for one in settings if isinstance(one.rate, float)]
-        self.rate = min(rates, default=None)
+        self.varies = any(link.varies for link in links)  # its rate may be another for each frame
+        self.waits = self.varies or any(link.holds for link in links)  # it may have to wait for its links
         self.arq = settings[0].arq if len(links) == 1 else None
         self.sends_on = self.arq is not None or self._parity > 0  # after a receiver has all of it
         self.cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
         self.done = 0  # frames that are finished
+        self.began = 0.0  # first transmission of the current frame
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
         self.mode: Mode | None = None  # how its current frame is sent; None until it asks for the channel
@@ -100,6 +103,20 @@ class Outgoing:
     def frame(self, index: int) -> int:
         """Return the bytes of a frame, header included."""
         return self._last if index == self.short else self.full
+
+    def ready(self, now: float) -> float:
+        """Return the first instant from `now` on at which all its links are up and have a rate; math.inf if never."""
+        at = now
+        for _ in range(_LOOKS if self.waits else 0):
+            later = max(link.ready(at) for link in self.links)
+            if later == at:
+                break
+            at = later
+        return at
+
+    def rate_at(self, now: float) -> float | None:
+        """Return the rate of a frame that asks for the channel now, the lowest of its links; None: unlimited."""
+        return min((rate for link in self.links if (rate := link.rate_at(now)) is not None), default=None)
 
     @property
     def useful_in_part(self) -> bool:
@@ -152,19 +169,19 @@ class Outgoing:
                 air_bytes=self.air_bytes,
                 air_seconds=self.air_seconds,
             )
-        self._decided(self.token, self.place + k, verdict)
+        self._decided(self.token, self.places[k], verdict)
 
     def abandon(self, k: int, verdict: Verdict, end: float) -> None:
         """Report this verdict for receiver k, as the run ends; if it has the message, that one."""
         if self._fates[k] is None:
-            self._decided(self.token, self.place + k, verdict)
+            self._decided(self.token, self.places[k], verdict)
         else:
             self.decide(k, "", end, acknowledged=False)
 
     def _fix(self, k: int, verdict: Verdict) -> Verdict:
         """Fix the fate of the message at receiver k, which it reaches."""
         if self._reached is not None:
-            verdict = self._reached(self.token, self.place + k, verdict)
+            verdict = self._reached(self.token, self.places[k], verdict)
         self._fates[k] = verdict
         return verdict
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from p2pl_async.air.hearing import Audience
 from p2pl_async.air.outgoing import Outgoing
+from p2pl_async.link.queue import Queue
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio.phy import Lora, Phy
 
@@ -27,6 +29,49 @@ class Sender:
         self.ready = 0.0  # earliest start of its next frame
         self.seconds = 0.0  # air time so far
         self.numbers = itertools.count()
+
+    def has_room(self, queue: Queue | None, message: Outgoing) -> bool:
+        """Tell whether a message fits what may wait."""
+        return queue is None or (
+            (queue.messages is None or len(self.waiting) < queue.messages)
+            and (queue.packets is None or self.held_frames + message.frames <= queue.packets)
+            and (queue.size is None or self.held + message.bytes <= queue.size)
+        )
+
+    def add(self, message: Outgoing) -> None:
+        """Put a message behind those that wait."""
+        self.waiting.append(message)
+        self.held += message.bytes
+        self.held_frames += message.frames
+
+    def remove(self, index: int) -> Outgoing:
+        """Take a waiting message out."""
+        message = self.waiting[index]
+        del self.waiting[index]
+        self.held -= message.bytes
+        self.held_frames -= message.frames
+        return message
+
+    def put_first(self, now: float) -> float:
+        """Put the oldest message whose links are up before those that wait for theirs.
+
+        A frame that is being repeated keeps its place.
+
+        Returns:
+            The instant, `now` if it is up, at which the first message is; math.inf if there is none.
+        """
+        earliest = math.inf
+        for index, message in enumerate(self.waiting):
+            ready = now if message.cut else message.ready(now)
+            earliest = min(earliest, ready)
+            if ready <= now:
+                if index:
+                    del self.waiting[index]
+                    self.waiting.appendleft(message)
+                return now
+            if self.failures:
+                break
+        return earliest
 
 
 class Transmission:

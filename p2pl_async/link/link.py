@@ -62,10 +62,13 @@ class Link:
     __slots__ = (
         "_arrived", "_backlog", "_causes", "_changes", "_channel", "_copies", "_instants", "_make_down", "_noises",
         "_opened", "_radio", "_ready", "_seed", "_settings", "_simple", "_singles", "_spoils", "_stage", "_stages",
-        "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "sending_until", "sends_on", "src",
+        "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "holds", "sending_until", "sends_on",
+        "src", "varies",
     )  # fmt: skip
 
     drops_head: bool  # messages wait in a line before the link: later ones may drop them
+    holds: bool  # messages wait where it is down
+    varies: bool  # its rate may change
     sends_on: bool  # a message may arrive before its sending ends: an acknowledgment is lost, or parity is left
     sending_until: float  # instant at which all messages accepted so far have left
 
@@ -86,6 +89,8 @@ class Link:
         every = [settings, *(changed for _, changed in changes)]
         self.drops_head = any(each.queue is not None and each.queue.drops_head for each in every)
         self.sends_on = any(each.fec or (each.arq and each.arq.ack_loss) for each in every)
+        self.holds = any(each.outage.holds for each in every)
+        self.varies = bool(changes) or not isinstance(settings.rate, float | None)
         self._settings = settings
         self._changes = changes
         self._make_down = down
@@ -316,6 +321,27 @@ class Link:
         self._singles += 1
         way = 0.0 if self._radio is None else self._radio.delay(end)
         return self._in_order(end + way + stage.latency(end), stage.fifo)
+
+    def rate_at(self, at: float) -> float | None:
+        """Return the rate in bit/s of a frame on shared air that begins at an instant; None: unlimited."""
+        rate = self.settings_at(at).rate
+        if rate is None or isinstance(rate, float):
+            return rate
+        if not self._opened:
+            self._open()
+        return 1 / self._transmitter.rate.at(at).value
+
+    def ready(self, at: float) -> float:
+        """Return the first instant from `at` on at which this link is up, if it waits, and has a rate."""
+        if not self._opened:
+            self._open()
+        if self._channel.holds:
+            self._ready = at = max(at, self._ready) if at <= self._ready else self._channel.up(at)
+        if self.varies and at < math.inf:
+            pace = self._transmitter.rate.at(at)
+            if pace.value == math.inf:
+                return pace.until
+        return at
 
     def load(self, size: int, now: float) -> tuple[int, int]:
         """Return how many packets and bytes the queue holds for a message of `size` bytes sent at an instant."""

@@ -262,6 +262,10 @@ class Cell:
             self._links[src, dst] = Link(src, dst, self._link, self._seed)
         return self._links[src, dst]
 
+    def set_link(self, src: int, dst: int, link: dict[str, Any]) -> None:
+        """Give one link settings of its own, as a table, before anything is sent on it."""
+        self._links[src, dst] = Link(src, dst, LinkSettings.model_validate(link), self._seed)
+
     def offer(self, at: float, src: int, targets: Sequence[int], size: int, needed: int | None = None) -> None:
         """Have a device send a message at an instant; a part of it is of use from `needed` bytes on."""
         self._offers += 1
