@@ -81,9 +81,9 @@ class Cell:
         """Return dBm."""
         return -101.0
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, bool]:
-        """Return dB, which are no mean."""
-        return float(self.powers(src, at)[dst]) + 101.0, False
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+        """Return dB; nothing fades."""
+        return float(self.powers(src, at)[dst]) + 101.0, None
 
 
 def through_devices(senders: int, load: float, frames: int) -> tuple[float, float, float]:

@@ -325,10 +325,10 @@ class Waves:
         """Return dBm."""
         return self._noise
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, bool]:
-        """Return dB, which are no mean."""
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+        """Return dB; nothing fades."""
         snr = float(self._table[src, dst]) - self._noise if self._foreseen is None else self._foreseen[src]
-        return snr, False
+        return snr, None
 
     def set_powers(self, powers: list[float], foreseen: list[float]) -> None:
         """Give each sender a power everywhere, and an SNR by which it chooses its rate; noise is low."""

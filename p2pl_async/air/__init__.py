@@ -9,6 +9,7 @@ from p2pl_async.air.airtime import AirTime, LoRa, Ofdm, Serial
 from p2pl_async.air.rate_settings import IdealRates, Minstrel
 from p2pl_async.air.settings import (
     Ack,
+    Aggregate,
     Aloha,
     AnyMedium,
     Contended,
@@ -21,10 +22,12 @@ from p2pl_async.air.settings import (
     Medium,
     SensedMedium,
     SharedMedium,
+    Tdma,
 )
 
 __all__ = [
     "Ack",
+    "Aggregate",
     "AirTime",
     "Aloha",
     "AnyMedium",
@@ -43,4 +46,5 @@ __all__ = [
     "SensedMedium",
     "Serial",
     "SharedMedium",
+    "Tdma",
 ]

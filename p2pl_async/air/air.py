@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess
+from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
+from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
 from p2pl_async.air.hearing import Hearing, Waves
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
-from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium
+from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.clock import VirtualClock
@@ -78,6 +79,7 @@ class Air:
         self._reception = Reception(settings, n, propagation, is_down)
         self._rates = Rates(settings, propagation, seed)
         self._access = _access(settings, self, seed)
+        self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
         self._follows = isinstance(self._access, DcfAccess)  # looks at every beginning and end
         self._lifetime = None if settings.queue is None else settings.queue.lifetime
         limit = settings.duty_cycle
@@ -109,7 +111,10 @@ class Air:
         groups = [[k] for k, link in enumerate(links) if link.holds or not once]
         for places in sorted([*groups, together] if together else groups):
             group = [links[k] for k in places]
-            self._accept(source, Outgoing(group, size, decided, token, now, measure, places, needed, reached))
+            message = Outgoing(group, size, decided, token, now, measure, places, needed, reached)
+            if self._aggregate is not None and message.arq is not None:
+                message.burst = Burst(self._aggregate, message.frames, message.frame)
+            self._accept(source, message)
 
     def _accept(self, source: DeviceId, message: Outgoing) -> None:
         sender = self.senders[source]
@@ -170,6 +175,8 @@ class Air:
             return
         at = max(self.clock.now, sender.ready)
         self._choose_mode(sender, message)
+        if message.burst is not None:
+            message.burst.choose(message.mode)
         if self._duty is not None:
             at = self._duty[sender.device].earliest(at, self._duration(message, message.done, self._count(message)))
         if at > self.clock.now:
@@ -196,12 +203,16 @@ class Air:
 
     def _count(self, message: Outgoing) -> int:
         """Return the fragments of one transmission: one if another device could cut in or must acknowledge it."""
+        if message.burst is not None:
+            return len(message.burst.sent)
         alone = self._reception.collides or self._rates.adapts or message.waits or message.arq is not None
         return 1 if alone else message.frames
 
     def _duration(self, message: Outgoing, first: int, count: int) -> float:
         mode = message.mode
         assert mode is not None
+        if message.burst is not None:
+            return mode.seconds(message.burst.bytes)
         if first <= message.short < first + count:
             return (count - 1) * mode.seconds(message.full) + mode.seconds(message.frame(message.short))
         return count * mode.seconds(message.full)
@@ -229,6 +240,12 @@ class Air:
             self._duty[sender.device].add(start, transmission.end - start)
         self._begin(sender, transmission)
         self.schedule(transmission.end, sender, self._end, transmission)
+
+    def needs(self, sender: Sender) -> float:
+        """Return how long the sender's next frame takes, its acknowledgment included."""
+        message, ack = sender.waiting[0], self.settings.ack
+        seconds = self._duration(message, message.done, self._count(message))
+        return seconds if ack is None or message.arq is None else seconds + ack.delay + ack.airtime
 
     def give_up(self, sender: Sender, cause: str) -> None:
         """Drop the sender's next frame, which never got the channel."""
@@ -314,13 +331,18 @@ class Air:
         if message.arq is None:
             self._frames_over(sender, message, transmission.count)
         else:
-            self._await_ack(sender, message, heard=not lost)
+            self._await_ack(sender, message, heard=lost < transmission.count)
 
     @staticmethod
     def _count_in(message: Outgoing, transmission: Transmission, tries: int) -> None:
         """Add a transmission, the so many-th of its frame, to what its message has cost."""
         message.latest = transmission
         message.tries = max(message.tries, tries)
+        if message.burst is not None:
+            message.air_seconds += transmission.end - transmission.start
+            message.packets += transmission.count
+            message.air_bytes += message.burst.bytes
+            return
         message.air_seconds += transmission.end - transmission.start
         message.packets += transmission.count
         message.air_bytes += message.full if transmission.count == 1 else message.bytes
@@ -359,6 +381,8 @@ class Air:
 
     def _receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
         """Record the frames of a transmission that a receiver misses, and return their number."""
+        if message.burst is not None:
+            return self._receive_burst(transmission, message, link)
         if transmission.count == 1:
             cause = self._reception.fate(transmission, link, message.frame(transmission.first))
             lost = {transmission.first: cause} if cause else {}
@@ -372,6 +396,20 @@ class Air:
             for frame, cause in sorted(lost.items()):
                 message.missed(k, frame, cause)
         return len(lost)
+
+    def _receive_burst(self, transmission: Transmission, message: Outgoing, link: Link) -> int:
+        """Record the frames of a burst that its receiver gets, and return the number of the others."""
+        assert message.mode is not None
+        burst, lost = message.burst, 0
+        for frame, part in burst.parts(transmission, message.mode.airtime.seconds(0, None)):
+            if self._reception.fate(part, link, message.frame(frame)):
+                lost += 1
+            else:
+                burst.heard.add(frame)
+        message.unheard(0, lost)
+        if len(burst.heard) == message.frames:
+            message.received_whole(0, transmission.end)
+        return lost
 
     def _spans(self, transmission: Transmission, message: Outgoing) -> tuple[Floats, Floats]:
         """Return the first and the last instant of each frame of a message sent in one transmission."""
@@ -419,6 +457,9 @@ class Air:
             self._finish(sender, message.cut, acknowledged=False)
             return
         self._rates.report(sender.device, message.links[0].dst, message.mode, acknowledged)
+        if message.burst is not None:
+            self._burst_over(sender, message, acknowledged)
+            return
         if acknowledged:
             message.done += 1
             message.heard = False
@@ -429,13 +470,41 @@ class Air:
         else:
             sender.failures += 1
             arq = message.arq
-            again = sender.ready + arq.backoff * arq.growth ** (sender.failures - 1)
-            late = arq.timeout is not None and again > message.began + arq.timeout
-            if late or sender.failures >= arq.most_tries:
+            if sender.failures >= arq.most_tries or self._is_late(sender, message):
                 self._give_up_frame(sender, message)
                 return
-            sender.ready = again
         self._next(sender)
+
+    @staticmethod
+    def _is_late(sender: Sender, message: Outgoing) -> bool:
+        """Add the backoff of a retry to when its sender is ready, and tell whether that is too late."""
+        arq = message.arq
+        assert arq is not None
+        again = sender.ready + arq.backoff * arq.growth ** (sender.failures - 1)
+        if arq.timeout is not None and again > message.began + arq.timeout:
+            return True
+        sender.ready = again
+        return False
+
+    def _burst_over(self, sender: Sender, message: Outgoing, acknowledged: bool) -> None:
+        """Continue after frames that were sent together: with those that are left, and new ones."""
+        arq, burst = message.arq, message.burst
+        assert arq is not None
+        sender.failures = 0 if acknowledged else sender.failures + 1
+        late = not acknowledged and self._is_late(sender, message)
+        given_up = burst.over(acknowledged, 0 if late else arq.most_tries)
+        missed = [frame for frame in given_up if frame not in burst.heard]
+        for frame in missed:
+            message.missed(0, frame, "retries")
+        message.done = burst.first
+        message.known = message.known and not given_up
+        if missed and not message.useful_in_part:
+            self._finish(sender, "retries", acknowledged=False)
+        elif message.done == message.frames:
+            self._finish(sender, "", acknowledged=message.known)
+        else:
+            sender.failures = 0 if given_up else sender.failures
+            self._next(sender)
 
     def _give_up_frame(self, sender: Sender, message: Outgoing) -> None:
         """Stop repeating a frame; the receiver may have it nevertheless, if only acknowledgments were lost."""
@@ -455,6 +524,8 @@ def _access(settings: SharedMedium, air: Air, seed: int) -> Access:
         return CsmaCaAccess(air, settings, seed)
     if isinstance(settings, Dcf):
         return DcfAccess(air, settings, seed)
+    if isinstance(settings, Tdma):
+        return TdmaAccess(air, settings)
     if isinstance(settings, Aloha):
         return AlohaAccess(air, settings, seed)
     return Access(air)

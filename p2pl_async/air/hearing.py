@@ -28,8 +28,8 @@ class Waves(Protocol):
     def is_constant(self) -> bool:
         """Whether powers never change."""
 
-    def foreseen_snr(self, src: DeviceId, dst: DeviceId, at: float) -> tuple[float, bool]:
-        """Return the SNR in dB that a sender may know of a frame sent soon, and whether it is only a mean."""
+    def foreseen_snr(self, src: DeviceId, dst: DeviceId, at: float) -> tuple[float, Floats | None]:
+        """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top, if any."""
 
     def powers(self, src: DeviceId, at: float) -> Floats:
         """Return the power that each device receives from `src`, in dBm, shape (n,)."""

@@ -86,6 +86,7 @@ class Outgoing:
         self.sends_on = self.arq is not None or self._parity > 0  # after a receiver has all of it
         self.cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
         self.done = 0  # frames that are finished
+        self.burst: Any = None  # what is left of it, if several of its frames are sent together
         self.began = 0.0  # first transmission of the current frame
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
@@ -138,6 +139,11 @@ class Outgoing:
             return
         missed = sum(missing >= self._first_of_last for missing in self._missing[k])
         if frame - self._first_of_last + 1 - missed >= self._needs_of_last and not self._unrepaired(k):
+            self._fix(k, Verdict(self.links[k].travel(end), signal=self._signal(k)))
+
+    def received_whole(self, k: int, end: float) -> None:
+        """Record that receiver k has received the last frame that it lacked, which ended now."""
+        if self._fates[k] is None:
             self._fix(k, Verdict(self.links[k].travel(end), signal=self._signal(k)))
 
     def decide(self, k: int, cause: str, end: float, acknowledged: bool) -> None:
@@ -200,7 +206,7 @@ class Outgoing:
     def _unrepaired(self, k: int) -> list[int]:
         """Return the fragments that receiver k misses and can't rebuild from parity, ascending."""
         if not self._parity:
-            return self._missing[k]
+            return sorted(self._missing[k])
         step = self._data + self._parity
         lost: list[int] = []
         for group in {frame // step for frame in self._missing[k]}:

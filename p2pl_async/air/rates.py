@@ -111,12 +111,13 @@ class Rates:
         known = self._known.get((src, dst, size))
         if known is not None:
             return known
-        snr, mean = waves.foreseen_snr(src, dst, now)
+        snr, gains = waves.foreseen_snr(src, dst, now)
+        snr -= settings.margin
         place = 0
         for index, mode in enumerate(self._modes):
             assert mode.phy is not None
-            error = mode.phy.mean_error if mean else mode.phy.error
-            if float(error(snr - settings.margin, size)) <= settings.most_loss:
+            error = mode.phy.error(snr, size) if gains is None else mode.phy.mean_error(snr, size, gains)
+            if float(error) <= settings.most_loss:
                 place = index
         if waves.is_constant:
             self._known[src, dst, size] = place

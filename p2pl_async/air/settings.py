@@ -20,6 +20,7 @@ from p2pl_async.basics.units import (
 )
 from p2pl_async.link.queue import Queue
 
+BLOCK = 64  # frames that a block acknowledgment tells of
 Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 
 
@@ -143,6 +144,17 @@ class CsmaCa(Contended):
         return self
 
 
+class Aggregate(Settings):
+    """How many frames of a message to one device share a preamble and an acknowledgment."""
+
+    frames: Annotated[int, Field(strict=True, ge=2, le=BLOCK)] = Field(
+        default=BLOCK, description="most frames of one transmission"
+    )
+    longest: PositiveSeconds = Field(
+        default=5.484e-3, description="most air time of one transmission of several frames"
+    )
+
+
 class Dcf(Contended):
     """Distributed coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
 
@@ -152,6 +164,9 @@ class Dcf(Contended):
     eifs: Annotated[PositiveSeconds | None, *word("auto")] = Field(
         default=None,
         description='idle time after frames that collide at a device; "auto": `difs` after the time of an ack',
+    )
+    aggregate: Annotated[Aggregate | None, *word("none")] = Field(
+        default=None, description="frames of a message to one device that are sent together (A-MPDU, block ack)"
     )
     min_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=15, description="CWmin: 0 to this many slots")
     max_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=1023, description="CWmax")
@@ -173,4 +188,18 @@ class Aloha(Contended):
     backoff: PositiveSeconds = Field(default=1.0, description="mean wait before a retry, for links with arq")
 
 
-AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha)]
+class Tdma(Contended):
+    """Time is divided into frames of slots, and each device sends in its own slot: device k in slot k, modulo `slots`.
+
+    A transmission and its acknowledgment fit a slot, and several do if they are short. Devices that share a slot
+    collide as in ALOHA, where they meet.
+    """
+
+    kind: Literal["tdma"] = "tdma"
+    slot: PositiveSeconds = Field(description="length of a slot")
+    slots: Annotated[Annotated[int, Field(strict=True, ge=1)] | None, *word("devices")] = Field(
+        default=None, description='slots of a frame; "devices": one for each device'
+    )
+
+
+AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma)]

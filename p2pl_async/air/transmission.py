@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from p2pl_async.air.hearing import Audience
@@ -107,6 +108,15 @@ class Transmission:
         self.overlaps: list[Transmission] = []
         self.powers: Any = None  # dBm at each device, if the air has a propagation model
         self.decoders: Any = None  # which devices hold it and no other frame, if the air has a propagation model
+
+    def part(self, start: float, end: float, preamble: float) -> Transmission:
+        """Return a part of this transmission; others that overlap it disturb it, or begin before `preamble` ends."""
+        part = copy(self)
+        part.start, part.end = start, end
+        part.overlaps = [
+            other for other in self.overlaps if other.start < preamble or (other.start < end and other.end > start)
+        ]
+        return part
 
     @property
     def code(self) -> int:

@@ -24,7 +24,6 @@ from p2pl_async.basics.units import DecibelMilliwatts, Decibels, Hertz
 THERMAL_NOISE = -174.0  # dBm per Hz, at 290 K
 _COMBINATIONS = np.array([(-1) ** k * math.comb(16, k) for k in range(2, 17)], dtype=np.float64)
 _EXPONENTS = np.array([1 / k - 1 for k in range(2, 17)])
-_FADES = -np.log1p(-(np.arange(256) + 0.5) / 256)  # equally likely gains of a Rayleigh channel, mean 1
 
 
 def noise_power(bandwidth: float, noise_figure: ArrayLike) -> Floats:
@@ -71,12 +70,12 @@ class Phy(Settings):
         """
         raise NotImplementedError
 
-    def mean_error(self, snr: ArrayLike, size: float) -> Floats:
-        """Return the packet error rate averaged over Rayleigh fading, for a mean SNR in dB.
+    def mean_error(self, snr: ArrayLike, size: float, gains: Floats) -> Floats:
+        """Return the packet error rate averaged over fading, for a mean SNR in dB.
 
-        An average over 256 equally likely gains: within 0.004 of the integral.
+        `gains` are equally likely ones; with 256 of Rayleigh fading, the mean is within 0.004 of the integral.
         """
-        faded = np.asarray(snr, dtype=np.float64)[..., None] + 10 * np.log10(_FADES)
+        faded = np.asarray(snr, dtype=np.float64)[..., None] + 10 * np.log10(gains)
         mean: Floats = np.mean(self.error(faded, size), axis=-1)
         return mean
 

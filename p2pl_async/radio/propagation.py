@@ -76,12 +76,14 @@ class Propagation:
         self.is_constant = not motion.moves and isinstance(settings.fading, NoFading)  # powers never change
         self._seed = seed
         self._frequency = settings.carrier
+        self._fading = settings.fading
         self._block = settings.fading.block(settings.carrier)
         ids = np.arange(self.n)
         spread = settings.asymmetry
         self._tx = devices.power + devices.antenna_gain - spread.tx * _normals(uniforms_at(seed, "hardware", ids, 0, 0))
         self._rx = devices.antenna_gain - spread.rx * _normals(uniforms_at(seed, "hardware", ids, 1, 0))
         self._noise = noise_power(settings.noise_bandwidth, devices.noise_figure)
+        self._typical = None if self._block is None else settings.fading.gains((np.arange(256) + 0.5) / 256)
         self._sd = 0.0 if settings.shadowing is None else settings.shadowing.sd
         self._ids = ids
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
@@ -106,7 +108,7 @@ class Propagation:
         kept = self._gains.get(src)
         if kept is None or kept[0] != block:
             low, high = np.minimum(src, self._ids), np.maximum(src, self._ids)
-            kept = block, _decibels(uniforms_at(self._seed, "fading", low, high, np.uint64(block)))
+            kept = block, self._decibels(uniforms_at(self._seed, "fading", low, high, np.uint64(block)))
             _keep(self._gains, src, kept)
         return mean + kept[1]
 
@@ -182,7 +184,8 @@ class Propagation:
         if self._block is None:
             return 0.0
         block = _block_number(at, self._block)
-        return 10 * math.log10(-math.log(uniform_at(self._seed, "fading", min(src, dst), max(src, dst), block)))
+        uniform = uniform_at(self._seed, "fading", min(src, dst), max(src, dst), block)
+        return 10 * math.log10(float(self._fading.gains(np.float64(uniform))))
 
     def pair_snrs(self, src: int, dst: int, times: Floats, mean: float = math.nan) -> Floats:
         """Return power over noise in dB at many instants.
@@ -203,14 +206,14 @@ class Propagation:
         """Return the distance of two devices, in meters."""
         return math.dist(self.motion.place(src, at)[0], self.motion.place(dst, at)[0])
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, bool]:
-        """Return the SNR in dB that a sender may know of a frame sent soon, and whether it is only a mean.
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, Floats | None]:
+        """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top of it.
 
-        Fading that is drawn for each frame can't be foreseen.
+        Fading that is drawn for each frame can't be foreseen; else there are no gains.
         """
         if self._block == 0:
-            return self.mean_snr(src, dst, at), True
-        return self.snr(src, dst, at), False
+            return self.mean_snr(src, dst, at), self._typical
+        return self.snr(src, dst, at), None
 
     def delay(self, src: int, dst: int, at: float) -> float:
         """Return the travel time of the signal, in seconds."""
@@ -229,8 +232,9 @@ class Propagation:
 
     def mean_error(self, snr: float, size: int) -> float:
         """Return the probability that a frame is lost at a mean SNR in dB, averaged over fading, if there is any."""
-        fades = self._block is not None
-        return float(self.phy.mean_error(snr, size) if fades else self.phy.error(snr, size))
+        return float(
+            self.phy.error(snr, size) if self._typical is None else self.phy.mean_error(snr, size, self._typical)
+        )
 
     def link(self, src: int, dst: int) -> RadioLink:
         """Return the view of one link, for `Link(radio=...)`."""
@@ -242,7 +246,11 @@ class Propagation:
         """Return gains at instants in dB, shape (k,)."""
         assert self._block is not None
         low, high = min(src, dst), max(src, dst)
-        return _decibels(uniforms_at(self._seed, "fading", low, high, _block_numbers(times, self._block)))
+        return self._decibels(uniforms_at(self._seed, "fading", low, high, _block_numbers(times, self._block)))
+
+    def _decibels(self, uniforms: Floats) -> Floats:
+        """Return gains of fading in dB."""
+        return np.asarray(10 * np.log10(self._fading.gains(uniforms)), dtype=np.float64)
 
     def _mean_snrs(self, src: int, dst: int, times: Floats) -> Floats:
         here, gone = self.motion.tracks[src].along(times)
@@ -389,11 +397,6 @@ def _block_numbers(times: Floats, length: float) -> NDArray[np.uint64]:
     if length == 0:
         return np.asarray(times + 0.0).view(np.uint64)
     return np.floor(times / length).astype(np.uint64)
-
-
-def _decibels(uniforms: Floats) -> Floats:
-    """Return gains of Rayleigh fading in dB: powers are exponential with mean 1."""
-    return np.asarray(10 * np.log10(-np.log(uniforms)), dtype=np.float64)
 
 
 def _normals(uniforms: Floats) -> Floats:

@@ -126,8 +126,8 @@ class TwoFactors:
     def noise(self, dst: int) -> float:
         return -150.0
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, bool]:
-        return self._snrs[src], False
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+        return self._snrs[src], None
 
 
 def _middle(factor: int) -> float:

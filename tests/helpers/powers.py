@@ -53,5 +53,5 @@ class FixedPowers:
     def noise(self, dst: int) -> float:
         return self._noise
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, bool]:
-        return float(self._powers[src, dst]) - self._noise, False
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+        return float(self._powers[src, dst]) - self._noise, None

@@ -40,7 +40,11 @@ WRITTEN = {  # class -> key -> a scenario that writes it
             ("broadcast_rate", "slowest"),
         )
     },
-    "Dcf": {"eifs": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "dcf"\neifs = "auto"'},
+    "Dcf": {
+        key: f'[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "dcf"\n{key} = "{text}"'
+        for key, text in (("eifs", "auto"), ("aggregate", "none"))
+    },
+    "Tdma": {"slots": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "tdma"\nslot = "5 ms"\nslots = "devices"'},
     "RadioSettings": {
         "shadowing": '[topology]\nkind = "grid"\n[radio]\narea = "10 m"\nshadowing = "none"'
     },
