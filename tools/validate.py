@@ -208,14 +208,27 @@ def waves(axes: list[Axes]) -> str:
     n = 20_000
     others = [Track.still((50.0, 0.001 * k)) for k in range(n)]
     motion = Motion([Track.still((0.0, 0.0)), *others])
-    plain, faded, shadowed = (
+    rician, nakagami = {"kind": "rician", "k": "6 dB"}, {"kind": "nakagami", "m": 3.0}
+    plain, shadowed, faded, sighted, milder = (
         Propagation(RadioSettings.model_validate(table), motion, 1).powers(0, 1.0)[1:]
-        for table in ({"shadowing": "none"}, {"shadowing": "none", "fading": "rayleigh"}, {"shadowing": "6 dB"})
+        for table in (
+            {"shadowing": "none"},
+            {"shadowing": "6 dB"},
+            *({"shadowing": "none", "fading": fading} for fading in ("rayleigh", rician, nakagami)),
+        )
     )
     margins, at = np.arange(0.0, 21.0, 2.5), np.linspace(0, 20, 100)
     a.semilogy(at, -np.expm1(-(10 ** (-at / 10))), **CURVE)
     a.semilogy(at, stats.norm.sf(at / 6), **CURVE)
-    for name, powers, color in (("Rayleigh fading", faded, BLUE), ("shadowing 6 dB", shadowed, ORANGE)):
+    k = 10**0.6
+    a.semilogy(at, stats.ncx2.cdf(2 * (1 + k) * 10 ** (-at / 10), 2, 2 * k), **CURVE)
+    a.semilogy(at, stats.gamma.cdf(3 * 10 ** (-at / 10), 3), **CURVE)
+    for name, powers, color in (
+        ("Rayleigh", faded, BLUE),
+        ("shadowing 6 dB", shadowed, ORANGE),
+        ("Rician 6 dB", sighted, GREEN),
+        ("Nakagami 3", milder, "k"),
+    ):
         shares = np.array([np.mean(powers - plain < -margin) for margin in margins])
         a.errorbar(margins, shares, 3 * np.sqrt(shares * (1 - shares) / n), color=color, label=name, **POINTS)
     a.set(xlabel="margin (dB)", ylabel="share of links too weak", title="outage", ylim=(2e-4, 1))
@@ -387,7 +400,7 @@ def air(axes: list[Axes]) -> str:
         a.plot(loads, found, "o", color=color, markersize=4, label=name)
     a.set(xlabel="offered load G", ylabel="throughput", title="ALOHA: G exp(-2G), slotted G exp(-G)")
     a.legend(frameon=False, fontsize=8)
-    stations, shares = [2, 3, 5, 7, 10, 15, 20], []
+    stations, shares = [2, 3, 5, 7, 10, 15, 20, 30, 50], []
     ack = {"size": "14 B", "airtime": "44 us", "delay": "16 us"}
     for n in stations:
         cell = Cell({"kind": "dcf", "ack": ack}, n + 1, link={"rate": "6 Mbit/s", "arq": {"retries": 100}}, seed=2)
@@ -407,6 +420,49 @@ def air(axes: list[Axes]) -> str:
         f"DCF against Bianchi's model: largest difference {worst:.3f}. After a busy period the standard leaves the "
         "first slot to who has just sent; the model does not, and collides a little more."
     )
+
+
+@part("bursts", "Shared air: A-MPDU, and neighbors that sleep", 2)
+def bursts(axes: list[Axes]) -> str:
+    """Goodput of one 802.11n sender over the frames of a burst; the wait for a sleeping neighbor."""
+    a, b = axes
+    counts, worst = [2, 4, 8, 16, 32, 64], 0.0
+
+    def cycle(n: int) -> float:  # DIFS, 7.5 slots on average, n frames of 1536 B with delimiters, SIFS, block ack
+        return 34e-6 + 7.5 * 9e-6 + 36e-6 + 4e-6 * math.ceil((22 + 8 * 1540 * n) / 260) + 16e-6 + 32e-6
+
+    for loss, color in ((0.0, BLUE), (0.1, ORANGE)):
+        found = []
+        for n in counts:
+            medium = {
+                "kind": "dcf", "airtime": "ofdm", "aggregate": {"frames": n, "longest": "20 ms"},
+                "ack": {"size": "32 B", "airtime": "32 us", "delay": "16 us"},
+            }  # fmt: skip
+            table = {"rate": "65 Mbit/s", "mtu": "1536 B", "header": "36 B", "loss": loss, "arq": {"retries": 20}}
+            cell = Cell(medium, 2, link=table, seed=7)
+            for k in range(4):
+                cell.offer(0.001 * k, 0, [1], 1500 * 1280)
+            last = max(outcome.verdict.arrival for outcome in cell.run().outcomes)
+            found.append(8e-6 * 1500 * 1280 * 4 / last)
+        law = [8e-6 * 1500 * n * (1 - loss) / cycle(n) for n in counts]
+        a.plot(counts, law, **CURVE)
+        a.plot(counts, found, "o", color=color, markersize=4, label=f"loss {100 * loss:.0f} %")
+        worst = max(worst, *(abs(ours / his - 1) for ours, his in zip(found, law, strict=True)))
+    a.set(xlabel="frames of a burst", ylabel="goodput (Mbit/s)", title="A-MPDU at 65 Mbit/s", xscale="log")
+    a.legend(frameon=False, fontsize=8)
+    awake, waits = np.arange(0.1, 1.0, 0.1), []
+    for share in awake:
+        outage = {"kind": "duty-cycle", "awake": float(share), "period": "1 s", "when_off": "hold"}
+        cell = Cell({"kind": "half-duplex"}, 2, link={"rate": "80 Mbit/s", "outage": outage})
+        for k in range(3000):
+            cell.offer(20.0 * k + float(cell.random.uniform(0, 1)), 0, [1], 10)
+        waits.append(float(np.mean(cell.run().delays())))
+    at = np.linspace(0, 1, 100)
+    b.plot(at, (1 - at) ** 2 / 2, **CURVE)
+    b.plot(awake, waits, "o", color=BLUE, markersize=4)
+    b.set(xlabel="awake (s) of every second", ylabel="mean wait (s)", title="sleeping neighbor: (T - w)^2 / 2T")
+    gap = float(np.max(np.abs(np.array(waits) - (1 - awake) ** 2 / 2)))
+    return f"Goodput: largest difference {100 * worst:.1f} %. Mean wait: largest difference {1e3 * gap:.0f} ms."
 
 
 @part("rates", "Shared air: rates by SNR", 2)
