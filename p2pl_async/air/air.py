@@ -23,12 +23,13 @@ import numpy as np
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
 from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
+from p2pl_async.air.handshake import Handshake
 from p2pl_async.air.hearing import Hearing, Waves
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
-from p2pl_async.air.transmission import Sender, Transmission
+from p2pl_async.air.transmission import NOBODY, Sender, Transmission
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
@@ -80,6 +81,8 @@ class Air:
         self._rates = Rates(settings, propagation, seed)
         self._access = _access(settings, self, seed)
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
+        rts = settings.rts if isinstance(settings, Dcf) else None
+        self._handshake = None if rts is None else Handshake(rts, self)
         self._follows = isinstance(self._access, DcfAccess)  # looks at every beginning and end
         self._lifetime = None if settings.queue is None else settings.queue.lifetime
         limit = settings.duty_cycle
@@ -229,8 +232,14 @@ class Air:
         count = self._count(message)
         start = max(start, sender.until)  # an acknowledgment of its own may be in the way
         end = start + self._duration(message, message.done, count)
-        if not sender.failures:
+        if not sender.failures and not message.asked:
             message.began = start
+        message.asked = False
+        size = message.frame(message.done) if message.burst is None else message.burst.bytes
+        if self._handshake is not None and self._handshake.is_due(sender, message, size):
+            message.asked = True
+            self._handshake.ask(sender, start)
+            return
         receivers = [link.dst for link in message.links]
         audience = self._hearing.audience(sender.device, start, receivers)
         transmission = Transmission(sender.device, start, end, message, message.done, count, audience, receivers)
@@ -419,7 +428,36 @@ class Air:
         ends: Floats = transmission.start + np.cumsum(steps)
         return ends - steps, ends
 
-    # Acknowledgments
+    # Short frames: acknowledgments, requests and clearances
+
+    def short_frame(self, src: DeviceId, dst: DeviceId, start: float, end: float) -> Transmission:
+        """Put a frame without content on the air, from one device to another."""
+        audience = self._hearing.audience(src, start, [dst])
+        frame = Transmission(src, start, end, None, 0, 1, audience, [dst])
+        frame.phy = None if self._rates.slowest is None else self._rates.slowest.phy
+        self._begin(self.senders[src], frame)
+        return frame
+
+    def arrived(self, frame: Transmission, size: int) -> bool:
+        """Tell whether a short frame, which ends now, was received."""
+        if frame.cut:
+            return False
+        self._listen(frame)
+        (target,) = frame.receivers
+        lost = self._reception.fate(frame, self._back(frame.src, target), size)
+        self._access.ended(frame)
+        return not lost
+
+    def reserve(self, heard: Transmission, until: float) -> None:
+        """Keep the channel busy for all who heard a transmission, from now until an instant."""
+        silence = Transmission(NOBODY, self.clock.now, until, None, 0, 1, heard.audience)
+        self._on_air.append(silence)
+        self._access.started(silence)
+        self.schedule(until, None, self._access.ended, silence)
+
+    def failed(self, sender: Sender) -> None:
+        """Repeat the sender's frame later, or give it up."""
+        self._ack_over((sender, False, None))
 
     def _await_ack(self, sender: Sender, message: Outgoing, *, heard: bool) -> None:
         assert message.arq is not None
@@ -433,10 +471,7 @@ class Air:
         receiver = self.senders[message.links[0].dst]
         ack = None
         if heard and receiver.until <= start:
-            audience = self._hearing.audience(receiver.device, start, [sender.device])
-            ack = Transmission(receiver.device, start, end, None, 0, 1, audience, [sender.device])
-            ack.phy = None if self._rates.slowest is None else self._rates.slowest.phy
-            self._begin(receiver, ack)
+            ack = self.short_frame(receiver.device, sender.device, start, end)
         self.schedule(end, sender, self._ack_over, (sender, heard, ack))
 
     def _ack_over(self, what: tuple[Sender, bool, Transmission | None]) -> None:
@@ -447,16 +482,14 @@ class Air:
         assert message.arq is not None
         assert message.mode is not None
         if self.settings.ack is not None:
-            acknowledged = False
-            if ack is not None and not ack.cut:
-                self._listen(ack)
-                back = self._back(ack.src, sender.device)
-                acknowledged = not self._reception.fate(ack, back, self.settings.ack.size)
-                self._access.ended(ack)
+            acknowledged = ack is not None and self.arrived(ack, self.settings.ack.size)
         if message.cut:
             self._finish(sender, message.cut, acknowledged=False)
             return
-        self._rates.report(sender.device, message.links[0].dst, message.mode, acknowledged)
+        if message.asked:  # and got no answer: no fault of its rate
+            message.asked = False
+        else:
+            self._rates.report(sender.device, message.links[0].dst, message.mode, acknowledged)
         if message.burst is not None:
             self._burst_over(sender, message, acknowledged)
             return

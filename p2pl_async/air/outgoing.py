@@ -87,6 +87,7 @@ class Outgoing:
         self.cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
         self.done = 0  # frames that are finished
         self.burst: Any = None  # what is left of it, if several of its frames are sent together
+        self.asked = False  # its sender has asked to send the current frame
         self.began = 0.0  # first transmission of the current frame
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not

@@ -15,7 +15,7 @@ import numpy as np
 
 from p2pl_async.air.hearing import Waves, error_in_interference, most_interference
 from p2pl_async.air.settings import Contended, SharedMedium
-from p2pl_async.air.transmission import Transmission
+from p2pl_async.air.transmission import NOBODY, Transmission
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.link import Link, Signal
 from p2pl_async.messages import DeviceId
@@ -59,6 +59,8 @@ class Reception:
         if self._propagation is not None:
             transmission.powers = self._propagation.powers(transmission.src, transmission.start)
         for other in on_air:
+            if other.src == NOBODY:
+                continue
             if other.end > transmission.start + _TOUCH and other.start < transmission.end - _TOUCH:
                 other.overlaps.append(transmission)
                 transmission.overlaps.append(other)

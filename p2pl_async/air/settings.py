@@ -11,6 +11,7 @@ from p2pl_async.air.rate_settings import AnyRateControl
 from p2pl_async.basics.settings import OneOf, Settings, mistake, word
 from p2pl_async.basics.units import (
     BitsPerSecond,
+    Bytes,
     DecibelMilliwatts,
     PositiveBytes,
     PositiveSeconds,
@@ -155,6 +156,18 @@ class Aggregate(Settings):
     )
 
 
+class Rts(Settings):
+    """Requests to send, before frames to one device; defaults are those of 802.11a at 6 Mbit/s."""
+
+    over: Bytes = Field(default=0, description="bytes on the air from which on a sender asks first")
+    size: PositiveBytes = Field(default=20, description="bytes of a request")
+    airtime: PositiveSeconds = Field(default=52e-6, description="how long a request occupies the channel")
+    clearance: Ack = Field(
+        default=Ack.model_validate({"size": "14 B", "airtime": "44 us", "delay": "16 us"}),
+        description="the answer (CTS); the frame follows after its delay once more",
+    )
+
+
 class Dcf(Contended):
     """Distributed coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
 
@@ -167,6 +180,10 @@ class Dcf(Contended):
     )
     aggregate: Annotated[Aggregate | None, *word("none")] = Field(
         default=None, description="frames of a message to one device that are sent together (A-MPDU, block ack)"
+    )
+    rts: Annotated[Rts | None, *word("none")] = Field(
+        default=None,
+        description="requests to send (RTS, CTS): who hears the answer keeps silent",
     )
     min_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=15, description="CWmin: 0 to this many slots")
     max_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=1023, description="CWmax")

@@ -15,6 +15,8 @@ from p2pl_async.link.queue import Queue
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio.phy import Lora, Phy
 
+NOBODY = -1  # sends what only keeps the channel busy
+
 
 class Sender:
     """One device's messages to transmit, and the state of its radio."""

@@ -42,7 +42,7 @@ WRITTEN = {  # class -> key -> a scenario that writes it
     },
     "Dcf": {
         key: f'[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "dcf"\n{key} = "{text}"'
-        for key, text in (("eifs", "auto"), ("aggregate", "none"))
+        for key, text in (("eifs", "auto"), ("aggregate", "none"), ("rts", "none"))
     },
     "Tdma": {"slots": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "tdma"\nslot = "5 ms"\nslots = "devices"'},
     "RadioSettings": {
