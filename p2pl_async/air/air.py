@@ -18,8 +18,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
 from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
@@ -28,9 +26,9 @@ from p2pl_async.air.hearing import Hearing, Waves
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
+from p2pl_async.air.retries import Retries
 from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
 from p2pl_async.air.transmission import NOBODY, Sender, Transmission
-from p2pl_async.basics.arrays import Floats
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
 from p2pl_async.link import Link, Verdict
@@ -83,6 +81,7 @@ class Air:
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
         rts = settings.rts if isinstance(settings, Dcf) else None
         self._handshake = None if rts is None else Handshake(rts, self)
+        self._retries = Retries(settings, self, self._rates)
         self._follows = isinstance(self._access, DcfAccess)  # looks at every beginning and end
         self._lifetime = None if settings.queue is None else settings.queue.lifetime
         limit = settings.duty_cycle
@@ -129,7 +128,7 @@ class Air:
         if sender.idle:
             sender.idle = False
             # Tasks that run at one instant do so in random order; the calendar puts their devices in order.
-            self.schedule(self.clock.now, sender, self._next, sender)
+            self.schedule(self.clock.now, sender, self.next_frame, sender)
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether a message for `target` waits for the source's sender, or is on the air."""
@@ -160,7 +159,7 @@ class Air:
         device, numbers = (len(self.senders), self._numbers) if sender is None else (sender.device, sender.numbers)
         self.clock.schedule(at, device, -2, next(numbers), call, argument)
 
-    def _next(self, sender: Sender) -> None:
+    def next_frame(self, sender: Sender) -> None:
         """Ask for the channel for the sender's next frame."""
         ready = sender.put_first(self.clock.now)
         if ready > self.clock.now:
@@ -171,19 +170,19 @@ class Air:
             return
         message = sender.waiting[0]
         if message.cut:
-            self._finish(sender, message.cut, acknowledged=False)
+            self.finish(sender, message.cut, acknowledged=False)
             return
         if self._lifetime is not None and not message.done and self.clock.now - message.sent > self._lifetime:
-            self._finish(sender, "expired", acknowledged=False)
+            self.finish(sender, "expired", acknowledged=False)
             return
         at = max(self.clock.now, sender.ready)
         self._choose_mode(sender, message)
         if message.burst is not None:
             message.burst.choose(message.mode)
         if self._duty is not None:
-            at = self._duty[sender.device].earliest(at, self._duration(message, message.done, self._count(message)))
+            at = self._duty[sender.device].earliest(at, message.seconds(message.done, self._count(message)))
         if at > self.clock.now:
-            call = self._next if message.waits else self._access.request  # its link may be down by then
+            call = self.next_frame if message.waits else self._access.request  # its link may be down by then
             self.schedule(at, sender, call, sender)
         else:
             self._access.request(sender)
@@ -192,7 +191,7 @@ class Air:
         """Look at the messages that waited for their links, unless the sender is busy with others."""
         if sender.idle and sender.waiting:
             sender.idle = False
-            self._next(sender)
+            self.next_frame(sender)
 
     def _choose_mode(self, sender: Sender, message: Outgoing) -> None:
         """Choose the rate of the frame for which a sender asks for the channel."""
@@ -211,15 +210,6 @@ class Air:
         alone = self._reception.collides or self._rates.adapts or message.waits or message.arq is not None
         return 1 if alone else message.frames
 
-    def _duration(self, message: Outgoing, first: int, count: int) -> float:
-        mode = message.mode
-        assert mode is not None
-        if message.burst is not None:
-            return mode.seconds(message.burst.bytes)
-        if first <= message.short < first + count:
-            return (count - 1) * mode.seconds(message.full) + mode.seconds(message.frame(message.short))
-        return count * mode.seconds(message.full)
-
     # On the air
 
     def transmit(self, sender: Sender, start: float | None = None) -> None:
@@ -227,11 +217,11 @@ class Air:
         start = self.clock.now if start is None else start
         message = sender.waiting[0]
         if message.cut:  # its device has crashed since it asked for the channel
-            self._finish(sender, message.cut, acknowledged=False)
+            self.finish(sender, message.cut, acknowledged=False)
             return
         count = self._count(message)
         start = max(start, sender.until)  # an acknowledgment of its own may be in the way
-        end = start + self._duration(message, message.done, count)
+        end = start + message.seconds(message.done, count)
         if not sender.failures and not message.asked:
             message.began = start
         message.asked = False
@@ -253,18 +243,18 @@ class Air:
     def needs(self, sender: Sender) -> float:
         """Return how long the sender's next frame takes, its acknowledgment included."""
         message, ack = sender.waiting[0], self.settings.ack
-        seconds = self._duration(message, message.done, self._count(message))
+        seconds = message.seconds(message.done, self._count(message))
         return seconds if ack is None or message.arq is None else seconds + ack.delay + ack.airtime
 
     def give_up(self, sender: Sender, cause: str) -> None:
         """Drop the sender's next frame, which never got the channel."""
         message = sender.waiting[0]
         if message.arq is not None:
-            self._finish(sender, cause, acknowledged=False)
+            self.finish(sender, cause, acknowledged=False)
             return
         for k in range(len(message.links)):
             message.missed(k, message.done, cause)
-        self._frames_over(sender, message, 1)
+        self.frames_over(sender, message, 1)
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device would notice a transmission of another that began now."""
@@ -300,10 +290,10 @@ class Air:
         message = transmission.message
         if message is not None:
             self._listen(transmission)
-            self._count_in(message, transmission, sender.failures + 1)
+            message.count(transmission, sender.failures + 1)
             for k in range(len(message.links)):
                 message.unheard(k, transmission.count)
-            self._finish(sender, message.cut, acknowledged=False)
+            self.finish(sender, message.cut, acknowledged=False)
 
     def _begin(self, sender: Sender, transmission: Transmission) -> None:
         now, start, end = self.clock.now, transmission.start, transmission.end
@@ -332,31 +322,15 @@ class Air:
         if transmission.cut:
             return
         self._listen(transmission)
-        self._count_in(message, transmission, sender.failures + 1)
+        message.count(transmission, sender.failures + 1)
         lost = 0
         for k, link in enumerate(message.links):
-            lost = self._receive(transmission, message, k, link)
+            lost = self._reception.receive(transmission, message, k, link)
         self._access.ended(transmission)
         if message.arq is None:
-            self._frames_over(sender, message, transmission.count)
+            self.frames_over(sender, message, transmission.count)
         else:
-            self._await_ack(sender, message, heard=lost < transmission.count)
-
-    @staticmethod
-    def _count_in(message: Outgoing, transmission: Transmission, tries: int) -> None:
-        """Add a transmission, the so many-th of its frame, to what its message has cost."""
-        message.latest = transmission
-        message.tries = max(message.tries, tries)
-        if message.burst is not None:
-            message.air_seconds += transmission.end - transmission.start
-            message.packets += transmission.count
-            message.air_bytes += message.burst.bytes
-            return
-        message.air_seconds += transmission.end - transmission.start
-        message.packets += transmission.count
-        message.air_bytes += message.full if transmission.count == 1 else message.bytes
-        if transmission.count == 1 and transmission.first == message.short:
-            message.air_bytes += message.frame(message.short) - message.full
+            self._retries.wait(sender, message, heard=lost < transmission.count)
 
     def _listen(self, transmission: Transmission) -> None:
         if self._on_receive is not None:
@@ -364,69 +338,28 @@ class Air:
                 if device != transmission.src:
                     self._on_receive(device, transmission.start, transmission.end)
 
-    def _frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
+    def frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
+        """Continue after so many frames that are finished."""
         sender.ready = self.clock.now + self.settings.spacing
         message.done += count
         message.heard = False
         sender.failures = 0
         if message.done == message.frames:
-            self._finish(sender, "", acknowledged=False)
+            self.finish(sender, "", acknowledged=False)
         else:
-            self._next(sender)
+            self.next_frame(sender)
 
-    def _finish(self, sender: Sender, cause: str, acknowledged: bool) -> None:
+    def finish(self, sender: Sender, cause: str, acknowledged: bool) -> None:
         """Finish a message, and start the next."""
         message = sender.remove(0)
         sender.failures = 0
         self._decide(message, cause, acknowledged)
-        self._next(sender)
+        self.next_frame(sender)
 
     def _decide(self, message: Outgoing, cause: str, acknowledged: bool = False) -> None:
         for k in range(len(message.links)):
             self.undecided -= 1
             message.decide(k, cause, self.clock.now, acknowledged)
-
-    # Receiving
-
-    def _receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
-        """Record the frames of a transmission that a receiver misses, and return their number."""
-        if message.burst is not None:
-            return self._receive_burst(transmission, message, link)
-        if transmission.count == 1:
-            cause = self._reception.fate(transmission, link, message.frame(transmission.first))
-            lost = {transmission.first: cause} if cause else {}
-        else:
-            starts, ends = self._spans(transmission, message)
-            lost = self._reception.fates(transmission, starts, ends, link, message.full)
-        message.unheard(k, len(lost))
-        if message.sends_on and not lost and transmission.count == 1:
-            message.received(k, transmission.first, transmission.end)
-        if message.arq is None:
-            for frame, cause in sorted(lost.items()):
-                message.missed(k, frame, cause)
-        return len(lost)
-
-    def _receive_burst(self, transmission: Transmission, message: Outgoing, link: Link) -> int:
-        """Record the frames of a burst that its receiver gets, and return the number of the others."""
-        assert message.mode is not None
-        burst, lost = message.burst, 0
-        for frame, part in burst.parts(transmission, message.mode.airtime.seconds(0, None)):
-            if self._reception.fate(part, link, message.frame(frame)):
-                lost += 1
-            else:
-                burst.heard.add(frame)
-        message.unheard(0, lost)
-        if len(burst.heard) == message.frames:
-            message.received_whole(0, transmission.end)
-        return lost
-
-    def _spans(self, transmission: Transmission, message: Outgoing) -> tuple[Floats, Floats]:
-        """Return the first and the last instant of each frame of a message sent in one transmission."""
-        steps = np.full(message.frames, self._duration(message, 0, 1) if message.short else 0.0)
-        steps[message.short] = 0.0
-        steps[message.short] = transmission.end - transmission.start - steps.sum()
-        ends: Floats = transmission.start + np.cumsum(steps)
-        return ends - steps, ends
 
     # Short frames: acknowledgments, requests and clearances
 
@@ -457,97 +390,7 @@ class Air:
 
     def failed(self, sender: Sender) -> None:
         """Repeat the sender's frame later, or give it up."""
-        self._ack_over((sender, False, None))
-
-    def _await_ack(self, sender: Sender, message: Outgoing, *, heard: bool) -> None:
-        assert message.arq is not None
-        message.heard = message.heard or heard
-        now, settings = self.clock.now, self.settings
-        if settings.ack is None:
-            self.schedule(now + message.arq.turnaround, sender, self._ack_over, (sender, heard, None))
-            return
-        start = now + settings.ack.delay
-        end = start + settings.ack.airtime
-        receiver = self.senders[message.links[0].dst]
-        ack = None
-        if heard and receiver.until <= start:
-            ack = self.short_frame(receiver.device, sender.device, start, end)
-        self.schedule(end, sender, self._ack_over, (sender, heard, ack))
-
-    def _ack_over(self, what: tuple[Sender, bool, Transmission | None]) -> None:
-        """Continue with the next fragment, or repeat this one."""
-        sender, acknowledged, ack = what
-        sender.ready = self.clock.now + self.settings.spacing
-        message = sender.waiting[0]
-        assert message.arq is not None
-        assert message.mode is not None
-        if self.settings.ack is not None:
-            acknowledged = ack is not None and self.arrived(ack, self.settings.ack.size)
-        if message.cut:
-            self._finish(sender, message.cut, acknowledged=False)
-            return
-        if message.asked:  # and got no answer: no fault of its rate
-            message.asked = False
-        else:
-            self._rates.report(sender.device, message.links[0].dst, message.mode, acknowledged)
-        if message.burst is not None:
-            self._burst_over(sender, message, acknowledged)
-            return
-        if acknowledged:
-            message.done += 1
-            message.heard = False
-            sender.failures = 0
-            if message.done == message.frames:
-                self._finish(sender, "", acknowledged=message.known)
-                return
-        else:
-            sender.failures += 1
-            arq = message.arq
-            if sender.failures >= arq.most_tries or self._is_late(sender, message):
-                self._give_up_frame(sender, message)
-                return
-        self._next(sender)
-
-    @staticmethod
-    def _is_late(sender: Sender, message: Outgoing) -> bool:
-        """Add the backoff of a retry to when its sender is ready, and tell whether that is too late."""
-        arq = message.arq
-        assert arq is not None
-        again = sender.ready + arq.backoff * arq.growth ** (sender.failures - 1)
-        if arq.timeout is not None and again > message.began + arq.timeout:
-            return True
-        sender.ready = again
-        return False
-
-    def _burst_over(self, sender: Sender, message: Outgoing, acknowledged: bool) -> None:
-        """Continue after frames that were sent together: with those that are left, and new ones."""
-        arq, burst = message.arq, message.burst
-        assert arq is not None
-        sender.failures = 0 if acknowledged else sender.failures + 1
-        late = not acknowledged and self._is_late(sender, message)
-        given_up = burst.over(acknowledged, 0 if late else arq.most_tries)
-        missed = [frame for frame in given_up if frame not in burst.heard]
-        for frame in missed:
-            message.missed(0, frame, "retries")
-        message.done = burst.first
-        message.known = message.known and not given_up
-        if missed and not message.useful_in_part:
-            self._finish(sender, "retries", acknowledged=False)
-        elif message.done == message.frames:
-            self._finish(sender, "", acknowledged=message.known)
-        else:
-            sender.failures = 0 if given_up else sender.failures
-            self._next(sender)
-
-    def _give_up_frame(self, sender: Sender, message: Outgoing) -> None:
-        """Stop repeating a frame; the receiver may have it nevertheless, if only acknowledgments were lost."""
-        if not message.heard:
-            message.missed(0, message.done, "retries")
-        message.known = False
-        if message.useful_in_part or (message.heard and message.done == message.frames - 1):
-            self._frames_over(sender, message, 1)
-        else:
-            self._finish(sender, "retries", acknowledged=False)
+        self._retries.over((sender, False, None))
 
 
 def _access(settings: SharedMedium, air: Air, seed: int) -> Access:

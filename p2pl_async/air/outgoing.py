@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from p2pl_async.air.rates import Mode
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.link import Link, Ranges, Signal, Verdict, missing_ranges
 from p2pl_async.messages import DeviceId
 
@@ -124,6 +125,39 @@ class Outgoing:
     def useful_in_part(self) -> bool:
         """Whether sending continues after a fragment is given up."""
         return self._needed is not None
+
+    def seconds(self, first: int, count: int) -> float:
+        """Return the air time of a transmission of frames from `first` on."""
+        mode = self.mode
+        assert mode is not None
+        if self.burst is not None:
+            return mode.seconds(self.burst.bytes)
+        if first <= self.short < first + count:
+            return (count - 1) * mode.seconds(self.full) + mode.seconds(self.frame(self.short))
+        return count * mode.seconds(self.full)
+
+    def spans(self, transmission: Any) -> tuple[Floats, Floats]:
+        """Return the first and the last instant of each frame, of all in one transmission."""
+        steps = np.full(self.frames, self.seconds(0, 1) if self.short else 0.0)
+        steps[self.short] = 0.0
+        steps[self.short] = transmission.end - transmission.start - steps.sum()
+        ends: Floats = transmission.start + np.cumsum(steps)
+        return ends - steps, ends
+
+    def count(self, transmission: Any, tries: int) -> None:
+        """Add a transmission, the so many-th of its frame, to what this message has cost."""
+        self.latest = transmission
+        self.tries = max(self.tries, tries)
+        if self.burst is not None:
+            self.air_seconds += transmission.end - transmission.start
+            self.packets += transmission.count
+            self.air_bytes += self.burst.bytes
+            return
+        self.air_seconds += transmission.end - transmission.start
+        self.packets += transmission.count
+        self.air_bytes += self.full if transmission.count == 1 else self.bytes
+        if transmission.count == 1 and transmission.first == self.short:
+            self.air_bytes += self.frame(self.short) - self.full
 
     def missed(self, k: int, frame: int, cause: str) -> None:
         """Record that receiver k will never get a frame."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from p2pl_async.air.hearing import Waves, error_in_interference, most_interference
+from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Contended, SharedMedium
 from p2pl_async.air.transmission import NOBODY, Transmission
 from p2pl_async.basics.arrays import Floats
@@ -110,6 +111,38 @@ class Reception:
         most = most_interference((transmission.start, transmission.end), _powers(met, device))
         held = bool(transmission.decoders[device])
         return not held or float(transmission.powers[device]) < most + self._capture
+
+    def receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
+        """Record the frames of a transmission that a receiver misses, and return their number."""
+        if message.burst is not None:
+            return self._receive_burst(transmission, message, link)
+        if transmission.count == 1:
+            cause = self.fate(transmission, link, message.frame(transmission.first))
+            lost = {transmission.first: cause} if cause else {}
+        else:
+            starts, ends = message.spans(transmission)
+            lost = self.fates(transmission, starts, ends, link, message.full)
+        message.unheard(k, len(lost))
+        if message.sends_on and not lost and transmission.count == 1:
+            message.received(k, transmission.first, transmission.end)
+        if message.arq is None:
+            for frame, cause in sorted(lost.items()):
+                message.missed(k, frame, cause)
+        return len(lost)
+
+    def _receive_burst(self, transmission: Transmission, message: Outgoing, link: Link) -> int:
+        """Record the frames of a burst that its receiver gets, and return the number of the others."""
+        assert message.mode is not None
+        burst, lost = message.burst, 0
+        for frame, part in burst.parts(transmission, message.mode.airtime.seconds(0, None)):
+            if self.fate(part, link, message.frame(frame)):
+                lost += 1
+            else:
+                burst.heard.add(frame)
+        message.unheard(0, lost)
+        if len(burst.heard) == message.frames:
+            message.received_whole(0, transmission.end)
+        return lost
 
     def fate(self, transmission: Transmission, link: Link, size: int) -> str:
         """Return why a device didn't receive a frame that has just ended, or ""."""
