@@ -185,7 +185,7 @@ class Propagation:
             return 0.0
         block = _block_number(at, self._block)
         uniform = uniform_at(self._seed, "fading", min(src, dst), max(src, dst), block)
-        return 10 * math.log10(float(self._fading.gains(np.float64(uniform))))
+        return 10 * math.log10(float(self._fading.gains(np.array(uniform))))
 
     def pair_snrs(self, src: int, dst: int, times: Floats, mean: float = math.nan) -> Floats:
         """Return power over noise in dB at many instants.
