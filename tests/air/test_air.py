@@ -186,7 +186,6 @@ rounds = 1
     ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nduplicate = 0.1', "link.duplicate", "dedicated"),
     (SHARED + 'arq = { retries = 3, kind = "go-back-n", window = 4 }', "link.arq", "[medium] ack"),
     (SHARED + "arq = { retries = 3, ack_loss = 0.1 }", "link.arq", "[medium] ack"),
-    (SHARED + 'outage = { kind = "on-off", up = "1 s", down = "1 s", when_off = "hold" }', "link.outage", "drop"),
     (SHARED + "corrupt = 0.1\ndeliver_corrupted = true", "link.deliver_corrupted", "false"),
     (SHARED.replace("[link]", 'queue = { size = "9 kB", drop = "head" }\n[link]'), "medium.queue", "tail"),
     ('[medium]\nkind = "ideal"', "link", "1 Mbit/s"),
