@@ -90,7 +90,7 @@ class Link:
         self.drops_head = any(each.queue is not None and each.queue.drops_head for each in every)
         self.sends_on = any(each.fec or (each.arq and each.arq.ack_loss) for each in every)
         self.holds = any(each.outage.holds for each in every)
-        self.varies = bool(changes) or not isinstance(settings.rate, float | None)
+        self.varies = any(each.rate != settings.rate for each in every) or not isinstance(settings.rate, float | None)
         self._settings = settings
         self._changes = changes
         self._make_down = down
