@@ -45,7 +45,7 @@ MEDIA: dict[str, dict[str, Any]] = {
     "csma-ca": {"kind": "csma-ca", "ack": ACK},
     "dcf": {"kind": "dcf", "ack": ACK},
     "aloha": {"kind": "aloha", "backoff": "20 ms"},
-    "tdma": {"kind": "tdma", "slot": "20 ms", "ack": ACK},
+    "tdma": {"kind": "tdma", "slot": "30 ms", "ack": ACK},
 }
 FADE = {"kind": "schedule", "steps": [["0 s", "250 kbit/s"], ["0.3 s", "50 kbit/s"]]}
 SLEEP = {"kind": "duty-cycle", "awake": "30 ms", "period": "100 ms"}
