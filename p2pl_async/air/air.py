@@ -371,13 +371,13 @@ class Air:
         self._begin(self.senders[src], frame)
         return frame
 
-    def arrived(self, frame: Transmission, size: int) -> bool:
-        """Tell whether a short frame, which ends now, was received."""
+    def arrived(self, frame: Transmission, size: int, *, awaited: bool = True) -> bool:
+        """Tell whether a short frame, which ends now, was received; a radio stays awake for one that it awaits."""
         if frame.cut:
             return False
         self._listen(frame)
         (target,) = frame.receivers
-        lost = self._reception.fate(frame, self._back(frame.src, target), size)
+        lost = self._reception.fate(frame, self._back(frame.src, target), size, awaited=awaited)
         self._access.ended(frame)
         return not lost
 

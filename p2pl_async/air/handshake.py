@@ -34,8 +34,8 @@ class Exchanging(Protocol):
     def short_frame(self, src: DeviceId, dst: DeviceId, start: float, end: float) -> Transmission:
         """Put a frame without content on the air, from one device to another."""
 
-    def arrived(self, frame: Transmission, size: int) -> bool:
-        """Tell whether a short frame, which ends now, was received."""
+    def arrived(self, frame: Transmission, size: int, *, awaited: bool = True) -> bool:
+        """Tell whether a short frame, which ends now, was received; a radio stays awake for one that it awaits."""
 
     def reserve(self, heard: Transmission, until: float) -> None:
         """Keep the channel busy for all who heard a transmission, from now until an instant."""
@@ -85,7 +85,7 @@ class Handshake:
         sender, request = what
         air, clearance, now = self._air, self._settings.clearance, self._air.clock.now
         (target,) = request.receivers
-        heard = air.arrived(request, self._settings.size)
+        heard = air.arrived(request, self._settings.size, awaited=False)
         start = now + clearance.delay
         end = start + clearance.airtime
         free = not air.is_busy(target, now, now) and air.senders[target].until <= start

@@ -144,8 +144,8 @@ class Reception:
             message.received_whole(0, transmission.end)
         return lost
 
-    def fate(self, transmission: Transmission, link: Link, size: int) -> str:
-        """Return why a device didn't receive a frame that has just ended, or ""."""
+    def fate(self, transmission: Transmission, link: Link, size: int, *, awaited: bool = False) -> str:
+        """Return why a device didn't receive a frame that has just ended, or ""; for `awaited` its radio is awake."""
         dst, error = link.dst, self._noise_error(transmission, link.dst, size)
         interferers = self._interferers(transmission, dst)
         disturbed, meets = "", False
@@ -158,7 +158,7 @@ class Reception:
                 disturbed, chance = self._disturbed(transmission, interferers, link, size)
                 error, meets = (error, False) if chance is None else (chance, True)
         # Draws even if the frame is lost already, so that the link's later draws don't depend on other traffic.
-        cause = link.hear(size, transmission.start, transmission.end, error)
+        cause = link.hear(size, transmission.start, transmission.end, error, awaited=awaited)
         return disturbed or ("collision" if cause == "noise" and meets else cause)
 
     def fates(self, transmission: Transmission, starts: Floats, ends: Floats, link: Link, size: int) -> dict[int, str]:

@@ -32,8 +32,8 @@ class Repeating(Protocol):
     def short_frame(self, src: DeviceId, dst: DeviceId, start: float, end: float) -> Transmission:
         """Put a frame without content on the air, from one device to another."""
 
-    def arrived(self, frame: Transmission, size: int) -> bool:
-        """Tell whether a short frame, which ends now, was received."""
+    def arrived(self, frame: Transmission, size: int, *, awaited: bool = True) -> bool:
+        """Tell whether a short frame, which ends now, was received; a radio stays awake for one that it awaits."""
 
     def next_frame(self, sender: Sender) -> None:
         """Ask for the channel for the sender's next frame."""

@@ -114,7 +114,16 @@ class Channel:
         return self._taken_down(start, end, code)
 
     def heard(
-        self, size: int, start: float, end: float, error: float | None, corrupt: float, uniform: float, noise: float
+        self,
+        size: int,
+        start: float,
+        end: float,
+        error: float | None,
+        corrupt: float,
+        uniform: float,
+        noise: float,
+        *,
+        awaited: bool = False,
     ) -> int:
         """Return the code of the fate of one frame on shared air; see `Link.hear`."""
         code = 0 if self._loss is None else CAUSES.index(self._loss.fate(uniform, start))
@@ -122,7 +131,7 @@ class Channel:
             if error is None:
                 error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
             code = _CORRUPT if noise < corrupt else _NOISE if noise < corrupt + (1 - corrupt) * error else 0
-        return self._taken_down(start, end, code)
+        return self._taken_down(start, end, code, awaited=awaited)
 
     def fates(self, starts: Floats, ends: Floats, size: int) -> Codes:
         """Return the codes of packets of `size` bytes if they are sent, shape (n,); `passed` says how many are."""
@@ -140,9 +149,11 @@ class Channel:
             fates[down.touched(starts, ends)] = code
         return fates
 
-    def _taken_down(self, start: float, end: float, code: int) -> int:
+    def _taken_down(self, start: float, end: float, code: int, *, awaited: bool = False) -> int:
         """Return the code of what takes the link down while a packet is on the air, or the one it has."""
         for cause, down in self._outages:
+            if awaited and any(down is held for held in self._held):
+                continue
             stretch = down.at(start)
             if stretch.value or end > stretch.until:
                 code = cause

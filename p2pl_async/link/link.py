@@ -274,7 +274,7 @@ class Link:
         longest = math.inf if settings.mtu is None else settings.mtu
         return 1 - self._radio.error_at(signal.sinr, int(min(size + settings.header, longest)), signal.phy)
 
-    def hear(self, size: int, start: float, end: float, error: float | None = None) -> str:
+    def hear(self, size: int, start: float, end: float, error: float | None = None, *, awaited: bool = False) -> str:
         """Return why a single frame on the air from `start` to `end` is lost to this receiver; "" if it isn't.
 
         For a shared medium. The rate, queue, ARQ and MTU of this link play no part.
@@ -285,13 +285,15 @@ class Link:
             end: last instant.
             error: probability that noise and interference spoil it, if the medium knows better
                 than this link's own radio.
+            awaited: an answer, for which a radio stays awake whose sleep senders wait for.
         """
         if not self._opened:
             self._open()
         if self._noises is None:
             self._noises = draws(stream(self._seed, "noise-heard", self.src, self.dst))
         drops = self._stage_at(start).drops
-        code = self._channel.heard(size, start, end, error, drops, next(self._uniforms), next(self._noises))
+        drawn = next(self._uniforms), next(self._noises)
+        code = self._channel.heard(size, start, end, error, drops, *drawn, awaited=awaited)
         return self._causes[code]
 
     def hear_all(self, size: int, starts: Floats, ends: Floats) -> dict[int, str]:

@@ -73,6 +73,19 @@ def test_a_message_for_a_neighbor_that_never_wakes_is_in_flight_and_holds_nothin
     assert cell.air.undecided == 0
 
 
+def test_a_sender_that_sleeps_itself_stays_awake_for_the_acknowledgment() -> None:
+    """Device 0 is awake at other times than device 1: the frame waits for 1, and its acknowledgment finds 0."""
+    ack = {"size": "14 B", "airtime": "50 us", "delay": "50 us"}
+    for when_off, fate in (("hold", ""), ("drop", "retries")):
+        cell = Cell({**HALF, "ack": ack}, 2, link={"rate": "8 Mbit/s"})
+        for src, phase in ((0, "0 s"), (1, "500 ms")):  # of the receiver, which is the other
+            outage = {**SLEEP, "phase": phase, "when_off": when_off}
+            cell.set_link(src, 1 - src, {"rate": "8 Mbit/s", "outage": outage, "arq": {"retries": 2}})
+        cell.offer(0.1, 0, [1], 1000)
+        (outcome,) = cell.run().outcomes
+        assert (outcome.verdict.acknowledged, outcome.verdict.arrival < 0.2) == (fate == "", True)
+
+
 def lossy(**arq: Any) -> list[float]:
     """Return the instants, in ms, at which a frame of 1 ms is sent that is never heard."""
     cell = Cell(HALF, 2, link={"rate": "8 Mbit/s", "loss": "100 %", "arq": {"retries": 4, **arq}})
