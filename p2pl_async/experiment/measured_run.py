@@ -130,7 +130,8 @@ class MeasuredRun:
         self._evaluation.measure_network()
         self._evaluation.measure_models()
         if self._evaluation.reached is not None:
-            self.stopped_by = "accuracy"
+            assert self._evaluation.goal is not None
+            self.stopped_by = self._evaluation.goal.score.name
             self._clock.stop()
         self.rig.recording.metrics.flush()
         if self._plan.folder is not None and time.perf_counter() - self._summarized > _SUMMARY_SECONDS:
@@ -168,7 +169,9 @@ class MeasuredRun:
                 label=self._plan.label,
                 now=self._clock.now,
                 wall=time.perf_counter() - self._began,
-                accuracy=self._evaluation.accuracy,
+                metric="" if self.rig.trainer is None else self.rig.trainer.scores[0].name,
+                score=self._evaluation.level,
+                diverged=self._evaluation.diverged,
                 sent=trace.sent,
                 delivered=trace.delivered,
                 lost=counts.n_lost,

@@ -112,7 +112,15 @@ class Rig:
 
         scenario, parts = self.world.scenario, self.plan.parts
         self.trainer = Trainer(
-            dataset, parts, scenario.model, scenario.train, scenario.seed, subset=scenario.evaluate.samples
+            dataset,
+            parts,
+            scenario.model,
+            scenario.train,
+            scenario.seed,
+            subset=scenario.evaluate.samples,
+            metrics=scenario.evaluate.metrics,
+            own=scenario.evaluate.on == "own",
+            augment=None if scenario.data is None else scenario.data.augment,
         )
         computes = [one.compute for one in self.plan.hardware]
         self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])

@@ -4,7 +4,7 @@
         scenario.toml       the resolved scenario; running it again gives the same digest
         summary.json        the results in numbers; status "running" until the end
         metrics.parquet     time_s, device (-1: the whole run), metric, value
-        devices.parquet     one row per device: position, samples by class, rounds, accuracy, energy
+        devices.parquet     one row per device: position, samples by class, rounds, scores, energy
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
         plots/              written by `p2pl_async.report`

@@ -30,7 +30,9 @@ class Snapshot:
     label: str  # the protocol, or the baseline
     now: float  # s, virtual
     wall: float  # s since this part of the run began
-    accuracy: tuple[float, float, float] | None  # min, mean, max over devices; None before any
+    metric: str  # what models are scored by, "accuracy" as a rule; "" if nothing learns
+    score: tuple[float, float, float] | None  # min, mean, max over devices; None before any
+    diverged: tuple[int, float] | None  # the first device whose loss wasn't finite, and when; None if none
     sent: int  # messages, one for each link that a message is sent on
     delivered: int
     lost: int
@@ -46,7 +48,7 @@ class Run:
         summary: the content of `summary.json`.
         metrics: measurements: time_s, device (-1: the whole run), metric, value.
         devices: a row per device: device, x, y (m; NaN without positions), n_samples,
-            class_0, class_1, ... (training samples of each class), rounds, accuracy.
+            class_0, class_1, ... (training samples of each class), rounds, accuracy, other scores.
         links: a row per link: src, dst, messages sent, delivered, lost, partial, acknowledged, air_s, mean_delay_s.
         trace: a row per message and link, if the run kept them.
         path: the folder; None if none was written.
