@@ -14,31 +14,23 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.messages import DeviceId
-from p2pl_async.radio.phy import Phy
 
 
 class Waves(Protocol):
     """The part of `radio.Propagation` that the air uses."""
 
     @property
-    def phy(self) -> Phy:
-        """The modulation, where no sender chooses another."""
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether powers never change."""
-
-    def foreseen_snr(self, src: DeviceId, dst: DeviceId, at: float) -> tuple[float, Floats | None]:
-        """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top, if any."""
+    def rejection(self) -> float | None:
+        """How many dB stronger than all others together a frame must be; None: they count as noise."""
 
     def powers(self, src: DeviceId, at: float) -> Floats:
         """Return the power that each device receives from `src`, in dBm, shape (n,)."""
 
-    def distance(self, src: DeviceId, dst: DeviceId, at: float) -> float:
-        """Return the distance of two devices, in meters."""
-
     def noise(self, dst: DeviceId) -> float:
         """Return the noise of a receiver, in dBm."""
+
+    def error(self, src: DeviceId, dst: DeviceId, size: int, sinr: float) -> float:
+        """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB."""
 
 
 class Audience(NamedTuple):
@@ -112,8 +104,9 @@ def _audience(ids: Iterable[DeviceId], n: int) -> Audience:
 
 
 def error_in_interference(
-    phy: Phy,
-    noise: float,
+    propagation: Waves,
+    src: DeviceId,
+    dst: DeviceId,
     size: int,
     span: tuple[float, float],
     signal: float,
@@ -124,18 +117,19 @@ def error_in_interference(
     The frame is cut where an interferer begins or ends; each part counts with its share of the bits.
 
     Args:
-        phy: its modulation.
-        noise: of the receiver, in dBm.
+        propagation: noise and error rates.
+        src: the sender.
+        dst: the receiver.
         size: bytes of the frame.
         span: its begin and end, in seconds.
         signal: its power at the receiver, in dBm.
         interference: (begin, end, power in dBm) of each interferer at the receiver.
     """
     start, end = span
-    noise = 10 ** (noise / 10)
+    noise = 10 ** (propagation.noise(dst) / 10)
     log_success = 0.0
     for left, right, others in _parts(span, interference):
-        error = float(phy.error(signal - 10 * math.log10(noise + others), size))
+        error = propagation.error(src, dst, size, signal - 10 * math.log10(noise + others))
         if error >= 1:
             return 1.0
         log_success += (right - left) / (end - start) * math.log1p(-error)

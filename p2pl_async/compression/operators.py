@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
-from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import Probability
 from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse
@@ -230,9 +229,7 @@ class Sign(Compressor):
         return 1 / 32
 
 
-AnyCompressor = Annotated[
-    Compressor, OneOf("compressor", Identity, TopK, RandomK, Qsgd, Int8, Sign, outside=door(Compressor))
-]
+AnyCompressor = Annotated[Compressor, OneOf("compressor", Identity, TopK, RandomK, Qsgd, Int8, Sign)]
 
 
 class ErrorFeedback:
