@@ -41,11 +41,18 @@ if TYPE_CHECKING:
     from p2pl_async.basics.units import PositiveSeconds as PositiveSeconds
     from p2pl_async.basics.units import Probability as Probability
     from p2pl_async.basics.units import Seconds as Seconds
+    from p2pl_async.compression import Compressor as Compressor
     from p2pl_async.device import Device as Device
     from p2pl_async.experiment.running import run as run
     from p2pl_async.learning.data import Dataset as Dataset
     from p2pl_async.learning.data import DataSource as DataSource
+    from p2pl_async.learning.losses import TrainingLoss as TrainingLoss
     from p2pl_async.learning.models import Model as Model
+    from p2pl_async.learning.partition import Partition as Partition
+    from p2pl_async.learning.scores import Score as Score
+    from p2pl_async.link import Latency as Latency
+    from p2pl_async.link import LossModel as LossModel
+    from p2pl_async.link.loss.base import PacketLoss as PacketLoss
     from p2pl_async.messages import DeviceId as DeviceId
     from p2pl_async.messages import Message as Message
     from p2pl_async.messages import Vector as Vector
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
     from p2pl_async.results.run import load_run as load_run
     from p2pl_async.scenario.reading.load import load_scenario as load_scenario
     from p2pl_async.scenario.scenario import Scenario as Scenario
+    from p2pl_async.topology.base import TopologySettings as TopologySettings
 
 __version__ = "0.2.0"
 
@@ -62,20 +70,28 @@ __version__ = "0.2.0"
 _LATER = {
     "BitsPerSecond": "p2pl_async.basics.units",
     "Bytes": "p2pl_async.basics.units",
+    "Compressor": "p2pl_async.compression",
     "DataSource": "p2pl_async.learning.data",
     "Dataset": "p2pl_async.learning.data",
     "Device": "p2pl_async.device",
     "DeviceId": "p2pl_async.messages",
+    "Latency": "p2pl_async.link",
+    "LossModel": "p2pl_async.link",
     "Message": "p2pl_async.messages",
     "Model": "p2pl_async.learning.models",
     "OneOf": "p2pl_async.basics.settings",
+    "PacketLoss": "p2pl_async.link.loss.base",
+    "Partition": "p2pl_async.learning.partition",
     "PositiveSeconds": "p2pl_async.basics.units",
     "Probability": "p2pl_async.basics.units",
     "Protocol": "p2pl_async.protocols.base",
     "Run": "p2pl_async.results.run",
     "Scenario": "p2pl_async.scenario.scenario",
+    "Score": "p2pl_async.learning.scores",
     "Seconds": "p2pl_async.basics.units",
     "Settings": "p2pl_async.basics.settings",
+    "TopologySettings": "p2pl_async.topology.base",
+    "TrainingLoss": "p2pl_async.learning.losses",
     "Vector": "p2pl_async.messages",
     "load_run": "p2pl_async.results.run",
     "load_scenario": "p2pl_async.scenario.reading.load",
@@ -86,17 +102,22 @@ _LATER = {
 __all__ = [
     "BitsPerSecond",
     "Bytes",
+    "Compressor",
     "DataSource",
     "Dataset",
     "Deadlock",
     "Device",
     "DeviceFailed",
     "DeviceId",
+    "Latency",
     "Livelock",
+    "LossModel",
     "Message",
     "Model",
     "OneOf",
     "P2plError",
+    "PacketLoss",
+    "Partition",
     "PositiveSeconds",
     "PredictionError",
     "Probability",
@@ -107,8 +128,11 @@ __all__ = [
     "Run",
     "Scenario",
     "ScenarioError",
+    "Score",
     "Seconds",
     "Settings",
+    "TopologySettings",
+    "TrainingLoss",
     "Vector",
     "load_run",
     "load_scenario",

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,14 @@ class Damage:
     places: Mapping[str, int]  # field with an array -> byte at which its data begin
 
 
+class AsReceived(NamedTuple):
+    """How a receiver's radio heard a message."""
+
+    rssi: float  # dBm
+    sinr: float  # dB
+    expected_delivery: Callable[[], float]
+
+
 class Message:
     """Base of every message; `sender` and `number` are filled in by the wire on arrival.
 
@@ -56,13 +65,14 @@ class Message:
     data of arrays have arrived. Missing entries of arrays are 0, and `mask` tells which they are.
     """
 
-    __slots__ = ("_damage", "_origin")
+    __slots__ = ("_damage", "_heard", "_origin")
 
     tag: ClassVar[str]
     partial: ClassVar[bool]
 
     _source: ClassVar[str]  # the file of the class, or its module if there is none
     _damage: Damage  # set only on a received message that is damaged
+    _heard: AsReceived  # set only on a message received by a radio
     _origin: tuple[DeviceId, int, float]  # sender, number, instant of sending (nan if unknown)
 
     def __init_subclass__(cls, tag: str | None = None, partial: bool | None = None) -> None:
@@ -105,6 +115,39 @@ class Message:
         """The bytes of the encoded message that didn't arrive, as [start, end); () if it is whole."""
         damage: Damage | None = getattr(self, "_damage", None)
         return () if damage is None else damage.missing
+
+    @property
+    def rssi(self) -> float:
+        """The received power in dBm of the frame that completed it; nan without `[radio]`."""
+        heard: AsReceived | None = getattr(self, "_heard", None)
+        return math.nan if heard is None else heard.rssi
+
+    @property
+    def sinr(self) -> float:
+        """The ratio of that power to noise and the most interference, in dB; nan without `[radio]`."""
+        heard: AsReceived | None = getattr(self, "_heard", None)
+        return math.nan if heard is None else heard.sinr
+
+    @property
+    def expected_delivery(self) -> float:
+        """The probability that another frame of its size arrives at the same `sinr`; nan without `[radio]`.
+
+        By the error rate of `[radio] phy`; losses of `[link] loss`, outages and collisions come on top.
+        """
+        heard: AsReceived | None = getattr(self, "_heard", None)
+        return math.nan if heard is None else heard.expected_delivery()
+
+    def as_heard(self, heard: AsReceived) -> Self:
+        """For the emulation: return a copy that shares all fields, as one receiver heard it."""
+        copy = object.__new__(type(self))
+        names = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
+        for name in names:
+            if hasattr(self, name):
+                object.__setattr__(copy, name, getattr(self, name))
+        if hasattr(self, "__dict__"):
+            copy.__dict__.update(self.__dict__)
+        object.__setattr__(copy, "_heard", heard)
+        return copy
 
     def mask(self, field: str) -> NDArray[np.bool_]:
         """Return which entries of an array are missing, in the array's shape; none of a message that is whole.

@@ -65,20 +65,25 @@ class Cell:
 
     def __init__(self, n: int) -> None:
         self._powers = np.full(n, -60.0)
-        self.rejection = None
-        self._phy = TypeAdapter(AnyPhy).validate_python({"kind": "802.15.4"})
+        self.phy = TypeAdapter(AnyPhy).validate_python({"kind": "802.15.4"})
 
     def powers(self, src: int, at: float) -> Any:
         """Return dBm at each device."""
         return self._powers
 
+    is_constant = True
+
+    def distance(self, src: int, dst: int, at: float) -> float:
+        """Return meters: there are no places."""
+        return math.nan
+
     def noise(self, dst: int) -> float:
         """Return dBm."""
         return -101.0
 
-    def error(self, src: int, dst: int, size: int, sinr: float) -> float:
-        """Return the frame error rate."""
-        return float(self._phy.error(sinr, size))
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+        """Return dB; nothing fades."""
+        return float(self.powers(src, at)[dst]) + 101.0, None
 
 
 def through_devices(senders: int, load: float, frames: int) -> tuple[float, float, float]:

@@ -49,6 +49,11 @@ SHORTER: dict[str, list[str]] = {
     "reproductions/r8-affinity": [
         "stop.rounds=2", 'data.dataset="digits"', "data.train_samples=400", "evaluate.samples=200",
     ],
+    "activity/har": [
+        'data.dataset="digits"', 'data.partition="iid"', 'model={kind="softmax"}', "evaluate.samples=100",
+        "stop.rounds=3",
+    ],
+    "p2pl-cifar10": ['data.dataset="digits"', "stop.rounds=2", 'model={kind="lenet"}', "evaluate.samples=100"],
     "reproductions/sparse-push-mnist": [
         "stop.rounds=40", 'data.dataset="digits"', 'evaluate.every="1 s"', "protocol.averaging_rate=0.01",
         'protocol.compensation={after=20, pause="10 s"}',

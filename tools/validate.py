@@ -186,11 +186,14 @@ def observed(modulation: Any, snr: float, size: int, count: int) -> float:
         def error_rates(self, at: Floats, size: int) -> Floats:
             return np.full(at.shape, self.error_rate(0.0, size))
 
-        def lost_until(self, at: float, size: int) -> float:
-            return at
-
         def delay(self, at: float) -> float:
             return 0.0
+
+        def error_at(self, sinr: float, size: int, phy: Any = None) -> float:
+            return float(modulation.error(sinr, size))
+
+        def heard(self, at: float) -> tuple[float, float, float]:
+            return math.nan, snr, math.nan
 
     one = Link(0, 1, LinkSettings(), 1, radio=Fixed())
     return float(np.mean([bool(one.judge(size, float(k)).cause) for k in range(count)]))
@@ -205,14 +208,27 @@ def waves(axes: list[Axes]) -> str:
     n = 20_000
     others = [Track.still((50.0, 0.001 * k)) for k in range(n)]
     motion = Motion([Track.still((0.0, 0.0)), *others])
-    plain, faded, shadowed = (
+    rician, nakagami = {"kind": "rician", "k": "6 dB"}, {"kind": "nakagami", "m": 3.0}
+    plain, shadowed, faded, sighted, milder = (
         Propagation(RadioSettings.model_validate(table), motion, 1).powers(0, 1.0)[1:]
-        for table in ({"shadowing": "none"}, {"shadowing": "none", "fading": "rayleigh"}, {"shadowing": "6 dB"})
+        for table in (
+            {"shadowing": "none"},
+            {"shadowing": "6 dB"},
+            *({"shadowing": "none", "fading": fading} for fading in ("rayleigh", rician, nakagami)),
+        )
     )
     margins, at = np.arange(0.0, 21.0, 2.5), np.linspace(0, 20, 100)
     a.semilogy(at, -np.expm1(-(10 ** (-at / 10))), **CURVE)
     a.semilogy(at, stats.norm.sf(at / 6), **CURVE)
-    for name, powers, color in (("Rayleigh fading", faded, BLUE), ("shadowing 6 dB", shadowed, ORANGE)):
+    k = 10**0.6
+    a.semilogy(at, stats.ncx2.cdf(2 * (1 + k) * 10 ** (-at / 10), 2, 2 * k), **CURVE)
+    a.semilogy(at, stats.gamma.cdf(3 * 10 ** (-at / 10), 3), **CURVE)
+    for name, powers, color in (
+        ("Rayleigh", faded, BLUE),
+        ("shadowing 6 dB", shadowed, ORANGE),
+        ("Rician 6 dB", sighted, GREEN),
+        ("Nakagami 3", milder, "k"),
+    ):
         shares = np.array([np.mean(powers - plain < -margin) for margin in margins])
         a.errorbar(margins, shares, 3 * np.sqrt(shares * (1 - shares) / n), color=color, label=name, **POINTS)
     a.set(xlabel="margin (dB)", ylabel="share of links too weak", title="outage", ylim=(2e-4, 1))
@@ -298,26 +314,39 @@ def queue(axes: list[Axes]) -> str:
 class Waves:
     """Everybody at -60 dBm, but for pairs that don't hear each other; 802.15.4."""
 
-    def __init__(self, n: int, hidden: bool) -> None:
-        self._table = np.full((n, n), -60.0)
+    def __init__(self, n: int, hidden: bool, power: float = -60.0, modulation: str = "802.15.4") -> None:
+        self._table = np.full((n, n), power)
+        self._foreseen: list[float] | None = None
+        self._noise = -101.0
         if hidden:
             ids = np.arange(n)
             self._table[(ids[:, None] % 2 != ids % 2) & (ids[:, None] > 0) & (ids > 0)] = -200.0
-        self._phy = phy("802.15.4")
-        self.rejection = None
+        self.phy = phy(modulation)
 
     def powers(self, src: int, at: float) -> Floats:
         """Return dBm at each device."""
         row: Floats = self._table[src]
         return row
 
+    is_constant = True
+
+    def distance(self, src: int, dst: int, at: float) -> float:
+        """Return meters: there are no places."""
+        return math.nan
+
     def noise(self, dst: int) -> float:
         """Return dBm."""
-        return -101.0
+        return self._noise
 
-    def error(self, src: int, dst: int, size: int, sinr: float) -> float:
-        """Return the frame error rate."""
-        return float(self._phy.error(sinr, size))
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+        """Return dB; nothing fades."""
+        snr = float(self._table[src, dst]) - self._noise if self._foreseen is None else self._foreseen[src]
+        return snr, None
+
+    def set_powers(self, powers: list[float], foreseen: list[float]) -> None:
+        """Give each sender a power everywhere, and an SNR by which it chooses its rate; noise is low."""
+        self._table[:] = np.array(powers)[:, None]
+        self._foreseen, self._noise = foreseen, -150.0
 
 
 @part("csma", "Shared air: 802.15.4 CSMA/CA against ns-3", 2)
@@ -371,7 +400,7 @@ def air(axes: list[Axes]) -> str:
         a.plot(loads, found, "o", color=color, markersize=4, label=name)
     a.set(xlabel="offered load G", ylabel="throughput", title="ALOHA: G exp(-2G), slotted G exp(-G)")
     a.legend(frameon=False, fontsize=8)
-    stations, shares = [2, 3, 5, 7, 10, 15, 20], []
+    stations, shares = [2, 3, 5, 7, 10, 15, 20, 30, 50], []
     ack = {"size": "14 B", "airtime": "44 us", "delay": "16 us"}
     for n in stations:
         cell = Cell({"kind": "dcf", "ack": ack}, n + 1, link={"rate": "6 Mbit/s", "arq": {"retries": 100}}, seed=2)
@@ -391,6 +420,107 @@ def air(axes: list[Axes]) -> str:
         f"DCF against Bianchi's model: largest difference {worst:.3f}. After a busy period the standard leaves the "
         "first slot to who has just sent; the model does not, and collides a little more."
     )
+
+
+@part("bursts", "Shared air: A-MPDU, and neighbors that sleep", 2)
+def bursts(axes: list[Axes]) -> str:
+    """Goodput of one 802.11n sender over the frames of a burst; the wait for a sleeping neighbor."""
+    a, b = axes
+    counts, worst = [2, 4, 8, 16, 32, 64], 0.0
+
+    def cycle(n: int) -> float:  # DIFS, 7.5 slots on average, n frames of 1536 B with delimiters, SIFS, block ack
+        return 34e-6 + 7.5 * 9e-6 + 36e-6 + 4e-6 * math.ceil((22 + 8 * 1540 * n) / 260) + 16e-6 + 32e-6
+
+    for loss, color in ((0.0, BLUE), (0.1, ORANGE)):
+        found = []
+        for n in counts:
+            medium = {
+                "kind": "dcf", "airtime": "ofdm", "aggregate": {"frames": n, "longest": "20 ms"},
+                "ack": {"size": "32 B", "airtime": "32 us", "delay": "16 us"},
+            }  # fmt: skip
+            table = {"rate": "65 Mbit/s", "mtu": "1536 B", "header": "36 B", "loss": loss, "arq": {"retries": 20}}
+            cell = Cell(medium, 2, link=table, seed=7)
+            for k in range(4):
+                cell.offer(0.001 * k, 0, [1], 1500 * 1280)
+            last = max(outcome.verdict.arrival for outcome in cell.run().outcomes)
+            found.append(8e-6 * 1500 * 1280 * 4 / last)
+        law = [8e-6 * 1500 * n * (1 - loss) / cycle(n) for n in counts]
+        a.plot(counts, law, **CURVE)
+        a.plot(counts, found, "o", color=color, markersize=4, label=f"loss {100 * loss:.0f} %")
+        worst = max(worst, *(abs(ours / his - 1) for ours, his in zip(found, law, strict=True)))
+    a.set(xlabel="frames of a burst", ylabel="goodput (Mbit/s)", title="A-MPDU at 65 Mbit/s", xscale="log")
+    a.legend(frameon=False, fontsize=8)
+    awake, waits = np.arange(0.1, 1.0, 0.1), []
+    for share in awake:
+        outage = {"kind": "duty-cycle", "awake": float(share), "period": "1 s", "when_off": "hold"}
+        cell = Cell({"kind": "half-duplex"}, 2, link={"rate": "80 Mbit/s", "outage": outage})
+        for k in range(3000):
+            cell.offer(20.0 * k + float(cell.random.uniform(0, 1)), 0, [1], 10)
+        waits.append(float(np.mean(cell.run().delays())))
+    at = np.linspace(0, 1, 100)
+    b.plot(at, (1 - at) ** 2 / 2, **CURVE)
+    b.plot(awake, waits, "o", color=BLUE, markersize=4)
+    b.set(xlabel="awake (s) of every second", ylabel="mean wait (s)", title="sleeping neighbor: (T - w)^2 / 2T")
+    gap = float(np.max(np.abs(np.array(waits) - (1 - awake) ** 2 / 2)))
+    return f"Goodput: largest difference {100 * worst:.1f} %. Mean wait: largest difference {1e3 * gap:.0f} ms."
+
+
+@part("rates", "Shared air: rates by SNR", 2)
+def rates(axes: list[Axes]) -> str:
+    """Goodput of 802.11n over the SNR, known or learned; LoRa frames that meet one of another spreading factor."""
+    a, b = axes
+    modes, size, most = phy("wifi").modes, 1458, 0.1
+    seconds = [36e-6 + 4e-6 * math.ceil((22 + 8 * size) / (4e-6 * mode.bit_rate)) for mode in modes]
+    ack = {"size": "14 B", "airtime": "44 us", "delay": "16 us"}
+
+    def law(snr: float) -> float:
+        errors = [float(mode.error(snr, size)) for mode in modes]
+        best = max((k for k, error in enumerate(errors) if error <= most), default=0)
+        return float(8e-6 * size * (1 - errors[best]) / seconds[best])
+
+    snrs, worst = np.arange(1.0, 26.0, 1.5), 0.0
+    at = np.linspace(0, 26, 300)
+    a.plot(at, [law(float(snr)) for snr in at], **CURVE)
+    for kind, color in (("ideal", BLUE), ("minstrel", ORANGE)):
+        found = []
+        for snr in snrs:
+            medium = {"kind": "half-duplex", "airtime": "ofdm", "rates": kind, "ack": ack}
+            waves = Waves(2, hidden=False, power=float(snr) - 101, modulation="wifi")
+            cell = Cell(medium, 2, link={"arq": {"retries": 7}}, propagation=waves)
+            for k in range(1500):
+                cell.offer(0.01 * k, 0, [1], size)
+            late = [outcome.verdict for outcome in cell.run().outcomes[500:]]
+            found.append(8e-6 * size * sum(not one.cause for one in late) / sum(one.air_seconds for one in late))
+            if kind == "ideal":
+                worst = max(worst, abs(found[-1] / law(float(snr)) - 1))
+        a.plot(snrs, found, "o", color=color, markersize=4, label=kind)
+    a.set(xlabel="SNR (dB)", ylabel="goodput over air time (Mbit/s)", title="802.11n, 1458 B")
+    a.legend(frameon=False, fontsize=8)
+    step = 0.0
+    for (mine, other), color in (((7, 12), BLUE), ((9, 8), ORANGE), ((12, 7), GREEN)):
+        limit = phy("lora", sf=mine).rejects(phy("lora", sf=other))
+        ratios = np.arange(-45.0, 0.0, 1.0) + 0.5
+        kept = np.array([lora_survives(mine, other, float(ratio)) for ratio in ratios])
+        b.plot(ratios, kept, "o", color=color, markersize=3, label=f"SF{mine} under SF{other}")
+        b.axvline(limit, **CURVE)
+        step = max(step, abs(float(ratios[kept > 0].min()) - 0.5 - limit))
+    b.set(xlabel="signal over interferer (dB)", ylabel="received", title="LoRa: rejection of other factors")
+    b.legend(frameon=False, fontsize=8)
+    return (
+        f"802.11n with known SNR against the closed form: largest difference {100 * worst:.1f} %; what Minstrel "
+        f"loses to it is sampling. LoRa: the least ratio that survives is that of the table to {step:.1f} dB."
+    )
+
+
+def lora_survives(mine: int, other: int, ratio: float) -> bool:
+    """Return whether a receiver keeps a frame, so many dB above one of another spreading factor."""
+    snrs = {7: -6.0, 8: -9.0, 9: -12.0, 12: -19.5}  # at which these factors are the fastest that gets through
+    waves = Waves(3, hidden=False, power=-60.0, modulation="lora")
+    waves.set_powers([-60.0, -100.0, -100.0 - ratio], [0.0, snrs[mine], snrs[other]])
+    cell = Cell({"kind": "aloha", "collision": "sinr", "airtime": "lora", "rates": "ideal"}, 3, propagation=waves)
+    cell.offer(0.0, 1, [0], 20)
+    cell.offer(0.01, 2, [0], 20)
+    return any(outcome.src == 1 and not outcome.verdict.cause for outcome in cell.run().outcomes)
 
 
 def bianchi(n: int) -> float:

@@ -6,8 +6,10 @@ Settings, the `[medium]` table, are exported here; the medium itself is `air.air
 from __future__ import annotations
 
 from p2pl_async.air.airtime import AirTime, LoRa, Ofdm, Serial
+from p2pl_async.air.rate_settings import IdealRates, Minstrel
 from p2pl_async.air.settings import (
     Ack,
+    Aggregate,
     Aloha,
     AnyMedium,
     Contended,
@@ -18,12 +20,15 @@ from p2pl_async.air.settings import (
     HalfDuplex,
     Ideal,
     Medium,
+    Rts,
     SensedMedium,
     SharedMedium,
+    Tdma,
 )
 
 __all__ = [
     "Ack",
+    "Aggregate",
     "AirTime",
     "Aloha",
     "AnyMedium",
@@ -34,10 +39,14 @@ __all__ = [
     "DutyCycleLimit",
     "HalfDuplex",
     "Ideal",
+    "IdealRates",
     "LoRa",
     "Medium",
+    "Minstrel",
     "Ofdm",
+    "Rts",
     "SensedMedium",
     "Serial",
     "SharedMedium",
+    "Tdma",
 ]

@@ -12,10 +12,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from p2pl_async.air.settings import Aloha, CsmaCa, Dcf
+from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Tdma
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.basics.randomness import draws, stream
+from p2pl_async.basics.units import show_seconds
 from p2pl_async.clock import VirtualClock
+from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId
 
 _EPSILON = 1e-9  # s; slots counted from different instants coincide up to rounding
@@ -35,6 +37,9 @@ class AirView(Protocol):
 
     def transmit(self, sender: Sender, start: float | None = None) -> None:
         """Put the sender's next frame on the air, now or at the instant `start`."""
+
+    def needs(self, sender: Sender) -> float:
+        """Return how long the sender's next frame takes, its acknowledgment included."""
 
     def give_up(self, sender: Sender, cause: str) -> None:
         """Stop trying to send the sender's next frame."""
@@ -283,3 +288,28 @@ class AlohaAccess(Access):
             self.air.transmit(sender)
         else:
             self.air.schedule(at, sender, self.air.transmit, sender)
+
+
+class TdmaAccess(Access):
+    """TDMA: transmit in the device's own slot, as long as what is left of it suffices."""
+
+    def __init__(self, air: AirView, settings: Tdma) -> None:
+        super().__init__(air)
+        self._slot = settings.slot
+        self._slots = len(air.senders) if settings.slots is None else settings.slots
+
+    def request(self, sender: Sender) -> None:
+        now, needed, own = self.air.clock.now, self.air.needs(sender), sender.device % self._slots
+        if needed > self._slot + _EPSILON:
+            raise ProtocolError(
+                f"a frame of {show_seconds(needed)}, its acknowledgment included, can never be sent: a slot lasts "
+                f"{show_seconds(self._slot)}; send it in fragments (mtu)"
+            )
+        frame = math.floor((now + _EPSILON) / (self._slot * self._slots))
+        begin = (frame * self._slots + own) * self._slot
+        if now > begin + self._slot - needed + _EPSILON:
+            begin += self._slots * self._slot
+        if begin <= now:
+            self.air.transmit(sender)
+        else:
+            self.air.schedule(begin, sender, self.air.transmit, sender)

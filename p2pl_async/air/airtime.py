@@ -9,6 +9,7 @@ from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds, Seconds
+from p2pl_async.radio.phy import Lora, Phy
 
 
 class AirTime(Settings):
@@ -22,6 +23,14 @@ class AirTime(Settings):
             rate: bit/s; None for no limit.
         """
         raise NotImplementedError
+
+    def of(self, phy: Phy) -> AirTime:
+        """Return the air time of frames of a modulation, whose rate is the second argument of `seconds`."""
+        return self
+
+    def rate(self, rate: float | None) -> float | None:
+        """Return the rate of a frame's bytes in bit/s, where the link's is `rate`."""
+        return rate
 
 
 class Serial(AirTime):
@@ -68,6 +77,12 @@ class LoRa(AirTime):
         slow = 2 if symbol > 16e-3 else 0  # low data rate optimization carries two bits less in each symbol
         blocks = max(0, math.ceil((8 * size - 4 * self.sf + 44) / (4 * (self.sf - slow))))
         return float((8 + 4.25 + 8 + 5 * blocks) * symbol)
+
+    def of(self, phy: Phy) -> AirTime:
+        return self.model_copy(update={"sf": phy.sf}) if isinstance(phy, Lora) else self
+
+    def rate(self, rate: float | None) -> float:
+        return float(self.sf * 1e3 * float(self.bandwidth.partition(" ")[0]) / 2**self.sf * 4 / 5)
 
 
 AnyAirTime = Annotated[AirTime, OneOf("air time", Serial, Ofdm, LoRa)]

@@ -14,23 +14,31 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.messages import DeviceId
+from p2pl_async.radio.phy import Phy
 
 
 class Waves(Protocol):
     """The part of `radio.Propagation` that the air uses."""
 
     @property
-    def rejection(self) -> float | None:
-        """How many dB stronger than all others together a frame must be; None: they count as noise."""
+    def phy(self) -> Phy:
+        """The modulation, where no sender chooses another."""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether powers never change."""
+
+    def foreseen_snr(self, src: DeviceId, dst: DeviceId, at: float) -> tuple[float, Floats | None]:
+        """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top, if any."""
 
     def powers(self, src: DeviceId, at: float) -> Floats:
         """Return the power that each device receives from `src`, in dBm, shape (n,)."""
 
+    def distance(self, src: DeviceId, dst: DeviceId, at: float) -> float:
+        """Return the distance of two devices, in meters."""
+
     def noise(self, dst: DeviceId) -> float:
         """Return the noise of a receiver, in dBm."""
-
-    def error(self, src: DeviceId, dst: DeviceId, size: int, sinr: float) -> float:
-        """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB."""
 
 
 class Audience(NamedTuple):
@@ -104,9 +112,8 @@ def _audience(ids: Iterable[DeviceId], n: int) -> Audience:
 
 
 def error_in_interference(
-    propagation: Waves,
-    src: DeviceId,
-    dst: DeviceId,
+    phy: Phy,
+    noise: float,
     size: int,
     span: tuple[float, float],
     signal: float,
@@ -117,19 +124,18 @@ def error_in_interference(
     The frame is cut where an interferer begins or ends; each part counts with its share of the bits.
 
     Args:
-        propagation: noise and error rates.
-        src: the sender.
-        dst: the receiver.
+        phy: its modulation.
+        noise: of the receiver, in dBm.
         size: bytes of the frame.
         span: its begin and end, in seconds.
         signal: its power at the receiver, in dBm.
         interference: (begin, end, power in dBm) of each interferer at the receiver.
     """
     start, end = span
-    noise = 10 ** (propagation.noise(dst) / 10)
+    noise = 10 ** (noise / 10)
     log_success = 0.0
     for left, right, others in _parts(span, interference):
-        error = propagation.error(src, dst, size, signal - 10 * math.log10(noise + others))
+        error = float(phy.error(signal - 10 * math.log10(noise + others), size))
         if error >= 1:
             return 1.0
         log_success += (right - left) / (end - start) * math.log1p(-error)

@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from p2pl_async.link import Link, Ranges, Verdict, missing_ranges
+from p2pl_async.air.rates import Mode
+from p2pl_async.basics.arrays import Floats
+from p2pl_async.link import Link, Ranges, Signal, Verdict, missing_ranges
+from p2pl_async.messages import DeviceId
+
+_LOOKS = 1000  # at links that are up at different times, before they are taken to be up together
 
 Decided = Callable[[Any, int, Verdict], object]
 Reached = Callable[[Any, int, Verdict], Verdict]
+Measure = Callable[[Any, DeviceId, int], Signal]
 
 
 class Outgoing:
@@ -33,7 +39,8 @@ class Outgoing:
             returns the verdict, which may be another where the receiver isn't there when it arrives.
         token: passed on to both.
         now: the instant.
-        place: index of the first of `links` among all links that the message takes.
+        measure: returns how a device heard a transmission, given the most transmissions of one frame.
+        places: index of each of `links` among all links that the message takes.
         needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
     """
 
@@ -44,17 +51,19 @@ class Outgoing:
         decided: Decided,
         token: Any,
         now: float,
-        place: int = 0,
+        measure: Measure,
+        places: Sequence[int],
         needed: int | None = None,
         reached: Reached | None = None,
     ) -> None:
         self.links = links
-        self.place = place
+        self.places = places
         self.token = token
         self.sent = now
         self._size = size
         self._decided = decided
         self._reached = reached
+        self._measure = measure
         self._needed = needed
         settings = [link.settings_at(now) for link in links]
         self.header = max(one.header for one in settings)
@@ -72,14 +81,20 @@ class Outgoing:
         self.short = self._fragments - 1 + (groups - 1) * self._parity  # the frame of the last fragment
         self.full = self.payload + self.header if self._fragments > 1 else self._last
         self.bytes = size + self._fragments * self.header + groups * self._parity * self.full
-        rates = [one.rate for one in settings if isinstance(one.rate, float)]
-        self.rate = min(rates, default=None)
+        self.varies = any(link.varies for link in links)  # its rate may be another for each frame
+        self.waits = self.varies or any(link.holds for link in links)  # it may have to wait for its links
         self.arq = settings[0].arq if len(links) == 1 else None
         self.sends_on = self.arq is not None or self._parity > 0  # after a receiver has all of it
         self.cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
         self.done = 0  # frames that are finished
+        self.burst: Any = None  # what is left of it, if several of its frames are sent together
+        self.asked = False  # its sender has asked to send the current frame
+        self.began = 0.0  # first transmission of the current frame
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
+        self.mode: Mode | None = None  # how its current frame is sent; None until it asks for the channel
+        self.latest: Any = None  # its latest transmission
+        self.tries = 0  # most transmissions of one of its frames
         self.packets = 0
         self.air_bytes = 0
         self.air_seconds = 0.0
@@ -92,10 +107,57 @@ class Outgoing:
         """Return the bytes of a frame, header included."""
         return self._last if index == self.short else self.full
 
+    def ready(self, now: float) -> float:
+        """Return the first instant from `now` on at which all its links are up and have a rate; math.inf if never."""
+        at = now
+        for _ in range(_LOOKS if self.waits else 0):
+            later = max(link.ready(at) for link in self.links)
+            if later == at:
+                break
+            at = later
+        return at
+
+    def rate_at(self, now: float) -> float | None:
+        """Return the rate of a frame that asks for the channel now, the lowest of its links; None: unlimited."""
+        return min((rate for link in self.links if (rate := link.rate_at(now)) is not None), default=None)
+
     @property
     def useful_in_part(self) -> bool:
         """Whether sending continues after a fragment is given up."""
         return self._needed is not None
+
+    def seconds(self, first: int, count: int) -> float:
+        """Return the air time of a transmission of frames from `first` on."""
+        mode = self.mode
+        assert mode is not None
+        if self.burst is not None:
+            return mode.seconds(self.burst.bytes)
+        if first <= self.short < first + count:
+            return (count - 1) * mode.seconds(self.full) + mode.seconds(self.frame(self.short))
+        return count * mode.seconds(self.full)
+
+    def spans(self, transmission: Any) -> tuple[Floats, Floats]:
+        """Return the first and the last instant of each frame, of all in one transmission."""
+        steps = np.full(self.frames, self.seconds(0, 1) if self.short else 0.0)
+        steps[self.short] = 0.0
+        steps[self.short] = transmission.end - transmission.start - steps.sum()
+        ends: Floats = transmission.start + np.cumsum(steps)
+        return ends - steps, ends
+
+    def count(self, transmission: Any, tries: int) -> None:
+        """Add a transmission, the so many-th of its frame, to what this message has cost."""
+        self.latest = transmission
+        self.tries = max(self.tries, tries)
+        if self.burst is not None:
+            self.air_seconds += transmission.end - transmission.start
+            self.packets += transmission.count
+            self.air_bytes += self.burst.bytes
+            return
+        self.air_seconds += transmission.end - transmission.start
+        self.packets += transmission.count
+        self.air_bytes += self.full if transmission.count == 1 else self.bytes
+        if transmission.count == 1 and transmission.first == self.short:
+            self.air_bytes += self.frame(self.short) - self.full
 
     def missed(self, k: int, frame: int, cause: str) -> None:
         """Record that receiver k will never get a frame."""
@@ -112,7 +174,12 @@ class Outgoing:
             return
         missed = sum(missing >= self._first_of_last for missing in self._missing[k])
         if frame - self._first_of_last + 1 - missed >= self._needs_of_last and not self._unrepaired(k):
-            self._fix(k, Verdict(self.links[k].travel(end)))
+            self._fix(k, Verdict(self.links[k].travel(end), signal=self._signal(k)))
+
+    def received_whole(self, k: int, end: float) -> None:
+        """Record that receiver k has received the last frame that it lacked, which ended now."""
+        if self._fates[k] is None:
+            self._fix(k, Verdict(self.links[k].travel(end), signal=self._signal(k)))
 
     def decide(self, k: int, cause: str, end: float, acknowledged: bool) -> None:
         """Report the fate of the message at receiver k, when the sender has finished it.
@@ -131,7 +198,7 @@ class Outgoing:
                 found = np.array(lost)
                 missing = missing_ranges(found, self._fragments, self.payload, self._size, self._needed)
                 cause = "partial" if missing else self._causes[k]
-            verdict = Verdict(cause=cause, missing=missing)
+            verdict = Verdict(cause=cause, missing=missing, signal=self._signal(k))
             if missing or not cause:
                 verdict = self._fix(k, verdict._replace(arrival=self.links[k].travel(end)))
         if acknowledged and not verdict.cause:
@@ -143,21 +210,25 @@ class Outgoing:
                 air_bytes=self.air_bytes,
                 air_seconds=self.air_seconds,
             )
-        self._decided(self.token, self.place + k, verdict)
+        self._decided(self.token, self.places[k], verdict)
 
     def abandon(self, k: int, verdict: Verdict, end: float) -> None:
         """Report this verdict for receiver k, as the run ends; if it has the message, that one."""
         if self._fates[k] is None:
-            self._decided(self.token, self.place + k, verdict)
+            self._decided(self.token, self.places[k], verdict)
         else:
             self.decide(k, "", end, acknowledged=False)
 
     def _fix(self, k: int, verdict: Verdict) -> Verdict:
         """Fix the fate of the message at receiver k, which it reaches."""
         if self._reached is not None:
-            verdict = self._reached(self.token, self.place + k, verdict)
+            verdict = self._reached(self.token, self.places[k], verdict)
         self._fates[k] = verdict
         return verdict
+
+    def _signal(self, k: int) -> Signal | None:
+        """Return how receiver k heard the latest transmission; None if there was none."""
+        return None if self.latest is None else self._measure(self.latest, self.links[k].dst, self.tries)
 
     def _fragment(self, frame: int) -> int | None:
         """Return the fragment that a frame carries; None if it is parity."""
@@ -170,7 +241,7 @@ class Outgoing:
     def _unrepaired(self, k: int) -> list[int]:
         """Return the fragments that receiver k misses and can't rebuild from parity, ascending."""
         if not self._parity:
-            return self._missing[k]
+            return sorted(self._missing[k])
         step = self._data + self._parity
         lost: list[int] = []
         for group in {frame // step for frame in self._missing[k]}:

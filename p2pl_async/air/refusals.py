@@ -8,6 +8,7 @@ from typing import NamedTuple
 from p2pl_async.air.airtime import LoRa, Serial
 from p2pl_async.air.settings import Medium, SharedMedium
 from p2pl_async.link import LinkSettings
+from p2pl_async.link.rate_over_time import Mahimahi
 
 
 class Refusal(NamedTuple):
@@ -31,18 +32,20 @@ def refusals(medium: Medium, link: LinkSettings) -> Iterator[Refusal]:
         yield Refusal(("duplicate",), text, link.duplicate)
     if link.deliver_corrupted:
         yield Refusal(("deliver_corrupted",), f"must be false {where}", True)
-    if link.rate is None:
+    if medium.rates is not None:
+        if link.rate is not None:
+            text = 'is chosen by [medium] rates; write "unlimited" to leave it to them'
+            yield Refusal(("rate",), text, None)
+    elif link.rate is None:
         if isinstance(medium.airtime, Serial) and medium.airtime.preamble == 0:
             text = 'is required on a shared medium: without it frames would take no time; add "1 Mbit/s"'
             yield Refusal(("rate",), text, None)
-    elif not isinstance(link.rate, float):
-        text = f'changes in time, as only dedicated links do; {where} write "250 kbit/s"'
+    elif isinstance(link.rate, Mahimahi):
+        text = f'has moments at which 1500 bytes leave, as only dedicated links do; {where} write a kind = "schedule"'
         yield Refusal(("rate",), text, None)
-    if link.outage.holds:
-        yield Refusal(("outage", "when_off"), f'must be "drop" {where}', "hold")
     if link.arq is not None:
         text = f"is for dedicated links; {where} each packet waits for its ACK, a frame: write [medium] ack = ..."
-        for key in ("window", "ack_loss", "backoff", "timeout"):
+        for key in ("window", "ack_loss"):
             if getattr(link.arq, key):
                 yield Refusal(("arq", key), text, None)
         if link.arq.turnaround and medium.ack is not None:

@@ -7,9 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from p2pl_async.air.airtime import AnyAirTime, Serial
+from p2pl_async.air.rate_settings import AnyRateControl
 from p2pl_async.basics.settings import OneOf, Settings, mistake, word
 from p2pl_async.basics.units import (
     BitsPerSecond,
+    Bytes,
     DecibelMilliwatts,
     PositiveBytes,
     PositiveSeconds,
@@ -19,6 +21,7 @@ from p2pl_async.basics.units import (
 )
 from p2pl_async.link.queue import Queue
 
+BLOCK = 64  # frames that a block acknowledgment tells of
 Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 
 
@@ -70,8 +73,12 @@ class SharedMedium(Medium):
         description='a message to several devices is sent "once", without acknowledgments; or "one-by-one", each copy '
         "acknowledged and repeated as its link says",
     )
-    broadcast_rate: BitsPerSecond | None = Field(
-        default=None, description="rate of messages to several devices; by default the lowest of their links"
+    broadcast_rate: Annotated[BitsPerSecond | None, *word("slowest")] = Field(
+        default=None, description='rate of messages to several devices; "slowest": the lowest of their links'
+    )
+    rates: Annotated[AnyRateControl | None, *word("none")] = Field(
+        default=None,
+        description="how a sender adapts its rate to each neighbor; needs a [radio] phy of several rates",
     )
     queue: Annotated[Queue | None, *word("unlimited")] = Field(
         default=None, description="limits of what waits for a device's radio; a message that doesn't fit is lost"
@@ -138,6 +145,29 @@ class CsmaCa(Contended):
         return self
 
 
+class Aggregate(Settings):
+    """How many frames of a message to one device share a preamble and an acknowledgment."""
+
+    frames: Annotated[int, Field(strict=True, ge=2, le=BLOCK)] = Field(
+        default=BLOCK, description="most frames of one transmission"
+    )
+    longest: PositiveSeconds = Field(
+        default=5.484e-3, description="most air time of one transmission of several frames"
+    )
+
+
+class Rts(Settings):
+    """Requests to send, before frames to one device; defaults are those of 802.11a at 6 Mbit/s."""
+
+    over: Bytes = Field(default=0, description="bytes on the air from which on a sender asks first")
+    size: PositiveBytes = Field(default=20, description="bytes of a request")
+    airtime: PositiveSeconds = Field(default=52e-6, description="how long a request occupies the channel")
+    clearance: Ack = Field(
+        default=Ack.model_validate({"size": "14 B", "airtime": "44 us", "delay": "16 us"}),
+        description="the answer (CTS); the frame follows after its delay once more",
+    )
+
+
 class Dcf(Contended):
     """Distributed coordination of 802.11: count down slots while the channel is idle, double the window on failure."""
 
@@ -147,6 +177,13 @@ class Dcf(Contended):
     eifs: Annotated[PositiveSeconds | None, *word("auto")] = Field(
         default=None,
         description='idle time after frames that collide at a device; "auto": `difs` after the time of an ack',
+    )
+    aggregate: Annotated[Aggregate | None, *word("none")] = Field(
+        default=None, description="frames of a message to one device that are sent together (A-MPDU, block ack)"
+    )
+    rts: Annotated[Rts | None, *word("none")] = Field(
+        default=None,
+        description="requests to send (RTS, CTS): who hears the answer keeps silent",
     )
     min_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=15, description="CWmin: 0 to this many slots")
     max_window: Annotated[int, Field(strict=True, ge=0)] = Field(default=1023, description="CWmax")
@@ -168,4 +205,18 @@ class Aloha(Contended):
     backoff: PositiveSeconds = Field(default=1.0, description="mean wait before a retry, for links with arq")
 
 
-AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha)]
+class Tdma(Contended):
+    """Time is divided into frames of slots, and each device sends in its own slot: device k in slot k, modulo `slots`.
+
+    A transmission and its acknowledgment fit a slot, and several do if they are short. Devices that share a slot
+    collide as in ALOHA, where they meet.
+    """
+
+    kind: Literal["tdma"] = "tdma"
+    slot: PositiveSeconds = Field(description="length of a slot")
+    slots: Annotated[Annotated[int, Field(strict=True, ge=1)] | None, *word("devices")] = Field(
+        default=None, description='slots of a frame; "devices": one for each device'
+    )
+
+
+AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma)]

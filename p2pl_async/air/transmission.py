@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from p2pl_async.air.hearing import Audience
 from p2pl_async.air.outgoing import Outgoing
+from p2pl_async.link.queue import Queue
 from p2pl_async.messages import DeviceId
+from p2pl_async.radio.phy import Lora, Phy
+
+NOBODY = -1  # sends what only keeps the channel busy
 
 
 class Sender:
@@ -27,13 +33,56 @@ class Sender:
         self.seconds = 0.0  # air time so far
         self.numbers = itertools.count()
 
+    def has_room(self, queue: Queue | None, message: Outgoing) -> bool:
+        """Tell whether a message fits what may wait."""
+        return queue is None or (
+            (queue.messages is None or len(self.waiting) < queue.messages)
+            and (queue.packets is None or self.held_frames + message.frames <= queue.packets)
+            and (queue.size is None or self.held + message.bytes <= queue.size)
+        )
+
+    def add(self, message: Outgoing) -> None:
+        """Put a message behind those that wait."""
+        self.waiting.append(message)
+        self.held += message.bytes
+        self.held_frames += message.frames
+
+    def remove(self, index: int) -> Outgoing:
+        """Take a waiting message out."""
+        message = self.waiting[index]
+        del self.waiting[index]
+        self.held -= message.bytes
+        self.held_frames -= message.frames
+        return message
+
+    def put_first(self, now: float) -> float:
+        """Put the oldest message whose links are up before those that wait for theirs.
+
+        A frame that is being repeated keeps its place.
+
+        Returns:
+            The instant, `now` if it is up, at which the first message is; math.inf if there is none.
+        """
+        earliest = math.inf
+        for index, message in enumerate(self.waiting):
+            ready = now if message.cut else message.ready(now)
+            earliest = min(earliest, ready)
+            if ready <= now:
+                if index:
+                    del self.waiting[index]
+                    self.waiting.appendleft(message)
+                return now
+            if self.failures:
+                break
+        return earliest
+
 
 class Transmission:
     """One uninterrupted transmission."""
 
     __slots__ = (
-        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "powers", "receivers", "src",
-        "start",
+        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "phy", "powers", "rate",
+        "receivers", "src", "start",
     )  # fmt: skip
 
     def __init__(
@@ -55,7 +104,23 @@ class Transmission:
         self.count = count  # number of its frames
         self.audience = audience  # who noticed it when it began
         self.receivers = receivers  # the devices that it is for
+        self.rate: float | None = None  # bit/s; None if it takes no time, or is an acknowledgment
+        self.phy: Phy | None = None  # its modulation, if it was chosen; else that of `[radio]`
         self.cut = False  # its sender has crashed meanwhile: no device receives it
         self.overlaps: list[Transmission] = []
         self.powers: Any = None  # dBm at each device, if the air has a propagation model
         self.decoders: Any = None  # which devices hold it and no other frame, if the air has a propagation model
+
+    def part(self, start: float, end: float, preamble: float) -> Transmission:
+        """Return a part of this transmission; others that overlap it disturb it, or begin before `preamble` ends."""
+        part = copy(self)
+        part.start, part.end = start, end
+        part.overlaps = [
+            other for other in self.overlaps if other.start < preamble or (other.start < end and other.end > start)
+        ]
+        return part
+
+    @property
+    def code(self) -> int:
+        """Its spreading factor, if that was chosen: a receiver keeps to the one it decodes."""
+        return self.phy.sf if isinstance(self.phy, Lora) else 0

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
     """Return group -> (kind, its one line) of everything that a scenario chooses by name, and of metrics."""
     from p2pl_async.air import SharedMedium
-    from p2pl_async.learning.data import DataSettings
+    from p2pl_async.learning.data_settings import DataSettings
     from p2pl_async.learning.settings import TrainSettings
     from p2pl_async.link import Latency, LinkSettings
     from p2pl_async.radio import RadioSettings
     from p2pl_async.results.metrics import METRICS
     from p2pl_async.scenario.reading.presets import LINK_PRESETS, SCENARIO_PRESETS
     from p2pl_async.scenario.scenario import Scenario
+    from p2pl_async.scenario.tables import Evaluate
 
     def classes(table: type[Settings], key: str) -> dict[str, type[Settings]]:
         from p2pl_async.basics.settings import OneOf, marker
@@ -49,6 +50,8 @@ def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
         "data": kinds(DataSettings, "dataset"),
         "partitions": kinds(DataSettings, "partition"),
         "models": kinds(Scenario, "model"),
+        "training losses": kinds(TrainSettings, "loss"),
+        "scores": kinds(Evaluate, "metrics"),
         "schedules": kinds(TrainSettings, "schedule"),
         "events": kinds(Scenario, "event"),
         "metrics": [(name, f"{one.description}{one.unit and f' ({one.unit})'}") for name, one in METRICS.items()],

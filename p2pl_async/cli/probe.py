@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,10 +183,26 @@ def describe(probed: Probed) -> list[tuple[str, str]]:
         ("time on air", f"{show_seconds(probed.air_seconds / probed.count)} per message"),
         ("goodput", show_rate(probed.goodput)),
     ]
+    lines += _signals(probed)
     if len(probed.delays):
         names = [(0, "least"), (50, "median"), (90, "p90"), (99, "p99"), (100, "most")]
         lines.append(("delay", ", ".join(f"{name} {show_seconds(probed.percentile(p))}" for p, name in names)))
     return lines
+
+
+def _signals(probed: Probed) -> list[tuple[str, str]]:
+    """Return lines on how the messages were heard: means over the messages, and the span of rates."""
+    from p2pl_async.basics.units import show_rate
+
+    found: list[tuple[str, str]] = []
+    heard = [signal for signal in probed.signals if not math.isnan(signal.rssi)]
+    if heard:
+        means = [sum(signal[k] for signal in heard) / len(heard) for k in range(3)]
+        found.append(("heard at", "{:.1f} dBm, {:.1f} dB over noise and interference, {:.4g} m".format(*means)))
+    rates = sorted({signal.rate for signal in probed.signals if not math.isnan(signal.rate)})
+    if rates:
+        found.append(("rate", " to ".join(show_rate(rate) for rate in dict.fromkeys((rates[0], rates[-1])))))
+    return found
 
 
 def _causes(probed: Probed) -> str:

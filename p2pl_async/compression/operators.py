@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
+from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import Probability
 from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse
@@ -229,7 +230,9 @@ class Sign(Compressor):
         return 1 / 32
 
 
-AnyCompressor = Annotated[Compressor, OneOf("compressor", Identity, TopK, RandomK, Qsgd, Int8, Sign)]
+AnyCompressor = Annotated[
+    Compressor, OneOf("compressor", Identity, TopK, RandomK, Qsgd, Int8, Sign, outside=door(Compressor))
+]
 
 
 class ErrorFeedback:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.experiment.measures import ScoreLookup, consensus_distance, spread
 from p2pl_async.experiment.rig import Rig
+from p2pl_async.learning.scores import Accuracy, Score
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.results.metrics import COSTS
 from p2pl_async.scenario.tables import Stop
@@ -31,7 +34,9 @@ class Evaluation:
 
     Attributes:
         seconds: wall time spent.
-        accuracy: least, mean and greatest accuracy over devices at the last look; None before any.
+        level: least, mean and greatest value over devices of the first score at the last look; None before any.
+        goal: the score that ends the run; None if none does.
+        diverged: the first device whose model was seen to give a loss that isn't finite, and when; None if none was.
         reached: the costs up to the instant at which the target was reached; None if it isn't.
     """
 
@@ -39,8 +44,10 @@ class Evaluation:
         self._rig = rig
         self._stop = rig.plan.stop
         self.seconds = 0.0
-        self.accuracy: tuple[float, float, float] | None = None
+        self.level: tuple[float, float, float] | None = None
+        self.goal = None if rig.trainer is None else _goal(rig.plan.stop, rig.trainer.scores)
         self.reached: dict[str, float] | None = None
+        self.diverged: tuple[DeviceId, float] | None = None
 
     def interval(self) -> float:
         """Return the virtual time between two evaluations."""
@@ -82,10 +89,13 @@ class Evaluation:
             return None
         started = time.perf_counter()
         scores = ScoreLookup(rig.trainer, models, "test")
-        final = [scores.accuracy(device.id, device.params) for device in rig.present if device.params is not None]
-        if self._stop.accuracy is not None and self.reached is None and len(final) == len(rig.present):
-            of, target = target_of(self._stop)
-            if (min(final) if of == "every_device" else sum(final) / len(final)) >= target:
+        self._watch_losses(scores, {device.id: device.params for device in rig.devices if device.params is not None})
+        goal = self.goal
+        if goal is not None and self.reached is None:
+            name = goal.score.name
+            held = [(device.id, device.params) for device in rig.present]
+            final = [scores.score(name, device, w) for device, w in held if w is not None]
+            if len(final) == len(rig.present) and goal.attained(goal.level(final)):
                 self._reach()
         self.seconds += time.perf_counter() - started
         return scores
@@ -105,14 +115,25 @@ class Evaluation:
         }
         scores = ScoreLookup(rig.trainer, [*mixed.items(), *trained.items()], "subset")
         for device, w in mixed.items():
-            record(device, "accuracy", scores.accuracy(device, w))
+            for name in scores.names:
+                value = scores.score(name, device, w)
+                if not math.isnan(value):  # no sample of the device's own distribution is in the subset
+                    record(device, name, value)
             record(device, "loss", scores.loss(device, w))
+        self._watch_losses(scores, mixed)
+        first = rig.trainer.scores[0].name
         for device, w in trained.items():
-            record(device, "accuracy_trained", scores.accuracy(device, w))
-        accuracies = [scores.accuracy(device, w) for device, w in mixed.items()]
-        self.accuracy = spread(accuracies)
-        if len(mixed) == len(rig.present) and self._attained(mixed, accuracies):
+            record(device, f"{first}_trained", scores.score(first, device, w))
+        self.level = spread([scores.score(first, device, w) for device, w in mixed.items()])
+        if len(mixed) == len(rig.present) and self._attained(mixed, scores):
             self._reach()
+
+    def _watch_losses(self, scores: ScoreLookup, models: Mapping[DeviceId, Vector]) -> None:
+        """Note the first device whose loss isn't finite."""
+        if self.diverged is None:
+            broken = [device for device, w in models.items() if not math.isfinite(scores.loss(device, w))]
+            if broken:
+                self.diverged = min(broken), self._rig.clock.now
 
     def _reach(self) -> None:
         """Write down what was spent up to now, as the target is reached."""
@@ -120,22 +141,21 @@ class Evaluation:
         self.reached = {cost: spent[cost] for cost in COSTS if cost in spent}
         self.reached["virtual_seconds"] = self._rig.clock.now
 
-    def _attained(self, models: Mapping[DeviceId, Vector], accuracies: list[float]) -> bool:
-        """Tell whether the accuracy asked for is attained on all test data.
+    def _attained(self, models: Mapping[DeviceId, Vector], scores: ScoreLookup) -> bool:
+        """Tell whether the score asked for is attained on all test data.
 
-        All test data are asked as soon as the subset leaves it possible: its accuracy differs from that on all of
+        All test data are asked as soon as the subset leaves it possible: its score differs from that on all of
         it by chance, for the mean over devices as for one, since all of them are tested on the same samples and
         err on the same ones. Asking too early costs time: models are looked at from the worst one up.
         """
-        if self._stop.accuracy is None:
+        goal = self.goal
+        if goal is None:
             return False
         assert self._rig.trainer is not None
-        of, target = target_of(self._stop)
+        guess = [scores.score(goal.score.name, device, w) for device, w in models.items()]
         samples = self._rig.world.scenario.evaluate.samples or math.inf
-        slack = 2 * math.sqrt(target * (1 - target) / samples)
-        level = min(accuracies) if of == "every_device" else float(np.mean(accuracies))
-        return level + slack >= target and self._rig.trainer.attains(
-            list(models.values()), target, of=of, guess=accuracies, devices=list(models)
+        return goal.attained(goal.level(guess), goal.slack(samples)) and self._rig.trainer.attains(
+            list(models.values()), goal.value, of=goal.of, score=goal.score, guess=guess, devices=list(models)
         )
 
 
@@ -155,10 +175,43 @@ def _totals(rig: Rig) -> Iterator[tuple[str, float]]:
         yield "energy_j", rig.meter.joules()
 
 
-def target_of(stop: Stop) -> tuple[Literal["every_device", "mean"], float]:
-    """Return which accuracy ends a run, and how high it must be."""
-    assert stop.accuracy is not None
-    if stop.accuracy.every_device is not None:
-        return "every_device", stop.accuracy.every_device
-    assert stop.accuracy.mean is not None
-    return "mean", stop.accuracy.mean
+@dataclass(frozen=True)
+class Goal:
+    """The score that ends a run: of every device or on average, and the value to reach."""
+
+    score: Score
+    of: Literal["every_device", "mean"]
+    value: float
+
+    def level(self, values: Sequence[float]) -> float:
+        """Return the worst of the devices' values, or their mean."""
+        if self.of == "mean":
+            return float(np.mean(values))
+        return max(values) if self.score.lower_is_better else min(values)
+
+    def attained(self, level: float, slack: float = 0.0) -> bool:
+        """Tell whether a level is that good, or misses it by no more than the slack."""
+        return level - slack <= self.value if self.score.lower_is_better else level + slack >= self.value
+
+    def slack(self, samples: float) -> float:
+        """Return by how much the score on so many samples may miss that on all: two standard errors.
+
+        Of a score whose standard error depends on more than its value, a tenth of the value.
+        """
+        if isinstance(self.score, Accuracy):
+            return 2 * math.sqrt(self.value * (1 - self.value) / samples)
+        return 0.0 if samples == math.inf else 0.1 * abs(self.value)
+
+
+def _goal(stop: Stop, scores: Sequence[Score]) -> Goal | None:
+    asked = stop.accuracy or stop.metric
+    if asked is None:
+        return None
+    score = next((one for one in scores if one.kind == "accuracy"), None) if stop.accuracy else scores[0]
+    if score is None:
+        text = f"is not measured here: models are scored by {', '.join(one.name for one in scores)}; write stop.metric"
+        raise ScenarioError("stop", [Problem("stop.accuracy", text)])
+    if asked.every_device is not None:
+        return Goal(score, "every_device", asked.every_device)
+    assert asked.mean is not None
+    return Goal(score, "mean", asked.mean)

@@ -25,7 +25,6 @@ from p2pl_async.scenario.building.world import World
 from p2pl_async.scenario.reading.load import dump
 
 _SUMMARY_SECONDS = 5.0  # of wall time between two summaries of a run that goes on
-_MOST_PLACES = 1000  # of one device that moves, in a run whose virtual time is limited
 
 Progress = Callable[[Snapshot], object]
 Watch = Callable[[Device, float], object]
@@ -79,9 +78,6 @@ class MeasuredRun:
         if self._plan.folder is not None:
             self._plan.folder.begin(dump(self.rig.world.scenario))
         self._clock.observe(0.0 if self.rig.trainer is None else self.interval, self._look)
-        if self.rig.recording.positions is not None:
-            length = self._plan.stop.virtual_time or 0.0
-            self.rig.recording.follow(max(self.rig.world.scenario.mobility.update, length / _MOST_PLACES))
         status, error, until = "failed", "", self._plan.stop.virtual_time
         scores = None
         try:
@@ -134,7 +130,8 @@ class MeasuredRun:
         self._evaluation.measure_network()
         self._evaluation.measure_models()
         if self._evaluation.reached is not None:
-            self.stopped_by = "accuracy"
+            assert self._evaluation.goal is not None
+            self.stopped_by = self._evaluation.goal.score.name
             self._clock.stop()
         self.rig.recording.metrics.flush()
         if self._plan.folder is not None and time.perf_counter() - self._summarized > _SUMMARY_SECONDS:
@@ -172,7 +169,9 @@ class MeasuredRun:
                 label=self._plan.label,
                 now=self._clock.now,
                 wall=time.perf_counter() - self._began,
-                accuracy=self._evaluation.accuracy,
+                metric="" if self.rig.trainer is None else self.rig.trainer.scores[0].name,
+                score=self._evaluation.level,
+                diverged=self._evaluation.diverged,
                 sent=trace.sent,
                 delivered=trace.delivered,
                 lost=counts.n_lost,
@@ -223,5 +222,4 @@ class MeasuredRun:
             devices=devices,
             links=links,
             trace=rig.recording.trace,
-            positions=rig.recording.positions,
         )

@@ -51,7 +51,7 @@ class ScoreLookup:
     def __init__(
         self, trainer: Trainer, models: Sequence[tuple[DeviceId, Vector]], which: Literal["subset", "test"]
     ) -> None:
-        self._by_device = trainer.keeps_buffers
+        self._by_device = trainer.by_device
         distinct = {self._key(device, w): (device, w) for device, w in models}
         self._models = [w for _, w in distinct.values()]  # keeps them alive, and with them their ids
         self._index = {key: index for index, key in enumerate(distinct)}
@@ -60,9 +60,14 @@ class ScoreLookup:
     def _key(self, device: DeviceId, w: Vector) -> tuple[DeviceId, int]:
         return device if self._by_device else -1, id(w)
 
-    def accuracy(self, device: DeviceId, w: Vector) -> float:
-        """Return the accuracy of one of the models on its device, 0 to 1."""
-        return float(self._scores.accuracy[self._index[self._key(device, w)]])
+    @property
+    def names(self) -> list[str]:
+        """The names of the scores."""
+        return list(self._scores.values)
+
+    def score(self, name: str, device: DeviceId, w: Vector) -> float:
+        """Return a score of one of the models on its device."""
+        return float(self._scores.values[name][self._index[self._key(device, w)]])
 
     def loss(self, device: DeviceId, w: Vector) -> float:
         """Return the mean loss of one of the models on its device."""

@@ -117,4 +117,4 @@ def central_plan(plan: RunPlan, n_samples: int, samples_trained: int, batch_size
 
 def _rounds(rounds: int) -> Stop:
     """Return the end of a baseline, whose devices stop by themselves: how far it is shows in its rounds."""
-    return Stop.model_construct(virtual_time=None, rounds=rounds or None, accuracy=None)
+    return Stop.model_construct(virtual_time=None, rounds=rounds or None, accuracy=None, metric=None)

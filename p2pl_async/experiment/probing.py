@@ -1,12 +1,11 @@
 """A ping: messages over one link of a scenario, and the fate of each.
 
-The link, its radio, the medium, and the times at which devices are down are those of the scenario; no other device
-sends, nothing is learned, and no battery empties. A link that takes turns is used in its turns only, as protocols do.
+The link, its radio and the medium are those of the scenario; no other device sends, and
+nothing is learned.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.device import Device, Observer
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.experiment.emulation import Emulation
-from p2pl_async.hardware.hardware import downtimes_of
+from p2pl_async.link import Signal
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.scenario.building.world import World, build_world
@@ -49,8 +48,7 @@ class Pings(Protocol):
     size: int = Field(description="encoded bytes of a message")
     count: int
     interval: float | None = None
-    pause: float = Field(description="between two looks at a busy radio, or for the link's turn")
-    _sent: int = PrivateAttr(default=0)  # outlives a crash of the sender
+    pause: float = Field(description="between two looks at a busy radio")
 
     async def run(self, device: Device) -> None:
         """Send the messages if the device is the sender; other devices are silent."""
@@ -59,13 +57,8 @@ class Pings(Protocol):
         content = bytes(self.size)
         content = bytes(max(0, 2 * self.size - len(encode(Ping(content), device.id, self.count))))
         shortest = 0.0  # time for which the radio has been busy with one message
-        while self._sent < self.count:
-            while not device.roams and self.dst not in device.out_neighbors:
-                device.finish_round()  # turns pass with rounds, or with time
-                await device.sleep(self.pause)
+        for _ in range(self.count):
             device.send(self.dst, Ping(content))
-            self._sent += 1
-            device.finish_round()
             if self.interval is not None:
                 await device.sleep(self.interval)
                 continue
@@ -89,6 +82,7 @@ class Probed:
         packets: transmissions of each message, shape (count,).
         acknowledged: messages whose arrival the sender knows of.
         air_seconds: time on the air, of all messages together.
+        signals: how the receiver heard each message that got on the air, where there are radios or shared air.
         seconds: from the first message to the last arrival, or the last sending if nothing arrives later.
     """
 
@@ -100,6 +94,7 @@ class Probed:
     packets: NDArray[np.int64]
     acknowledged: int
     air_seconds: float
+    signals: list[Signal]
     seconds: float
 
     @property
@@ -141,7 +136,7 @@ def probe_link(
         interval: seconds from one to the next; by default the next is sent as soon as the radio is free.
 
     Raises:
-        ScenarioError: if the scenario has no such link, or the sender is never up.
+        ScenarioError: if the scenario has no such link.
     """
     scenario = world.scenario
     if not 0 <= src < scenario.devices.count or dst not in world.out_neighbors[src]:
@@ -149,22 +144,16 @@ def probe_link(
         text = f"no such link; {src}'s links go to {known or 'no device'}"
         raise ScenarioError("p2pl probe", [Problem("--from, --to", text, f"{src} {dst}")])
     records: list[Record] = []
-    hardware = world.conditions.hardware()
-    downtimes = downtimes_of(hardware)
     emulation = Emulation(
         world.out_neighbors,
-        functools.partial(world.make_link, downtimes=downtimes),
+        world.make_link,
         scenario.seed,
-        make_air=functools.partial(world.make_air, downtimes=downtimes) if scenario.medium.shared else None,
-        neighborhood=world.neighborhood,
-        hardware=hardware,
+        make_air=world.make_air if scenario.medium.shared else None,
         observer=Observer(sink=records.append),
     )
     rate = world.links.settings(src, dst).mean_rate_bps
     pause = 1e-3 if rate is None else max(1e-6, 8 * size / rate / _LOOKS)
     emulation.run(Pings(src=src, dst=dst, size=size, count=count, interval=interval, pause=pause))
-    if not records:
-        raise ScenarioError("p2pl probe", [Problem("--from", "can't send: this device is down until the end", src)])
     return _probed(records, src, dst)
 
 
@@ -181,5 +170,6 @@ def _probed(records: Sequence[Record], src: DeviceId, dst: DeviceId) -> Probed:
         packets=np.array([fate.packets for fate in fates]),
         acknowledged=sum(fate.acknowledged for fate in fates),
         air_seconds=sum(fate.air_seconds for fate in fates),
+        signals=[fate.signal for fate in fates if fate.signal is not None],
         seconds=last - records[0].sent,
     )

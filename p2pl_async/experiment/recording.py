@@ -1,8 +1,7 @@
-"""Recording: measurements, places, and records of the network if asked for, written while a run goes."""
+"""Recording: measurements, and records of the network if asked for, written while a run goes."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict, deque
 from collections.abc import Collection
@@ -11,51 +10,38 @@ from pathlib import Path
 from p2pl_async.clock import VirtualClock
 from p2pl_async.experiment.measures import Total
 from p2pl_async.hardware.downtime import BATTERY
+from p2pl_async.link import Signal
 from p2pl_async.messages import DeviceId
-from p2pl_async.radio.motion import Motion
-from p2pl_async.results.table import METRIC_COLUMNS, PLACE, POSITION_COLUMNS, TRACE_COLUMNS, Table
+from p2pl_async.results.table import METRIC_COLUMNS, SIGNAL_COLUMNS, TRACE_COLUMNS, Table
 from p2pl_async.trace import Record
 
 Key = tuple[DeviceId, DeviceId, int]
 """(source, destination, the sender's number) of a message on one link."""
 
+_UNHEARD = Signal()  # of a message that never got on the air
+
 
 class Recording:
-    """The tables `metrics`, `trace` and `positions` of a run.
+    """The tables `metrics` and `trace` of a run.
 
     Args:
         clock: of the run.
         folder: where they are written; None keeps them in memory.
         keep_trace: whether every message on every link is kept.
-        motion: of the devices; None if none moves.
+        signals: whether it is kept how receivers heard them: where there are radios or shared air.
 
     Attributes:
         totals: metric -> count, sum and range of its values.
     """
 
-    def __init__(
-        self, clock: VirtualClock, folder: Path | None, *, keep_trace: bool, motion: Motion | None = None
-    ) -> None:
+    def __init__(self, clock: VirtualClock, folder: Path | None, *, keep_trace: bool, signals: bool) -> None:
         self._clock = clock
-        self._motion = motion
         self.totals: dict[str, Total] = defaultdict(Total)
         self.metrics = Table(folder and folder / "metrics", METRIC_COLUMNS)
-        self.trace = Table(folder and folder / "trace", TRACE_COLUMNS) if keep_trace else None
-        self.positions: Table | None = None
-        if motion is not None:
-            self.positions = Table(folder and folder / "positions", POSITION_COLUMNS, PLACE)
+        self._signals = signals
+        columns = TRACE_COLUMNS | SIGNAL_COLUMNS if signals else TRACE_COLUMNS
+        self.trace = Table(folder and folder / "trace", columns) if keep_trace else None
         self._undecided: deque[Record] = deque()
-
-    def follow(self, interval: float) -> None:
-        """Write where the devices are that move, now and after every `interval` seconds."""
-        assert self.positions is not None
-        assert self._motion is not None
-        now = self._clock.now
-        places, _ = self._motion.at(now)
-        for device, place in enumerate(places.tolist()):
-            if self._motion.tracks[device].moves:
-                self.positions.add(now, device, *place)
-        self._clock.observe(now + interval, functools.partial(self.follow, interval))
 
     def record(self, device: DeviceId, metric: str, value: float) -> None:
         """Write a measurement, with the time."""
@@ -79,19 +65,20 @@ class Recording:
             self._write(record, cut, under_way)
 
     def close(self) -> None:
-        """Close the tables."""
-        for table in (self.metrics, self.trace, self.positions):
-            if table is not None:
-                table.close()
+        """Close both tables."""
+        self.metrics.close()
+        if self.trace is not None:
+            self.trace.close()
 
     def _write(self, record: Record, cut: Collection[Key], under_way: Collection[Key] = ()) -> None:
         assert self.trace is not None
         key, verdict = (record.src, record.dst, record.number), record.verdict
         fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
+        signal = (verdict.signal or _UNHEARD)[: len(SIGNAL_COLUMNS)] if self._signals else ()
         self.trace.add(
             record.sent, record.src, record.dst, record.number, record.kind, record.size,
             verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds, verdict.acknowledged,
-            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy),
+            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal,
         )  # fmt: skip
 
 

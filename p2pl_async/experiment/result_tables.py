@@ -12,34 +12,33 @@ from p2pl_async.experiment.rig import Rig
 from p2pl_async.hardware.energy import STATES
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.messages import DeviceId
-from p2pl_async.results.table import ENERGY_COLUMNS, LINK_COLUMNS, PLACE, Table
+from p2pl_async.results.table import ENERGY_COLUMNS, LINK_COLUMNS, Table
 
 
 def device_table(rig: Rig, scores: ScoreLookup | None) -> Table:
     """Return the table `devices`: places, samples by class, rounds, accuracy, energy; `scores` gives the accuracy."""
     world, dataset, folder = rig.world, rig.world.dataset, rig.plan.folder
     counts: Ints = np.zeros((len(rig.devices), 0), np.int64)
-    if dataset is not None:
+    if dataset is not None and dataset.labeled:
         from p2pl_async.learning.partition import count_matrix
 
         counts = count_matrix(dataset.y_train, rig.plan.parts, dataset.n_classes)
     columns = {"device": "int32", "x": "float64", "y": "float64", "n_samples": "int64"}
     columns |= {f"class_{c}": "int64" for c in range(counts.shape[1])}
-    columns |= {"rounds": "int32", "accuracy": "float64"}
+    names = [] if rig.trainer is None else rig.trainer.names
+    others = [name for name in names if name != "accuracy"]
+    columns |= {"rounds": "int32", "accuracy": "float64", **dict.fromkeys(others, "float64")}
     if rig.meter is not None:
         columns |= dict.fromkeys(ENERGY_COLUMNS, "float64")
-    waves = world.propagation
-    units = {key: PLACE[key] if waves is not None else "side of the square" for key in ("x", "y")}
-    table = Table(None if folder is None else folder.path / "devices", columns, units)
+    table = Table(None if folder is None else folder.path / "devices", columns)
     for device in rig.devices:
         x, y = world.graph.nodes[device.id].get("pos", (math.nan, math.nan))
-        if waves is not None:
-            x, y, _ = waves.motion.place(device.id, 0.0)[0]
         w = device.params
-        accuracy = math.nan if scores is None or w is None else scores.accuracy(device.id, w)
-        held = counts[device.id].tolist()
+        got = {} if scores is None or w is None else {name: scores.score(name, device.id, w) for name in names}
+        held, n_samples = counts[device.id].tolist(), 0 if dataset is None else len(rig.plan.parts[device.id])
+        marks = [got.get(name, math.nan) for name in ("accuracy", *others)]
         energy = [] if rig.meter is None else _energy(rig.meter, device.id)
-        table.add(device.id, float(x), float(y), sum(held), *held, device.round, accuracy, *energy)
+        table.add(device.id, float(x), float(y), n_samples, *held, device.round, *marks, *energy)
     return table
 
 

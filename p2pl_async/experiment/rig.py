@@ -70,10 +70,8 @@ class Rig:
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch)
         folder = None if plan.folder is None else plan.folder.path
-        motion = None if world.propagation is None else world.propagation.motion
-        if motion is not None and not (motion.moves and plan.out_neighbors is world.out_neighbors):
-            motion = None  # a baseline's devices send nothing, wherever they are
-        self.recording = Recording(self.clock, folder, keep_trace=keep_trace, motion=motion)
+        signals = world.scenario.medium.shared or world.propagation is not None
+        self.recording = Recording(self.clock, folder, keep_trace=keep_trace, signals=signals)
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
         self.emulation = Emulation(
@@ -114,7 +112,15 @@ class Rig:
 
         scenario, parts = self.world.scenario, self.plan.parts
         self.trainer = Trainer(
-            dataset, parts, scenario.model, scenario.train, scenario.seed, subset=scenario.evaluate.samples
+            dataset,
+            parts,
+            scenario.model,
+            scenario.train,
+            scenario.seed,
+            subset=scenario.evaluate.samples,
+            metrics=scenario.evaluate.metrics,
+            own=scenario.evaluate.on == "own",
+            augment=None if scenario.data is None else scenario.data.augment,
         )
         computes = [one.compute for one in self.plan.hardware]
         self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])

@@ -120,5 +120,5 @@ def _run(
 
 def _told(status: str, summary: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what the summary of the main run tells of a baseline."""
-    keys = ("accuracy", "virtual_seconds", "rounds", "messages")
+    keys = ("accuracy", "scores", "virtual_seconds", "rounds", "messages")
     return {"status": status, **{key: summary and summary[key] for key in keys}}

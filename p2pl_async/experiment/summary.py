@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Any
 
-from p2pl_async.experiment.evaluation import Evaluation, target_of
+from p2pl_async.experiment.evaluation import Evaluation
 from p2pl_async.experiment.measures import ScoreLookup, consensus_distance, params_digest, value_range
 from p2pl_async.experiment.rig import Rig
+from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.norm_keys import SYNC_TAGS
 from p2pl_async.results.metrics import COSTS
 
@@ -41,6 +43,7 @@ def summarize(
     training = 0.0 if rig.trainer is None else rig.trainer.training_seconds
     models = [(device.id, device.params) for device in rig.present if device.params is not None]
     params = [w for _, w in models]
+    found = _ranges(scores, models)
     trained = [(device.id, device.trained) for device in rig.present if device.trained is not None]
     return {
         "status": status,
@@ -60,8 +63,13 @@ def summarize(
             "other": elapsed - training - evaluation.seconds,  # the emulation itself
         },
         "stopped_by": stopped_by if complete else None,
-        "accuracy": scores and value_range([scores.accuracy(*model) for model in models]),
-        "accuracy_trained": scores and value_range([scores.accuracy(*model) for model in trained]),
+        "metric": rig.trainer and rig.trainer.scores[0].name,
+        "lower_is_better": rig.trainer and rig.trainer.scores[0].lower_is_better,
+        "accuracy": found.get("accuracy"),
+        "accuracy_trained": _ranges(scores, trained).get("accuracy"),
+        "scores": found or None,
+        "not_finite": evaluation.diverged
+        and {"device": evaluation.diverged[0], "virtual_seconds": evaluation.diverged[1]},
         "target": _target(rig, evaluation),
         "rounds": value_range([device.round for device in rig.devices]),
         "messages": {
@@ -95,14 +103,23 @@ def summarize(
     }
 
 
+def _ranges(scores: ScoreLookup | None, models: Sequence[tuple[DeviceId, Vector]]) -> dict[str, Any]:
+    """Return the range over devices of each score; of no models, nothing."""
+    if scores is None or not models:
+        return {}
+    return {name: value_range([scores.score(name, *model) for model in models]) for name in scores.names}
+
+
 def _target(rig: Rig, evaluation: Evaluation) -> dict[str, Any] | None:
-    if rig.plan.stop.accuracy is None:
+    goal = evaluation.goal
+    if goal is None:
         return None
-    of, accuracy = target_of(rig.plan.stop)
     reached = evaluation.reached or {}
     return {
-        "accuracy": accuracy,
-        "of": of,
+        "metric": goal.score.name,
+        "value": goal.value,
+        "accuracy": goal.value if goal.score.name == "accuracy" else None,
+        "of": goal.of,
         "reached": evaluation.reached is not None,
         "virtual_seconds": reached.get("virtual_seconds"),
         **{cost: reached.get(cost) for cost in COSTS},

@@ -12,27 +12,25 @@ import struct
 import zipfile
 import zlib
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from p2pl_async.basics.limits import refuse_unpacked
 from p2pl_async.basics.randomness import stream
-from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.settings import Settings
 from p2pl_async.basics.units import Probability
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.learning.data_checks import problems_of
-from p2pl_async.learning.partition import AnyPartition, Iid, Partition
-from p2pl_async.learning.user_code import mistake, source, user_code
+from p2pl_async.learning.data_checks import as_targets, problems_of
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples with their labels, checked, as contiguous read-only arrays.
+    """Samples with their labels, or the numbers to predict, checked, as contiguous read-only arrays.
 
     Raises:
         ScenarioError: with every problem found: shapes, types, lengths, values that aren't finite, labels out of range.
@@ -40,29 +38,39 @@ class Dataset:
 
     name: str
     x_train: NDArray[np.float32]  # (n_train, *shape)
-    y_train: NDArray[np.int64]  # (n_train,), 0 <= label < n_classes
+    y_train: NDArray[Any]  # labels, (n_train,), 0 <= label < n_classes; or numbers, (n_train, n_classes), float32
     x_test: NDArray[np.float32]  # (n_test, *shape)
-    y_test: NDArray[np.int64]  # (n_test,)
-    n_classes: int
+    y_test: NDArray[Any]  # (n_test,) or (n_test, n_classes)
+    n_classes: int  # outputs of a model: classes, or numbers to predict for each sample
     owner: NDArray[np.int64] | None = None  # whose each training sample is, such as a person's number, (n_train,)
+    owner_test: NDArray[np.int64] | None = None  # the same of the test samples, (n_test,)
 
     def __post_init__(self) -> None:
         names = ("x_train", "y_train", "x_test", "y_test")
-        found = list(problems_of({name: np.asarray(getattr(self, name)) for name in names}, self.n_classes))
-        if self.owner is not None:
-            owner = np.array(self.owner)
-            if owner.shape != (len(self.y_train),) or owner.dtype.kind not in "iu":
-                text = f"must hold an integer for each of the {len(self.y_train)} training samples"
-                found.append(f"owner {text}, has {owner.dtype} of shape {owner.shape}")
+        arrays = {name: np.asarray(getattr(self, name)) for name in names}
+        arrays |= {name: as_targets(arrays[name]) for name in ("y_train", "y_test")}
+        found = list(problems_of(arrays, self.n_classes))
+        for name, what, n in (("owner", "training", len(self.y_train)), ("owner_test", "test", len(self.y_test))):
+            if getattr(self, name) is None:
+                continue
+            owner = np.array(getattr(self, name))
+            if owner.shape != (n,) or owner.dtype.kind not in "iu":
+                text = f"must hold an integer for each of the {n} {what} samples"
+                found.append(f"{name} {text}, has {owner.dtype} of shape {owner.shape}")
             owner.setflags(write=False)
-            object.__setattr__(self, "owner", owner)
+            object.__setattr__(self, name, owner)
         if found:
             raise ScenarioError(self.name, [Problem("data.dataset", text, self.name) for text in found])
-        for name in names:
-            dtype = np.float32 if name.startswith("x") else np.int64
-            array = np.ascontiguousarray(getattr(self, name), dtype).view()
+        for name, found_array in arrays.items():
+            dtype = np.int64 if found_array.ndim == 1 else np.float32
+            array = np.ascontiguousarray(found_array, dtype).view()
             array.setflags(write=False)
             object.__setattr__(self, name, array)
+
+    @property
+    def labeled(self) -> bool:
+        """Whether y are labels, not numbers to predict."""
+        return self.y_train.ndim == 1
 
 
 class DataSource(Settings):
@@ -73,6 +81,45 @@ class DataSource(Settings):
     @abstractmethod
     def load(self) -> Dataset:
         """Return the data; ScenarioError if it is not available."""
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file that there is; ValueError if there is none."""
+    if not path.is_file():
+        raise ValueError("there is no such file; paths are relative to the scenario's folder")
+    return path
+
+
+def held_back(n: int, share: float | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of `n` samples that are for training, and those held back for testing: always the same ones."""
+    test = max(1, round((0.2 if share is None else share) * n))
+    order = stream(0, "test").permutation(n)
+    return order[test:], order[:test]
+
+
+def find_or_download(kind: str, name: str, url: str, checksum: str) -> Path:
+    """Return the path of a file in `$P2PL_DATA/<kind>` or the user's cache; download it there if it is in neither.
+
+    Raises:
+        ScenarioError: if it can't be downloaded, or has another checksum.
+    """
+    import pooch
+
+    folder = os.environ.get("P2PL_DATA")
+    if folder and (path := Path(folder, kind, name)).exists():
+        return path
+    cache = Path(pooch.os_cache("p2pl_async"), kind)
+    try:
+        return Path(pooch.retrieve(url + name, checksum, fname=name, path=cache))
+    except (OSError, ValueError) as error:
+        # The message of requests is a page long; --debug shows it. Pooch's ValueError is about the checksum.
+        reason = str(error) if isinstance(error, ValueError) else type(error).__name__
+        text = (
+            f"{name} is not in $P2PL_DATA/{kind} ({folder or 'not set'}) nor in {cache}, and "
+            f"can't be downloaded from {url} ({reason}); connect to the network once, put the file into one "
+            'of the folders, or use dataset = "digits"'
+        )
+        raise ScenarioError(name, [Problem("data.dataset.kind", text, kind)]) from error
 
 
 class Digits(DataSource):
@@ -108,7 +155,7 @@ class _Idx(DataSource):
         Raises:
             ScenarioError: if a file is damaged, or missing and can't be downloaded.
         """
-        paths = [self._find(name) for name in self.files]
+        paths = [find_or_download(self.kind, name, self.url, checksum) for name, checksum in self.files.items()]
         x_train, y_train, x_test, y_test = (
             self._read(path, dims) for path, dims in zip(paths, (3, 1, 3, 1), strict=True)
         )
@@ -117,25 +164,6 @@ class _Idx(DataSource):
             raise self._problem(paths[list(found).index(text.split()[0])], f"is unfit: {text}")
         scaled = [np.divide(x, 255, dtype=np.float32) for x in (x_train, x_test)]
         return Dataset(self.kind, scaled[0], y_train.astype(np.int64), scaled[1], y_test.astype(np.int64), 10)
-
-    def _find(self, name: str) -> Path:
-        import pooch
-
-        folder = os.environ.get("P2PL_DATA")
-        if folder and (path := Path(folder, self.kind, name)).exists():
-            return path
-        cache = Path(pooch.os_cache("p2pl_async"), self.kind)
-        try:
-            return Path(pooch.retrieve(self.url + name, self.files[name], fname=name, path=cache))
-        except (OSError, ValueError) as error:
-            # The message of requests is a page long; --debug shows it. Pooch's ValueError is about the checksum.
-            reason = str(error) if isinstance(error, ValueError) else type(error).__name__
-            text = (
-                f"{name} is not in $P2PL_DATA/{self.kind} ({folder or 'not set'}) nor in {cache}, and "
-                f"can't be downloaded from {self.url} ({reason}); connect to the network once, put the file into one "
-                'of the folders, or use dataset = "digits"'
-            )
-            raise ScenarioError(name, [Problem("data.dataset.kind", text, self.kind)]) from error
 
     def _read(self, path: Path, dims: int) -> NDArray[np.uint8]:
         """Return the bytes of an IDX file of so many dimensions, shaped."""
@@ -193,20 +221,20 @@ class FashionMnist(_Idx):
 
 
 class Npz(DataSource):
-    """Your own arrays in an .npz file: x_train, y_train, x_test, y_test, or x and y to be split; optionally owner."""
+    """Your own arrays in an .npz file: x_train, y_train, x_test, y_test, or x and y to be split.
+
+    Optionally owner (of x or x_train), or owner_train and owner_test: a number for each sample, such as of a person.
+    """
 
     kind: Literal["npz"] = "npz"
-    path: Path = Field(description="file with features (samples, ...) and labels 0, 1, ..., never unpickled")
+    path: Path = Field(
+        description="file with features (samples, ...) and labels 0, 1, ..., or numbers to predict; never unpickled"
+    )
     test_share: Probability | None = Field(
         default=None, description="share of x and y held back for testing, 20 % if not given; always the same samples"
     )
 
-    @field_validator("path")
-    @classmethod
-    def _is_there(cls, path: Path) -> Path:
-        if not path.is_file():
-            raise ValueError("there is no such file; paths are relative to the scenario's folder")
-        return path
+    _is_there = field_validator("path")(existing)
 
     def load(self) -> Dataset:
         """Return the arrays, features as float32.
@@ -215,18 +243,19 @@ class Npz(DataSource):
             ScenarioError: with every problem found.
         """
         arrays = self._arrays()
-        owner = arrays.pop("owner", None)
+        owners = {name.replace("_train", ""): arrays.pop(name) for name in _OWNERS if name in arrays}
         if "x" in arrays:
             x, y = arrays["x"], arrays["y"]
-            test = max(1, round((0.2 if self.test_share is None else self.test_share) * len(y)))
-            order = stream(0, "test").permutation(len(y))
-            arrays = {"x_train": x[order[test:]], "y_train": y[order[test:]]}
-            arrays |= {"x_test": x[order[:test]], "y_test": y[order[:test]]}
-            owner = None if owner is None else owner[order[test:]]
-            if not len(arrays["y_train"]):
-                raise self._problem([f"has {len(y)} samples, of which {test} are for testing: none is left to train"])
-        n_classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
-        return Dataset(self.path.stem, **arrays, n_classes=n_classes, owner=owner)
+            train, test = held_back(len(y), self.test_share)
+            arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
+            if "owner" in owners:
+                owners |= {"owner": owners["owner"][train], "owner_test": owners["owner"][test]}
+            if not len(train):
+                text = f"has {len(y)} samples, of which {len(test)} are for testing: none is left to train"
+                raise self._problem([text])
+        y_train, y_test = arrays["y_train"], arrays["y_test"]
+        n_classes = int(max(y_train.max(), y_test.max())) + 1 if y_train.ndim == 1 else y_train.shape[1]
+        return Dataset(self.path.stem, **arrays, n_classes=n_classes, **owners)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by key, checked one by one and against each other."""
@@ -243,14 +272,16 @@ class Npz(DataSource):
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise self._problem([f"can't be read as .npz without pickle: {error}"]) from error
         whole, split = {"x", "y"}, {"x_train", "y_train", "x_test", "y_test"}
-        if set(arrays) - {"owner"} not in (whole, split):
+        if set(arrays).difference(_OWNERS) not in (whole, split) or {"owner", "owner_train"} <= set(arrays):
             raise self._problem([f"must hold x_train, y_train, x_test, y_test, or x, y; holds {', '.join(arrays)}"])
+        arrays = {name: as_targets(array) if name.startswith("y") else array for name, array in arrays.items()}
         if self.test_share is not None and "x" not in arrays:
             raise self._problem(["is split already; leave out test_share"])
-        found = list(problems_of({name: array for name, array in arrays.items() if name != "owner"}))
-        labels = "y" if "y" in arrays else "y_train"
-        if "owner" in arrays and arrays["owner"].shape != arrays[labels].shape:
-            found.append(f"owner has shape {arrays['owner'].shape}, {labels} has {arrays[labels].shape}")
+        found = list(problems_of({name: array for name, array in arrays.items() if name not in _OWNERS}))
+        for name in (name for name in _OWNERS if name in arrays):
+            labels = "y" if "y" in arrays else "y_test" if name == "owner_test" else "y_train"
+            if arrays[name].shape != arrays[labels].shape[:1]:
+                found.append(f"{name} has shape {arrays[name].shape}, {labels} has {arrays[labels].shape}")
         if found:
             raise self._problem(found)
         return arrays
@@ -259,50 +290,4 @@ class Npz(DataSource):
         return ScenarioError(str(self.path), [Problem("data.dataset.path", text, str(self.path)) for text in found])
 
 
-def _outside(spec: str) -> type[DataSource]:
-    from p2pl_async.basics.plugins import load_class
-
-    return load_class(spec, DataSource)  # type: ignore[type-abstract]
-
-
-AnyDataset = Annotated[DataSource, OneOf("data set", Digits, Mnist, FashionMnist, Npz, outside=_outside)]
-
-
-class DataSettings(Settings):
-    """The `[data]` table: the data set, and its partition among the devices."""
-
-    dataset: AnyDataset = Field(default=Digits(), description='a name, a table with its options, or "file.py:Class"')
-    partition: AnyPartition = Field(default=Iid(), description="how the training samples are divided among the devices")
-    train_samples: PositiveInt | None = Field(
-        default=None, description="use only so many training samples, drawn at random; all if not given"
-    )
-
-    def load(self, seed: int) -> Dataset:
-        """Return the data, cut to `train_samples`.
-
-        Raises:
-            ScenarioError: if the data is not available, or has fewer samples.
-        """
-        expected = "load() must return a p2pl_async.Dataset"
-        with user_code("data.dataset.kind", self.dataset.load, expected):
-            dataset = self.dataset.load()
-        if not isinstance(dataset, Dataset):
-            text = f"{expected}; that of {source(self.dataset.load)} returned {type(dataset).__name__}"
-            raise mistake("data.dataset.kind", self.dataset.load, text)
-        if self.train_samples is None:
-            return dataset
-        n = len(dataset.y_train)
-        if self.train_samples > n:
-            text = f"{dataset.name} has only {n} training samples; leave it out to use all"
-            raise ScenarioError("data", [Problem("data.train_samples", text, self.train_samples)])
-        rows = stream(seed, "samples").permutation(n)[: self.train_samples]
-        owner = None if dataset.owner is None else dataset.owner[rows]
-        return replace(dataset, x_train=dataset.x_train[rows], y_train=dataset.y_train[rows], owner=owner)
-
-    def split(self, dataset: Dataset, n_devices: int, seed: int) -> list[NDArray[np.int64]]:
-        """Return the training rows of each device; ScenarioError if there is no such partition."""
-        partition: Partition = self.partition
-        labels: NDArray[np.int64] | None = dataset.owner if partition.by_owner else dataset.y_train
-        if labels is None:
-            raise partition.problem(f"needs the owner of each sample, which {dataset.name} lacks; use another")
-        return partition.split(labels, n_devices, stream(seed, "partition"))
+_OWNERS = ("owner", "owner_train", "owner_test")

@@ -31,7 +31,10 @@ def problems_of(arrays: Arrays, n_classes: int | None = None) -> Iterator[str]:
     shapes = [arrays[f"x{part}"].shape[1:] for part in parts]
     if len(set(shapes)) > 1:
         yield "x_test has samples of shape {1}, x_train of {0}".format(*shapes)
-    if sound and n_classes is None:
+    kinds = [arrays[f"y{part}"].ndim == 1 for part in parts]
+    if sound and len(set(kinds)) > 1:
+        yield "y_train and y_test must both hold labels, or both numbers of shape (samples, n)"
+    elif sound and kinds[0] and n_classes is None:
         labels = np.unique(np.concatenate([arrays[f"y{part}"] for part in parts]).astype(np.int64))
         if labels[-1] != len(labels) - 1:
             missing = next(i for i, label in enumerate(labels.tolist()) if i != label)
@@ -51,9 +54,21 @@ def _wrong_features(x: NDArray[Any]) -> str:
     return f"has {finite.size - int(finite.sum())} values that are not finite in float32, the first in row {row}"
 
 
+def as_targets(y: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers to predict as (samples, n): floats without a second dimension get one; labels as they are."""
+    return y.reshape(-1, 1) if y.ndim == 1 and y.dtype.kind == "f" else y
+
+
 def _wrong_labels(y: NDArray[Any], n_classes: int | None) -> str:
-    if y.ndim != 1 or not len(y):
-        return f"must have shape (samples,) with at least one sample, has {y.shape}"
+    """Return what is wrong with labels (samples,), or with numbers to predict (samples, n)."""
+    if y.ndim not in (1, 2) or not y.size:
+        return f"must have shape (samples,), or (samples, n) for numbers, with at least one sample, has {y.shape}"
+    if y.ndim == 2:
+        if y.shape[1] == 1 and y.dtype.kind in "iu":
+            return f"must have shape (samples,) for labels, or hold floats for numbers to predict, has {y.shape}"
+        if n_classes is not None and y.shape[1] != n_classes:
+            return f"has {y.shape[1]} number{'s' * (y.shape[1] != 1)} for each sample, n_classes is {n_classes}"
+        return _wrong_features(y)
     if y.dtype.kind not in "iu":
         return f"must hold integers from 0, holds {y.dtype}"
     if (low := y < 0).any():

@@ -24,7 +24,7 @@ from p2pl_async.learning.layout import VectorLayout, tensor
 from p2pl_async.learning.networks import DenseNetwork, ModuleItself, Network, Vmapped
 
 if TYPE_CHECKING:
-    from p2pl_async.learning.settings import Loss
+    from p2pl_async.learning.losses import TrainingLoss
 
 _WIDE = 64  # channels at and above which batching a convolution over devices doesn't pay on a CPU
 _SAMPLES = 4  # of the data, on which modules are tried
@@ -113,7 +113,12 @@ def refusal(module: nn.Module, x: Tensor) -> str:
 
 
 def choose(
-    make: Callable[[torch.dtype], nn.Module], layout: VectorLayout, findings: Findings, loss: Loss, x: Tensor, y: Tensor
+    make: Callable[[torch.dtype], nn.Module],
+    layout: VectorLayout,
+    findings: Findings,
+    loss: TrainingLoss,
+    x: Tensor,
+    y: Tensor,
 ) -> type[DenseNetwork] | type[Vmapped] | type[ModuleItself]:
     """Return the fastest kind of network that computes what the module does.
 
@@ -125,7 +130,7 @@ def choose(
         layout: of its tensors.
         findings: about it.
         loss: to be minimized.
-        x, y: samples to compare on, (n, *shape) and (n,).
+        x, y: samples to compare on, (n, *shape) and (n,) or (n, n_classes).
     """
     if not layout.plain or findings.draws or findings.mixes:
         return ModuleItself
@@ -170,7 +175,8 @@ def _outcome(network: Network, starts: Sequence[Sequence[Tensor]], x: Tensor, y:
         network.bind(w, None)
     outputs = network.logits(w, x).clone()
     filled = torch.cat([x, x[:1]]).expand(k, n + 1, *x.shape[1:]).contiguous()
-    labels = torch.cat([y, y[:1]]).expand(k, n + 1).contiguous()
+    labels = torch.cat([y, y[:1]]).expand(k, n + 1, *y.shape[1:]).contiguous()
+    labels = labels.to(x) if labels.is_floating_point() else labels
     weights = torch.full((k, n + 1), 1 / n, dtype=x.dtype, device=x.device)
     weights[:, n] = 0
     gradients = network.gradients(w, filled, labels, weights)

@@ -33,6 +33,7 @@ class Job:
     _sizes: Rows | None = None  # rows of a batch that count, (steps,)
     _rates: NDArray[np.float64] | None = None
     _drift: Vector | None = None
+    _shifts: NDArray[np.int64] | None = None  # augmentation of each sample, (steps, batch, 3); None for none
     _buffers: Any = None  # that it leaves on its device, as tensors; None if there are none
 
     @property

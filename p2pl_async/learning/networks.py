@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from p2pl_async.learning.layout import VectorLayout, tensor
 
 if TYPE_CHECKING:
-    from p2pl_async.learning.settings import Loss
+    from p2pl_async.learning.losses import TrainingLoss
 
 _LARGE = 100_000  # entries of a first layer from which outputs are computed device by device on a CPU
 
@@ -48,7 +48,7 @@ class Network(Protocol):
         Args:
             w: one tensor (k, *layer) per layer.
             x: (k, batch, *shape).
-            y: labels, (k, batch).
+            y: labels, (k, batch), or numbers to predict, (k, batch, n_classes).
             weights: of each sample in its device's loss, (k, batch).
         """
 
@@ -60,7 +60,7 @@ class DenseNetwork:
     products themselves, in page faults.
     """
 
-    def __init__(self, module: nn.Module, layout: VectorLayout, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: VectorLayout, loss: TrainingLoss) -> None:
         assert isinstance(module, nn.Sequential)
         self._loss = loss
         # The modules in their order; `children()` would leave out the second use of one.
@@ -151,9 +151,7 @@ class DenseNetwork:
                 h = h.relu_() if kind is nn.ReLU else h.tanh_()
                 outputs.append(h)
 
-        # Gradient at the outputs: (softmax - one-hot) * weight, or (output - one-hot) * weight.
-        d = torch.softmax(h, 2) if self._loss == "cross-entropy" else h
-        d.scatter_add_(2, y.unsqueeze(2), torch.full_like(d[:, :, :1], -1.0))
+        d = self._loss.slope(h.flatten(0, 1), y.flatten(0, 1)).view(h.shape)
         d *= weights.unsqueeze(2)
         for (kind, bias), h in zip(reversed(self.layers), reversed(outputs), strict=True):
             if kind is nn.ReLU:
@@ -176,7 +174,7 @@ class DenseNetwork:
 class Vmapped:
     """Any module without a state: `torch.func.vmap` over its forward pass, autograd for the gradients."""
 
-    def __init__(self, module: nn.Module, layout: VectorLayout, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: VectorLayout, loss: TrainingLoss) -> None:
         self._module = module
         self._loss = loss
 
@@ -212,7 +210,7 @@ class ModuleItself:
     evaluation mode for outputs.
     """
 
-    def __init__(self, module: nn.Module, layout: VectorLayout, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, layout: VectorLayout, loss: TrainingLoss) -> None:
         self._module = module
         self._layout = layout
         self._loss = loss
@@ -255,17 +253,15 @@ class ModuleItself:
         return [None if gradient is None else gradient.unsqueeze(0) for gradient in _owned(grads)]
 
 
-def losses(outputs: Tensor, y: Tensor, loss: Loss) -> Tensor:
-    """Return the loss of each sample, (k, rows): cross entropy, or half the squared distance from the one-hot label.
+def losses(outputs: Tensor, y: Tensor, loss: TrainingLoss) -> Tensor:
+    """Return the loss of each sample, (k, rows).
 
     Args:
         outputs: (k, rows, n_classes).
-        y: labels, (k, rows).
+        y: labels, (k, rows), or numbers, (k, rows, n_classes).
         loss: which.
     """
-    if loss == "cross-entropy":
-        return -torch.log_softmax(outputs, 2).gather(2, y.unsqueeze(2)).squeeze(2)
-    return 0.5 * (outputs - nn.functional.one_hot(y, outputs.shape[2])).square().sum(2)
+    return loss.of_each(outputs.flatten(0, 1), y.flatten(0, 1)).view(outputs.shape[:2])
 
 
 def _owned(gradients: Gradients) -> Gradients:

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class OneByOne:
-    """Buffers of one device, and its training in them.
+    """Buffers of one device, and its training in them; for labels, not for numbers to predict.
 
     Args:
         network: tells the layers.
@@ -45,6 +45,8 @@ class OneByOne:
         x_train: features of all samples, (n, *shape).
         width: samples in a batch, padding included.
     """
+
+    LOSSES = ("cross-entropy", "squared")  # that it knows
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class OneByOne:
         width: int,
     ) -> None:
         self._settings = settings
-        self._loss = settings.loss
+        self._loss = settings.loss.kind
         self._samples = x_train.flatten(1)
         size = sum(shape.numel() for shape in shapes)
         self._w, self._g = x_train.new_empty(size), x_train.new_empty(0)

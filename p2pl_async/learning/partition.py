@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import Probability
 from p2pl_async.errors import Problem, ScenarioError
@@ -31,13 +33,13 @@ class Partition(Settings):
     """Base of every partition's settings."""
 
     kind: str
-    by_owner: ClassVar[bool] = False  # whether `split` is given owners in place of labels
+    by: ClassVar[Literal["label", "owner", "nothing"]] = "label"  # what of the samples `split` looks at
 
     def split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         """Return the rows of each device, ascending: disjoint, complete, none empty.
 
         Args:
-            labels: of all training samples, (n,).
+            labels: of all training samples, (n,); of partitions by owner, the owners; numbers where `by` is "nothing".
             n_devices: number of parts.
             random: the only source of randomness.
 
@@ -46,7 +48,16 @@ class Partition(Settings):
         """
         if n_devices > len(labels):
             raise self.problem(f"{n_devices} devices can't share {len(labels)} samples; use fewer devices or more data")
-        parts = [np.sort(part).astype(np.int64) for part in self._split(labels, n_devices, random)]
+        made: object = self.divide(labels, n_devices, random)
+        expected = f"divide(labels, n_devices, random) must return {n_devices} arrays of rows, each row in one of them"
+        try:
+            parts = [np.sort(np.asarray(part, np.int64).ravel()) for part in made]  # type: ignore[attr-defined]
+        except (TypeError, ValueError) as error:
+            raise self.problem(f"{expected}; returned {type(made).__name__}: {error}") from error
+        rows = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+        if len(parts) != n_devices or not np.array_equal(rows, np.arange(len(labels))):
+            what = f"{len(parts)} arrays with {len(rows)} rows, {len(np.unique(rows))} different ones"
+            raise self.problem(f"{expected}; returned {what} of {len(labels)}")
         empty = [device for device, part in enumerate(parts) if not len(part)]
         if empty:
             text = f"leaves {len(empty)} of {n_devices} devices without a sample, first device {empty[0]}"
@@ -54,8 +65,8 @@ class Partition(Settings):
         return parts
 
     @abstractmethod
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
-        """Return the rows of each device, in any order."""
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> Sequence[Rows]:
+        """Return the rows of each device, in any order; `split` has the arguments."""
 
     def problem(self, text: str) -> ScenarioError:
         """Return the error for a partition that is impossible on this data."""
@@ -66,8 +77,9 @@ class Iid(Partition):
     """Shuffle, then equal parts."""
 
     kind: Literal["iid"] = "iid"
+    by = "nothing"
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         return np.array_split(random.permutation(len(labels)), n_devices)
 
 
@@ -81,7 +93,7 @@ class Shards(Partition):
     kind: Literal["shards"] = "shards"
     per_device: PositiveInt = Field(default=2, description="shards that each device gets")
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         count = n_devices * self.per_device
         if count > len(labels):
             text = f"{n_devices} devices x {self.per_device} shards is more than {len(labels)} samples"
@@ -101,7 +113,7 @@ class Skew(Partition):
     kind: Literal["skew"] = "skew"
     skew: Probability = Field(description="share of each class that is dealt sorted by label")
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         rows = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
         cuts = [math.floor(self.skew * len(own) + 1e-9) for own in rows]
         pool = np.concatenate([own[:cut] for own, cut in zip(rows, cuts, strict=True)])
@@ -125,7 +137,7 @@ class Dirichlet(Partition):
     alpha: PositiveFloat = Field(description="concentration: 100 is nearly iid, 0.1 one or two classes per device")
     min_size: PositiveInt = Field(default=10, description="fewest samples that a device may get")
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         mend = "raise alpha, lower min_size, or use fewer devices"
         if n_devices * self.min_size > len(labels):
             text = f"{n_devices} devices x min_size {self.min_size} is more than {len(labels)} samples"
@@ -149,7 +161,7 @@ class ClassesPerDevice(Partition):
     kind: Literal["classes-per-device"] = "classes-per-device"
     classes: PositiveInt = Field(description="classes that each device holds")
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         known = np.unique(labels)
         if self.classes > len(known):
             raise self.problem(f"classes = {self.classes} is more than the {len(known)} classes of the data; lower it")
@@ -177,10 +189,11 @@ class QuantityDirichlet(Partition):
     """The same mix of classes on every device, amounts of data drawn from a Dirichlet distribution."""
 
     kind: Literal["quantity-dirichlet"] = "quantity-dirichlet"
+    by = "nothing"
     beta: PositiveFloat = Field(description="concentration: the smaller, the more unequal the amounts")
     min_size: PositiveInt = Field(default=1, description="samples that every device gets first; the rest is drawn")
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         rest = len(labels) - n_devices * self.min_size
         if rest < 0:
             text = f"{n_devices} devices x min_size {self.min_size} is more than {len(labels)} samples"
@@ -193,10 +206,11 @@ class TwoGroups(Partition):
     """The same mix of classes on every device; the first devices share little of the data, the others the rest."""
 
     kind: Literal["two-groups"] = "two-groups"
+    by = "nothing"
     share_of_data: Probability = Field(default=0.01, description="data that the first group holds together")
     share_of_devices: Probability = Field(default=0.5, description="devices in the first group: the lowest ids")
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         n, first = len(labels), round(self.share_of_devices * n_devices)
         rows = round(self.share_of_data * n)
         if not 0 < first < n_devices:
@@ -216,9 +230,9 @@ class Natural(Partition):
     """
 
     kind: Literal["natural"] = "natural"
-    by_owner = True
+    by = "owner"
 
-    def _split(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
         owners = random.permutation(np.unique(labels))
         if n_devices <= len(owners):
             return [np.flatnonzero(np.isin(labels, own)) for own in np.array_split(owners, n_devices)]
@@ -229,9 +243,36 @@ class Natural(Partition):
         return [part for own, count in zip(rows, devices, strict=True) for part in np.array_split(own, count)]
 
 
+class FromTable(Partition):
+    """By a text file with the number of a device for each training sample, one a line."""
+
+    kind: Literal["file"] = "file"
+    by = "nothing"
+    path: Path = Field(description="the file; line i has the device, from 0, of training sample i")
+
+    def divide(self, labels: Labels, n_devices: int, random: np.random.Generator) -> list[Rows]:
+        try:
+            lines = self.path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.problem(f"can't read {self.path}: {error}") from error
+        if len(lines) != len(labels):
+            raise self.problem(f"{self.path} has {len(lines)} numbers for {len(labels)} training samples")
+        known = {str(device): device for device in range(n_devices)}
+        wrong = next((row for row, text in enumerate(lines) if text not in known), None)
+        if wrong is not None:
+            text = f"{self.path}, number {wrong + 1}: must be a device from 0 to {n_devices - 1}, is {lines[wrong]!r}"
+            raise self.problem(text)
+        devices = np.array([known[text] for text in lines])
+        return [np.flatnonzero(devices == device) for device in range(n_devices)]
+
+
 AnyPartition = Annotated[
-    Partition, OneOf("partition", Iid, Shards, Skew, Dirichlet, ClassesPerDevice, QuantityDirichlet, TwoGroups, Natural)
-]
+    Partition,
+    OneOf(
+        "partition", Iid, Shards, Skew, Dirichlet, ClassesPerDevice, QuantityDirichlet, TwoGroups, Natural, FromTable,
+        outside=door(Partition),
+    ),
+]  # fmt: skip
 
 
 def count_matrix(labels: Labels, parts: Sequence[Rows], n_classes: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.learning.losses import AnyTrainingLoss, CrossEntropy
 
 
 class Constant(Settings):
@@ -61,17 +62,14 @@ LearningRateSchedule = Constant | Step | Cosine | Inverse
 AnyLearningRateSchedule = Annotated[LearningRateSchedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
 
 
-Loss = Literal["cross-entropy", "squared"]
-
-
 class TrainSettings(Settings):
     """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
 
     learning_rate: PositiveFloat = Field(default=0.05, description="step size of SGD")
-    loss: Loss = Field(
-        default="cross-entropy",
-        description="loss to minimize, as a mean over samples; squared: half the squared distance of the model's "
-        "outputs from the one-hot label",
+    loss: AnyTrainingLoss = Field(
+        default=CrossEntropy(),
+        description="loss to minimize, as a mean over samples: cross-entropy, squared, binary-cross-entropy, "
+        'or one of your own, "file.py:Class"',
     )
     batch_size: PositiveInt | Literal["all"] = Field(
         default=10,

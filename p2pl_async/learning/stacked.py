@@ -31,15 +31,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.learning.augmentation import augmented
 from p2pl_async.learning.examination import Unfit, choose, examine, refusal, seeded
 from p2pl_async.learning.layout import make_layout, tensor
 from p2pl_async.learning.networks import Buffers, DenseNetwork, Gradients, ModuleItself, Network, losses
 from p2pl_async.learning.one_by_one import WORTHWHILE, Batch, OneByOne
+from p2pl_async.learning.score_sums import ScoreSums
 from p2pl_async.learning.user_code import mistake, user_code
 
 if TYPE_CHECKING:
     from p2pl_async.learning.data import Dataset
     from p2pl_async.learning.models import Model
+    from p2pl_async.learning.scores import Score
     from p2pl_async.learning.settings import TrainSettings
 
 Array = NDArray[Any]
@@ -93,7 +96,9 @@ class Engine:
         self._width = width
         self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
         self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (dataset.x_train, dataset.x_test))
-        self._y_train, self._y_test = (self._tensor(y) for y in (dataset.y_train, dataset.y_test))
+        settings.loss.check(dataset)
+        kept = torch.int64 if dataset.labeled else self._torch_dtype
+        self._y_train, self._y_test = (self._tensor(y).to(kept) for y in (dataset.y_train, dataset.y_test))
 
         shape, n_classes = dataset.x_train.shape[1:], dataset.n_classes
         module = model.module(shape, n_classes, model_seed).to(self.device, self._torch_dtype)
@@ -154,6 +159,8 @@ class Engine:
         """Return buffers for large dense networks; the choice depends on sizes alone, so that bits do, too."""
         if self.device.type != "cpu" or not isinstance(self.network, DenseNetwork) or self.n_params < WORTHWHILE:
             return None
+        if self._settings.loss.kind not in OneByOne.LOSSES or self._y_train.dim() > 1:
+            return None
         return OneByOne(self.network, self._shapes, self._settings, self._x_train, self._width)
 
     def refusal(self, size: int) -> str:
@@ -204,6 +211,7 @@ class Engine:
         own: Own = NOTHING,
         *,
         keep: bool,
+        shifts: Sequence[Array] = (),
     ) -> Trained:
         """Train up to `group` devices, those with more steps first.
 
@@ -214,9 +222,9 @@ class Engine:
             rates: learning rate of every step, each (steps,).
             velocities: momentum to start from, each (n_params,), None for zeros.
             drifts: added to the parameters after every step, each (n_params,); empty for none at all.
-            keep: whether to return the velocities.
-
             own: of a module computed alone, what belongs to the device besides its parameters.
+            keep: whether to return the velocities.
+            shifts: augmentation of the samples, each (steps, batch, 3); empty for none.
 
         Returns:
             The parameters after training, the velocities (None unless they are to be kept), and the
@@ -224,15 +232,16 @@ class Engine:
         """
         settings = self._settings
         steps = [len(rows) for rows in batches]
-        if self._one_by_one is not None:
+        if self._one_by_one is not None and not shifts:
             return self._train_one_by_one(self._one_by_one, params, batches, sizes, rates, velocities, drifts, keep)
         shadow = self._paired and (len(steps) == 1 or steps[0] > steps[1])
         if shadow:
             params, batches, sizes, rates, velocities, steps = (
                 [values[0], *values] for values in (params, batches, sizes, rates, velocities, steps)
             )
-            drifts = [*drifts[:1], *drifts]
+            drifts, shifts = [*drifts[:1], *drifts], [*shifts[:1], *shifts]
         indices, labels, weight = self._samples(batches, sizes)
+        moves = self._moves(shifts, steps[0])
         rate = np.zeros((steps[0], len(params)), self._dtype)
         for i, own_rates in enumerate(rates):
             rate[: steps[i], i] = own_rates
@@ -250,7 +259,7 @@ class Engine:
                 if active[step] != k:
                     k = active[step]
                     w_k, v_k, d_k = ([layer[:k] for layer in stack] for stack in moving)
-                x = self._features(indices[step, :k])
+                x = self._features(indices[step, :k], None if moves is None else moves[step, :k])
                 self._step(w_k, v_k, x, labels[step, :k], weight[step, :k], rate_tensor[step, :k])
                 for w_layer, drift in zip(w_k, d_k, strict=False):  # no drifts: no layers of them
                     w_layer += drift
@@ -279,10 +288,16 @@ class Engine:
 
     @torch.no_grad()
     def gradients(
-        self, params: Sequence[Array], batches: Sequence[Array], sizes: Sequence[Array], own: Own = NOTHING
+        self,
+        params: Sequence[Array],
+        batches: Sequence[Array],
+        sizes: Sequence[Array],
+        own: Own = NOTHING,
+        *,
+        shifts: Sequence[Array] = (),
     ) -> Trained:
         """Return the gradients of up to `group` devices on one batch each; see `train` for the arguments."""
-        if self._one_by_one is not None:
+        if self._one_by_one is not None and not shifts:
             one, vectors = self._one_by_one, []
             for start, rows, size in zip(params, batches, sizes, strict=True):
                 batch = Batch(*(values[:, 0] for values in self._samples([rows], [size])))
@@ -291,10 +306,13 @@ class Engine:
         shadow = self._paired and len(params) == 1
         if shadow:
             params, batches, sizes = ([values[0], *values] for values in (params, batches, sizes))
+            shifts = [*shifts[:1], *shifts]
         indices, labels, weight = self._samples(batches, sizes)
         w = self._stack("w", params)
+        moves = self._moves(shifts, 1)
+        x = self._features(indices[0], None if moves is None else moves[0])
         with self._bound(w, own):
-            found = self._gradients(w[: self._n_trained], self._features(indices[0]), labels[0], weight[0])
+            found = self._gradients(w[: self._n_trained], x, labels[0], weight[0])
         g = [
             torch.zeros_like(layer) if gradient is None else gradient
             for gradient, layer in itertools.zip_longest(found, w)
@@ -327,15 +345,28 @@ class Engine:
         indices = torch.from_numpy(samples).to(self.device)
         return indices, self._y_train[indices], torch.from_numpy(weights).to(self.device)
 
-    def _features(self, rows: Tensor) -> Tensor:
-        """Return the samples in rows (k, width) of the training data, in memory that the next call overwrites."""
+    def _moves(self, shifts: Sequence[Array], steps: int) -> Tensor | None:
+        """Return the augmentation of all samples of all steps, (steps, k, width, 3); None for none."""
+        if not shifts:
+            return None
+        moves = np.zeros((steps, len(shifts), self._width, 3), np.int64)
+        for i, own in enumerate(shifts):
+            moves[: len(own), i, : own.shape[1]] = own
+        return torch.from_numpy(moves).to(self.device)
+
+    def _features(self, rows: Tensor, moves: Tensor | None) -> Tensor:
+        """Return the samples in rows (k, width) of the training data, moved as (k, width, 3) say.
+
+        They are in memory that the next call overwrites.
+        """
         shape = self._x_train.shape[1:]
         wanted = rows.numel()
         if len(self._gathered) < wanted:
             self._gathered = self._x_train.new_empty(wanted, *shape)
         found = self._gathered[:wanted]
         torch.index_select(self._x_train, 0, rows.reshape(-1), out=found)
-        return found.view(*rows.shape, *shape)
+        x = found.view(*rows.shape, *shape)
+        return x if moves is None else augmented(x, moves)
 
     def _gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradients with weight decay, after clipping each device's norm."""
@@ -394,23 +425,41 @@ class Engine:
 
     @torch.no_grad()
     def evaluate(
-        self, params: Sequence[Array], rows: Array | None, buffers: Buffers | None = None
+        self,
+        params: Sequence[Array],
+        rows: Array | None,
+        scores: Sequence[Score],
+        buffers: Buffers | None = None,
+        own: NDArray[np.float64] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the accuracy and the mean loss of up to `group` vectors on test rows (None: all), each (k,)."""
+        """Return the scores and the mean loss of up to `group` vectors on test samples.
+
+        Args:
+            params: each (n_params,).
+            rows: the samples; all if None.
+            scores: which.
+            buffers: that stay on the device, of a module computed alone.
+            own: weights of the samples for each device, (k, rows), by which each score is taken a second time.
+
+        Returns:
+            (scores, k) or, with `own`, (2 scores, k), those with weights last; and (k,).
+        """
         x, y = self._x_test, self._y_test
         if rows is not None:
             chosen = torch.from_numpy(rows).to(self.device)
             x, y = x[chosen], y[chosen]
-        correct, loss = np.zeros(len(params)), np.zeros(len(params))
+        loss = np.zeros(len(params))
+        sums = [ScoreSums(scores, len(params), weights) for weights in ([None] if own is None else [None, own])]
         w = self._stack("w", params)
         with self._bound(w, Own(0, buffers)):
             for first in range(0, len(y), self._rows):
                 part = slice(first, first + self._rows)
                 outputs = self.network.logits(w, x[part])
-                labels = y[part].expand(len(outputs), -1)
-                correct += (outputs.argmax(2) == labels).sum(1).cpu().numpy()
+                labels = y[part].expand(len(outputs), *y[part].shape)
+                for each in sums:
+                    each.add(outputs, y[part], part)
                 loss += losses(outputs, labels, self._settings.loss).sum(1, dtype=torch.float64).cpu().numpy()
-        return correct / len(y), loss / len(y)
+        return np.concatenate([each.values(len(y)) for each in sums]), loss / len(y)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

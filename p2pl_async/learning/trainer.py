@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,24 +27,32 @@ from numpy.typing import NDArray
 from p2pl_async.basics.arrays import Vector
 from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import Problem, ProtocolError, ScenarioError
+from p2pl_async.learning.augmentation import Augment
 from p2pl_async.learning.batches import Batches, Rows, subset_rows
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.job import Job, frozen, groups, waves
 from p2pl_async.learning.models import Model
+from p2pl_async.learning.scores import OwnWeights, Score, Summed, scores_for
 from p2pl_async.learning.settings import TrainSettings
 
 if TYPE_CHECKING:
     from p2pl_async.learning.networks import Buffers
     from p2pl_async.learning.stacked import Engine, Trained
 
+_KEPT_OUTPUTS = 2**24  # of all devices tested at once, for scores that aren't sums over samples
 _SMALLEST_GROUP = 8  # devices that one thread computes at once, where another could share them: fewer cost more
 
 
 class Scores(NamedTuple):
-    """Accuracy and loss of some parameter vectors on test data."""
+    """Scores and loss of some parameter vectors on test data."""
 
-    accuracy: NDArray[np.float64]  # share of samples classified correctly, (k,)
+    values: Mapping[str, NDArray[np.float64]]  # name of the score -> (k,); "own_..." on the devices' own distributions
     loss: NDArray[np.float64]  # mean of the loss that training minimizes, (k,)
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Share of samples classified correctly, (k,)."""
+        return self.values["accuracy"]
 
 
 class Trainer:
@@ -57,11 +65,15 @@ class Trainer:
         settings: of training.
         seed: of the run; streams "init", "batches" (device), "dropout" (device, job) and "subset" are drawn from it.
         subset: size of the fixed test subset, 0 for the whole test set.
+        metrics: scores that models get; none for the one that fits data and loss.
+        own: whether models are also scored on their devices' own distributions.
+        augment: random changes of samples in training, from the stream "augment" (device, job).
 
     Attributes:
         n_params: length of a parameter vector.
         layers: slices of that vector, one per tensor.
-        keeps_buffers: whether buffers stay on devices, so that the scores of parameters depend on the device.
+        scores: that models get, at least one.
+        by_device: whether the scores of parameters depend on the device: buffers stay there, or `own` scores are asked.
         group: largest number of devices computed at once.
         jobs: number of jobs computed so far.
         batches: number of calls of `compute` that computed them.
@@ -80,6 +92,9 @@ class Trainer:
         seed: int,
         *,
         subset: int = 0,
+        metrics: Sequence[Score] = (),
+        own: bool = False,
+        augment: Augment | None = None,
     ) -> None:
         import torch
 
@@ -108,14 +123,17 @@ class Trainer:
         self.n_params = engine.n_params
         self.layers = engine.layers
         self.group = engine.group
-        self.keeps_buffers = bool(engine.layout.local)
+        self.by_device = own or bool(engine.layout.local)
+        self.scores = scores_for(metrics, dataset, settings.loss)
+        self._augment = augment if augment is not None and augment.changes else None
+        self._weights = OwnWeights(dataset, parts) if own else None
         self._check_batches()
         self._n_samples = [len(part) for part in parts]
         self._n_jobs = [0] * len(parts)
         self._velocities: dict[int, Vector] = {}
         self._buffers: dict[int, Buffers] = {}  # after a device's last computed job
         self._landed: dict[int, Buffers] = {}  # after its last job whose virtual time is over
-        n_test = len(dataset.y_test)
+        n_test = self._n_test = len(dataset.y_test)
         self._subset: Rows | None = None
         if 0 < subset < n_test:
             self._subset = subset_rows(seed, n_test, subset)
@@ -139,6 +157,12 @@ class Trainer:
         """Return the seed of a device's initial parameters."""
         owner = 0 if self._model.common_init else device
         return int(stream(self._seed, "init", owner).integers(2**63))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the scores that `evaluate` gives where it knows the devices."""
+        names = [score.name for score in self.scores]
+        return names if self._weights is None else [*names, *(f"own_{name}" for name in names)]
 
     def n_samples(self, device: int) -> int:
         """Return the number of training samples that the device holds."""
@@ -223,6 +247,8 @@ class Trainer:
         rates = self._rates(done, count, supply.per_epoch)
         job = Job(device, self._n_jobs[device], int(sizes.sum()), count)
         job._w, job._batches, job._sizes, job._rates = frozen(w, self._dtype), batches, sizes, rates
+        if self._augment is not None:
+            job._shifts = self._augment.draw(stream(self._seed, "augment", device, job.number), batches.shape)
         self._n_jobs[device] += 1
         return job
 
@@ -264,7 +290,7 @@ class Trainer:
         for group, found in zip(pieces, self._crew.map(self._compute_group, pieces), strict=True):
             for i, (job, result) in enumerate(zip(group, found.vectors, strict=True)):
                 job.result = result
-                job._w = job._batches = job._sizes = job._rates = job._drift = None
+                job._w = job._batches = job._sizes = job._rates = job._drift = job._shifts = None
                 if found.velocities is not None and job.keeps:
                     self._velocities[job.device] = found.velocities[i]
                 if found.buffers is not None:
@@ -275,18 +301,19 @@ class Trainer:
         params = [job._w for job in group if job._w is not None]
         batches = [job._batches for job in group if job._batches is not None]
         sizes = [job._sizes for job in group if job._sizes is not None]
+        shifts = [job._shifts for job in group if job._shifts is not None]
         own = self._nothing
         if engine.alone:
             device, number = group[0].device, group[0].number
             seed = int(stream(self._seed, "dropout", device, number).integers(2**63)) if engine.findings.draws else 0
             own = self._own(seed, self._buffers.get(device))
         if group[0].gradient:
-            return engine.gradients(params, batches, sizes, own)
+            return engine.gradients(params, batches, sizes, own, shifts=shifts)
         rates = [job._rates for job in group if job._rates is not None]
         velocities = [self._velocities.get(job.device) if job.keeps else None for job in group]
         drifts = [job._drift for job in group if job._drift is not None]
         keep = any(job.keeps for job in group)
-        return engine.train(params, batches, sizes, rates, velocities, drifts, own, keep=keep)
+        return engine.train(params, batches, sizes, rates, velocities, drifts, own, keep=keep, shifts=shifts)
 
     def land(self, job: Job) -> None:
         """Take note that the virtual time of a computed job is over: what it left on its device can be seen."""
@@ -317,16 +344,22 @@ class Trainer:
         started = time.perf_counter()
         rows = self._subset if which == "subset" else None
         largest = min(self._engine.group, max(math.ceil(len(params) / self._crew.size), _SMALLEST_GROUP))
+        if not all(isinstance(score, Summed) for score in self.scores):  # the outputs on all samples are kept
+            largest = min(largest, max(1, _KEPT_OUTPUTS // (self._n_test * self._n_classes)))
         indices = groups(range(len(params)), largest) if len(params) else []
 
-        def scores(engine: Engine, some: Sequence[int]) -> Sequence[NDArray[np.float64]]:
-            buffers = None if devices is None or not self.keeps_buffers else self._landed.get(devices[some[0]])
-            return engine.evaluate([params[i] for i in some], rows, buffers)
+        def scores(engine: Engine, some: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            buffers = None if devices is None else self._landed.get(devices[some[0]])
+            own = None
+            if self._weights is not None and devices is not None:
+                own = self._weights.of([devices[i] for i in some], rows)
+            return engine.evaluate([params[i] for i in some], rows, self.scores, buffers, own)
 
         found = self._crew.map(scores, list(indices))
         self.evaluation_seconds += time.perf_counter() - started
-        accuracy, loss = (np.concatenate(values) for values in zip(*found, strict=True))
-        return Scores(accuracy, loss)
+        loss = np.concatenate([losses for _, losses in found])
+        values = np.concatenate([values for values, _ in found], axis=1)
+        return Scores(dict(zip(self.names, values, strict=False)), loss)  # without devices, no own ones
 
     def attains(
         self,
@@ -334,27 +367,41 @@ class Trainer:
         target: float,
         *,
         of: Literal["every_device", "mean"] = "every_device",
+        score: Score | None = None,
         guess: Sequence[float] | NDArray[np.float64] | None = None,
         devices: Sequence[int] | None = None,
     ) -> bool:
-        """Tell whether these vectors attain an accuracy on the whole test set, each of them or on average.
+        """Tell whether these vectors attain a score on the whole test set, each of them or on average.
 
-        Evaluates those with the lowest `guess` first (such as their accuracy on the subset), one,
-        then two, four and so on, and stops as soon as the answer is certain.
+        Evaluates those with the worst `guess` first (such as their score on the subset), one,
+        then two, four and so on, and stops as soon as the answer is certain. For a score without a best value, such
+        as an error, the mean is certain at the end alone.
+
+        Args:
+            params: each (n_params,).
+            target: least score, or greatest where lower is better.
+            of: whose.
+            score: which; the first if None.
+            guess: of each vector's score.
+            devices: as for `evaluate`.
         """
-        order = np.arange(len(params)) if guess is None else np.argsort(guess, kind="stable")
+        score = self.scores[0] if score is None else score
+        sign = -1.0 if score.lower_is_better else 1.0
+        best = 1.0 if isinstance(score, Summed) and sign > 0 else math.inf
+        target *= sign
+        order = np.arange(len(params)) if guess is None else np.argsort(sign * np.asarray(guess), kind="stable")
         total = 0.0
         seen = 0
         size = 1
         while seen < len(order):
             some = order[seen : seen + size]
             whose = None if devices is None else [devices[i] for i in some]
-            accuracy = self.evaluate([params[i] for i in some], devices=whose).accuracy
-            seen += len(accuracy)
+            found = sign * self.evaluate([params[i] for i in some], devices=whose).values[score.name]
+            seen += len(found)
             size *= 2
-            total += float(accuracy.sum())
-            if of == "every_device" and accuracy.min() < target:
+            total += float(found.sum())
+            if of == "every_device" and not found.min() >= target:
                 return False
-            if of == "mean" and (total + len(order) - seen) / len(order) < target:
+            if of == "mean" and seen < len(order) and (total + best * (len(order) - seen)) / len(order) < target:
                 return False
         return of == "every_device" or total / len(order) >= target

@@ -18,7 +18,7 @@ from p2pl_async.link.loss.kinds import AnyLoss
 from p2pl_async.link.outage import AnyOutage, Outage
 from p2pl_async.link.queue import Queue
 from p2pl_async.link.settings import LinkSettings
-from p2pl_async.link.verdict import Ranges, Verdict, missing_ranges
+from p2pl_async.link.verdict import Ranges, Signal, Verdict, missing_ranges
 
 __all__ = [
     "AnyLatency",
@@ -35,6 +35,7 @@ __all__ = [
     "Outage",
     "Queue",
     "Ranges",
+    "Signal",
     "Verdict",
     "missing_ranges",
 ]  # fmt: skip

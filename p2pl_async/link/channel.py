@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -40,8 +40,14 @@ class FrameErrors(Protocol):
     def error_rates(self, at: Floats, size: int) -> Floats:
         """Return it for frames sent at the instants `at`, shape (n,), ascending."""
 
-    def lost_until(self, at: float, size: int) -> float:
-        """Return until when every frame of so many bytes is surely lost; `at` if some may arrive."""
+    def error_at(self, sinr: float, size: int, phy: Any = None) -> float:
+        """Return the probability that a frame of so many bytes is lost at a ratio of `sinr` dB.
+
+        `phy` is its modulation; None: the radio's usual one.
+        """
+
+    def heard(self, at: float) -> tuple[float, float, float]:
+        """Return received power in dBm, its ratio to noise in dB, and the distance in meters, at an instant."""
 
     def delay(self, at: float) -> float:
         """Return how long the signal travels, in seconds."""
@@ -108,7 +114,16 @@ class Channel:
         return self._taken_down(start, end, code)
 
     def heard(
-        self, size: int, start: float, end: float, error: float | None, corrupt: float, uniform: float, noise: float
+        self,
+        size: int,
+        start: float,
+        end: float,
+        error: float | None,
+        corrupt: float,
+        uniform: float,
+        noise: float,
+        *,
+        awaited: bool = False,
     ) -> int:
         """Return the code of the fate of one frame on shared air; see `Link.hear`."""
         code = 0 if self._loss is None else CAUSES.index(self._loss.fate(uniform, start))
@@ -116,7 +131,7 @@ class Channel:
             if error is None:
                 error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
             code = _CORRUPT if noise < corrupt else _NOISE if noise < corrupt + (1 - corrupt) * error else 0
-        return self._taken_down(start, end, code)
+        return self._taken_down(start, end, code, awaited=awaited)
 
     def fates(self, starts: Floats, ends: Floats, size: int) -> Codes:
         """Return the codes of packets of `size` bytes if they are sent, shape (n,); `passed` says how many are."""
@@ -134,9 +149,11 @@ class Channel:
             fates[down.touched(starts, ends)] = code
         return fates
 
-    def _taken_down(self, start: float, end: float, code: int) -> int:
+    def _taken_down(self, start: float, end: float, code: int, *, awaited: bool = False) -> int:
         """Return the code of what takes the link down while a packet is on the air, or the one it has."""
         for cause, down in self._outages:
+            if awaited and any(down is held for held in self._held):
+                continue
             stretch = down.at(start)
             if stretch.value or end > stretch.until:
                 code = cause
@@ -152,14 +169,10 @@ class Channel:
         if self._loss is not None:
             self._loss.skip(packets, now)
 
-    def at(self, now: float, size: int | None = None) -> Stretch[Chance | None]:
+    def at(self, now: float) -> Stretch[Chance | None]:
         """Return how packets are lost that start at the instant `now` or later, and end while that holds.
 
         None if they are not lost independently, each with the same probability.
-
-        Args:
-            now: the instant.
-            size: bytes of each; only with it is a receiver told that no packet can reach by radio.
         """
         odds, until = NOTHING_LOST if self._loss is None else self._loss.at(now)
         taken_down = 0
@@ -169,10 +182,6 @@ class Channel:
             taken_down = cause if state else taken_down
         if taken_down:
             return Stretch(Chance(1.0, taken_down, 1.0), until)
-        if self._radio is not None and size is not None:
-            out_of_range = self._radio.lost_until(now, size)
-            if out_of_range > now:
-                return Stretch(Chance(1.0, _NOISE, 1.0), min(until, out_of_range))
         if odds is None or self._radio is not None:
             return _UNEQUAL
         p = odds.p + (1 - odds.p) * self._corrupt

@@ -15,6 +15,7 @@ distribution stays the same, and the correlation doesn't depend on how often a d
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic import Field, model_validator
 
 from p2pl_async.basics import distributions
 from p2pl_async.basics.arrays import Floats
+from p2pl_async.basics.plugins import door
 from p2pl_async.basics.randomness import draws
 from p2pl_async.basics.settings import OneOf, mistake
 from p2pl_async.basics.timeline import Steps
@@ -50,9 +52,9 @@ class Latency(Varying):
         """The part that all messages share: base and propagation, in seconds."""
         return self.base + self.distance / SPEED_OF_LIGHT
 
+    @abstractmethod
     def process(self, generator: np.random.Generator) -> Draw:
         """Return the latencies of the messages of one link; each takes one number of `generator`."""
-        raise NotImplementedError
 
 
 class _Drawn(Latency, distributions.Distribution):
@@ -193,4 +195,4 @@ def _shorthand(value: Any) -> Mapping[str, Any]:
     return {"kind": "constant", "mean": number_or_kind(value, "latency", "20 ms", _KINDS)}
 
 
-AnyLatency = Annotated[Latency, OneOf("latency", *_KINDS, shorthand=_shorthand)]
+AnyLatency = Annotated[Latency, OneOf("latency", *_KINDS, shorthand=_shorthand, outside=door(Latency))]

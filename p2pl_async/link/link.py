@@ -37,7 +37,7 @@ from p2pl_async.link.sending.selective_repeat import send_selectively
 from p2pl_async.link.sending.transmitter import Transmitter
 from p2pl_async.link.settings import LinkSettings
 from p2pl_async.link.stage import Stage
-from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Verdict, missing_ranges, single
+from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Signal, Verdict, missing_ranges, single
 
 _OUTAGE = CAUSES.index("outage")
 
@@ -62,11 +62,13 @@ class Link:
     __slots__ = (
         "_arrived", "_backlog", "_causes", "_changes", "_channel", "_copies", "_instants", "_make_down", "_noises",
         "_opened", "_radio", "_ready", "_seed", "_settings", "_simple", "_singles", "_spoils", "_stage", "_stages",
-        "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "fifo", "sending_until", "sends_on", "src",
+        "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "holds", "sending_until", "sends_on",
+        "src", "varies",
     )  # fmt: skip
 
     drops_head: bool  # messages wait in a line before the link: later ones may drop them
-    fifo: bool  # no message ever overtakes one that was sent before it
+    holds: bool  # messages wait where it is down
+    varies: bool  # its rate may change
     sends_on: bool  # a message may arrive before its sending ends: an acknowledgment is lost, or parity is left
     sending_until: float  # instant at which all messages accepted so far have left
 
@@ -86,8 +88,9 @@ class Link:
         self.sending_until = 0.0
         every = [settings, *(changed for _, changed in changes)]
         self.drops_head = any(each.queue is not None and each.queue.drops_head for each in every)
-        self.fifo = all(each.order == "fifo" for each in every)
         self.sends_on = any(each.fec or (each.arq and each.arq.ack_loss) for each in every)
+        self.holds = any(each.outage.holds for each in every)
+        self.varies = any(each.rate != settings.rate for each in every) or not isinstance(settings.rate, float | None)
         self._settings = settings
         self._changes = changes
         self._make_down = down
@@ -138,10 +141,9 @@ class Link:
             return None
         if not self._changes:
             return processes[self._settings.loss]
-        # One number for each process: settings that return find it as it was left, and it looks at no packet twice.
-        numbers = {loss: number for number, loss in enumerate(processes)}
-        steps = Steps(np.array([0.0, *self._instants]), [numbers[each.loss] for each in settings], None)
-        return ChangingLoss(steps, list(processes.values()).__getitem__)
+        in_turn = [processes[each.loss] for each in settings]
+        steps = Steps(np.array([0.0, *self._instants]), range(len(in_turn)), None)
+        return ChangingLoss(steps, in_turn.__getitem__)
 
     def _outages(self, settings: Sequence[LinkSettings]) -> tuple[list[tuple[int, Down]], list[Down]]:
         """Return the outages, each with its code, and those that the transmitter waits for."""
@@ -216,11 +218,14 @@ class Link:
                 self._backlog.add(packets, air_bytes, now + queue.lifetime)
                 return EXPIRED
         self._transmitter.begin(number, stage.drops)
+        signal = None if self._radio is None else self._signal(leaves)
         sent = self._send(stage, cut, start, needed is not None, uniform)
         self.sending_until = sent.end
         if self._backlog is not None:
             self._backlog.add(packets, air_bytes, sent.end)
 
+        if signal is not None and cut.packets == 1:
+            signal = signal._replace(tries=sent.packets)
         heard, cause = sent.heard, ""
         missing: Ranges = ()
         if heard == math.inf:
@@ -230,6 +235,7 @@ class Link:
                 cause = "retries" if sent.gave_up else self._causes[sent.code]
                 return Verdict(
                     cause=cause,
+                    signal=signal,
                     packets=sent.packets,
                     packets_lost=sent.packets_lost,
                     air_bytes=sent.air_bytes,
@@ -254,9 +260,21 @@ class Link:
             copy=copy,
             missing=missing,
             corrupted=corrupted,
+            signal=signal,
         )
 
-    def hear(self, size: int, start: float, end: float, error: float | None = None) -> str:
+    def expected_delivery(self, signal: Signal, size: int, now: float) -> float:
+        """Return the probability that a packet of a message of `size` bytes arrives, heard like `signal`.
+
+        Sent at the instant `now`; nan without a radio.
+        """
+        if self._radio is None or math.isnan(signal.sinr):
+            return math.nan
+        settings = self.settings_at(now)
+        longest = math.inf if settings.mtu is None else settings.mtu
+        return 1 - self._radio.error_at(signal.sinr, int(min(size + settings.header, longest)), signal.phy)
+
+    def hear(self, size: int, start: float, end: float, error: float | None = None, *, awaited: bool = False) -> str:
         """Return why a single frame on the air from `start` to `end` is lost to this receiver; "" if it isn't.
 
         For a shared medium. The rate, queue, ARQ and MTU of this link play no part.
@@ -267,13 +285,15 @@ class Link:
             end: last instant.
             error: probability that noise and interference spoil it, if the medium knows better
                 than this link's own radio.
+            awaited: an answer, for which a radio stays awake whose sleep senders wait for.
         """
         if not self._opened:
             self._open()
         if self._noises is None:
             self._noises = draws(stream(self._seed, "noise-heard", self.src, self.dst))
         drops = self._stage_at(start).drops
-        code = self._channel.heard(size, start, end, error, drops, next(self._uniforms), next(self._noises))
+        drawn = next(self._uniforms), next(self._noises)
+        code = self._channel.heard(size, start, end, error, drops, *drawn, awaited=awaited)
         return self._causes[code]
 
     def hear_all(self, size: int, starts: Floats, ends: Floats) -> dict[int, str]:
@@ -303,6 +323,27 @@ class Link:
         self._singles += 1
         way = 0.0 if self._radio is None else self._radio.delay(end)
         return self._in_order(end + way + stage.latency(end), stage.fifo)
+
+    def rate_at(self, at: float) -> float | None:
+        """Return the rate in bit/s of a frame on shared air that begins at an instant; None: unlimited."""
+        rate = self.settings_at(at).rate
+        if rate is None or isinstance(rate, float):
+            return rate
+        if not self._opened:
+            self._open()
+        return 1 / self._transmitter.rate.at(at).value
+
+    def ready(self, at: float) -> float:
+        """Return the first instant from `at` on at which this link is up, if it waits, and has a rate."""
+        if not self._opened:
+            self._open()
+        if self._channel.holds:
+            self._ready = at = max(at, self._ready) if at <= self._ready else self._channel.up(at)
+        if self.varies and at < math.inf:
+            pace = self._transmitter.rate.at(at)
+            if pace.value == math.inf:
+                return pace.until
+        return at
 
     def load(self, size: int, now: float) -> tuple[int, int]:
         """Return how many packets and bytes the queue holds for a message of `size` bytes sent at an instant."""
@@ -339,6 +380,13 @@ class Link:
                 arrival = self._arrived
             self._arrived = arrival
         return single(arrival, "", air_bytes, seconds)
+
+    def _signal(self, at: float) -> Signal:
+        """Return how the receiver hears a message sent at an instant."""
+        assert self._radio is not None
+        pace = self._transmitter.rate.at(at).value
+        rate = 1 / pace if pace > 0 else math.nan
+        return Signal(*self._radio.heard(at), rate)
 
     def _send(self, stage: Stage, cut: Cut, start: float, keep: bool, uniform: float | None) -> Sent:
         """Send the packets of a message; `uniform` decides the first try of a single one."""

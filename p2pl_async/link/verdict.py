@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,17 @@ from p2pl_async.basics.arrays import Indices
 
 Ranges = tuple[tuple[int, int], ...]
 """Parts of a message, as [start, end) in bytes, ascending."""
+
+
+class Signal(NamedTuple):
+    """The last frame of a message at its receiver, which may have missed it; nan where unknown."""
+
+    rssi: float = math.nan  # received power, dBm
+    sinr: float = math.nan  # over noise and the most interference, dB
+    distance: float = math.nan  # m
+    rate: float = math.nan  # bit/s
+    tries: int = 0  # most transmissions of one of its packets; 0 if unknown
+    phy: Any = None  # its modulation, where the sender chose it
 
 
 class Verdict(NamedTuple):
@@ -26,6 +37,7 @@ class Verdict(NamedTuple):
     copy: float = math.inf  # instant a second copy reaches the receiver; math.inf if there is none
     missing: Ranges = ()  # of a partial message: what doesn't arrive
     corrupted: bool = False  # it arrives spoiled, and the receiver knows
+    signal: Signal | None = None  # only on shared air and of radios
 
 
 REFUSED = Verdict(cause="queue")
@@ -42,7 +54,7 @@ def single(arrival: float, cause: str, air_bytes: int, air_seconds: float) -> Ve
     Most messages of most runs: building the tuple at once takes a third of the time of naming its fields.
     """
     lost = 1 if cause else 0
-    return _make(Verdict, (arrival, cause, 1, lost, air_bytes, air_seconds, False, math.inf, (), False))
+    return _make(Verdict, (arrival, cause, 1, lost, air_bytes, air_seconds, False, math.inf, (), False, None))
 
 
 def missing_ranges(lost: Indices, packets: int, payload: float, size: int, needed: int | None) -> Ranges:

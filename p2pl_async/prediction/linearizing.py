@@ -113,7 +113,7 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
         if protocol.kind == "p2pl" and protocol.consensus_steps != 1:
             yield Problem("protocol.consensus_steps", "must be 1", protocol.consensus_steps)
     for key, wanted in _TRAIN.items():
-        value: Any = getattr(train, key)
+        value: Any = train.loss.kind if key == "loss" else getattr(train, key)
         if value != wanted:
             yield Problem(f"train.{key}", f"must be {_toml(wanted)}, for which the dynamics are linear", value)
     if train.schedule.kind != "constant":
@@ -212,6 +212,9 @@ def linearize(world: World, *, most_bytes: float) -> Linearized:
 
     scenario, data = world.scenario, world.dataset
     assert data is not None
+    if not data.labeled:
+        text = f"must hold labels, and y of {data.name} are numbers; only labels are predicted"
+        raise ScenarioError(f"p2pl predict {scenario.name}", [Problem("data.dataset", text)])
     trainer = Trainer(data, world.parts, scenario.model, scenario.train, scenario.seed)
     dtype = np.dtype(scenario.train.precision)
     module = scenario.model.module(data.x_train.shape[1:], data.n_classes, 0)

@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 from typing import Annotated
 
+from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.protocols.base import Protocol
 
@@ -25,15 +26,9 @@ def _find() -> list[type[Protocol]]:
     return found
 
 
-def _outside(spec: str) -> type[Protocol]:
-    from p2pl_async.basics.plugins import load_class
-
-    return load_class(spec, Protocol)  # type: ignore[type-abstract]  # mypy allows no abstract class as a bound
-
-
 PROTOCOLS = tuple(_find())
 """The protocols that ship with the package."""
 
-AnyProtocol = Annotated[Protocol, OneOf("protocol", *PROTOCOLS, outside=_outside)]
+AnyProtocol = Annotated[Protocol, OneOf("protocol", *PROTOCOLS, outside=door(Protocol))]
 
 __all__ = ["PROTOCOLS", "AnyProtocol", "Protocol"]

@@ -24,7 +24,6 @@ from p2pl_async.basics.units import DecibelMilliwatts, Decibels, Hertz
 THERMAL_NOISE = -174.0  # dBm per Hz, at 290 K
 _COMBINATIONS = np.array([(-1) ** k * math.comb(16, k) for k in range(2, 17)], dtype=np.float64)
 _EXPONENTS = np.array([1 / k - 1 for k in range(2, 17)])
-_FADES = -np.log1p(-(np.arange(256) + 0.5) / 256)  # equally likely gains of a Rayleigh channel, mean 1
 
 
 def noise_power(bandwidth: float, noise_figure: ArrayLike) -> Floats:
@@ -45,6 +44,20 @@ class Phy(Settings):
         """The noise bandwidth of the usual receiver, in Hz."""
         raise NotImplementedError
 
+    @property
+    def modes(self) -> tuple[Phy, ...]:
+        """The modulations that such a radio can choose from, slowest first; only this one by default."""
+        return (self,)
+
+    @property
+    def bit_rate(self) -> float:
+        """Bits per second that it carries; nan if the link says so."""
+        return math.nan
+
+    def rejects(self, other: Phy) -> float | None:
+        """Return how many dB above frames of another modulation one of this survives; None: they are noise."""
+        return self.rejection
+
     def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
         """Return the packet error rate.
 
@@ -57,12 +70,12 @@ class Phy(Settings):
         """
         raise NotImplementedError
 
-    def mean_error(self, snr: ArrayLike, size: float) -> Floats:
-        """Return the packet error rate averaged over Rayleigh fading, for a mean SNR in dB.
+    def mean_error(self, snr: ArrayLike, size: float, gains: Floats) -> Floats:
+        """Return the packet error rate averaged over fading, for a mean SNR in dB.
 
-        An average over 256 equally likely gains: within 0.004 of the integral.
+        `gains` are equally likely ones; with 256 of Rayleigh fading, the mean is within 0.004 of the integral.
         """
-        faded = np.asarray(snr, dtype=np.float64)[..., None] + 10 * np.log10(_FADES)
+        faded = np.asarray(snr, dtype=np.float64)[..., None] + 10 * np.log10(gains)
         mean: Floats = np.mean(self.error(faded, size), axis=-1)
         return mean
 
@@ -129,6 +142,14 @@ _LORA_SENSITIVITY = {  # dBm at a PER of 1 %, for SF6 to SF12
     500e3: (-111.0, -116.0, -119.0, -122.0, -125.0, -128.0, -129.0),
 }
 _LORA_WIDTH = 0.5  # dB
+_LORA_REJECTION = (  # dB above frames of SF7 to SF12, for a frame of SF7 (first row) to SF12
+    (6.0, -16.0, -18.0, -19.0, -19.0, -20.0),
+    (-24.0, 6.0, -20.0, -22.0, -22.0, -22.0),
+    (-27.0, -27.0, 6.0, -23.0, -25.0, -25.0),
+    (-30.0, -30.0, -30.0, 6.0, -26.0, -28.0),
+    (-33.0, -33.0, -33.0, -33.0, 6.0, -29.0),
+    (-36.0, -36.0, -36.0, -36.0, -36.0, 6.0),
+)
 
 
 class Lora(Phy):
@@ -136,10 +157,10 @@ class Lora(Phy):
 
     The loss falls from almost all to almost none within 4 dB, whatever the length of a frame. A frame
     survives others of its spreading factor if it is 6 dB stronger than all of them together: their chirps
-    are no noise.
+    are no noise. Those of another factor may be 16 to 36 dB stronger, by a table.
 
     Sources: Semtech SX1272/73 data sheet, rev. 2, page 19; the width of the fall is an assumption. C. Goursaud,
-    J.-M. Gorce, "Dedicated networks for IoT: PHY / MAC state of the art and challenges", 2015, for the 6 dB.
+    J.-M. Gorce, "Dedicated networks for IoT: PHY / MAC state of the art and challenges", 2015, for the rejection.
     """
 
     kind: Literal["lora"] = "lora"
@@ -152,7 +173,7 @@ class Lora(Phy):
     typical_frequency = 868e6
     typical_noise_figure = 6.0
     by_length = False
-    rejection = 6.0
+    rejection: ClassVar[float] = 6.0
 
     @field_validator("bandwidth")
     @classmethod
@@ -171,6 +192,23 @@ class Lora(Phy):
             return self.sensitivity
         return _LORA_SENSITIVITY[self.bandwidth][self.sf - 6]
 
+    @property
+    def modes(self) -> tuple[Lora, ...]:
+        better = self._least_power - _LORA_SENSITIVITY[self.bandwidth][self.sf - 6]  # than the usual receiver
+        usual = _LORA_SENSITIVITY[self.bandwidth]
+        return tuple(
+            self.model_copy(update={"sf": sf, "sensitivity": usual[sf - 6] + better}) for sf in range(12, 6, -1)
+        )
+
+    @property
+    def bit_rate(self) -> float:
+        return float(self.sf * self.bandwidth / 2**self.sf * 4 / 5)
+
+    def rejects(self, other: Phy) -> float:
+        if not isinstance(other, Lora) or min(self.sf, other.sf) < 7:
+            return self.rejection
+        return _LORA_REJECTION[self.sf - 7][other.sf - 7]
+
     def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
         half = _reference(self, self._least_power) - _LORA_WIDTH * math.log(99)  # where half of the frames are lost
         loss = _logistic((half - np.asarray(snr, dtype=np.float64)) / _LORA_WIDTH)
@@ -180,6 +218,7 @@ class Lora(Phy):
 _WIFI_HALF = (0.31, 3.31, 5.79, 8.93, 12.02, 16.22, 17.52, 18.80)  # dB at which half of the 1458 B frames are lost
 _WIFI_WIDTH = (0.26, 0.27, 0.275, 0.325, 0.327, 0.373, 0.368, 0.363)  # dB
 _WIFI_SIZE = 1458  # bytes
+_WIFI_RATE = (6.5e6, 13e6, 19.5e6, 26e6, 39e6, 52e6, 58.5e6, 65e6)  # bit/s
 
 
 class Wifi(Phy):
@@ -205,12 +244,73 @@ class Wifi(Phy):
     def typical_bandwidth(self) -> float:
         return 20e6
 
+    @property
+    def modes(self) -> tuple[Wifi, ...]:
+        return tuple(self.model_copy(update={"mcs": mcs}) for mcs in range(8))
+
+    @property
+    def bit_rate(self) -> float:
+        return _WIFI_RATE[self.mcs]
+
     def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
         half, width = _WIFI_HALF[self.mcs] + self.shift, _WIFI_WIDTH[self.mcs]
         above = (np.asarray(snr, dtype=np.float64) - half) / width
         share = np.asarray(size, dtype=np.float64) / _WIFI_SIZE
         # ln(1 - PER) of a frame of 1458 B is -ln(1 + e^-x); the rest is its power.
         return np.maximum(-np.expm1(-np.logaddexp(0.0, -above) * share), _logistic(np.log(share) - above - 1.3))
+
+
+_NR_BITS_AND_CODE = (  # bits of a symbol, and code rate times 1024
+    *((2, rate) for rate in (120, 157, 193, 251, 308, 379, 449, 526, 602, 679)),
+    *((4, rate) for rate in (340, 378, 434, 490, 553, 616, 658)),
+    *((6, rate) for rate in (438, 466, 517, 567, 616, 666, 719, 772, 822, 873, 910, 948)),
+)
+_NR_OF_SHANNON = 0.75  # share of log2(1 + SNR) that is reached
+_NR_USED = 0.86  # share of symbols that carry data
+_NR_WIDTH = 0.5  # dB
+
+
+class Nr(Phy):
+    """5G NR, also its sidelink: MCS 0 to 28, from QPSK to 64-QAM.
+
+    Half of the frames are lost where the attenuated bound of Shannon, 0.75 log2(1 + SNR), is the efficiency
+    of the MCS, whatever their length: within 2 dB, almost all or almost none.
+
+    Sources: 3GPP TS 38.214, table 5.1.3.1-1; TS 38.306, 4.1.2 (14 % of the symbols carry no data); the form of
+    the bound is that of TR 36.942, A.2. Its factor and the width of the fall are assumptions.
+    """
+
+    kind: Literal["nr"] = "nr"
+    mcs: Annotated[int, Field(strict=True, ge=0, le=28)] = Field(default=4, description="modulation and coding")
+    bandwidth: Hertz = Field(default=20e6, description="width of the resource blocks in use")
+
+    typical_frequency = 5.9e9
+    typical_noise_figure = 9.0
+    by_length = False
+
+    @property
+    def efficiency(self) -> float:
+        """Bits per second in a hertz."""
+        bits, code = _NR_BITS_AND_CODE[self.mcs]
+        return bits * code / 1024
+
+    @property
+    def typical_bandwidth(self) -> float:
+        return self.bandwidth
+
+    @property
+    def modes(self) -> tuple[Nr, ...]:
+        # MCS 17 is left out: it carries less than MCS 16.
+        return tuple(self.model_copy(update={"mcs": mcs}) for mcs in range(29) if mcs != 17)
+
+    @property
+    def bit_rate(self) -> float:
+        return _NR_USED * self.efficiency * self.bandwidth
+
+    def error(self, snr: ArrayLike, size: ArrayLike) -> Floats:
+        half = 10 * math.log10(2 ** (self.efficiency / _NR_OF_SHANNON) - 1)
+        loss = _logistic((half - np.asarray(snr, dtype=np.float64)) / _NR_WIDTH)
+        return np.broadcast_to(loss, np.broadcast_shapes(loss.shape, np.shape(size))).copy()
 
 
 class Threshold(Phy):
@@ -245,4 +345,4 @@ def _logistic(x: Floats) -> Floats:
     return np.asarray(np.exp(-np.logaddexp(0.0, -x)), dtype=np.float64)
 
 
-AnyPhy = Annotated[Phy, OneOf("phy", Oqpsk, Ble, Lora, Wifi, Threshold)]
+AnyPhy = Annotated[Phy, OneOf("phy", Oqpsk, Ble, Lora, Wifi, Nr, Threshold)]

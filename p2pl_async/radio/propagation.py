@@ -24,13 +24,11 @@ from numpy.typing import NDArray
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import uniform_at, uniforms_at
 from p2pl_async.radio.motion import Motion, distances
-from p2pl_async.radio.phy import noise_power
+from p2pl_async.radio.phy import Phy, noise_power
 from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
 
 Ids = NDArray[np.int64]
 
-_BEST_FADE = 16.0  # dB; no gain of fading is larger: 10 log10(-ln 2^-53) is 15.7
-_MOST_NORMAL = 8.3  # no normal variable of the shadowing is larger, being a quantile of a float below 1
 _STEPS = 8  # steps of shadowing in a decorrelation distance
 _RESTART = 64  # steps from one start of the recursion to the next; a normal of 64 steps before counts 3e-4
 _ROWS = 4096  # rows of powers that are kept; one of 1,000 devices takes 8 kB
@@ -75,17 +73,17 @@ class Propagation:
         self.motion = motion
         self.n = motion.n
         self.phy = settings.phy
-        self.rejection = settings.phy.rejection
         self.is_constant = not motion.moves and isinstance(settings.fading, NoFading)  # powers never change
         self._seed = seed
         self._frequency = settings.carrier
+        self._fading = settings.fading
         self._block = settings.fading.block(settings.carrier)
         ids = np.arange(self.n)
         spread = settings.asymmetry
         self._tx = devices.power + devices.antenna_gain - spread.tx * _normals(uniforms_at(seed, "hardware", ids, 0, 0))
         self._rx = devices.antenna_gain - spread.rx * _normals(uniforms_at(seed, "hardware", ids, 1, 0))
         self._noise = noise_power(settings.noise_bandwidth, devices.noise_figure)
-        self.best_fade = 0.0 if self._block is None else _BEST_FADE
+        self._typical = None if self._block is None else settings.fading.gains((np.arange(256) + 0.5) / 256)
         self._sd = 0.0 if settings.shadowing is None else settings.shadowing.sd
         self._ids = ids
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
@@ -94,11 +92,6 @@ class Propagation:
         self._row_shadows: dict[int, tuple[Ids, Floats]] = {}
         self._pair_shadows: dict[tuple[int, int], tuple[Ids, Floats]] = {}
         self._table_shadows: tuple[Ids, Floats] | None = None
-
-    def best_snr(self, src: int, dst: int, distance: float) -> float:
-        """Return the most power over noise, in dB, that shadowing and fading allow at a distance in m."""
-        loss = float(self.settings.path_loss.loss(distance, self._frequency)) - _MOST_NORMAL * self._sd
-        return float(self._tx[src] + self._rx[dst] - self._noise[dst]) - loss + self.best_fade
 
     # All receivers of one sender
 
@@ -115,7 +108,7 @@ class Propagation:
         kept = self._gains.get(src)
         if kept is None or kept[0] != block:
             low, high = np.minimum(src, self._ids), np.maximum(src, self._ids)
-            kept = block, _decibels(uniforms_at(self._seed, "fading", low, high, np.uint64(block)))
+            kept = block, self._decibels(uniforms_at(self._seed, "fading", low, high, np.uint64(block)))
             _keep(self._gains, src, kept)
         return mean + kept[1]
 
@@ -191,7 +184,8 @@ class Propagation:
         if self._block is None:
             return 0.0
         block = _block_number(at, self._block)
-        return 10 * math.log10(-math.log(uniform_at(self._seed, "fading", min(src, dst), max(src, dst), block)))
+        uniform = uniform_at(self._seed, "fading", min(src, dst), max(src, dst), block)
+        return 10 * math.log10(float(self._fading.gains(np.array(uniform))))
 
     def pair_snrs(self, src: int, dst: int, times: Floats, mean: float = math.nan) -> Floats:
         """Return power over noise in dB at many instants.
@@ -212,6 +206,15 @@ class Propagation:
         """Return the distance of two devices, in meters."""
         return math.dist(self.motion.place(src, at)[0], self.motion.place(dst, at)[0])
 
+    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, Floats | None]:
+        """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top of it.
+
+        Fading that is drawn for each frame can't be foreseen; else there are no gains.
+        """
+        if self._block == 0:
+            return self.mean_snr(src, dst, at), self._typical
+        return self.snr(src, dst, at), None
+
     def delay(self, src: int, dst: int, at: float) -> float:
         """Return the travel time of the signal, in seconds."""
         return self.distance(src, dst, at) / SPEED_OF_LIGHT
@@ -229,8 +232,9 @@ class Propagation:
 
     def mean_error(self, snr: float, size: int) -> float:
         """Return the probability that a frame is lost at a mean SNR in dB, averaged over fading, if there is any."""
-        fades = self._block is not None
-        return float(self.phy.mean_error(snr, size) if fades else self.phy.error(snr, size))
+        return float(
+            self.phy.error(snr, size) if self._typical is None else self.phy.mean_error(snr, size, self._typical)
+        )
 
     def link(self, src: int, dst: int) -> RadioLink:
         """Return the view of one link, for `Link(radio=...)`."""
@@ -242,7 +246,11 @@ class Propagation:
         """Return gains at instants in dB, shape (k,)."""
         assert self._block is not None
         low, high = min(src, dst), max(src, dst)
-        return _decibels(uniforms_at(self._seed, "fading", low, high, _block_numbers(times, self._block)))
+        return self._decibels(uniforms_at(self._seed, "fading", low, high, _block_numbers(times, self._block)))
+
+    def _decibels(self, uniforms: Floats) -> Floats:
+        """Return gains of fading in dB."""
+        return np.asarray(10 * np.log10(self._fading.gains(uniforms)), dtype=np.float64)
 
     def _mean_snrs(self, src: int, dst: int, times: Floats) -> Floats:
         here, gone = self.motion.tracks[src].along(times)
@@ -362,21 +370,16 @@ class RadioLink:
         snr = self._propagation.pair_snrs(self.src, self.dst, at, self._mean)
         return self._propagation.phy.error(snr, size)
 
-    def lost_until(self, at: float, size: int) -> float:
-        """Return until when every frame of `size` bytes is lost, whatever fading does; `at` if some may arrive."""
-        waves, motion = self._propagation, self._propagation.motion
-        if not motion.moves:
-            best = waves.mean_snr(self.src, self.dst, at) + waves.best_fade
-            return math.inf if waves.phy.error(best, size) == 1 else at
-        until, closing = math.inf, 0.0
-        for device in (self.src, self.dst):
-            _, end, _, velocity, _ = motion.tracks[device].leg(at)
-            until, closing = min(until, end), closing + float(np.linalg.norm(velocity))
-        nearest = waves.distance(self.src, self.dst, at)
-        if closing:  # while they walk straight on, they don't come nearer by more than a tenth
-            until = min(until, at + 0.1 * nearest / closing)
-            nearest *= 0.9
-        return until if waves.phy.error(waves.best_snr(self.src, self.dst, nearest), size) == 1 else at
+    def error_at(self, sinr: float, size: int, phy: Phy | None = None) -> float:
+        """Return the probability that a frame of `size` bytes is lost at a ratio of `sinr` dB; by default of `phy`."""
+        return float((phy or self._propagation.phy).error(sinr, size))
+
+    def heard(self, at: float) -> tuple[float, float, float]:
+        """Return received power in dBm, its ratio to noise in dB, and the distance in meters."""
+        waves, src, dst = self._propagation, self.src, self.dst
+        mean = waves.mean_snr(src, dst, at) if math.isnan(self._mean) else self._mean
+        snr = mean + waves.fade(src, dst, at)
+        return snr + waves.noise(dst), snr, waves.distance(src, dst, at)
 
     def delay(self, at: float) -> float:
         """Return the travel time of the signal, in seconds."""
@@ -394,11 +397,6 @@ def _block_numbers(times: Floats, length: float) -> NDArray[np.uint64]:
     if length == 0:
         return np.asarray(times + 0.0).view(np.uint64)
     return np.floor(times / length).astype(np.uint64)
-
-
-def _decibels(uniforms: Floats) -> Floats:
-    """Return gains of Rayleigh fading in dB: powers are exponential with mean 1."""
-    return np.asarray(10 * np.log10(-np.log(uniforms)), dtype=np.float64)
 
 
 def _normals(uniforms: Floats) -> Floats:

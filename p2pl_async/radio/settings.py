@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import OneOf, Settings, Short, mistake, word
@@ -25,7 +25,7 @@ from p2pl_async.basics.units import (
     PositiveSeconds,
     SpreadDecibels,
 )
-from p2pl_async.radio.phy import AnyPhy, Lora, Oqpsk
+from p2pl_async.radio.phy import AnyPhy, Lora, Nr, Oqpsk
 
 SPEED_OF_LIGHT = 299_792_458.0  # m/s
 _COHERENCE = 0.423  # of the inverse of the largest Doppler shift; T. S. Rappaport, "Wireless communications", eq. 5.40
@@ -96,6 +96,10 @@ class Fading(Settings):
         """Return the duration of a gain, in seconds: 0 for one frame, None if there is no fading."""
         raise NotImplementedError
 
+    def gains(self, uniforms: Floats) -> Floats:
+        """Return the powers, of mean 1, that follow from numbers in (0, 1); any shape."""
+        raise NotImplementedError
+
 
 class NoFading(Fading):
     """The power is steady."""
@@ -106,14 +110,13 @@ class NoFading(Fading):
         return None
 
 
-class Rayleigh(Fading):
-    """Many echoes and no line of sight: power times an exponential variable of mean 1, the same both ways.
+class _Echoes(Fading):
+    """Base of fadings by echoes; the gain of a pair is the same both ways.
 
-    The gain is drawn anew in each coherence time, which follows from `speed` as 0.423 c / (v f); without
+    It is drawn anew in each coherence time, which follows from `speed` as 0.423 c / (v f); without
     both, it is drawn for each frame.
     """
 
-    kind: Literal["rayleigh"] = "rayleigh"
     alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("coherence", "speed"),)
 
     coherence: PositiveSeconds | None = Field(default=None, description="how long a gain lasts")
@@ -122,7 +125,7 @@ class Rayleigh(Fading):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> Rayleigh:
+    def _check(self) -> _Echoes:
         if self.coherence is not None and self.speed is not None:
             raise mistake("takes only one of coherence and speed, as the other follows from it")
         return self
@@ -133,6 +136,58 @@ class Rayleigh(Fading):
         return 0.0 if self.coherence is None else self.coherence
 
 
+class Rayleigh(_Echoes):
+    """Many echoes and no line of sight: power times an exponential variable of mean 1, the same both ways.
+
+    The gain is drawn anew in each coherence time, which follows from `speed` as 0.423 c / (v f); without
+    both, it is drawn for each frame.
+    """
+
+    kind: Literal["rayleigh"] = "rayleigh"
+
+    def gains(self, uniforms: Floats) -> Floats:
+        return np.asarray(-np.log(uniforms), dtype=np.float64)
+
+
+class Rician(_Echoes):
+    """A line of sight among echoes: its power is `k` above that of all echoes together; else as "rayleigh".
+
+    The power is a noncentral chi-square variable of two degrees of freedom, scaled to mean 1.
+    Source: A. Goldsmith, "Wireless communications", section 3.2.2.
+    """
+
+    kind: Literal["rician"] = "rician"
+    k: Decibels = Field(default=6.0, description="power of the line of sight over that of the echoes, -20 to 20 dB")
+
+    @field_validator("k")
+    @classmethod
+    def _check_k(cls, value: float) -> float:
+        if not -20 <= value <= 20:
+            raise mistake('must be -20 to 20 dB; below, fading is of kind "rayleigh", and above, "none"')
+        return value
+
+    def gains(self, uniforms: Floats) -> Floats:
+        from scipy.special import chndtrix
+
+        k = 10 ** (self.k / 10)
+        return np.asarray(chndtrix(uniforms, 2, 2 * k) / (2 * (1 + k)), dtype=np.float64)
+
+
+class Nakagami(_Echoes):
+    """Power times a gamma variable of mean 1 and variance 1 / m: m = 1 is "rayleigh", larger is milder.
+
+    Source: M. Nakagami, "The m-distribution", 1960.
+    """
+
+    kind: Literal["nakagami"] = "nakagami"
+    m: Annotated[float, Field(ge=0.5, le=100)] = Field(default=2.0, description="shape, from 0.5, the most severe, on")
+
+    def gains(self, uniforms: Floats) -> Floats:
+        from scipy.special import gammaincinv
+
+        return np.asarray(gammaincinv(self.m, uniforms) / self.m, dtype=np.float64)
+
+
 class Asymmetry(Settings):
     """Production spread of a radio's power and sensitivity: drawn once per device, in dB."""
 
@@ -141,7 +196,7 @@ class Asymmetry(Settings):
 
 
 AnyPathLoss = Annotated[PathLoss, OneOf("path loss", LogDistance, FreeSpace)]
-AnyFading = Annotated[Fading, OneOf("fading", NoFading, Rayleigh)]
+AnyFading = Annotated[Fading, OneOf("fading", NoFading, Rayleigh, Rician, Nakagami)]
 Position = tuple[Meters, Meters] | tuple[Meters, Meters, Meters]
 
 
@@ -175,8 +230,8 @@ class RadioSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> RadioSettings:
-        if self.bandwidth is not None and isinstance(self.phy, Lora):
-            raise mistake("bandwidth contradicts phy: LoRa's noise bandwidth is that of its chirps, phy.bandwidth")
+        if self.bandwidth is not None and isinstance(self.phy, Lora | Nr):
+            raise mistake("bandwidth contradicts phy: noise has the bandwidth of the signal, phy.bandwidth")
         return self
 
     @property

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from p2pl_async.basics.units import show_bytes, show_seconds
+from p2pl_async.results.metrics import is_share, words
 from p2pl_async.results.run import Snapshot
 
 _REFRESH = 6  # times per second
@@ -127,9 +128,14 @@ def progress_line(snapshot: Snapshot, speed: _Speed, *, width: int | None = None
     if speed.virtual is not None:
         parts.append((6, Text(f"({_short(speed.virtual)}x)", style="dim")))
     parts.append((10, Text(f"round {_short(snapshot.rounds)}")))
-    if snapshot.accuracy is not None:
-        low, mean, high = (f"{value * 100:.1f}" for value in snapshot.accuracy)
-        parts.append((1, Text.assemble("accuracy ", low, "/", (mean, "bold green"), "/", high, " %")))
+    if snapshot.score is not None:
+        share = is_share(snapshot.metric)
+        low, mean, high = (f"{value * 100:.1f}" if share else f"{value:.3g}" for value in snapshot.score)
+        unit = " %" if share else ""
+        parts.append((1, Text.assemble(f"{words(snapshot.metric)} ", low, "/", (mean, "bold green"), "/", high, unit)))
+    if snapshot.diverged is not None:
+        device, at = snapshot.diverged
+        parts.append((0, Text(f"device {device} not finite since {show_seconds(at)}", style="bold red")))
     if snapshot.sent:
         parts.append((4, Text(f"sent {_short(snapshot.sent)}")))
         parts.append((3, Text(f"lost {_short(snapshot.lost)}", style="red" if snapshot.lost else "")))

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from itertools import chain, cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from p2pl_async.report.drawing import (
     GRAY,
@@ -24,8 +24,9 @@ from p2pl_async.report.drawing import (
     time_unit,
 )
 from p2pl_async.report.pictures import samples, topology
+from p2pl_async.report.tables import metric_of, score_of
 from p2pl_async.results.folder import PLOTS
-from p2pl_async.results.metrics import COSTS, METRICS
+from p2pl_async.results.metrics import COSTS, METRICS, is_share, words
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
 
@@ -67,55 +68,57 @@ def write_plots(run: Run, folder: Path | None = None) -> list[Path]:
 
 
 def accuracy_time(run: Run) -> Figure | None:
-    """Draw the accuracy of the devices against virtual time."""
-    curve = _accuracy(run, "accuracy")
+    """Draw the accuracy of the devices, or what else they are scored by, against virtual time."""
+    metric = metric_of(run.summary)
+    curve = _over_devices(run, metric)
     if curve is None:
         return None
-    figure, ax = axes(run, "accuracy")
+    figure, ax = axes(run, words(metric))
     unit, second = time_unit(float(curve.index[-1]))
     _draw_accuracy(ax, run, curve, curve.index / second)
-    trained = _accuracy(run, "accuracy_trained")
+    trained = _over_devices(run, f"{metric}_trained")
     if trained is not None:
         label = "after training, before mixing, mean"
-        ax.plot(trained.index / second, trained["mean"] * 100, color=PALETTE[0], label=label, **_FAINT)
+        ax.plot(trained.index / second, trained["mean"] * _scale(metric), color=PALETTE[0], label=label, **_FAINT)
     for color, (name, baseline) in zip(cycle(PALETTE[1:]), run.baselines.items(), strict=False):
-        other = _accuracy(baseline, "accuracy")
+        other = _over_devices(baseline, metric)
         if other is not None and len(baseline.devices) > 1:
             shown = other[other.index <= curve.index[-1] * 1.02]
-            ax.plot(shown.index / second, shown["mean"] * 100, color=color, label=f"{name}, mean")
+            ax.plot(shown.index / second, shown["mean"] * _scale(metric), color=color, label=f"{name}, mean")
         else:  # its clock has nothing to do with this run's
             _draw_level(ax, baseline, name, color)
     ax.set_xlabel(f"virtual time ({unit})")
     ax.set_xlim(0)
-    ax.legend(loc="lower right", **LEGEND)
+    ax.legend(loc=_legend_place(run), **LEGEND)
     return figure
 
 
-def accuracy_for(metric: str, run: Run) -> Figure | None:
-    """Draw the accuracy of the devices against a cost of the whole run; None if it cost nothing.
+def accuracy_for(spending: str, run: Run) -> Figure | None:
+    """Draw the accuracy of the devices, or what else they are scored by, against a cost of the whole run.
 
     Args:
-        metric: one of `COSTS`.
+        spending: one of `COSTS`; if it cost nothing, nothing is drawn.
         run: a recorded run.
     """
-    what, unit_of = COSTS[metric].label, _UNITS[METRICS[metric].unit]
-    curve, spent = _accuracy(run, "accuracy"), _whole_run(run, metric)
+    what, unit_of = COSTS[spending].label, _UNITS[METRICS[spending].unit]
+    metric = metric_of(run.summary)
+    curve, spent = _over_devices(run, metric), _whole_run(run, spending)
     if curve is None or spent is None or not spent.max():
         return None
     curve = curve[curve.index.isin(spent.index)]
-    figure, ax = axes(run, f"accuracy for {what}")
+    figure, ax = axes(run, f"{words(metric)} for {what}")
     unit, one = unit_of(float(spent.max()))
     _draw_accuracy(ax, run, curve, spent.loc[curve.index] / one)
     for color, (name, baseline) in zip(cycle(PALETTE[1:]), run.baselines.items(), strict=False):
-        other, cost = _accuracy(baseline, "accuracy"), _whole_run(baseline, metric)
+        other, cost = _over_devices(baseline, metric), _whole_run(baseline, spending)
         if other is not None and cost is not None and cost.max():
             other = other[other.index.isin(cost.index)]
-            ax.plot(cost.loc[other.index] / one, other["mean"] * 100, color=color, label=f"{name}, mean")
+            ax.plot(cost.loc[other.index] / one, other["mean"] * _scale(metric), color=color, label=f"{name}, mean")
         else:
             _draw_level(ax, baseline, name, color)
     ax.set_xlabel(f"{what}, all devices ({unit})")
     ax.set_xlim(0)
-    ax.legend(loc="lower right", **LEGEND)
+    ax.legend(loc=_legend_place(run), **LEGEND)
     return figure
 
 
@@ -193,8 +196,17 @@ _DRAWN: dict[str, Callable[[Run], Figure | None]] = {
 assert _DRAWN.keys() == set(PLOTS), "each name in PLOTS needs a function here, and the other way round"
 
 
-def _accuracy(run: Run, metric: str) -> pd.DataFrame | None:
-    """Return the least, mean and greatest accuracy over devices at each instant; None if there are not two."""
+def _scale(metric: str) -> float:
+    """Return the factor by which a score is drawn: shares in percent."""
+    return 100.0 if is_share(metric) else 1.0
+
+
+def _legend_place(run: Run) -> Literal["upper right", "lower right"]:
+    return "upper right" if run.summary.get("lower_is_better") else "lower right"
+
+
+def _over_devices(run: Run, metric: str) -> pd.DataFrame | None:
+    """Return the least, mean and greatest value over devices at each instant; None if there are not two."""
     metrics = run.metrics
     rows = metrics[(metrics["metric"] == metric) & (metrics["device"] >= 0)]
     spread = rows.groupby("time_s")["value"].agg(["min", "mean", "max"])
@@ -210,17 +222,26 @@ def _whole_run(run: Run, metric: str) -> pd.Series[float] | None:
 
 def _draw_accuracy(ax: Any, run: Run, curve: pd.DataFrame, x: pd.Index | pd.Series[float]) -> None:
     """Draw the mean of the main run and the range over its devices, and the target."""
+    metric = metric_of(run.summary)
+    scale = _scale(metric)
     name = str(run.summary.get("protocol") or "protocol")
-    ax.fill_between(x, curve["min"] * 100, curve["max"] * 100, color=PALETTE[0], alpha=0.22, linewidth=0)
-    ax.plot(x, curve["mean"] * 100, color=PALETTE[0], linewidth=2, label=f"{name}, mean; worst to best shaded")
+    ax.fill_between(x, curve["min"] * scale, curve["max"] * scale, color=PALETTE[0], alpha=0.22, linewidth=0)
+    ax.plot(x, curve["mean"] * scale, color=PALETTE[0], linewidth=2, label=f"{name}, mean; worst to best shaded")
     target = run.summary.get("target")
-    if target:
-        ax.axhline(target["accuracy"] * 100, color=GRAY, linestyle="--", linewidth=1, label="target")
-    percent_axis(ax, "accuracy")
+    if target and target.get("metric", "accuracy") == metric:
+        value = target["accuracy"] if target.get("value") is None else target["value"]
+        ax.axhline(value * scale, color=GRAY, linestyle="--", linewidth=1, label="target")
+    if is_share(metric):
+        percent_axis(ax, words(metric))
+    else:
+        ax.set_ylabel(words(metric))
 
 
 def _draw_level(ax: Any, baseline: Run, name: str, color: str) -> None:
-    """Draw the accuracy at the end as a horizontal line."""
-    accuracy = baseline.summary.get("accuracy")
-    if accuracy:
-        ax.axhline(accuracy["mean"] * 100, color=color, linewidth=1.5, linestyle="-.", label=f"{name}, at its end")
+    """Draw the score at the end as a horizontal line."""
+    metric = metric_of(baseline.summary)
+    found = score_of(baseline.summary, metric)
+    if found.get("mean") is not None:
+        ax.axhline(
+            found["mean"] * _scale(metric), color=color, linewidth=1.5, linestyle="-.", label=f"{name}, at its end"
+        )

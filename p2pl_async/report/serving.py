@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.errors import P2plError, Problem, ScenarioError
 from p2pl_async.report.page.writing import asset, hashed, page_of, template_of
-from p2pl_async.report.tables import percent
+from p2pl_async.report.tables import metric_of, score_columns, score_of, show_score
 from p2pl_async.results.publishing import summary_of
 from p2pl_async.results.run import load_run
 
@@ -97,7 +97,8 @@ def _row(name: str, path: Path) -> dict[str, str] | None:
     summary = summary_of(path)
     if summary is None:
         return None
-    accuracy, seconds = summary.get("accuracy") or {}, summary.get("virtual_seconds")
+    metric, seconds = metric_of(summary), summary.get("virtual_seconds")
+    found, (worst, mean, _) = score_of(summary, metric), score_columns(summary)
     sent = (summary.get("messages") or {}).get("bytes_on_air")
     status = summary["status"]
     if status == "running":
@@ -107,8 +108,8 @@ def _row(name: str, path: Path) -> dict[str, str] | None:
         "link": f"/run/{quote(name)}/",
         "run": name,
         "status": status,
-        "worst": percent(accuracy.get("min")),
-        "mean": percent(accuracy.get("mean")),
+        "worst": show_score(metric, found.get(worst)),
+        "mean": show_score(metric, found.get(mean)),
         "time": "-" if seconds is None else show_seconds(seconds),
         "bytes": "-" if sent is None else show_bytes(sent),
     }

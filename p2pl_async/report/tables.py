@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pl_async.basics.units import show_bytes, show_joules, show_seconds
+from p2pl_async.results.metrics import is_share, words
 from p2pl_async.results.run import Run
 
 _NONE = "-"
-_ACCURACY = {"min": "worst device", "mean": "mean accuracy", "max": "best device"}
 
 
 def final_table(run: Run) -> RenderableType:
@@ -25,15 +25,19 @@ def final_table(run: Run) -> RenderableType:
     table = Table(title=_title(summary), title_justify="left", title_style="bold", box=_box(), pad_edge=False)
     table.add_column("")
     parts = list(_parts(run))
-    columns = _ACCURACY if any(part.get("accuracy") for _, part in parts) else {}
-    for name in (*columns.values(), "virtual time", "bytes on air"):
+    metric = metric_of(summary)
+    columns = score_columns(summary) if any(score_of(part, metric) for _, part in parts) else {}
+    own = f"own_{metric}" if columns and any(score_of(part, f"own_{metric}") for _, part in parts) else None
+    for name in (*columns.values(), *(["mean on own data"] if own else []), "virtual time", "bytes on air"):
         table.add_column(name, justify="right")
     for name, part in parts:
-        accuracy = part.get("accuracy") or {}
+        found = score_of(part, metric)
+        on_own = [show_score(metric, score_of(part, own).get("mean"))] if own else []
         status = part.get("status", "complete")
         table.add_row(
             name if status == "complete" or part is summary else f"{name} ({status})",
-            *(percent(accuracy.get(which)) for which in columns),
+            *(show_score(metric, found.get(which)) for which in columns),
+            *on_own,
             _shown(part.get("virtual_seconds"), show_seconds),
             _shown(_bytes_on_air(part), show_bytes),
             style="bold" if part is summary else "",
@@ -71,6 +75,9 @@ def _facts(run: Run) -> Table:
     summary = run.summary
     for name, text in facts_of(summary):
         facts.add_row(f" {name}", Text(text))
+    if lost := summary.get("not_finite"):
+        text = f"the loss of device {lost['device']} is not finite from {show_seconds(lost['virtual_seconds'])} on"
+        facts.add_row(" diverged", Text(f"{text}; lower train.learning_rate, or set train.clip", style="red"))
     for warning in summary.get("warnings") or ():
         facts.add_row(" warning", Text(str(warning), style="yellow"))
     if summary.get("error"):
@@ -91,7 +98,11 @@ def _target(summary: Mapping[str, Any]) -> str:
     if not target:
         return ""
     who = {"every_device": "every device", "mean": "mean"}.get(target["of"], target["of"])
-    goal = f"{who} at least {target['accuracy'] * 100:g} %"
+    metric = target.get("metric", "accuracy")
+    value = target["accuracy"] if target.get("value") is None else target["value"]
+    bound = "at most" if summary.get("lower_is_better") and metric == metric_of(summary) else "at least"
+    what = "" if metric == "accuracy" else f" {words(metric)}"
+    goal = f"{who}{what} {bound} {f'{value * 100:g} %' if is_share(metric) else f'{value:g}'}"
     if not target.get("reached"):
         return f"{goal}: not reached"
     cost = f", {show_bytes(target['bytes_on_air'])} on air" if target.get("bytes_on_air") is not None else ""
@@ -217,6 +228,28 @@ def _bytes_on_air(part: Mapping[str, Any]) -> float | None:
     messages = part.get("messages") or part
     value: float | None = messages.get("bytes_on_air")
     return value
+
+
+def metric_of(summary: Mapping[str, Any]) -> str:
+    """Return what the models of a run are scored by first."""
+    return str(summary.get("metric") or "accuracy")
+
+
+def score_columns(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns of a score in a table, "min", "mean" and "max" with their titles, the worst first."""
+    worst, best = ("max", "min") if summary.get("lower_is_better") else ("min", "max")
+    return {worst: "worst device", "mean": f"mean {words(metric_of(summary))}", best: "best device"}
+
+
+def score_of(summary: Mapping[str, Any], metric: str) -> Mapping[str, float]:
+    """Return the range over devices of a score; empty if there is none."""
+    found = (summary.get("scores") or {}).get(metric) or (summary.get("accuracy") if metric == "accuracy" else None)
+    return found or {}
+
+
+def show_score(metric: str, value: float | None) -> str:
+    """Return a score for people: shares of 1 in percent."""
+    return percent(value) if value is None or is_share(metric) else f"{value:.4g}"
 
 
 def percent(value: float | None) -> str:

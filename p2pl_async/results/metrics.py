@@ -51,8 +51,12 @@ METRICS = {
     "consensus_distance": Metric("", "root mean square distance of the models from their mean"),
     # Of each device, at each evaluation
     "accuracy": Metric("", "accuracy of the device's model on part of the test data"),
+    "balanced_accuracy": Metric("", "mean over classes of the accuracy on each, on that data"),
+    "f1": Metric("", "mean over classes of the harmonic mean of precision and recall, on that data"),
+    "rmse": Metric("", "root mean square error of the device's model on that data"),
     "loss": Metric("", "mean loss of the device's model on that data"),
-    "accuracy_trained": Metric("", "accuracy of its model after training and before mixing"),
+    "own_*": Metric("", "the same on test data distributed as the device's own: own_accuracy, ..."),
+    "*_trained": Metric("", "the first of evaluate.metrics after training and before mixing: accuracy_trained, ..."),
     # Of each device, as it goes
     "round": Metric("", "rounds finished, after each"),
     "crash": Metric("", "rounds finished, at each crash"),
@@ -76,5 +80,18 @@ METRICS = {
     "bytes_paper": Metric("B", "size of the models sent, as papers count: 4 bytes for a value or an index"),
     "bytes_encoded": Metric("B", "size of the models sent, as encoded"),
 }
+
+_SHARES = ("accuracy", "balanced_accuracy", "f1")
+
+
+def is_share(metric: str) -> bool:
+    """Tell whether a score is a share of 1, which people read in percent."""
+    return metric.removeprefix("own_").removesuffix("_trained") in _SHARES
+
+
+def words(metric: str) -> str:
+    """Return a metric's name for people: "balanced accuracy"."""
+    return metric.replace("_", " ")
+
 
 COSTS = {name: metric.cost for name, metric in METRICS.items() if metric.cost is not None}

@@ -25,6 +25,12 @@ TRACE_COLUMNS = {
 }  # fmt: skip
 
 
+SIGNAL_COLUMNS = {
+    "rssi_dbm": "float64", "sinr_db": "float64", "distance_m": "float64", "rate_bps": "float64", "tries": "int64",
+}  # fmt: skip
+"""Of trace.parquet, where a scenario has `[radio]` or shared air: the last frame of a message at its receiver."""
+
+
 LINK_COLUMNS = {
     "src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64", "partial": "int64",
     "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64",
@@ -35,13 +41,6 @@ DEVICE_COLUMNS = {
     "device": "int32", "x": "float64", "y": "float64", "n_samples": "int64", "rounds": "int64", "accuracy": "float64",
 }  # fmt: skip
 """Those that every run has; `class_0`, ... and `ENERGY_COLUMNS` come with data and with `[energy]`."""
-
-
-POSITION_COLUMNS = {"time_s": "float64", "device": "int32", "x": "float64", "y": "float64", "z": "float64"}
-
-
-PLACE = {"x": "m", "y": "m", "z": "m"}
-"""Units of places where there are radios; without, topologies place devices in the unit square."""
 
 
 ENERGY_COLUMNS = (
@@ -65,13 +64,11 @@ class Table:
             once closed. None keeps the table in memory. Nothing is made before the first flush.
         columns: name -> Arrow's name of the type: "float64", "int64", ...; "category" for a text
             that is one of a few.
-        units: of columns whose names don't tell it, for the metadata of their fields: `{"unit": "m"}`.
     """
 
-    def __init__(self, path: Path | None, columns: Mapping[str, str], units: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path | None, columns: Mapping[str, str]) -> None:
         self.path = path
         self.columns = dict(columns)
-        self._units = {} if units is None else units
         self._rows: list[tuple[Any, ...]] = []
         self._batches: list[Any] = []  # pyarrow.RecordBatch; only without a path
         self._stream: Any = None
@@ -183,8 +180,7 @@ class Table:
 
         text = pa.dictionary(pa.int32(), pa.string())
         types = {name: text if kind == "category" else pa.type_for_alias(kind) for name, kind in self.columns.items()}
-        units = {name: {"unit": unit} for name, unit in self._units.items()}
-        return pa.schema([pa.field(name, kind, metadata=units.get(name)) for name, kind in types.items()])
+        return pa.schema(types.items())
 
     def _batch(self, rows: list[tuple[Any, ...]]) -> Any:
         import pyarrow as pa

@@ -26,7 +26,7 @@ from p2pl_async.basics.settings import Settings, line, mistake, mistakes
 from p2pl_async.hardware.churn import Churn
 from p2pl_async.hardware.energy import Energy
 from p2pl_async.hardware.local_clock import Clocks
-from p2pl_async.learning.data import DataSettings
+from p2pl_async.learning.data_settings import DataSettings
 from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.protocols import AnyProtocol
@@ -118,14 +118,18 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     yield from check_places(tables)
     if matches is not None:
         yield from check_events(tables, matches)
-    train = tables.get("train")
+    train, stop = tables.get("train"), tables.get("stop")
+    metrics = [score.kind for score in getattr(tables.get("evaluate"), "metrics", ())]
+    if stop is not None and stop.accuracy is not None and metrics and "accuracy" not in metrics:
+        yield line(["stop", "accuracy"], f"is not among evaluate.metrics, {metrics}; add it, or write stop.metric")
     if protocol is not None and train is not None and protocol.trains and not protocol.uses_momentum and train.momentum:
         text = f'must be 0, as the protocol "{protocol.kind}" steps along gradients and has no use for momentum'
         yield line(["train", "momentum"], text, train.momentum)
     if protocol is not None and not protocol.trains:
-        baselines, stop = tables.get("baselines"), tables.get("stop")
+        baselines = tables.get("baselines")
         for name in ("local", "central"):
             if baselines is not None and getattr(baselines, name):
                 yield line(["baselines", name], f'must be false, as the protocol "{protocol.kind}" never trains', True)
-        if stop is not None and stop.accuracy is not None:
-            yield line(["stop", "accuracy"], f'must be left out, as the protocol "{protocol.kind}" never trains')
+        for name in ("accuracy", "metric"):
+            if stop is not None and getattr(stop, name) is not None:
+                yield line(["stop", name], f'must be left out, as the protocol "{protocol.kind}" never trains')

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -37,6 +37,7 @@ from p2pl_async.hardware.churn import Churn
 from p2pl_async.hardware.compute import ONE_SECOND, Compute, GroupCompute
 from p2pl_async.hardware.energy import Energy
 from p2pl_async.hardware.local_clock import Clocks
+from p2pl_async.learning.scores import AnyScore
 from p2pl_async.link import LinkSettings
 from p2pl_async.radio import RadioSettings
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
@@ -267,6 +268,32 @@ class Evaluate(Settings):
     samples: Annotated[int, Field(strict=True, ge=0)] = Field(
         default=500, description="test samples used while running, the same ones each time; 0: all"
     )
+    metrics: tuple[AnyScore, ...] = Field(
+        default=(),
+        max_length=MOST_ITEMS,
+        description='what models are scored by, such as ["accuracy", "f1"], or of your own, "file.py:Class"; targets '
+        "and plots take the first. None given: accuracy, or rmse where numbers are to be predicted",
+    )
+    on: Literal["all", "own"] = Field(
+        default="all",
+        description="own: also the scores of each device's model on test data distributed as its training data: those "
+        "of its owners where data have owners, else by its shares of the classes",
+    )
+
+
+class MetricTarget(Settings):
+    """A value of a metric to reach: by every device, or by their mean."""
+
+    alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("every_device", "mean"),)
+
+    every_device: float | None = None
+    mean: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.every_device is None) == (self.mean is None):
+            raise mistake("needs exactly one of every_device = 0.5 and mean = 0.5")
+        return self
 
 
 class Target(Settings):
@@ -292,9 +319,16 @@ class Stop(Settings):
     accuracy: Annotated[Target, Short("every_device")] | None = Field(
         default=None, description="stop when an evaluation reaches this accuracy"
     )
+    metric: Annotated[MetricTarget, Short("every_device")] | None = Field(
+        default=None,
+        description="stop when an evaluation reaches this value of the first of evaluate.metrics; of an error such as "
+        "rmse, a value that isn't above it",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Stop:
-        if self.virtual_time is None and self.rounds is None and self.accuracy is None:
+        if self.accuracy is not None and self.metric is not None:
+            raise mistake("takes one target, accuracy or metric; remove the other")
+        if self.virtual_time is None and self.rounds is None and self.accuracy is None and self.metric is None:
             raise mistake('needs a condition: virtual_time = "10 min", rounds = 100, or accuracy = "97 %"')
         return self

@@ -10,11 +10,13 @@ Some kinds change during a run. Their graph is the union over time of all links,
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 
+from p2pl_async.basics.plugins import line_of_plugin
 from p2pl_async.basics.settings import Settings
 from p2pl_async.topology.contacts import Contacts
 from p2pl_async.topology.one_peer import OnePeer
@@ -55,16 +57,24 @@ class TopologySettings(Settings):
         wrong = self.check(n)
         if wrong:
             raise ValueError("; ".join(wrong))
-        made = self.make(n, random)
+        try:
+            made: object = self.make(n, random)
+        except ValueError as error:  # of networkx, or in a user's file
+            place = line_of_plugin(error)
+            raise ValueError(f"{place}: {error}" if place else str(error)) from error
+        if not isinstance(made, nx.Graph) or set(made) != set(range(n)):
+            what = f"a graph of {len(made)} nodes" if isinstance(made, nx.Graph) else type(made).__name__
+            where = getattr(self, "kind", type(self).__name__)
+            raise ValueError(f"make(n, random) of {where} must return a networkx graph on 0..{n - 1}, returned {what}")
         graph: nx.DiGraph[int] = nx.DiGraph()
         graph.add_nodes_from((k, dict(made.nodes[k])) for k in range(n))
         for j in range(n):
             graph.add_edges_from((j, i) for i in sorted(made.adj[j]) if i != j)
         return graph
 
+    @abstractmethod
     def make(self, n: int, random: np.random.Generator) -> nx.Graph[int]:
         """Return a graph on 0..n-1, directed or not; `build` puts its nodes and neighbors in order."""
-        raise NotImplementedError
 
     def neighborhood(self, n: int, random: np.random.Generator) -> OnePeer | Contacts | None:
         """Return the neighbors of each device over time, or None if they never change.

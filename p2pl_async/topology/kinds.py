@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.topology.base import TopologySettings
 from p2pl_async.topology.changing import OnePeerExponential, RandomMatchings, RotatingRings
@@ -33,6 +34,6 @@ AnyTopology = Annotated[
     OneOf(
         "topology", Complete, Ring, DirectedRing, PathGraph, Star, Grid, Torus, Hypercube, Exponential, RandomRegular,
         ErdosRenyi, WattsStrogatz, BarabasiAlbert, RandomGeometric, InRange, OnePeerExponential, RotatingRings,
-        RandomMatchings, FromFile, RecordedLinks,
+        RandomMatchings, FromFile, RecordedLinks, outside=door(TopologySettings),
     ),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ read-only message. A model of 800 kB to 99 neighbors is copied once, or not at a
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,9 +19,9 @@ from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
 from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
 from p2pl_async.hardware.meter import Meter
-from p2pl_async.link import Link, Verdict
+from p2pl_async.link import Link, Signal, Verdict
 from p2pl_async.link.verdict import UNDER_WAY
-from p2pl_async.messages import DeviceId, Message
+from p2pl_async.messages import AsReceived, DeviceId, Message
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
@@ -295,10 +296,6 @@ class EmulatedTransport:
             if call == self._arrive
         } | self._unfinished
 
-    def on_the_way(self) -> list[Encoded]:
-        """Return the messages that will arrive, once for each receiver; second copies are left out."""
-        return [what[1] for *_, call, what in self._clock.calendar if call == self._arrive]
-
     def _link(self, source: DeviceId, target: DeviceId) -> Link:
         """Return the link from one device to another, also where only acknowledgments take it."""
         path = self._paths[source].get(target)
@@ -376,7 +373,16 @@ class EmulatedTransport:
         except RemoteError:
             self.trace.malformed += 1
         else:
+            signal = verdict.signal
+            if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
+                message = message.as_heard(_heard(path.link, signal, encoded))
             path.inbox.put(message)
+
+
+def _heard(link: Link, signal: Signal, encoded: Encoded) -> AsReceived:
+    """Return what a receiver can tell of the way of a message."""
+    odds = functools.partial(link.expected_delivery, signal, len(encoded.data), encoded.sent)
+    return AsReceived(signal.rssi, signal.sinr, odds)
 
 
 _Arrival = tuple[Path, Encoded, float, Verdict]

@@ -186,7 +186,6 @@ rounds = 1
     ('[medium]\nkind = "ideal"\n[link]\nrate = "1 Mbit/s"\nduplicate = 0.1', "link.duplicate", "dedicated"),
     (SHARED + 'arq = { retries = 3, kind = "go-back-n", window = 4 }', "link.arq", "[medium] ack"),
     (SHARED + "arq = { retries = 3, ack_loss = 0.1 }", "link.arq", "[medium] ack"),
-    (SHARED + 'outage = { kind = "on-off", up = "1 s", down = "1 s", when_off = "hold" }', "link.outage", "drop"),
     (SHARED + "corrupt = 0.1\ndeliver_corrupted = true", "link.deliver_corrupted", "false"),
     (SHARED.replace("[link]", 'queue = { size = "9 kB", drop = "head" }\n[link]'), "medium.queue", "tail"),
     ('[medium]\nkind = "ideal"', "link", "1 Mbit/s"),
@@ -515,7 +514,7 @@ def test_sinr_is_averaged_over_the_parts_of_a_frame(overlap) -> None:
         cell.offer(10.0 * k + (1 - overlap) * 0.127 + 1e-12, 2, [0], 127)
     cell.run()
     share = float(np.mean([outcome.verdict.cause == "collision" for outcome in cell.outcomes if outcome.src == 1]))
-    whole = waves.error(1, 0, 127, 1.0 - 10 * math.log10(1 + 10 ** (-5.9)))
+    whole = float(waves.phy.error(1.0 - 10 * math.log10(1 + 10 ** (-5.9)), 127))
     expected = 1 - (1 - whole) ** overlap
     assert whole > 0.01
     assert share == pytest.approx(expected, abs=5 * math.sqrt(max(expected, 1e-9) * (1 - expected) / frames))

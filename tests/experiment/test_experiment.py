@@ -79,8 +79,8 @@ def test_whichever_condition_comes_first_ends_the_run() -> None:
     first = experiment.run(small(stop={"rounds": 2, "virtual_time": "500 s", "accuracy": "100 %"}))
     assert first.summary["stopped_by"] == "rounds"
     assert first.summary["target"] == {
-        "accuracy": 1.0, "of": "every_device", "reached": False, "virtual_seconds": None, "bytes_on_air": None,
-        "seconds_on_air": None, "energy_j": None,
+        "metric": "accuracy", "value": 1.0, "accuracy": 1.0, "of": "every_device", "reached": False,
+        "virtual_seconds": None, "bytes_on_air": None, "seconds_on_air": None, "energy_j": None,
     }  # fmt: skip
 
 
@@ -490,7 +490,7 @@ def test_a_run_without_learning_has_no_accuracy_and_loads_no_data() -> None:
     assert np.ptp(values(result, "number").groupby("device", observed=True)["value"].last()) < 1
     assert len(values(result, "messages_sent")) > 10
     assert list(result.devices.columns) == ["device", "x", "y", "n_samples", "rounds", "accuracy"]
-    assert seen[-1].accuracy is None
+    assert seen[-1].score is None
 
 
 MINE = '''
@@ -535,7 +535,7 @@ def test_progress_tells_how_far_the_run_is() -> None:
     assert all(s.done is not None and 0 <= s.done <= 1 for s in main)
     assert main[-1].sent > 0
     assert all(s.sent >= s.delivered + s.lost for s in main)
-    assert any(s.accuracy is not None and s.accuracy[0] <= s.accuracy[1] <= s.accuracy[2] for s in main)
+    assert any(s.score is not None and s.score[0] <= s.score[1] <= s.score[2] for s in main)
     assert result.summary["status"] == "complete"
 
 

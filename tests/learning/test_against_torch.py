@@ -366,7 +366,7 @@ def test_buffers_are_trained_as_by_torch_and_used_in_tests(name: str, buffers: L
     trainer = make_trainer(model)
     params = trained(trainer, epochs=1, rounds=2)
     scores = trainer.evaluate(params, devices=range(len(SIZES)))
-    assert trainer.keeps_buffers == (buffers == "local" or name == "batch norm" or name == "convolution, batch norm")
+    assert trainer.by_device == (buffers == "local" or name == "batch norm" or name == "convolution, batch norm")
     for device, w in enumerate(params):
         if buffers == "average" and name == "spectral norm":
             continue  # its buffers are drawn, and those that are sent are each device's own

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.errors import ScenarioError
-from p2pl_async.learning.data import AnyDataset, Dataset, DataSettings, DataSource, Digits, FashionMnist, Mnist, Npz
+from p2pl_async.learning.data import Dataset, DataSource, Digits, FashionMnist, Mnist, Npz
+from p2pl_async.learning.data_settings import AnyDataset, DataSettings
 from p2pl_async.learning.partition import Shards
 
 ADAPTER: TypeAdapter[DataSource] = TypeAdapter(AnyDataset)
@@ -235,8 +236,9 @@ def test_npz_takes_integer_features(tmp_path: Path) -> None:
         ({"x": np.full((20, 3), 1j)}, "x must hold real numbers, holds complex128"),
         ({"x": np.full((20, 3), None)}, "can't be read as .npz without pickle"),
         ({"x": np.zeros((19, 3))}, "y has 20 labels for the 19 samples of x"),
-        ({"y": np.zeros((20, 1), int)}, r"y must have shape \(samples,\)"),
-        ({"y": np.linspace(0, 1, 20)}, "y must hold integers from 0, holds float64"),
+        ({"y": np.zeros((20, 1), int)}, r"y must have shape \(samples,\) for labels"),
+        ({"y": np.array(["a"] * 20)}, "y must hold integers from 0, holds <U1"),
+        ({"y": np.full(20, np.nan)}, "y has 20 values that are not finite"),
         ({"y": np.arange(20) - 1}, "y must hold integers from 0, holds -1"),
         ({"y": np.arange(20) * 2}, "without gaps; the largest is 38, none is 1"),
         ({"z": np.zeros(3)}, "must hold x_train, y_train, x_test, y_test, or x, y; holds x, y, z"),
@@ -359,7 +361,7 @@ def test_a_mistake_in_data_of_ones_own_names_its_place(tmp_path: Path, body: str
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"y_train": np.arange(12) / 2}, "y_train must hold integers from 0, holds float64"),
+        ({"y_train": np.arange(12) / 2}, "y_train has 1 number for each sample, n_classes is 4"),
         ({"y_train": np.array([0] * 9 + [4, 5, 0])}, "y_train must hold labels below the 4 classes, holds 4 in row 9"),
         ({"y_test": np.array([-1])}, "y_test must hold integers from 0, holds -1 in row 0"),
         ({"x_test": np.full((1, 3), np.inf)}, "x_test has 3 values that are not finite in float32, the first in row 0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -256,3 +258,42 @@ def test_count_matrix_counts_classes_per_device() -> None:
 def test_a_wrong_table_is_an_error(table: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(AnyPartition).validate_python(table)
+
+
+def test_a_file_says_which_device_has_each_sample(tmp_path: Path) -> None:
+    path = tmp_path / "who.txt"
+    partition = TypeAdapter[Partition](AnyPartition).validate_python({"kind": "file", "path": str(path)})
+    path.write_text("2\n0\n1\n0\n")
+    parts = partition.split(np.zeros(4, np.int64), 3, stream(1, "partition"))
+    assert [part.tolist() for part in parts] == [[1, 3], [2], [0]]
+    for text, said in (
+        ("2\n0\n", "has 2 numbers for 4 training samples"),
+        ("0 1 3 0", "number 3: must be a device from 0 to 2, is '3'"),
+        ("0 1 x 0", "number 3: must be a device from 0 to 2, is 'x'"),
+        ("0 1 1 0", "leaves 1 of 3 devices without a sample, first device 2"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ScenarioError, match=re.escape(said)):
+            partition.split(np.zeros(4, np.int64), 3, stream(1, "partition"))
+
+
+@given(
+    classes=st.integers(1, 5),
+    counts=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    devices=st.integers(1, 8),
+    seed=st.integers(0, 3),
+)
+def test_classes_per_device_gives_what_it_says_or_says_why(
+    classes: int, counts: list[int], devices: int, seed: int
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    try:
+        parts = ClassesPerDevice(classes=classes).split(labels, devices, stream(seed, "partition"))
+    except ScenarioError as error:
+        said = str(error)
+        impossible = devices * classes < len(counts) or classes > len(counts) or min(counts) < devices
+        assert impossible
+        whys = ("is more than", "can't hold all", "that are to hold it", "can't share")
+        assert any(why in said for why in whys)
+        return
+    assert [len(np.unique(labels[part])) for part in parts] == [classes] * devices

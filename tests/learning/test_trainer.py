@@ -496,7 +496,7 @@ def test_scores_are_those_of_the_module(model: Model, kind: str) -> None:
     scores = trainer.evaluate(params)
     module = model.build(SHAPE, CLASSES).double()
     x, y = torch.tensor(DATA.x_test).double(), torch.tensor(DATA.y_test)
-    for w, accuracy, loss in zip(params, *scores, strict=True):
+    for w, accuracy, loss in zip(params, scores.accuracy, scores.loss, strict=True):
         nn.utils.vector_to_parameters(torch.tensor(w), module.parameters())
         logits = module(x)
         assert accuracy == (logits.argmax(1) == y).double().mean().item()
@@ -526,7 +526,8 @@ def test_parameters_that_are_not_finite_do_not_crash() -> None:
     trainer.compute(jobs)
     assert np.isnan(result_of(jobs[0])).any()
     assert np.isfinite(result_of(jobs[1])).all()
-    accuracy, loss = trainer.evaluate([broken, healthy])
+    scores = trainer.evaluate([broken, healthy])
+    accuracy, loss = scores.accuracy, scores.loss
     assert 0 <= accuracy[0] <= 1
     assert not np.isfinite(loss[0])
     assert np.isfinite(loss[1])

@@ -581,8 +581,11 @@ class Noisy:
     def error_rates(self, at: Any, size: int) -> Any:
         return (at < self.until).astype(float)
 
-    def lost_until(self, at: float, size: int) -> float:
-        return max(at, self.until)
+    def error_at(self, sinr: float, size: int, phy: Any = None) -> float:
+        return float(sinr < 10)
+
+    def heard(self, at: float) -> tuple[float, float, float]:
+        return -70.0 - at, 20.0 - at, 15.0
 
     def delay(self, at: float) -> float:
         return 0.0

@@ -16,7 +16,9 @@ from p2pl_async.results.run import Snapshot
 
 def snapshot(wall: float = 10.0, **changes: Any) -> Snapshot:
     values: dict[str, Any] = {
-        "label": "p2pl", "now": 3 * wall, "wall": wall, "accuracy": (0.5, 0.6, 0.7), "sent": int(1000 * wall),
+        "label": "p2pl", "now": 3 * wall, "wall": wall, "metric": "accuracy", "score": (0.5, 0.6, 0.7),
+        "diverged": None,
+        "sent": int(1000 * wall),
         "delivered": int(900 * wall), "lost": int(80 * wall), "air_bytes": int(1e6 * wall), "done": wall / 40,
         "rounds": wall / 2,
     }  # fmt: skip
@@ -50,8 +52,12 @@ def test_the_line_fits_and_keeps_what_matters_most(width: int) -> None:
     assert ("accuracy" in text) == (width >= 48)
 
 
+def test_a_model_that_is_not_finite_is_named() -> None:
+    assert "device 3 not finite since 12 s" in line(snapshot(diverged=(3, 12.0)), width=60)
+
+
 def test_without_accuracy_or_an_end_those_parts_are_left_out() -> None:
-    text = line(snapshot(accuracy=None, done=None), bar=True)
+    text = line(snapshot(score=None, done=None), bar=True)
     assert text.startswith("p2pl  30 s  (3x)  round 5  sent 10k")
     assert "left" not in text
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from p2pl_async.basics.settings import OneOf, marker
 from p2pl_async.results.folder import PLOTS
-from p2pl_async.results.metrics import COSTS, METRICS
+from p2pl_async.results.metrics import COSTS, METRICS, is_share
+from p2pl_async.scenario.tables import Evaluate
 
 PACKAGE = Path(__file__).parents[2] / "p2pl_async"
 
@@ -24,7 +26,11 @@ def recorded() -> set[str]:
 
 
 def test_every_recorded_metric_is_listed_and_every_listed_one_is_recorded() -> None:
-    assert recorded() | {"lost_*"} == METRICS.keys()
+    scores = marker(Evaluate.model_fields["metrics"])
+    assert isinstance(scores, OneOf)
+    by_kind = {kind.replace("-", "_") for kind in scores.classes}
+    assert recorded() | {"lost_*", "own_*", "*_trained"} | by_kind == METRICS.keys()
+    assert all(is_share(name) == (name != "rmse") for name in by_kind)
 
 
 def test_every_cost_has_a_plot_of_its_own() -> None:

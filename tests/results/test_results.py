@@ -23,7 +23,7 @@ from p2pl_async.errors import ScenarioError
 from p2pl_async.results import table
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.run import Run, load_run
-from p2pl_async.results.table import LINK_COLUMNS, METRIC_COLUMNS, TRACE_COLUMNS, Table
+from p2pl_async.results.table import LINK_COLUMNS, METRIC_COLUMNS, SIGNAL_COLUMNS, TRACE_COLUMNS, Table
 
 SUMMARY = {"status": "complete", "scenario": "ring", "seed": 7}
 ROWS = [(0.5 * i, i % 3, "loss" if i % 2 else "accuracy", i / 10) for i in range(10)]
@@ -398,3 +398,14 @@ def test_a_sample_of_a_trace_is_some_of_its_rows_in_order(tmp_path: Path, monkey
     )
     assert open_sample[0]["at"].tolist() == found["at"].tolist()
     assert len(written.sample(["at"], 5000)[0]) == 1000
+
+
+def test_a_trace_of_radios_is_read_with_the_columns_that_it_has(tmp_path: Path) -> None:
+    finished(RunFolder(tmp_path, "ring", 7))
+    trace = Table(tmp_path / "trace", TRACE_COLUMNS | SIGNAL_COLUMNS)
+    row = (0.5, 0, 1, 0, "params", 100, 1, 0, 117, 0.2, False, 0.75, "delivered", math.nan)
+    trace.add(*row, -70.5, 30.5, 12.0, 250e3, 1)
+    trace.close()
+    read = load_run(str(tmp_path)).trace
+    assert read is not None
+    assert read[list(SIGNAL_COLUMNS)].iloc[0].tolist() == [-70.5, 30.5, 12.0, 250e3, 1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from p2pl_async.hardware.compute import Compute
-from p2pl_async.learning.data import DataSettings
+from p2pl_async.learning.data_settings import DataSettings
 from p2pl_async.scenario.reading.jsonschema import scenario_schema
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.selector import select

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.learning.models.base import Model
 from p2pl_async.learning.models.convolutional import Cnn, LeNet, Vgg11
@@ -26,13 +27,7 @@ __all__ = [
 ]
 
 
-def _outside(spec: str) -> type[Model]:
-    from p2pl_async.basics.plugins import load_class
-
-    return load_class(spec, Model)  # type: ignore[type-abstract]
-
-
 AnyModel = Annotated[
     Model,
-    OneOf("model", Softmax, Mlp, LeNet, Cnn, Vgg11, ResNet20, ResNet18, Lstm, Transformer, outside=_outside),
+    OneOf("model", Softmax, Mlp, LeNet, Cnn, Vgg11, ResNet20, ResNet18, Lstm, Transformer, outside=door(Model)),
 ]

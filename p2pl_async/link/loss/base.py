@@ -11,7 +11,9 @@ literature; a device that sends rarely meets the same bursts later.
 
 from __future__ import annotations
 
+import copy
 import math
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -76,9 +78,45 @@ class LossModel(Varying):
         steps, models = versions
         return ChangingLoss(steps, lambda number: models[number].make(seed, src, dst))
 
+    @abstractmethod
     def make(self, seed: int, src: int, dst: int) -> LossProcess | None:
-        """Return the process of one link while these settings hold, or None if nothing is ever lost."""
+        """Return the process of one link while these settings hold, or None if nothing is ever lost.
+
+        Of your own, a `PacketLoss` with a `fate` is enough; draws come from `stream(seed, "loss", src, dst)`.
+        """
+
+
+class PacketLoss:
+    """A loss process of one's own that decides packet by packet: define `fate`, which may change its state.
+
+    What looks ahead works on a copy, and packets that are sent afterwards go through `fate` again.
+    """
+
+    _looked: tuple[Floats, Floats] | None = None
+
+    def fate(self, uniform: float, at: float) -> str:
+        """Return why the next packet, sent at the instant `at`, is lost: one of `CAUSES`, or ""."""
         raise NotImplementedError
+
+    def fates(self, uniforms: Floats, at: Floats) -> Codes:
+        """Return the fates of the next packets."""
+        self._looked = uniforms, at
+        ahead = copy.deepcopy(self)
+        causes = [ahead.fate(u, t) for u, t in zip(uniforms.tolist(), at.tolist(), strict=True)]
+        return np.array([CAUSES.index(cause) for cause in causes], np.int8)
+
+    def passed(self, packets: int) -> None:
+        """Count packets that `fates` looked at as sent."""
+        if self._looked is not None:
+            for uniform, at in zip(self._looked[0][:packets].tolist(), self._looked[1][:packets].tolist(), strict=True):
+                self.fate(uniform, at)
+
+    def skip(self, packets: int, at: float) -> None:
+        """Count packets as sent that nothing looked at; a loss with a memory of packets overrides it."""
+
+    def at(self, now: float) -> Stretch[Odds | None]:
+        """Return that packets depend on each other, as far as anyone knows."""
+        return Stretch(None, math.inf)
 
 
 class ChangingLoss:

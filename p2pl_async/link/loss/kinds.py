@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.link.loss.base import LossModel
 from p2pl_async.link.loss.in_time import GilbertElliott
@@ -20,4 +21,4 @@ def _shorthand(value: Any) -> Mapping[str, Any]:
     return {"kind": "bernoulli", "p": number_or_kind(value, "loss", "5 %", _KINDS)}
 
 
-AnyLoss = Annotated[LossModel, OneOf("loss", *_KINDS, shorthand=_shorthand)]
+AnyLoss = Annotated[LossModel, OneOf("loss", *_KINDS, shorthand=_shorthand, outside=door(LossModel))]

@@ -22,7 +22,7 @@ import numpy as np
 from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.report.findings import findings
 from p2pl_async.report.page.gathering import Content, gather
-from p2pl_async.report.tables import facts_of, percent
+from p2pl_async.report.tables import facts_of, metric_of, score_columns, score_of, show_score
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
 
@@ -74,6 +74,7 @@ def page_of(run: Run, *, live: bool = False) -> str:
         title=content.head["title"],
         status=str(summary.get("status")),
         rows=_rows(run),
+        columns=score_columns(run.summary).values(),
         facts=facts_of(summary),
         findings=content.head["findings"],
         scenario=run.scenario_text,
@@ -164,14 +165,14 @@ def _rows(run: Run) -> list[list[str]]:
     """Return the rows of the table of results: the run, then its baselines."""
     parts = {str(run.summary.get("protocol") or "protocol"): run.summary}
     parts |= run.summary.get("baselines") or {}
-    rows = []
+    rows, metric = [], metric_of(run.summary)
     for name, part in parts.items():
-        accuracy = part.get("accuracy") or {}
+        found = score_of(part, metric)
         seconds, sent = part.get("virtual_seconds"), (part.get("messages") or {}).get("bytes_on_air")
         rows.append(
             [
                 name,
-                *(percent(accuracy.get(which)) for which in ("min", "mean", "max")),
+                *(show_score(metric, found.get(which)) for which in score_columns(run.summary)),
                 "-" if seconds is None else show_seconds(seconds),
                 "-" if sent is None else show_bytes(sent),
             ]

@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic_core import InitErrorDetails
 
-from p2pl_async.air import Contended, Medium, SensedMedium, SharedMedium
+from p2pl_async.air import Contended, LoRa, Medium, SensedMedium, SharedMedium
 from p2pl_async.air.refusals import refusals
-from p2pl_async.basics.settings import line
+from p2pl_async.basics.settings import kind_of, line
+from p2pl_async.radio.phy import Lora
 
 
 def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
@@ -23,6 +24,8 @@ def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         if isinstance(medium, Contended) and medium.collision != "overlap":
             text = 'needs received powers; add a [radio] table, or write collision = "overlap"'
             yield line(["medium", "collision"], text, medium.collision)
+    if medium.rates is not None:
+        yield from _check_rates(medium, tables)
     if medium.queue is not None and medium.queue.drops_head:
         yield line(["medium", "queue", "drop"], 'must be "tail"; dedicated links can drop the oldest', "head")
     link = tables.get("link")
@@ -30,3 +33,18 @@ def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         return
     for refusal in refusals(medium, link):
         yield line(["link", *refusal.keys], refusal.text, refusal.value)
+
+
+def _check_rates(medium: SharedMedium, tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+    """Yield why rates can't adapt to radios."""
+    if "radio" not in tables:
+        return
+    radio = tables["radio"]
+    if radio is None:
+        yield line(["medium", "rates"], 'needs received powers; add a [radio] table, or write "none"')
+    elif len(radio.phy.modes) < 2:
+        text = f'needs a phy with several rates, and "{radio.phy.kind}" has one; write [radio] phy = "wifi"'
+        yield line(["medium", "rates"], text)
+    elif isinstance(medium.airtime, LoRa) != isinstance(radio.phy, Lora):
+        text = f'must be of the kind of [radio] phy, "{radio.phy.kind}", for its rates to count'
+        yield line(["medium", "airtime"], text, kind_of(type(medium.airtime)))

@@ -124,8 +124,18 @@ def _expand_inside(place: Place, value: Any, folder: Path, short: set[Keys], key
     if isinstance(value, Mapping):
         return _expand_table(place, value, folder, short, keys)
     if isinstance(value, list) and isinstance(place, Many):
-        return [_expand_inside(child(place, i, item), item, folder, short, (*keys, i)) for i, item in enumerate(value)]
+        items = [_expand_item(place, item, folder) for item in value]
+        return [_expand_inside(child(place, i, item), item, folder, short, (*keys, i)) for i, item in enumerate(items)]
     return value
+
+
+def _expand_item(place: Many, item: Any, folder: Path) -> Any:
+    """Return an item of a list whose items are chosen by kind, a bare kind as a table; others as they are."""
+    if not isinstance(place.cls, OneOf) or place.cls.outside is None:
+        return item
+    if isinstance(item, Mapping):
+        return {**item, "kind": _absolute_spec(item["kind"], folder)} if "kind" in item else item
+    return place.cls.table(_absolute_spec(item, folder))
 
 
 def _expand_value(slot: _Slot, value: Any, folder: Path, short: set[Keys], keys: Keys) -> Any:

@@ -45,6 +45,7 @@ MEDIA: dict[str, dict[str, Any]] = {
     "csma-ca": {"kind": "csma-ca", "ack": ACK},
     "dcf": {"kind": "dcf", "ack": ACK},
     "aloha": {"kind": "aloha", "backoff": "20 ms"},
+    "tdma": {"kind": "tdma", "slot": "30 ms", "ack": ACK},
 }
 FADE = {"kind": "schedule", "steps": [["0 s", "250 kbit/s"], ["0.3 s", "50 kbit/s"]]}
 SLEEP = {"kind": "duty-cycle", "awake": "30 ms", "period": "100 ms"}
@@ -114,8 +115,8 @@ def test_each_setting_changes_what_happens_or_is_refused_whoever_sets_it(key: st
 
 def test_a_trace_of_links_passes_the_same_door(tmp_path) -> None:
     path = tmp_path / "links.csv"
-    path.write_text("t,src,dst,change\n0,0,1,up\n0,1,0,up\n1,0,1,arq.backoff=5 ms\n")
+    path.write_text("t,src,dst,change\n0,0,1,up\n0,1,0,up\n1,0,1,arq.ack_loss=5 %\n")
     tables = {"devices": {"count": 2}, "topology": {"kind": "trace", "path": str(path)}, "link": LINK}
     world_run(tables, Talk(), until=5)
-    with pytest.raises(ValidationError, match=r"line 4: \"arq.backoff=5 ms\": is for dedicated links"):
+    with pytest.raises(ValidationError, match=r"line 4: \"arq.ack_loss=5 %\": is for dedicated links"):
         world_run({**tables, "medium": MEDIA["aloha"]}, Talk(), until=5)

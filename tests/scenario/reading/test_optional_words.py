@@ -35,9 +35,16 @@ WRITTEN = {  # class -> key -> a scenario that writes it
     "_Changing": {"every": '[topology]\nkind = "one-peer-exponential"\nevery = "round"'},
     "SharedMedium": {
         key: f'[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "ideal"\n{key} = "{text}"'
-        for key, text in (("queue", "unlimited"), ("ack", "none"), ("duty_cycle", "none"))
+        for key, text in (
+            ("queue", "unlimited"), ("ack", "none"), ("duty_cycle", "none"), ("rates", "none"),
+            ("broadcast_rate", "slowest"),
+        )
     },
-    "Dcf": {"eifs": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "dcf"\neifs = "auto"'},
+    "Dcf": {
+        key: f'[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "dcf"\n{key} = "{text}"'
+        for key, text in (("eifs", "auto"), ("aggregate", "none"), ("rts", "none"))
+    },
+    "Tdma": {"slots": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "tdma"\nslot = "5 ms"\nslots = "devices"'},
     "RadioSettings": {
         "shadowing": '[topology]\nkind = "grid"\n[radio]\narea = "10 m"\nshadowing = "none"'
     },

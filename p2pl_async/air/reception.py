@@ -1,0 +1,242 @@
+"""Who receives what is on the air: half duplex, collisions, capture and noise at each receiver.
+
+    a transmission begins -> `lock`: who starts to decode it        a receiver holds one frame at a time
+    a transmission ends   -> `fate`: why a receiver misses it, or ""
+
+Of what overlaps a frame at its receiver, `collision` decides: any overlap, or the powers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from p2pl_async.air.hearing import Waves, error_in_interference, most_interference
+from p2pl_async.air.outgoing import Outgoing
+from p2pl_async.air.settings import Contended, SharedMedium
+from p2pl_async.air.transmission import NOBODY, Transmission
+from p2pl_async.basics.arrays import Floats
+from p2pl_async.link import Link, Signal
+from p2pl_async.messages import DeviceId
+
+_TOUCH = 1e-9  # s; a shorter overlap is rounding: instants are sums of slots
+
+
+class Reception:
+    """The receivers of a shared medium.
+
+    Args:
+        settings: how devices share it.
+        n: number of devices.
+        propagation: powers and error rates; required for `capture` and `sinr`.
+        is_down: tells whether a device is down at an instant; None: never.
+    """
+
+    def __init__(
+        self,
+        settings: SharedMedium,
+        n: int,
+        propagation: Waves | None,
+        is_down: Callable[[DeviceId, float], bool] | None,
+    ) -> None:
+        self._propagation = propagation
+        self._is_down = is_down
+        self._collision = settings.collision if isinstance(settings, Contended) else None
+        self._capture = settings.capture if isinstance(settings, Contended) else 0.0
+        self._busy_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
+        self._busy_power = np.full(n, -np.inf)  # and its power in dBm
+        self._busy_code = np.zeros(n, np.int64)  # and its spreading factor
+        self._sending_until = np.zeros(n)  # end of its own latest transmission
+
+    @property
+    def collides(self) -> bool:
+        """Whether transmissions may collide."""
+        return self._collision is not None
+
+    def begin(self, transmission: Transmission, on_air: Sequence[Transmission]) -> None:
+        """Called when a transmission begins, before it joins those `on_air`."""
+        if self._propagation is not None:
+            transmission.powers = self._propagation.powers(transmission.src, transmission.start)
+        for other in on_air:
+            if other.src == NOBODY:
+                continue
+            if other.end > transmission.start + _TOUCH and other.start < transmission.end - _TOUCH:
+                other.overlaps.append(transmission)
+                transmission.overlaps.append(other)
+        if self._collision in ("capture", "sinr"):
+            self._lock(transmission, on_air)
+
+    def cut_off(self, transmission: Transmission) -> None:
+        """Called when a transmission ends early."""
+        self._sending_until[transmission.src] = min(self._sending_until[transmission.src], transmission.end)
+
+    def _lock(self, transmission: Transmission, on_air: Sequence[Transmission]) -> None:
+        """Find the receivers that start to decode a transmission: a receiver holds one frame at a time.
+
+        They notice it, or it is for them, and they are free, or busy with a frame so much weaker that this one
+        captures them: then they lose the other. A frame of another spreading factor captures no receiver.
+        """
+        start, powers = transmission.start, transmission.powers
+        noticed = transmission.audience.mask
+        if not transmission.audience.ids.issuperset(transmission.receivers):
+            noticed = noticed.copy()
+            noticed[transmission.receivers] = True
+        free = self._busy_until <= start
+        noticed = noticed & (self._sending_until <= start)
+        code = transmission.code
+        turned = noticed & (free | ((self._busy_code == code) & (powers >= self._busy_power + self._capture)))
+        if self._is_down is not None:
+            turned[[device for device in np.flatnonzero(turned).tolist() if self._is_down(device, start)]] = False
+        for other in on_air:
+            if other.end > start and other.decoders is not None:
+                other.decoders[turned] = False
+        # Who begins to transmit drops what it was busy with.
+        self._busy_until[transmission.src], self._sending_until[transmission.src] = 0.0, transmission.end
+        self._busy_until[turned] = transmission.end
+        self._busy_power[turned] = powers[turned]
+        self._busy_code[turned] = code
+        transmission.decoders = turned
+
+    def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
+        """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
+        if device not in transmission.audience.ids or self._collision is None:
+            return False
+        if any(other.src == device for other in transmission.overlaps):
+            return False  # it transmits itself, and doesn't try
+        met = [other for other in transmission.overlaps if self._interferes(other, device)]
+        if not met or self._collision == "overlap":
+            return bool(met)
+        most = most_interference((transmission.start, transmission.end), _powers(met, device))
+        held = bool(transmission.decoders[device])
+        return not held or float(transmission.powers[device]) < most + self._capture
+
+    def receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
+        """Record the frames of a transmission that a receiver misses, and return their number."""
+        if message.burst is not None:
+            return self._receive_burst(transmission, message, link)
+        if transmission.count == 1:
+            cause = self.fate(transmission, link, message.frame(transmission.first))
+            lost = {transmission.first: cause} if cause else {}
+        else:
+            starts, ends = message.spans(transmission)
+            lost = self.fates(transmission, starts, ends, link, message.full)
+        message.unheard(k, len(lost))
+        if message.sends_on and not lost and transmission.count == 1:
+            message.received(k, transmission.first, transmission.end)
+        if message.arq is None:
+            for frame, cause in sorted(lost.items()):
+                message.missed(k, frame, cause)
+        return len(lost)
+
+    def _receive_burst(self, transmission: Transmission, message: Outgoing, link: Link) -> int:
+        """Record the frames of a burst that its receiver gets, and return the number of the others."""
+        assert message.mode is not None
+        burst, lost = message.burst, 0
+        for frame, part in burst.parts(transmission, message.mode.airtime.seconds(0, None)):
+            if self.fate(part, link, message.frame(frame)):
+                lost += 1
+            else:
+                burst.heard.add(frame)
+        message.unheard(0, lost)
+        if len(burst.heard) == message.frames:
+            message.received_whole(0, transmission.end)
+        return lost
+
+    def fate(self, transmission: Transmission, link: Link, size: int, *, awaited: bool = False) -> str:
+        """Return why a device didn't receive a frame that has just ended, or ""; for `awaited` its radio is awake."""
+        dst, error = link.dst, self._noise_error(transmission, link.dst, size)
+        interferers = self._interferers(transmission, dst)
+        disturbed, meets = "", False
+        if interferers:
+            if any(other.src == dst for other in interferers):
+                disturbed = "half-duplex"
+            elif self._collision == "overlap":
+                disturbed = "collision"
+            elif self._collision is not None:
+                disturbed, chance = self._disturbed(transmission, interferers, link, size)
+                error, meets = (error, False) if chance is None else (chance, True)
+        # Draws even if the frame is lost already, so that the link's later draws don't depend on other traffic.
+        cause = link.hear(size, transmission.start, transmission.end, error, awaited=awaited)
+        return disturbed or ("collision" if cause == "noise" and meets else cause)
+
+    def fates(self, transmission: Transmission, starts: Floats, ends: Floats, link: Link, size: int) -> dict[int, str]:
+        """Return the frames that a receiver misses of a message sent in one transmission: frame -> cause.
+
+        Args:
+            transmission: the transmission, which has just ended.
+            starts: the first instant of each frame, shape (n,).
+            ends: the last, shape (n,).
+            link: to the receiver.
+            size: bytes of the frames but the last.
+        """
+        lost = link.hear_all(size, starts, ends)
+        for other in transmission.overlaps:
+            if other.src == link.dst:
+                for frame in np.flatnonzero((starts < other.end) & (ends > other.start)).tolist():
+                    lost[frame] = "half-duplex"
+        return lost
+
+    def signal(self, transmission: Transmission, dst: DeviceId, tries: int) -> Signal:
+        """Return how a device heard a transmission; powers, ratio and distance are nan without `[radio]`."""
+        rate = math.nan if transmission.rate is None else transmission.rate
+        if self._propagation is None:
+            return Signal(rate=rate, tries=tries)
+        power = float(transmission.powers[dst])
+        noise = self._propagation.noise(dst)
+        met = [other for other in self._interferers(transmission, dst) if other.src != dst]
+        if met:
+            most = most_interference((transmission.start, transmission.end), _powers(met, dst))
+            noise = 10 * math.log10(10 ** (noise / 10) + 10 ** (most / 10))
+        distance = self._propagation.distance(transmission.src, dst, transmission.start)
+        return Signal(power, power - noise, distance, rate, tries, transmission.phy)
+
+    def _noise_error(self, transmission: Transmission, dst: DeviceId, size: int) -> float | None:
+        """Return the probability that noise spoils a frame of a modulation chosen for it; None: the link knows."""
+        if transmission.phy is None or self._propagation is None:
+            return None
+        return float(transmission.phy.error(float(transmission.powers[dst]) - self._propagation.noise(dst), size))
+
+    def _interferers(self, transmission: Transmission, dst: DeviceId) -> list[Transmission]:
+        """Return the transmissions that meet another at a receiver, its own among them."""
+        return [
+            other
+            for other in transmission.overlaps
+            if (other.src == dst or self._interferes(other, dst)) and not _ended_before(other, transmission)
+        ]
+
+    def _interferes(self, other: Transmission, dst: DeviceId) -> bool:
+        if self._collision is None:
+            return False
+        return self._collision == "sinr" or dst in other.audience.ids
+
+    def _disturbed(
+        self, transmission: Transmission, interferers: Sequence[Transmission], link: Link, size: int
+    ) -> tuple[str, float | None]:
+        """Return ("collision", None) if others certainly destroy a frame, else "" and the probability of losing it."""
+        dst, signal = link.dst, float(transmission.powers[link.dst])
+        if not transmission.decoders[dst]:  # busy with another frame when this one began, or captured by another
+            return "collision", None
+        assert self._propagation is not None
+        interference = _powers(interferers, dst)
+        span = (transmission.start, transmission.end)
+        phy = transmission.phy or self._propagation.phy
+        if self._collision == "sinr" and phy.rejection is None:
+            return "", error_in_interference(phy, self._propagation.noise(dst), size, span, signal, interference)
+        for other in {transmission.phy: None for transmission in interferers}:
+            stronger = self._capture if self._collision == "capture" else phy.rejects(other or self._propagation.phy)
+            alike = _powers([one for one in interferers if one.phy == other], dst)
+            if stronger is not None and signal < most_interference(span, alike) + stronger:
+                return "collision", None
+        return "", None
+
+
+def _powers(transmissions: Sequence[Transmission], dst: DeviceId) -> list[tuple[float, float, float]]:
+    """Return begin, end, and power at a receiver in dBm, of each transmission."""
+    return [(other.start, other.end, float(other.powers[dst])) for other in transmissions]
+
+
+def _ended_before(other: Transmission, transmission: Transmission) -> bool:
+    """Tell whether another transmission, cut off by a crash, ended before this one began."""
+    return other.cut and other.end <= transmission.start + _TOUCH
