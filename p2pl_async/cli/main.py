@@ -73,7 +73,14 @@ def run(
         typer.Option(metavar="DIR", help="Where results go.  [default: runs/<name>/<seed>]", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --out overwrite an existing result.")] = False,
-    trace: Annotated[bool, typer.Option("--trace", help="Keep every message on every link: trace.parquet.")] = False,
+    trace: Annotated[
+        bool | None,
+        typer.Option(
+            "--trace/--no-trace",
+            help="Keep every message on every link: trace.parquet.  [default: unless there are over a million]",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots, and write no page.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page that shows the run while it goes.")] = False,
@@ -99,7 +106,8 @@ def run(
                 server = stack.enter_context(ResultsServer(folder.path.parent))
                 print(f"watch it at {server.address}", flush=True)
             announce = None if quiet else print
-            result = experiment.run(loaded.scenario, out=folder, trace=trace, progress=progress, announce=announce)
+            kept = _MESSAGES_OF_PAGE if trace is None else trace
+            result = experiment.run(loaded.scenario, out=folder, trace=kept, progress=progress, announce=announce)
         if not no_plots:
             from p2pl_async.report.plots import write_plots
 

@@ -36,7 +36,7 @@ class MeasuredRun:
     Args:
         world: shared with the other runs of its scenario.
         plan: all that differs between those runs.
-        keep_trace: whether every message on every link is kept.
+        most_traced: messages of which a trace is kept; none if there are more.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time.
 
@@ -50,7 +50,7 @@ class MeasuredRun:
         world: World,
         plan: RunPlan,
         *,
-        keep_trace: bool = False,
+        most_traced: float = 0,
         progress: Progress | None = None,
         watch: Watch | None = None,
     ) -> None:
@@ -62,7 +62,7 @@ class MeasuredRun:
         self.rig = Rig(
             world,
             plan,
-            keep_trace=keep_trace,
+            most_traced=most_traced,
             on_round=self._on_round,
             on_gone=self._on_gone,
             on_batch=self._show,

@@ -27,20 +27,22 @@ class Recording:
     Args:
         clock: of the run.
         folder: where they are written; None keeps them in memory.
-        keep_trace: whether every message on every link is kept.
+        most_traced: messages, one for each link that a message is sent on, of which a trace is kept; none if there are
+            more.
         signals: whether it is kept how receivers heard them: where there are radios or shared air.
 
     Attributes:
         totals: metric -> count, sum and range of its values.
     """
 
-    def __init__(self, clock: VirtualClock, folder: Path | None, *, keep_trace: bool, signals: bool) -> None:
+    def __init__(self, clock: VirtualClock, folder: Path | None, *, most_traced: float, signals: bool) -> None:
         self._clock = clock
         self.totals: dict[str, Total] = defaultdict(Total)
         self.metrics = Table(folder and folder / "metrics", METRIC_COLUMNS)
         self._signals = signals
         columns = TRACE_COLUMNS | SIGNAL_COLUMNS if signals else TRACE_COLUMNS
-        self.trace = Table(folder and folder / "trace", columns) if keep_trace else None
+        self.trace = Table(folder and folder / "trace", columns) if most_traced else None
+        self._most, self._traced = most_traced, 0
         self._undecided: deque[Record] = deque()
 
     def record(self, device: DeviceId, metric: str, value: float) -> None:
@@ -55,6 +57,14 @@ class Recording:
             record: in order of sending.
             cut: messages lost after their fate was recorded, as a battery ran empty.
         """
+        if self.trace is None:
+            return
+        self._traced += 1
+        if self._traced > self._most:
+            self.trace.discard()
+            self.trace = None
+            self._undecided.clear()
+            return
         self._undecided.append(record)
         while self._undecided and _decided(self._undecided[0], self._clock.now):
             self._write(self._undecided.popleft(), cut)

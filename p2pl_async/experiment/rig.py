@@ -31,7 +31,7 @@ class Rig:
     Args:
         world: shared with the other runs of its scenario.
         plan: all that differs between those runs.
-        keep_trace: whether every message on every link is kept.
+        most_traced: messages of which a trace is kept; none if there are more.
         on_round: takes a device that has finished a round.
         on_gone: takes a device that is down for good before its protocol has ended.
         on_batch: called after each computed batch of trainings.
@@ -52,7 +52,7 @@ class Rig:
         world: World,
         plan: RunPlan,
         *,
-        keep_trace: bool,
+        most_traced: float,
         on_round: Callable[[Device], object],
         on_gone: Callable[[Device], object],
         on_batch: Callable[[], object],
@@ -71,7 +71,7 @@ class Rig:
             self._add_learner(world.dataset, on_batch)
         folder = None if plan.folder is None else plan.folder.path
         signals = world.scenario.medium.shared or world.propagation is not None
-        self.recording = Recording(self.clock, folder, keep_trace=keep_trace, signals=signals)
+        self.recording = Recording(self.clock, folder, most_traced=most_traced, signals=signals)
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
         self.emulation = Emulation(
@@ -91,7 +91,7 @@ class Rig:
                 on_crash=self._on_crash,
                 on_up=self._on_up,
                 on_gone=on_gone,
-                sink=self._keep if keep_trace else None,
+                sink=self._keep if most_traced else None,
             ),
         )
         self.devices = self.emulation.devices

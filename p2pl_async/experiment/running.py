@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def run(
     *,
     out: RunFolder | Path | str | None = None,
     force: bool = False,
-    trace: bool = False,
+    trace: bool | int = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
     announce: Callable[[Forecast], object] | None = None,
@@ -33,7 +34,7 @@ def run(
         out: the folder to write results into as the run goes, new or empty; by default nothing is
             written and the results are only returned.
         force: whether a result that is in `out` is replaced.
-        trace: keep every message on every link, not only its digest.
+        trace: keep every message on every link, not only its digest; of a number, unless there are more.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time; looks and changes nothing.
         announce: called once, before it starts, with what it will take.
@@ -74,16 +75,17 @@ def _run(
     scenario: Scenario,
     folder: RunFolder | None,
     *,
-    trace: bool,
+    trace: bool | int,
     progress: Progress | None,
     watch: Watch | None,
     announce: Callable[[Forecast], object] | None,
 ) -> Run:
     """Emulate a scenario and its baselines into a folder."""
     check_counts(scenario)
+    most = math.inf if trace is True else int(trace)
     world = build_world(scenario)
     plan = main_plan(world, folder)
-    measured = MeasuredRun(world, plan, keep_trace=trace, progress=progress, watch=watch)
+    measured = MeasuredRun(world, plan, most_traced=most, progress=progress, watch=watch)
     will_take = forecast(world, measured.rig.trainer)
     if announce is not None:
         announce(will_take)
@@ -104,7 +106,7 @@ def _run(
         try:
             if folder is not None:
                 folder.write_summary(main.summary)
-            baseline = main.baselines[each.label] = MeasuredRun(world, each, keep_trace=trace, progress=progress).run()
+            baseline = main.baselines[each.label] = MeasuredRun(world, each, most_traced=most, progress=progress).run()
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"

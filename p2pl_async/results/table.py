@@ -136,6 +136,16 @@ class Table:
             temporary.replace(parquet)
             stream.unlink(missing_ok=True)
 
+    def discard(self) -> None:
+        """Take all rows back, also those in a file."""
+        self._closed = True
+        self._rows, self._batches = [], []
+        if self._stream is not None:
+            self._stream.close()
+            self._sink.close()
+        if self.path is not None:
+            self.path.with_suffix(".arrows").unlink(missing_ok=True)
+
     def frame(self) -> pd.DataFrame:
         """Return all rows."""
         self.flush()

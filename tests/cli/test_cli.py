@@ -214,11 +214,13 @@ def test_run_hands_its_options_on(file: Path, recorder: Recorder, tmp_path: Path
     assert recorder.options["out"].path == tmp_path / "here"
     assert recorder.options["trace"] is True
     assert recorder.options["progress"] is None
-
-
-def test_run_by_default_shows_progress_and_keeps_no_trace(file: Path, recorder: Recorder) -> None:
-    p2pl("run", file)
+    p2pl("run", file, "--no-trace", "--out", tmp_path / "there")
     assert recorder.options["trace"] is False
+
+
+def test_run_by_default_shows_progress_and_traces_up_to_a_million_messages(file: Path, recorder: Recorder) -> None:
+    p2pl("run", file)
+    assert recorder.options["trace"] == 1_000_000
     assert recorder.options["progress"] is not None
     assert recorder.options["out"].path == Path("runs/s/1")
 

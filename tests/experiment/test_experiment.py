@@ -230,6 +230,16 @@ def test_the_summary_has_what_readers_need() -> None:
     json.dumps(summary, allow_nan=False)
 
 
+def test_a_trace_is_kept_unless_there_are_more_messages_than_said(tmp_path: Path) -> None:
+    sent = experiment.run(small(), trace=True).summary["messages"]["sent"]
+    kept = trace_of(experiment.run(small(), trace=sent))
+    assert kept is not None
+    assert len(kept) == sent
+    result = experiment.run(small(), trace=sent - 1, out=tmp_path / "run")
+    assert result.trace is None
+    assert list((tmp_path / "run").glob("trace*")) == []
+
+
 def test_links_devices_and_trace_tell_what_the_counters_tell() -> None:
     result = experiment.run(
         small(
