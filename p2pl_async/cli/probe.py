@@ -46,7 +46,7 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from p2pl_async.scenario.building.explain import explain_medium, explain_radio
+    from p2pl_async.scenario.building.explain import explain_medium, explain_radio, explain_rate
     from p2pl_async.scenario.building.world import build_world
 
     count = loaded.scenario.devices.count
@@ -64,7 +64,8 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
     if world.propagation is not None:
         settings = world.links.settings(src, dst)
         size = settings.mtu or 100 + settings.header
-        for what, value in explain_radio(world.propagation, src, dst, size):
+        budget = explain_radio(world.propagation, src, dst, size)
+        for what, value in [*budget, *explain_rate(world, src, dst, size)]:
             table.add_row(what, value, "radio")
     Console().print(table)
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from p2pl_async.basics.units import show_seconds
+from p2pl_async.air import IdealRates, SharedMedium
+from p2pl_async.air.rates import Rates
+from p2pl_async.basics.units import show_rate, show_seconds
 from p2pl_async.device import Neighborhood
 from p2pl_async.protocols.max_norm import MaxNormSync
 from p2pl_async.radio import Propagation, RadioNeighbors
@@ -37,6 +39,15 @@ def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> li
         ("mean SNR", f"{snr:.1f} dB"),
         (f"loss of {size} B", f"{100 * propagation.mean_error(snr, size):.3g} %{fades}"),
     ]
+
+
+def explain_rate(world: World, src: int, dst: int, size: int) -> list[tuple[str, str]]:
+    """Return (quantity, value) of the rate that a sender who knows the SNR takes at the beginning; none otherwise."""
+    medium = world.scenario.medium
+    if not isinstance(medium, SharedMedium) or not isinstance(medium.rates, IdealRates):
+        return []
+    mode = Rates(medium, world.propagation, world.scenario.seed).pick(src, [dst], size, 0.0, 0, True, None)
+    return [("rate", show_rate(mode.rate))] if mode.rate is not None else []
 
 
 _LONGEST_LOOK = 600.0  # s of virtual time that `explain_meetings` looks ahead, unless the run is shorter

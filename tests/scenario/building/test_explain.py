@@ -6,7 +6,7 @@ from typing import Any
 
 from helpers.small_worlds import small
 
-from p2pl_async.scenario.building.explain import explain_sync
+from p2pl_async.scenario.building.explain import explain_rate, explain_sync
 from p2pl_async.scenario.building.world import build_world
 
 
@@ -42,3 +42,15 @@ def test_where_no_beacon_gets_through_it_has_no_end() -> None:
 
 def test_nothing_is_said_where_devices_do_not_synchronize() -> None:
     assert told(protocol={"sync": "none"}) == []
+
+
+def test_the_rate_of_a_sender_who_knows_the_snr_is_told() -> None:
+    """15 dBm over 20 m: 15 - 46.7 - 39.0 + 94.0 = 23.3 dB, which is enough for MCS 7; over 40 m 14.2 dB, for MCS 4."""
+    places = [["0 m", "0 m"], ["20 m", "0 m"], ["0 m", "40 m"], ["9 m", "9 m"], ["0 m", "9 m"]]
+    radio = {"phy": "wifi", "power": "15 dBm", "positions": places, "shadowing": "none"}
+    medium = {"kind": "half-duplex", "airtime": "ofdm", "rates": "ideal"}
+    world = build_world(small(topology="complete", link={}, radio=radio, medium=medium), learns=False)
+    assert explain_rate(world, 0, 1, 1500) == [("rate", "65 Mbit/s")]
+    assert explain_rate(world, 0, 2, 1500) == [("rate", "39 Mbit/s")]
+    learned = small(topology="complete", link={}, radio=radio, medium={**medium, "rates": "minstrel"})
+    assert explain_rate(build_world(learned, learns=False), 0, 1, 1500) == []
