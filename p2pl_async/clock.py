@@ -24,6 +24,10 @@ arrival counter would give another order in every run.
 Observers look at the run and change nothing. They aren't events: a run whose tasks all wait is a
 deadlock even if observers are left, and more observations don't change a run.
 
+An instant is a float of 64 bits. It resolves 7 ns up to 6.7e7 s (two years), so that a slot of 9 us is right to
+0.1 %, and nothing shows; at 1e8 s it resolves 15 ns, at 1e9 s 119 ns. A device that waits for less than
+that would go on at the same instant: `Device.sleep`, `timeout` and `later` refuse it.
+
 Crashes and restarts are a third kind, the weather. They run before all other events of their instant, and
 there is always another one; `persists` says whether pending crashes and restarts alone keep a run going.
 """

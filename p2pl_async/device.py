@@ -192,7 +192,7 @@ class Device:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, by this device's own clock."""
-        await trio.sleep(self._local.lasts(trio.current_time(), seconds))
+        await trio.sleep(self._lasts(seconds))
 
     def timeout(self, seconds: float) -> trio.CancelScope:
         """Limit the block that follows to `seconds` by this device's own clock, as `trio.move_on_after`.
@@ -200,7 +200,18 @@ class Device:
         `with device.timeout(5): message = await device.receive()`; a message that arrives at that very
         instant is in time.
         """
-        return trio.move_on_after(self._local.lasts(trio.current_time(), seconds))
+        return trio.move_on_after(self._lasts(seconds))
+
+    def _lasts(self, seconds: float) -> float:
+        """Return the virtual seconds of a wait by this device's own clock."""
+        now = trio.current_time()
+        length = self._local.lasts(now, seconds)
+        if length > 0 and now + length == now:
+            raise ProtocolError(
+                f"a wait of {seconds:g} s at {now:.9g} s is below {math.ulp(now):.2g} s, which virtual time resolves "
+                "then; wait longer, or end the run earlier"
+            )
+        return length
 
     @property
     def local_time(self) -> float:
@@ -360,8 +371,8 @@ class Device:
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
         """Have `call()` run in so many seconds, also while this device trains, unless it crashes before."""
-        now = trio.current_time()
-        self._transport.schedule(self.id, now + self._local.lasts(now, seconds), self._guarded(lambda _: call()))
+        at = trio.current_time() + self._lasts(seconds)
+        self._transport.schedule(self.id, at, self._guarded(lambda _: call()))
 
     def _guarded(self, call: Callable[[typing.Any], object]) -> Callable[[typing.Any], object]:
         def guarded(argument: typing.Any) -> None:

@@ -95,7 +95,7 @@ class Trace:
     """Takes the records of a run, counts them, and keeps a digest of them.
 
     Args:
-        sink: called with each record in order, for a run that keeps them.
+        sink: called with each record in order, for a run that keeps them; it can be set until the first one.
     """
 
     def __init__(self, sink: Callable[[Record], object] | None = None) -> None:
@@ -106,7 +106,7 @@ class Trace:
         self.duplicates = 0  # second copies that arrived
         self.malformed = 0  # arrived, but a RemoteError to the receiver
         self._counts = Counts()
-        self._sink = sink
+        self.sink = sink
         self._recent: list[Record] = []
         self._counted = 0  # of the recent
         self._instant = 0.0  # of the latest of them
@@ -146,9 +146,9 @@ class Trace:
         if not done:
             return
         done.sort()  # by sender, receiver and number within an instant: no two records agree in all of them
-        if self._sink is not None:
+        if self.sink is not None:
             for record in done:
-                self._sink(record)
+                self.sink(record)
         columns = _columns(done)
         self._hash.update(b"".join(map(_packer.pack, zip(*(columns[name] for name in _DIGESTED), strict=True))))
 

@@ -81,3 +81,34 @@ def test_the_example_of_radios_is_a_scenario_and_runs(tmp_path: Path) -> None:
     result = run_scenario(scenario)
     assert result.summary["energy"]["joules"] > 0
     assert result.summary["messages"]["delivered"] > 0
+
+
+def test_the_property_test_of_a_protocol_finds_what_breaks_its_promise(gossip: Path) -> None:
+    """As it stands it passes; of a device that overshoots, it leaves a scenario that `p2pl run` repeats."""
+    assert len(BLOCKS["test_gossip.py"].splitlines()) <= 15
+    (gossip / "test_gossip.py").write_text(
+        "import helpers_profile\n" + BLOCKS["test_gossip.py"] + "\ntest_values_stay_between_the_first_ones()\n",
+        encoding="utf-8",
+    )
+    (gossip / "helpers_profile.py").write_text(
+        "from hypothesis import HealthCheck, settings\n"
+        "settings.register_profile('few', max_examples=15, derandomize=True, database=None,\n"
+        "                          suppress_health_check=list(HealthCheck))\n"
+        "settings.load_profile('few')\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "test_gossip.py"]
+    how = {"cwd": gossip, "capture_output": True, "text": True, "env": _environment()}
+    done = subprocess.run(command, check=False, **how)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
+    broken = BLOCKS["gossip.py"].replace("(x + heard.x) / 2", "x + 2 * heard.x")
+    (gossip / "gossip.py").write_text(broken, encoding="utf-8")
+    done = subprocess.run(command, check=False, **how)  # type: ignore[call-overload]
+    assert "outside of" in done.stderr
+    (path,) = (gossip / ".hypothesis" / "worlds").iterdir()
+    assert f"p2pl run {path.relative_to(gossip)}" in done.stderr
+    assert "arrives at" in done.stderr
+    assert len(path.read_text().splitlines()) < 20
+    repeat = "import sys; from p2pl_async import run; print(run(sys.argv[1]).summary['status'])"
+    done = subprocess.run([sys.executable, "-c", repeat, path], check=False, **how)  # type: ignore[call-overload]
+    assert done.stdout.strip() == "complete", done.stderr

@@ -186,6 +186,9 @@ def observed(modulation: Any, snr: float, size: int, count: int) -> float:
         def error_rates(self, at: Floats, size: int) -> Floats:
             return np.full(at.shape, self.error_rate(0.0, size))
 
+        def lost_until(self, at: float, size: int) -> float:
+            return at
+
         def delay(self, at: float) -> float:
             return 0.0
 

@@ -34,6 +34,15 @@ class Settings(BaseModel):
     read_before: ClassVar[tuple[str, ...]] = ()
     """Keys that a file may have too, which its reader takes out before the table is checked."""
 
+    def __eq__(self, other: object) -> bool:
+        """Compare what the scenario says; arrays that a table has made from it, and keeps, can't be compared."""
+        return (
+            isinstance(other, Settings)
+            and type(self) is type(other)
+            and all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
+            and self.__pydantic_extra__ == other.__pydantic_extra__
+        )
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most similar to `name`, or None if none is close."""

@@ -64,6 +64,16 @@ class Emulation:
         rounds: number of rounds of each device; None for no end.
         meter: of the devices' energy, made from the same hardware.
         observer: its functions are called as the devices run.
+
+    Attributes:
+        devices: as they are now, by id.
+        clock: virtual time.
+        transport: links and counters of their messages.
+        trace: counts and digest of all messages.
+        downtimes: for each device, when it is down; None: never.
+        gone: devices that are down for good.
+        learner: trains the devices; None for protocols that don't train.
+        witness: of a test, if one watches (`p2pl_async.testing`).
     """
 
     def __init__(
@@ -87,13 +97,12 @@ class Emulation:
             for target in targets:
                 in_neighbors[target].append(source)
         self.clock = VirtualClock() if clock is None else clock
+        self.learner = learner
         self.trace = Trace(observer.sink)
         self._hardware = [Hardware()] * n if hardware is None else hardware
-        self._downtimes = downtimes_of(self._hardware)
+        self.downtimes = downtimes_of(self._hardware)
         air = None if make_air is None else functools.partial(make_air, self.clock, self._round_of)
-        self.transport = EmulatedTransport(
-            self.clock, out_neighbors, make_link, self.trace, air, self._downtimes, meter
-        )
+        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air, self.downtimes, meter)
         roams = neighborhood is not None and neighborhood.roams
         hops = functools.cache(lambda: n - 1 if roams else hops_needed(out_neighbors))
         self.devices: list[Device] = [
@@ -121,6 +130,7 @@ class Emulation:
         self.clock.persists = lambda: not all(device.passive for device in self._active)
         self.clock.stands_still = lambda: trio.lowlevel.add_instrument(_Standstill(self.clock))
         self._failures: list[DeviceFailed] = []
+        self.witness: Any = None
 
     def run(self, protocol: Protocol, *, until: float | None = None) -> None:
         """Run the protocol on every device until all have ended, or `until`, or `clock.stop()`.
@@ -175,10 +185,10 @@ class Emulation:
     async def _run_device(self, protocol: Protocol, device: Device) -> None:
         try:
             await trio.sleep_until(self._hardware[device.id].start)
-            if self._downtimes is None:
+            if self.downtimes is None:
                 await protocol.run(device)
             else:
-                await self._live(protocol, device, self._downtimes[device.id])
+                await self._live(protocol, device, self.downtimes[device.id])
         except Exception as error:
             # Others of this instant still run before the supervisor does, whatever their order.
             failure = DeviceFailed(device.id, self.clock.now, error)
@@ -227,8 +237,8 @@ class Emulation:
 
     def end(self, device: DeviceId) -> None:
         """Take a device down for good at this instant: its battery is empty."""
-        assert self._downtimes is not None
-        self._downtimes[device].end(self.clock.now)
+        assert self.downtimes is not None
+        self.downtimes[device].end(self.clock.now)
         if device in self._lives:
             self._lives[device].cancel()
 

@@ -25,6 +25,7 @@ from p2pl_async.scenario.building.world import World
 from p2pl_async.scenario.reading.load import dump
 
 _SUMMARY_SECONDS = 5.0  # of wall time between two summaries of a run that goes on
+_MOST_PLACES = 1000  # of one device that moves, in a run whose virtual time is limited
 
 Progress = Callable[[Snapshot], object]
 Watch = Callable[[Device, float], object]
@@ -78,6 +79,9 @@ class MeasuredRun:
         if self._plan.folder is not None:
             self._plan.folder.begin(dump(self.rig.world.scenario))
         self._clock.observe(0.0 if self.rig.trainer is None else self.interval, self._look)
+        if self.rig.recording.positions is not None:
+            length = self._plan.stop.virtual_time or 0.0
+            self.rig.recording.follow(max(self.rig.world.scenario.mobility.update, length / _MOST_PLACES))
         status, error, until = "failed", "", self._plan.stop.virtual_time
         scores = None
         try:
@@ -222,4 +226,5 @@ class MeasuredRun:
             devices=devices,
             links=links,
             trace=rig.recording.trace,
+            positions=rig.recording.positions,
         )

@@ -1,11 +1,12 @@
 """A ping: messages over one link of a scenario, and the fate of each.
 
-The link, its radio and the medium are those of the scenario; no other device sends, and
-nothing is learned.
+The link, its radio, the medium, and the times at which devices are down are those of the scenario; no other device
+sends, nothing is learned, and no battery empties. A link that takes turns is used in its turns only, as protocols do.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.device import Device, Observer
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.experiment.emulation import Emulation
+from p2pl_async.hardware.hardware import downtimes_of
 from p2pl_async.link import Signal
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.protocols.base import Protocol
@@ -48,7 +50,8 @@ class Pings(Protocol):
     size: int = Field(description="encoded bytes of a message")
     count: int
     interval: float | None = None
-    pause: float = Field(description="between two looks at a busy radio")
+    pause: float = Field(description="between two looks at a busy radio, or for the link's turn")
+    _sent: int = PrivateAttr(default=0)  # outlives a crash of the sender
 
     async def run(self, device: Device) -> None:
         """Send the messages if the device is the sender; other devices are silent."""
@@ -57,8 +60,13 @@ class Pings(Protocol):
         content = bytes(self.size)
         content = bytes(max(0, 2 * self.size - len(encode(Ping(content), device.id, self.count))))
         shortest = 0.0  # time for which the radio has been busy with one message
-        for _ in range(self.count):
+        while self._sent < self.count:
+            while not device.roams and self.dst not in device.out_neighbors:
+                device.finish_round()  # turns pass with rounds, or with time
+                await device.sleep(self.pause)
             device.send(self.dst, Ping(content))
+            self._sent += 1
+            device.finish_round()
             if self.interval is not None:
                 await device.sleep(self.interval)
                 continue
@@ -136,7 +144,7 @@ def probe_link(
         interval: seconds from one to the next; by default the next is sent as soon as the radio is free.
 
     Raises:
-        ScenarioError: if the scenario has no such link.
+        ScenarioError: if the scenario has no such link, or the sender is never up.
     """
     scenario = world.scenario
     if not 0 <= src < scenario.devices.count or dst not in world.out_neighbors[src]:
@@ -144,16 +152,22 @@ def probe_link(
         text = f"no such link; {src}'s links go to {known or 'no device'}"
         raise ScenarioError("p2pl probe", [Problem("--from, --to", text, f"{src} {dst}")])
     records: list[Record] = []
+    hardware = world.conditions.hardware()
+    downtimes = downtimes_of(hardware)
     emulation = Emulation(
         world.out_neighbors,
-        world.make_link,
+        functools.partial(world.make_link, downtimes=downtimes),
         scenario.seed,
-        make_air=world.make_air if scenario.medium.shared else None,
+        make_air=functools.partial(world.make_air, downtimes=downtimes) if scenario.medium.shared else None,
+        neighborhood=world.neighborhood,
+        hardware=hardware,
         observer=Observer(sink=records.append),
     )
     rate = world.links.settings(src, dst).mean_rate_bps
     pause = 1e-3 if rate is None else max(1e-6, 8 * size / rate / _LOOKS)
     emulation.run(Pings(src=src, dst=dst, size=size, count=count, interval=interval, pause=pause))
+    if not records:
+        raise ScenarioError("p2pl probe", [Problem("--from", "can't send: this device is down until the end", src)])
     return _probed(records, src, dst)
 
 

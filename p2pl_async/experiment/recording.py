@@ -1,7 +1,8 @@
-"""Recording: measurements, and records of the network if asked for, written while a run goes."""
+"""Recording: measurements, places, and records of the network if asked for, written while a run goes."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict, deque
 from collections.abc import Collection
@@ -12,7 +13,15 @@ from p2pl_async.experiment.measures import Total
 from p2pl_async.hardware.downtime import BATTERY
 from p2pl_async.link import Signal
 from p2pl_async.messages import DeviceId
-from p2pl_async.results.table import METRIC_COLUMNS, SIGNAL_COLUMNS, TRACE_COLUMNS, Table
+from p2pl_async.radio.motion import Motion
+from p2pl_async.results.table import (
+    METRIC_COLUMNS,
+    PLACE,
+    POSITION_COLUMNS,
+    SIGNAL_COLUMNS,
+    TRACE_COLUMNS,
+    Table,
+)
 from p2pl_async.trace import Record
 
 Key = tuple[DeviceId, DeviceId, int]
@@ -22,7 +31,7 @@ _UNHEARD = Signal()  # of a message that never got on the air
 
 
 class Recording:
-    """The tables `metrics` and `trace` of a run.
+    """The tables `metrics`, `trace` and `positions` of a run.
 
     Args:
         clock: of the run.
@@ -30,20 +39,44 @@ class Recording:
         most_traced: messages, one for each link that a message is sent on, of which a trace is kept; none if there are
             more.
         signals: whether it is kept how receivers heard them: where there are radios or shared air.
+        motion: of the devices; None if none moves.
 
     Attributes:
         totals: metric -> count, sum and range of its values.
     """
 
-    def __init__(self, clock: VirtualClock, folder: Path | None, *, most_traced: float, signals: bool) -> None:
+    def __init__(
+        self,
+        clock: VirtualClock,
+        folder: Path | None,
+        *,
+        most_traced: float,
+        signals: bool,
+        motion: Motion | None = None,
+    ) -> None:
         self._clock = clock
+        self._motion = motion
         self.totals: dict[str, Total] = defaultdict(Total)
         self.metrics = Table(folder and folder / "metrics", METRIC_COLUMNS)
         self._signals = signals
         columns = TRACE_COLUMNS | SIGNAL_COLUMNS if signals else TRACE_COLUMNS
         self.trace = Table(folder and folder / "trace", columns) if most_traced else None
         self._most, self._traced = most_traced, 0
+        self.positions: Table | None = None
+        if motion is not None:
+            self.positions = Table(folder and folder / "positions", POSITION_COLUMNS, PLACE)
         self._undecided: deque[Record] = deque()
+
+    def follow(self, interval: float) -> None:
+        """Write where the devices are that move, now and after every `interval` seconds."""
+        assert self.positions is not None
+        assert self._motion is not None
+        now = self._clock.now
+        places, _ = self._motion.at(now)
+        for device, place in enumerate(places.tolist()):
+            if self._motion.tracks[device].moves:
+                self.positions.add(now, device, *place)
+        self._clock.observe(now + interval, functools.partial(self.follow, interval))
 
     def record(self, device: DeviceId, metric: str, value: float) -> None:
         """Write a measurement, with the time."""
@@ -75,10 +108,10 @@ class Recording:
             self._write(record, cut, under_way)
 
     def close(self) -> None:
-        """Close both tables."""
-        self.metrics.close()
-        if self.trace is not None:
-            self.trace.close()
+        """Close the tables."""
+        for table in (self.metrics, self.trace, self.positions):
+            if table is not None:
+                table.close()
 
     def _write(self, record: Record, cut: Collection[Key], under_way: Collection[Key] = ()) -> None:
         assert self.trace is not None

@@ -12,7 +12,7 @@ from p2pl_async.experiment.rig import Rig
 from p2pl_async.hardware.energy import STATES
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.messages import DeviceId
-from p2pl_async.results.table import ENERGY_COLUMNS, LINK_COLUMNS, Table
+from p2pl_async.results.table import ENERGY_COLUMNS, LINK_COLUMNS, PLACE, Table
 
 
 def device_table(rig: Rig, scores: ScoreLookup | None) -> Table:
@@ -30,9 +30,13 @@ def device_table(rig: Rig, scores: ScoreLookup | None) -> Table:
     columns |= {"rounds": "int32", "accuracy": "float64", **dict.fromkeys(others, "float64")}
     if rig.meter is not None:
         columns |= dict.fromkeys(ENERGY_COLUMNS, "float64")
-    table = Table(None if folder is None else folder.path / "devices", columns)
+    waves = world.propagation
+    units = {key: PLACE[key] if waves is not None else "side of the square" for key in ("x", "y")}
+    table = Table(None if folder is None else folder.path / "devices", columns, units)
     for device in rig.devices:
         x, y = world.graph.nodes[device.id].get("pos", (math.nan, math.nan))
+        if waves is not None:
+            x, y, _ = waves.motion.place(device.id, 0.0)[0]
         w = device.params
         got = {} if scores is None or w is None else {name: scores.score(name, device.id, w) for name in names}
         held, n_samples = counts[device.id].tolist(), 0 if dataset is None else len(rig.plan.parts[device.id])

@@ -71,7 +71,10 @@ class Rig:
             self._add_learner(world.dataset, on_batch)
         folder = None if plan.folder is None else plan.folder.path
         signals = world.scenario.medium.shared or world.propagation is not None
-        self.recording = Recording(self.clock, folder, most_traced=most_traced, signals=signals)
+        motion = None if world.propagation is None else world.propagation.motion
+        if motion is not None and not (motion.moves and plan.out_neighbors is world.out_neighbors):
+            motion = None  # a baseline's devices send nothing, wherever they are
+        self.recording = Recording(self.clock, folder, most_traced=most_traced, signals=signals, motion=motion)
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
         self.emulation = Emulation(

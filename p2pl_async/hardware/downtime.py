@@ -111,7 +111,8 @@ class Downtime:
 
     def _draw(self) -> bool:
         """Draw one more stay; return whether there is one."""
-        stay = next(self._coming, None)
+        forever = bool(self._stays) and self._stays[-1].end == math.inf  # churn goes on drawing, and nothing follows
+        stay = None if forever else next(self._coming, None)
         if stay is None:
             self._known = math.inf
             return False

@@ -49,6 +49,9 @@ class FrameErrors(Protocol):
     def heard(self, at: float) -> tuple[float, float, float]:
         """Return received power in dBm, its ratio to noise in dB, and the distance in meters, at an instant."""
 
+    def lost_until(self, at: float, size: int) -> float:
+        """Return until when every frame of so many bytes is surely lost; `at` if some may arrive."""
+
     def delay(self, at: float) -> float:
         """Return how long the signal travels, in seconds."""
 
@@ -169,10 +172,14 @@ class Channel:
         if self._loss is not None:
             self._loss.skip(packets, now)
 
-    def at(self, now: float) -> Stretch[Chance | None]:
+    def at(self, now: float, size: int | None = None) -> Stretch[Chance | None]:
         """Return how packets are lost that start at the instant `now` or later, and end while that holds.
 
         None if they are not lost independently, each with the same probability.
+
+        Args:
+            now: the instant.
+            size: bytes of each; only with it is a receiver told that no packet can reach by radio.
         """
         odds, until = NOTHING_LOST if self._loss is None else self._loss.at(now)
         taken_down = 0
@@ -182,6 +189,10 @@ class Channel:
             taken_down = cause if state else taken_down
         if taken_down:
             return Stretch(Chance(1.0, taken_down, 1.0), until)
+        if self._radio is not None and size is not None:
+            out_of_range = self._radio.lost_until(now, size)
+            if out_of_range > now:
+                return Stretch(Chance(1.0, _NOISE, 1.0), min(until, out_of_range))
         if odds is None or self._radio is not None:
             return _UNEQUAL
         p = odds.p + (1 - odds.p) * self._corrupt

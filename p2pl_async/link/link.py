@@ -62,11 +62,12 @@ class Link:
     __slots__ = (
         "_arrived", "_backlog", "_causes", "_changes", "_channel", "_copies", "_instants", "_make_down", "_noises",
         "_opened", "_radio", "_ready", "_seed", "_settings", "_simple", "_singles", "_spoils", "_stage", "_stages",
-        "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "holds", "sending_until", "sends_on",
+        "_trains", "_transmitter", "_uniforms", "drops_head", "dst", "fifo", "holds", "sending_until", "sends_on",
         "src", "varies",
     )  # fmt: skip
 
     drops_head: bool  # messages wait in a line before the link: later ones may drop them
+    fifo: bool  # no message ever overtakes one that was sent before it
     holds: bool  # messages wait where it is down
     varies: bool  # its rate may change
     sends_on: bool  # a message may arrive before its sending ends: an acknowledgment is lost, or parity is left
@@ -88,6 +89,7 @@ class Link:
         self.sending_until = 0.0
         every = [settings, *(changed for _, changed in changes)]
         self.drops_head = any(each.queue is not None and each.queue.drops_head for each in every)
+        self.fifo = all(each.order == "fifo" for each in every)
         self.sends_on = any(each.fec or (each.arq and each.arq.ack_loss) for each in every)
         self.holds = any(each.outage.holds for each in every)
         self.varies = any(each.rate != settings.rate for each in every) or not isinstance(settings.rate, float | None)
@@ -141,9 +143,10 @@ class Link:
             return None
         if not self._changes:
             return processes[self._settings.loss]
-        in_turn = [processes[each.loss] for each in settings]
-        steps = Steps(np.array([0.0, *self._instants]), range(len(in_turn)), None)
-        return ChangingLoss(steps, in_turn.__getitem__)
+        # One number for each process: settings that return find it as it was left, and it looks at no packet twice.
+        numbers = {loss: number for number, loss in enumerate(processes)}
+        steps = Steps(np.array([0.0, *self._instants]), [numbers[each.loss] for each in settings], None)
+        return ChangingLoss(steps, list(processes.values()).__getitem__)
 
     def _outages(self, settings: Sequence[LinkSettings]) -> tuple[list[tuple[int, Down]], list[Down]]:
         """Return the outages, each with its code, and those that the transmitter waits for."""

@@ -195,6 +195,10 @@ class Varying(Settings):
         tables = {key: each.model_dump(mode="json", by_alias=True) for key, each in self._over_time.items()}
         return {**table, **{key: tables[key] for key in table if key in tables}}
 
+    def __eq__(self, other: object) -> bool:
+        """Compare also how numbers change: a link goes on with the same process where its settings stay equal."""
+        return isinstance(other, Varying) and super().__eq__(other) and self._over_time == other._over_time
+
     def versions(self) -> tuple[Steps[int], tuple[Self, ...]] | None:
         """Return the number of the settings that hold over time, and the settings; None if they never change."""
         return None if self._numbers is None else (self._numbers, self._versions)

@@ -84,7 +84,8 @@ class Protocol(Settings, abc.ABC):
     uses_momentum: ClassVar[bool] = True
     """Whether local steps are those of `device.train`; a protocol that takes gradients only sets this to False."""
 
-    kind: str
+    kind: str = ""
+    """The name in the scenario; of a class that a scenario names by its file, that is "file.py:Class"."""
 
     def __init_subclass__(cls, **how: Any) -> None:
         super().__init_subclass__(**how)

@@ -29,6 +29,8 @@ from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
 
 Ids = NDArray[np.int64]
 
+_BEST_FADE = 19.0  # dB; no gain of fading is larger: at 2^-53 from 1, Rayleigh has 15.7 dB, Nakagami of m = 0.5 18.4
+_MOST_NORMAL = 8.3  # no normal variable of the shadowing is larger, being a quantile of a float below 1
 _STEPS = 8  # steps of shadowing in a decorrelation distance
 _RESTART = 64  # steps from one start of the recursion to the next; a normal of 64 steps before counts 3e-4
 _ROWS = 4096  # rows of powers that are kept; one of 1,000 devices takes 8 kB
@@ -84,6 +86,7 @@ class Propagation:
         self._rx = devices.antenna_gain - spread.rx * _normals(uniforms_at(seed, "hardware", ids, 1, 0))
         self._noise = noise_power(settings.noise_bandwidth, devices.noise_figure)
         self._typical = None if self._block is None else settings.fading.gains((np.arange(256) + 0.5) / 256)
+        self.best_fade = 0.0 if self._block is None else _BEST_FADE
         self._sd = 0.0 if settings.shadowing is None else settings.shadowing.sd
         self._ids = ids
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
@@ -92,6 +95,11 @@ class Propagation:
         self._row_shadows: dict[int, tuple[Ids, Floats]] = {}
         self._pair_shadows: dict[tuple[int, int], tuple[Ids, Floats]] = {}
         self._table_shadows: tuple[Ids, Floats] | None = None
+
+    def best_snr(self, src: int, dst: int, distance: float) -> float:
+        """Return the most power over noise, in dB, that shadowing and fading allow at a distance in m."""
+        loss = float(self.settings.path_loss.loss(distance, self._frequency)) - _MOST_NORMAL * self._sd
+        return float(self._tx[src] + self._rx[dst] - self._noise[dst]) - loss + self.best_fade
 
     # All receivers of one sender
 
@@ -380,6 +388,22 @@ class RadioLink:
         mean = waves.mean_snr(src, dst, at) if math.isnan(self._mean) else self._mean
         snr = mean + waves.fade(src, dst, at)
         return snr + waves.noise(dst), snr, waves.distance(src, dst, at)
+
+    def lost_until(self, at: float, size: int) -> float:
+        """Return until when every frame of `size` bytes is lost, whatever fading does; `at` if some may arrive."""
+        waves, motion = self._propagation, self._propagation.motion
+        if not motion.moves:
+            best = waves.mean_snr(self.src, self.dst, at) + waves.best_fade
+            return math.inf if waves.phy.error(best, size) == 1 else at
+        until, closing = math.inf, 0.0
+        for device in (self.src, self.dst):
+            _, end, _, velocity, _ = motion.tracks[device].leg(at)
+            until, closing = min(until, end), closing + float(np.linalg.norm(velocity))
+        nearest = waves.distance(self.src, self.dst, at)
+        if closing:  # while they walk straight on, they don't come nearer by more than a tenth
+            until = min(until, at + 0.1 * nearest / closing)
+            nearest *= 0.9
+        return until if waves.phy.error(waves.best_snr(self.src, self.dst, nearest), size) == 1 else at
 
     def delay(self, at: float) -> float:
         """Return the travel time of the signal, in seconds."""

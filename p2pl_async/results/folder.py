@@ -7,6 +7,7 @@
         devices.parquet     one row per device: position, samples by class, rounds, scores, energy
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
+        positions.parquet   time_s, device, x, y, z in m, if devices move
         plots/              written by `p2pl_async.report`
         report.html         the page of the run, by it too
         baselines/<name>/   the same for each baseline
@@ -48,7 +49,7 @@ PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus"
 
 
 _IN_USE = "is in use by another run; wait until that ends, or choose another folder"
-_TABLES = ("metrics", "devices", "links", "trace", "predicted", "measured", "topologies", "link_effects")
+_TABLES = ("metrics", "devices", "links", "trace", "positions", "predicted", "measured", "topologies", "link_effects")
 
 
 class RunFolder:

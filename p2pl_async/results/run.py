@@ -13,6 +13,7 @@ from p2pl_async.results.table import (
     DEVICE_COLUMNS,
     LINK_COLUMNS,
     METRIC_COLUMNS,
+    POSITION_COLUMNS,
     TRACE_COLUMNS,
     Table,
     refuse,
@@ -47,10 +48,12 @@ class Run:
     Args:
         summary: the content of `summary.json`.
         metrics: measurements: time_s, device (-1: the whole run), metric, value.
-        devices: a row per device: device, x, y (m; NaN without positions), n_samples,
-            class_0, class_1, ... (training samples of each class), rounds, accuracy, other scores.
+        devices: a row per device: device, x, y (its first place: in m where there are radios, else in the unit
+            square of its topology; NaN without places), n_samples, class_0, class_1, ... (training samples of each
+            class), rounds, accuracy, other scores.
         links: a row per link: src, dst, messages sent, delivered, lost, partial, acknowledged, air_s, mean_delay_s.
         trace: a row per message and link, if the run kept them.
+        positions: time_s, device, x, y, z (m) of the devices that move, if any do.
         path: the folder; None if none was written.
         scenario_text: the resolved scenario, as TOML.
         baselines: name -> its results.
@@ -64,6 +67,7 @@ class Run:
         devices: Table | pd.DataFrame,
         links: Table | pd.DataFrame,
         trace: Table | pd.DataFrame | None = None,
+        positions: Table | pd.DataFrame | None = None,
         path: Path | None = None,
         scenario_text: str = "",
         baselines: dict[str, Run] | None = None,
@@ -72,7 +76,8 @@ class Run:
         self.scenario_text = scenario_text
         self.summary = summary
         self.baselines = baselines or {}
-        self._tables = {"metrics": metrics, "devices": devices, "links": links, "trace": trace}
+        self._tables: dict[str, Table | pd.DataFrame | None] = {"metrics": metrics, "devices": devices, "links": links}
+        self._tables |= {"trace": trace, "positions": positions}
 
     def __repr__(self) -> str:
         what = f"{self.summary.get('scenario')!r} seed {self.summary.get('seed')}"
@@ -107,6 +112,11 @@ class Run:
         if table is None:
             return None
         return table.sample(columns, most) if isinstance(table, Table) else thinned(table[list(columns)], most)
+
+    @property
+    def positions(self) -> pd.DataFrame | None:
+        """Where the devices that move are: time_s, device, x, y, z in m; None if none does."""
+        return None if self._tables["positions"] is None else self._frame("positions")
 
     def move(self, path: Path) -> None:
         """Note that the folder is now at `path`."""
@@ -152,9 +162,13 @@ def load_run(path: Path | str) -> Run:
         name: Table(path / name, columns)
         for name, columns in {
             "metrics": METRIC_COLUMNS, "devices": DEVICE_COLUMNS, "links": LINK_COLUMNS, "trace": TRACE_COLUMNS,
+            "positions": POSITION_COLUMNS,
         }.items()
     }  # fmt: skip
-    traced = any((path / f"trace{suffix}").exists() for suffix in (".parquet", ".arrows"))
+    kept = {
+        name: stored[name] if any((path / f"{name}{suffix}").exists() for suffix in (".parquet", ".arrows")) else None
+        for name in ("trace", "positions")
+    }
     there = {folder.name for folder in (path / "baselines").glob("*/") if not folder.is_symlink()}
     names = [name for name in held if name in there] if isinstance(held, dict) else []  # in the order in which they ran
     names += sorted(there.difference(names))
@@ -166,7 +180,8 @@ def load_run(path: Path | str) -> Run:
         metrics=stored["metrics"],
         devices=stored["devices"],
         links=stored["links"],
-        trace=stored["trace"] if traced else None,
+        trace=kept["trace"],
+        positions=kept["positions"],
         baselines={folder.name: load_run(folder) for folder in folders if summary_of(folder) is not None},
     )
 

@@ -43,6 +43,13 @@ DEVICE_COLUMNS = {
 """Those that every run has; `class_0`, ... and `ENERGY_COLUMNS` come with data and with `[energy]`."""
 
 
+POSITION_COLUMNS = {"time_s": "float64", "device": "int32", "x": "float64", "y": "float64", "z": "float64"}
+
+
+PLACE = {"x": "m", "y": "m", "z": "m"}
+"""Units of places where there are radios; without, topologies place devices in the unit square."""
+
+
 ENERGY_COLUMNS = (
     "off_s", "tx_s", "sleep_s", "rx_s", "idle_s", "training_s",
     "tx_j", "sleep_j", "rx_j", "idle_j", "training_j", "energy_j", "battery_empty_s",
@@ -64,11 +71,13 @@ class Table:
             once closed. None keeps the table in memory. Nothing is made before the first flush.
         columns: name -> Arrow's name of the type: "float64", "int64", ...; "category" for a text
             that is one of a few.
+        units: of columns whose names don't tell it, for the metadata of their fields: `{"unit": "m"}`.
     """
 
-    def __init__(self, path: Path | None, columns: Mapping[str, str]) -> None:
+    def __init__(self, path: Path | None, columns: Mapping[str, str], units: Mapping[str, str] | None = None) -> None:
         self.path = path
         self.columns = dict(columns)
+        self._units = {} if units is None else units
         self._rows: list[tuple[Any, ...]] = []
         self._batches: list[Any] = []  # pyarrow.RecordBatch; only without a path
         self._stream: Any = None
@@ -190,7 +199,8 @@ class Table:
 
         text = pa.dictionary(pa.int32(), pa.string())
         types = {name: text if kind == "category" else pa.type_for_alias(kind) for name, kind in self.columns.items()}
-        return pa.schema(types.items())
+        units = {name: {"unit": unit} for name, unit in self._units.items()}
+        return pa.schema([pa.field(name, kind, metadata=units.get(name)) for name, kind in types.items()])
 
     def _batch(self, rows: list[tuple[Any, ...]]) -> Any:
         import pyarrow as pa

@@ -296,6 +296,10 @@ class EmulatedTransport:
             if call == self._arrive
         } | self._unfinished
 
+    def on_the_way(self) -> list[Encoded]:
+        """Return the messages that will arrive, once for each receiver; second copies are left out."""
+        return [what[1] for *_, call, what in self._clock.calendar if call == self._arrive]
+
     def _link(self, source: DeviceId, target: DeviceId) -> Link:
         """Return the link from one device to another, also where only acknowledgments take it."""
         path = self._paths[source].get(target)

@@ -273,7 +273,10 @@ def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
 
 
 def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
-    """Return an encoded message with zeros in its missing parts, and the headers of its arrays restored."""
+    """Return an encoded message with zeros in its missing parts, and the headers of its arrays restored.
+
+    An entry of an array of which a part is missing is 0 as a whole.
+    """
     if not missing:
         return data
     patched = bytearray(data)
@@ -284,9 +287,15 @@ def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
     described = [value for value in unpacker.unpack() if type(value) is _Described]
     at = int(unpacker.tell())
     for array in described:
-        size = _padding(at) + math.prod(array.shape) * array.dtype.itemsize
-        patched[at : at + _BIN32.size] = _BIN32.pack(0xC6, size)
-        at += _BIN32.size + size
+        begin, entry = at + _BIN32.size + _padding(at), array.dtype.itemsize
+        end = begin + math.prod(array.shape) * entry
+        patched[at : at + _BIN32.size] = _BIN32.pack(0xC6, end - at - _BIN32.size)
+        for first, last in missing:
+            if first < end and last > begin:
+                low = begin + max(first - begin, 0) // entry * entry
+                high = min(begin - (begin - last) // entry * entry, end)
+                patched[low:high] = bytes(high - low)
+        at = end
     return bytes(patched)
 
 

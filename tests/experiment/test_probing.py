@@ -96,3 +96,29 @@ def test_what_cannot_be_probed_is_said(tmp_path, arguments, says) -> None:
     result = CliRunner().invoke(app, ["probe", str(write(tmp_path)), *arguments])
     assert result.exit_code == 2
     assert says in result.output
+
+
+def extended(folder: Path, more: str, **how) -> Probed:
+    path = write(folder)
+    path.write_text(path.read_text().replace('"directed-ring"', how.pop("topology", '"ring"')) + more)
+    return probe_link(probe_world(load_scenario(path)), 1, 2, **{"size": 100, "count": 40, "interval": 1.0, **how})
+
+
+def test_a_receiver_that_is_down_hears_nothing_and_a_sender_says_nothing(tmp_path) -> None:
+    down = '[devices.group.two]\nids = {}\nchurn = {{ times = [["9500 ms", "19500 ms"]] }}\n'
+    found = extended(tmp_path, down.format(2))
+    assert found.causes == {"crashed": 10}
+    found = extended(tmp_path, down.format(1))
+    assert (found.count, found.loss) == (40, 0)
+    assert found.seconds == pytest.approx(39 + 10, abs=1.1)
+
+
+def test_messages_go_in_the_turns_of_their_link(tmp_path) -> None:
+    found = extended(tmp_path, "", topology='"one-peer-exponential"', interval=0.001)
+    assert (found.count, found.loss) == (40, 0)
+
+
+def test_a_link_of_a_recorded_topology_is_down_when_its_file_says_so(tmp_path) -> None:
+    (tmp_path / "links.csv").write_text("t,src,dst,change\n10,1,2,up\n30,1,2,down\n0,2,3,up\n")
+    kind = '"trace"\npath = "links.csv"'
+    assert extended(tmp_path, "", topology=kind).causes == {"outage": 20}

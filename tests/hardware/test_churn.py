@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -556,3 +556,10 @@ def test_what_waits_for_a_shared_medium_is_lost_in_a_crash() -> None:
     assert emulation.clock.now == 20
     assert emulation.trace.counts.n_lost == 3
     assert emulation.trace.delivered == 1
+
+
+def test_nothing_follows_a_stay_without_end_however_long_churn_draws() -> None:
+    endless = ((float(start), start + 0.5) for start in count(1))
+    downtime = Downtime({CRASHED: endless, ABSENT: [(3.2, math.inf)]})
+    assert downtime.of(CRASHED).at(3.6) == (0, math.inf)
+    assert downtime.next(math.inf) is None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
+from p2pl_async.errors import DeviceFailed
 from p2pl_async.experiment import running as experiment
 from p2pl_async.hardware.downtime import CRASHED, Downtime
 from p2pl_async.hardware.hardware import Hardware
@@ -154,3 +155,21 @@ def test_drift_moves_a_run_a_little_and_no_clocks_not_at_all() -> None:
     assert ideal["trace_digest"] == plain["trace_digest"]
     assert fast["trace_digest"] != plain["trace_digest"]
     assert fast["virtual_seconds"] < plain["virtual_seconds"]
+
+
+@pytest.mark.parametrize("wait", ["sleep", "timeout", "later"])
+def test_a_wait_below_the_resolution_of_virtual_time_is_refused(wait) -> None:
+    """At 1e8 s floats are 15 ns apart: a loop that waits for 5 ns would never end."""
+
+    async def run(device) -> None:
+        await device.sleep(1e8)
+        await device.sleep(20e-9)
+        if wait == "sleep":
+            await device.sleep(5e-9)
+        elif wait == "timeout":
+            device.timeout(5e-9)
+        else:
+            device.later(5e-9, lambda: None)
+
+    with pytest.raises(DeviceFailed, match=r"a wait of 5e-09 s at 100000000 s is below 1\.5e-08 s"):
+        emulate(protocol(run), ring(2))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.timeline import Steps
-from p2pl_async.link import Link, LinkSettings
+from p2pl_async.link import Link, LinkSettings, Verdict
 from p2pl_async.link.changes import During
 from p2pl_async.link.loss.base import ChangingLoss, Odds
 from p2pl_async.link.loss.independent import Bernoulli
@@ -136,3 +136,38 @@ def test_a_burst_outlives_a_change_of_what_it_does() -> None:
     for at in np.arange(0.0, 150.0, 0.5).tolist():
         bad = bool(weather.at(at).value) and not 50 <= at < 100
         assert made.judge(1, at).cause == ("burst" if bad else "")
+
+
+def test_a_chain_that_returns_within_a_message_goes_on_from_its_last_packet() -> None:
+    """A, B, A: as many bursts of A begin as packets are sent by it, none of them twice."""
+    chain = {"kind": "gilbert-packets", "p": "20 %", "r": "20 %"}
+    changes = [LinkSettings.model_validate({"rate": "8 kbit/s", "mtu": "1 B", "loss": each}) for each in ("0 %", chain)]
+    first = LinkSettings.model_validate({"rate": "8 kbit/s", "mtu": "1 B", "loss": chain})
+    link = Link(0, 1, first, 1, changes=[(1.0, changes[0]), (2.0, changes[1])])
+    verdict = link.judge(3000, 0.0, 0)  # a packet of a byte in each ms
+    alone = Link(0, 1, first, 1).judge(2000, 0.0, 0)
+    assert lost(verdict, 0, 1000) + lost(verdict, 2000, 3000) == lost(alone, 0, 2000)
+    assert lost(verdict, 1000, 2000) == 0
+
+
+def lost(verdict: Verdict, first: int, last: int) -> int:
+    """Return how many bytes of a part of a message don't arrive."""
+    return sum(max(0, min(end, last) - max(start, first)) for start, end in verdict.missing)
+
+
+def test_weather_over_time_goes_on_when_something_else_changes() -> None:
+    good = {"kind": "schedule", "steps": [["0 s", "200 ms"], ["3 s", "300 ms"]]}
+    table = {"loss": {"kind": "gilbert-elliott", "good": good, "bad": "200 ms"}}
+    first, later = (LinkSettings.model_validate({**table, "latency": f"{ms} ms"}) for ms in (0, 10))
+    plain, changed = Link(0, 1, first, 1), Link(0, 1, first, 1, changes=[(2.0, later)])
+    for at in np.arange(0, 6, 0.05).tolist():
+        assert plain.judge(10, at).cause == changed.judge(10, at).cause
+
+
+def test_settings_are_equal_whatever_they_keep_beside_their_fields() -> None:
+    plan = {"outage": {"kind": "contacts", "up": [["0 s", "1 s"], ["2 s", "3 s"]]}}
+    first, second = LinkSettings.model_validate(plan), LinkSettings.model_validate(plan)
+    assert first.outage.process(1, 0, 1) is not None
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != LinkSettings.model_validate({"outage": {"kind": "contacts", "up": [["0 s", "1 s"]]}})

@@ -587,6 +587,9 @@ class Noisy:
     def heard(self, at: float) -> tuple[float, float, float]:
         return -70.0 - at, 20.0 - at, 15.0
 
+    def lost_until(self, at: float, size: int) -> float:
+        return max(at, self.until)
+
     def delay(self, at: float) -> float:
         return 0.0
 

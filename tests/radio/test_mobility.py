@@ -9,6 +9,7 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 
-from p2pl_async.radio import AnyMobility, Mobility, Motion, Track
+from p2pl_async import load_run, load_scenario, run
+from p2pl_async.radio import AnyMobility, Mobility, Motion, Static, Track
 from p2pl_async.radio.mobility import _reflected, mean_distance
 from p2pl_async.radio.phy import noise_power
 from p2pl_async.radio.recorded import csv_of, read_movement
@@ -413,3 +415,37 @@ def test_a_trace_moves_the_devices_that_it_names(tmp_path: Path) -> None:
     )
     assert list(made) == [0]
     assert made[0].along(np.array([5.0]))[0][0].tolist() == [2, 3, 0]
+
+
+# In results
+
+
+def test_results_tell_where_devices_are_over_time_and_in_which_unit(tmp_path: Path) -> None:
+    """Two walk; the third stays where the topology has put it."""
+    (tmp_path / "m.csv").write_text("t,node,x,y\n0,0,10,10\n4,0,50,10\n0,1,20,20\n2,1,20,40\n")
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\ndevices.count = 3\ntopology = { kind = "random-geometric", radius = 1.0 }\n'
+        'radio = { area = "100 m" }\nmobility = { kind = "trace", path = "m.csv", update = "1 s" }\n'
+        'protocol = { kind = "p2pl_async.testing.chatter:Chatter" }\nstop.virtual_time = "6 s"\n'
+    )
+    run(tmp_path / "s.toml", out=tmp_path / "moving")
+    found = load_run(tmp_path / "moving")
+    assert found.positions is not None
+    assert found.positions.query("device == 0").time_s.tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.positions.query("device == 0").x.tolist() == [10, 20, 30, 40, 50, 50]
+    assert found.positions.query("device == 1").y.tolist() == [20, 30, 40, 40, 40, 40]
+    assert sorted(set(found.positions.device)) == [0, 1]
+    assert found.devices.x.tolist()[:2] == [10, 20]  # where they begin
+    still = found.devices.x.tolist()[2], found.devices.y.tolist()[2]
+
+    scenario = load_scenario(tmp_path / "s.toml")
+    quiet = scenario.model_copy(update={"radio": None, "mobility": Static()})
+    plain = run(quiet, out=tmp_path / "still")
+    assert plain.positions is None
+    assert load_run(tmp_path / "still").positions is None
+    assert still == (100 * plain.devices.x[2], 100 * plain.devices.y[2])
+    units = [
+        pq.read_schema(tmp_path / name / "devices.parquet").field("x").metadata[b"unit"] for name in ("moving", "still")
+    ]
+    assert units == [b"m", b"side of the square"]
+    assert pq.read_schema(tmp_path / "moving" / "positions.parquet").field("z").metadata == {b"unit": b"m"}

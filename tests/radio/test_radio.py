@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 
+from p2pl_async.basics.arrays import Floats
+from p2pl_async.link import Link, LinkSettings
 from p2pl_async.radio import AnyMobility, Mobility, Motion, Propagation, RadioSettings, Track, Transceivers
 from p2pl_async.radio.phy import AnyPhy, Ble, Lora, Oqpsk, Phy, Wifi, noise_power
+from p2pl_async.radio.propagation import RadioLink
 from p2pl_async.radio.settings import LogDistance, Rayleigh, free_space_loss
 
 DATA = Path(os.environ.get("P2PL_DATA", "."))
@@ -554,3 +557,38 @@ def test_scalars_and_arrays_agree(snr: float, size: int, mcs: int) -> None:
     radios: list[Callable[..., Any]] = [Oqpsk().error, Wifi(mcs=mcs).error, Lora().error, Ble().error]
     for error in radios:
         assert error(np.array([snr, 0.0]), size)[0] == pytest.approx(float(error(snr, size)), rel=1e-9)
+
+
+class Counted(RadioLink):
+    """Counts how many packets it was asked about."""
+
+    asked = 0
+
+    def error_rate(self, at: float, size: int) -> float:
+        self.asked += 1
+        return super().error_rate(at, size)
+
+    def error_rates(self, at: Floats, size: int) -> Floats:
+        self.asked += len(at)
+        return super().error_rates(at, size)
+
+
+@pytest.mark.parametrize("kind", ["stop-and-wait", "selective-repeat"])
+@pytest.mark.parametrize("moving", [False, True])
+def test_tries_towards_a_receiver_far_out_of_range_are_counted_not_made(kind: str, moving: bool) -> None:
+    """The receiver that comes near meanwhile hears the message then."""
+    far, speed, rest = 200_000.0, 200.0, 20.0
+    away = Track([(rest, far, 0.0, 0.0), (rest + far / speed, 1.0, 0.0, 0.0)] if moving else [(0.0, far, 0.0, 0.0)])
+    settings = RadioSettings.model_validate({"shadowing": "none", "fading": {"kind": "rayleigh", "coherence": "10 ms"}})
+    radio = Counted(Propagation(settings, Motion([Track.still((0.0, 0.0)), away]), 1), 0, 1)
+    arq: dict[str, Any] = {"kind": kind, "retries": "unlimited", "turnaround": "1 ms"}
+    arq |= {} if kind == "stop-and-wait" else {"window": 2}
+    link = Link(0, 1, LinkSettings.model_validate({"rate": "250 kbit/s", "arq": arq}), 1, radio=radio)
+    verdict = link.judge(100, 0.0)
+    if moving:
+        assert rest < verdict.arrival < rest + far / speed
+        assert verdict.packets > 100_000
+    else:
+        assert verdict.cause == "retries"
+        assert verdict.packets == 1_000_001
+    assert radio.asked < verdict.packets * (0.05 if kind == "stop-and-wait" or not moving else 0.7)  # it looks ahead

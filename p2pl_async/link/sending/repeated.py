@@ -272,7 +272,7 @@ def _skip(
     Returns:
         How many they are, and how long they take.
     """
-    chance, ends = transmitter.channel.at(now)
+    chance, ends = transmitter.channel.at(now, size)
     seconds, until = transmitter.seconds(now, 8 * size)
     if chance is None or chance.p < 1 or seconds == math.inf:
         return 0, 0.0

@@ -1,0 +1,253 @@
+"""Random graphs, links, faults and whole worlds for Hypothesis, which `pip install 'p2pl-async[testing]'` installs.
+
+Each strategy draws tables as a scenario has them, the plainest first: a failing world shrinks to few tables. Numbers
+are of the size that runs of seconds need, not extreme: a link of 1 bit/s is right, and nothing happens on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from hypothesis import reject
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from p2pl_async.messages import DeviceId
+from p2pl_async.protocols.base import Protocol
+from p2pl_async.testing.chatter import Chatter
+from p2pl_async.testing.draws import DURATIONS, Table, Tables, seconds_of, shares, some_of, table_of
+from p2pl_async.testing.link_tables import RATES, links
+from p2pl_async.testing.radio_tables import media, mobilities, radios
+from p2pl_async.testing.random_world import RandomWorld
+
+__all__ = ["faults", "graphs", "links", "worlds"]
+
+# Graphs
+
+
+@st.composite
+def graphs(draw: st.DrawFn, min_size: int = 2, max_size: int = 7, *, directed: bool = True) -> list[list[DeviceId]]:
+    """Connected graphs, as the out-neighbors of each device; what `emulate` takes.
+
+    Args:
+        draw: given by Hypothesis.
+        min_size: fewest devices.
+        max_size: most devices.
+        directed: whether there may be links without a link back; the graph is then strongly connected.
+    """
+    n = draw(st.integers(min_size, max_size))
+    pairs = st.tuples(st.integers(0, n - 1), st.integers(0, n - 1))
+    if directed:
+        order = draw(st.permutations(range(n)))
+        edges = {(order[i], order[(i + 1) % n]) for i in range(n)} | draw(st.sets(pairs, max_size=2 * n))
+    else:
+        tree = {(draw(st.integers(0, k - 1)), k) for k in range(1, n)} | draw(st.sets(pairs, max_size=n))
+        edges = tree | {(b, a) for a, b in tree}
+    return [sorted(k for j, k in edges if j == i and k != i) for i in range(n)]
+
+
+_TOPOLOGIES: dict[str, Tables] = {
+    "ring": table_of("ring"),
+    "complete": table_of("complete"),
+    "path": table_of("path"),
+    "star": table_of("star"),
+    "grid": table_of("grid"),
+    "directed-ring": table_of("directed-ring"),
+    "exponential": table_of("exponential"),
+    "random-geometric": table_of("random-geometric", radius=st.sampled_from([0.5, 1.0])),
+    "erdos-renyi": table_of("erdos-renyi", p=st.sampled_from([0.5, 0.9])),
+    "barabasi-albert": table_of("barabasi-albert", attach=st.just(1)),
+    "one-peer-exponential": some_of("one-peer-exponential", every=seconds_of(0.2, 3)),
+    "random-matchings": some_of("random-matchings", every=seconds_of(0.2, 3)),
+}
+_ONE_WAY = ("directed-ring", "exponential", "one-peer-exponential")
+_TURNS = ("one-peer-exponential", "random-matchings")
+_PLACED = ("random-geometric", "in-range")
+
+
+# Faults
+
+
+@st.composite
+def faults(draw: st.DrawFn, n: int, *, seconds: int = 10, cut: bool = True, crash: bool = True) -> Table:
+    """Tables of what happens to devices and links meanwhile: churn, scripted events, batteries, clocks, late starts.
+
+    Args:
+        draw: given by Hypothesis.
+        n: number of devices.
+        seconds: length of the run.
+        cut: whether links go down.
+        crash: whether devices crash, leave, or empty their batteries.
+    """
+    table: Table = {}
+    devices: Table = {}
+
+    def maybe(into: Table, key: str, values: st.SearchStrategy[Any]) -> None:
+        if draw(st.booleans()) and draw(st.booleans()):
+            into[key] = draw(values)
+
+    instant = seconds_of(0, seconds)
+    maybe(devices, "start", st.one_of(table_of(at=instant), table_of(uniform=seconds_of(0.1, seconds))))
+    maybe(
+        devices, "compute",
+        some_of(always={"per_epoch": seconds_of(0.05, 2)}, spread=st.sampled_from([0.4, 1.0]), jitter=st.just(0.3)),
+    )  # fmt: skip
+    drift = st.one_of(st.just("100 ppm"), st.just("-90000 ppm"), table_of("normal", sd=st.just("50 ppm")))
+    maybe(table, "clocks", some_of(drift=drift, walk=st.just("20 ppm"), offset=table_of(uniform=seconds_of(1, 100))))
+    if crash:
+        maybe(devices, "join", table_of(uniform=seconds_of(0.1, seconds / 2)))
+        maybe(devices, "leave", st.one_of(table_of(at=seconds_of(seconds / 2 + 0.1, seconds))))
+        keep = {"on_crash": st.sampled_from(["lose_ram", "keep_state"]), "restart": seconds_of(0, 1)}
+        shared = {"shared": st.booleans()}
+        churn = some_of(always={"up": DURATIONS, "down": DURATIONS}, **keep, **shared)
+        maybe(table, "churn", churn)
+        if n > 1:
+            group = some_of(
+                always={"ids": st.integers(0, n - 1)}, churn=churn, energy=_energies(),
+                leave=table_of(at=seconds_of(seconds / 2 + 0.1, seconds)),
+            )  # fmt: skip
+            maybe(devices, "group", table_of(odd=group))
+        maybe(table, "energy", _energies())
+    scripted = draw(st.booleans())
+    events = draw(_events(n, seconds, cut, crash)) if scripted else []
+    if events:
+        table["event"] = events
+    if devices:
+        table["devices"] = devices
+    return table
+
+
+def _energies() -> Tables:
+    presets = st.sampled_from(["nrf52840", "cc2420", "esp32-s2", "sx1276"])
+    return some_of(always={"preset": presets}, battery=st.integers(1, 2000).map(lambda mj: f"{mj / 1000:g} J"))
+
+
+@st.composite
+def _events(draw: st.DrawFn, n: int, seconds: int, cut: bool, crash: bool) -> list[Table]:
+    """Events in order of time that follow from each other: what is cut heals, what has crashed may restart."""
+    instants = sorted(draw(st.sets(st.integers(0, 1000 * seconds), min_size=1, max_size=5)))
+    kinds = (["link-down", "partition"] if cut and n > 1 else []) + (["crash"] if crash else [])
+    found: list[Table] = []
+    open_: list[Table] = []
+    for instant in instants if kinds else []:
+        event: Table = {"at": f"{instant} ms"}
+        ends: bool = draw(st.booleans())
+        if open_ and ends:
+            event |= open_.pop(draw(st.integers(0, len(open_) - 1)))
+            found.append(event)
+            continue
+        kind = draw(st.sampled_from(kinds))
+        device = draw(st.integers(0, n - 1))
+        if any(other.get("from") == device or other.get("devices") == device for other in open_):
+            continue
+        if kind == "link-down":
+            links_cut = {"from": device, "both": draw(st.booleans())}
+            event |= {"kind": kind, **links_cut}
+            open_.append({"kind": "link-up", **links_cut})
+        elif kind == "crash":
+            event |= {"kind": kind, "devices": device}
+            open_.append({"kind": "restart", "devices": device})
+        elif not any(other["kind"] == "heal" for other in open_):
+            event |= {"kind": kind, "groups": [device]}
+            open_.append({"kind": "heal"})
+        else:
+            continue
+        found.append(event)
+    return found
+
+
+def _changes(shared: bool, lossy: bool) -> Tables:
+    """Keys of `[link]` for an override or an event, one at a time."""
+    changes: list[Tables] = [table_of(latency=table_of("constant", mean=seconds_of(0, 1)))]
+    if lossy:
+        changes += [table_of(loss=table_of("bernoulli", p=shares())), table_of(corrupt=shares(0.5))]
+    if not shared:
+        changes += [table_of(rate=RATES), table_of(order=st.sampled_from(["fifo", "free"]))]
+    return st.one_of(changes)
+
+
+# Worlds
+
+
+@st.composite
+def worlds(
+    draw: st.DrawFn,
+    protocol: Protocol | None = None,
+    *,
+    min_size: int = 2,
+    max_size: int = 5,
+    seconds: int = 10,
+    rounds: int | None = None,
+    loss: float = 0.6,
+    repeat: bool = True,
+    reorder: bool = True,
+    directed: bool = True,
+    turns: bool = True,
+    topologies: Collection[str] = (*_TOPOLOGIES, "in-range"),
+    down: bool = True,
+    crash: bool = True,
+    shared: bool = True,
+) -> RandomWorld:
+    """Whole scenarios without a protocol: graph, links, medium, radios, movement, faults, clocks, energy, seed.
+
+    Training takes its time and moves nothing, so that laws of averaging hold. Narrow a world by what a protocol
+    doesn't tolerate.
+
+    Args:
+        draw: given by Hypothesis.
+        protocol: that will run, so that worlds it can't live in are left out; any by default.
+        min_size: fewest devices.
+        max_size: most devices.
+        seconds: virtual seconds of the run.
+        rounds: or rounds of each device, if it does so many before.
+        loss: largest share of packets that a link loses; 0: no message is ever lost.
+        repeat: whether a message may arrive twice.
+        reorder: whether a message may overtake another.
+        directed: whether there may be links without a link back.
+        turns: whether the graph may change.
+        topologies: kinds of graph to choose from.
+        down: whether links may go down.
+        crash: whether devices may crash, leave, or empty their batteries.
+        shared: whether devices may share the air.
+    """
+    n = draw(st.integers(min_size, max_size))
+    table: Table = {"seed": draw(st.integers(0, 1000))}
+    on_air = shared and loss > 0 and draw(st.booleans())
+    radio = on_air and any(kind in topologies for kind in _PLACED) and draw(st.booleans())
+    link = draw(links(loss=loss, repeat=repeat, reorder=reorder, shared=on_air, down=down))
+    changes = draw(st.lists(_changes(on_air, loss > 0), max_size=1))
+    if changes:
+        link["override"] = [{"from": draw(st.integers(0, n - 1)), "both": draw(st.booleans()), **changes[0]}]
+    fate = draw(faults(n, seconds=seconds, cut=down and loss > 0, crash=crash and loss > 0))
+    table["devices"] = {"count": n, **fate.pop("devices", {})}
+    table |= fate
+    if radio:
+        table |= draw(_places(topologies, directed))
+    else:
+        kinds = [kind for kind in topologies if kind in _TOPOLOGIES]
+        kinds = [kind for kind in kinds if (directed or kind not in _ONE_WAY) and (turns or kind not in _TURNS)]
+        table["topology"] = draw(st.one_of([_TOPOLOGIES[kind] for kind in kinds]))
+    if on_air:
+        table["medium"] = draw(media(radio))
+    table["link"] = link
+    table["stop"] = {"virtual_time": f"{seconds} s"} | ({} if rounds is None else {"rounds": rounds})
+    world = RandomWorld(table)
+    try:
+        world.scenario(protocol or Chatter())
+    except ValidationError:
+        reject()
+    return world
+
+
+@st.composite
+def _places(draw: st.DrawFn, topologies: Collection[str], directed: bool) -> Table:
+    """Tables of radios with places, and who hears whom; radios of unequal strength make links of one way."""
+    kinds = [table_of("in-range", loss=shares(0.5)), table_of("random-geometric", radius=st.just(1.0))]
+    allowed = [kind for kind, name in zip(kinds, ("in-range", "random-geometric"), strict=True) if name in topologies]
+    table = {"topology": draw(st.one_of(allowed)), "radio": draw(radios())}
+    if not directed:
+        table["radio"].pop("asymmetry", None)
+    if draw(st.booleans()):
+        table["mobility"] = draw(mobilities())
+    return table
