@@ -67,7 +67,7 @@ SHORTER: dict[str, list[str]] = {
 
 def scenarios() -> list[str]:
     """Return the name of every shipped scenario: its path below `scenarios/`, without ".toml"."""
-    found = (ROOT / "scenarios").rglob("*.toml")
+    found = (path for path in (ROOT / "scenarios").rglob("*.toml") if path.parent.name != "studies")
     return sorted(path.relative_to(ROOT / "scenarios").with_suffix("").as_posix() for path in found)
 
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pl_async.cli.endings import errors
+from p2pl_async.cli.guide import guide
 from p2pl_async.cli.listing import groups_of_kinds
 from p2pl_async.cli.probe import Pinging, show_link, show_topology
 from p2pl_async.cli.seeing import add_to
-from p2pl_async.cli.study import study
+from p2pl_async.cli.study import compare, run_varied, study
 from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ app = typer.Typer(
 )
 add_to(app)
 app.add_typer(study, name="study")
+app.command()(compare)
+app.command()(guide)
 
 
 File = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario, as a TOML file.", show_default=False)]
@@ -84,9 +87,28 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots, and write no page.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page that shows the run while it goes.")] = False,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A|B",
+            help='Run every combination of values: --vary "link.loss=0 %|10 %". May be repeated. Results go to '
+            "results/<file>, and what is done there is not run again.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Run so many seeds, and show their means.", show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time, with --vary or --seeds.")] = 1,
     debug: Debug = False,
 ) -> None:
     """Emulate a scenario and its baselines; write and print results."""
+    if vary or seeds is not None:
+        first = 1 if seed is None else seed
+        numbers = list(range(first, first + (seeds or 1)))
+        with errors(debug):
+            _refuse_single(force=force, trace=trace, watch=watch)
+            run_varied(scenario, vary or [], changes or [], numbers, jobs, out, quiet=quiet, plots=not no_plots)
+        return
     with errors(debug) as more:
         loaded = _load(scenario, changes, seed)
         from p2pl_async.experiment import running as experiment
@@ -122,6 +144,14 @@ def run(
             from p2pl_async.report.tables import final_table
 
             Console().print(final_table(result))
+
+
+def _refuse_single(*, force: bool, trace: bool, watch: bool) -> None:
+    """Refuse options that are for one run, where there are many."""
+    for name, given in (("--force", force), ("--trace", trace), ("--watch", watch)):
+        if given:
+            text = "is for one run; leave it out with --vary and --seeds"
+            raise ScenarioError("p2pl run", [Problem(name, text)])
 
 
 @app.command()
@@ -212,24 +242,42 @@ def check(
 @app.command(name="list")
 def list_kinds(
     what: Annotated[
-        str | None, typer.Argument(help="Only one of the groups, such as protocols.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A group, such as protocols, or one of what is in them, such as sgp: its keys, with an example.",
+            show_default=False,
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """List all that a scenario can choose by name, and the metrics."""
+    """List all that a scenario can choose by name, and the metrics; or the keys of one, with an example."""
     with errors(debug):
         groups = groups_of_kinds()
         if what is not None and what not in groups:
-            from p2pl_async.basics.settings import nearest
-
-            guess = nearest(what, groups)
-            hint = f'did you mean "{guess}"?  ' if guess else ""
-            raise ScenarioError("p2pl list", [Problem("what", f"{hint}known: {', '.join(groups)}", what)])
+            _describe(what, list(groups))
+            return
         for name in groups if what is None else [what]:
             print(name)
             for kind, line in groups[name]:
                 for i, part in enumerate(textwrap.wrap(line, 77)):
                     print(f"  {'' if i else kind:<20} {part}")
+
+
+def _describe(name: str, groups: list[str]) -> None:
+    """Print all that a scenario can choose by this name."""
+    from p2pl_async.basics.settings import kind_of, nearest
+    from p2pl_async.cli.describing import all_kinds, description
+
+    known = all_kinds()
+    kinds = [kind for kind in known if kind_of(kind.cls) == name]
+    if not kinds:
+        guess = nearest(name, [*groups, *(kind_of(kind.cls) for kind in known)])
+        hint = f'did you mean "{guess}"?  ' if guess else ""
+        raise ScenarioError("p2pl list", [Problem("what", f"{hint}known: {', '.join(groups)}", name)])
+    from rich.console import Console
+
+    for kind in kinds:
+        Console().print(*description(kind), sep="\n", end="")
 
 
 @app.command(name="import")

@@ -45,7 +45,7 @@ def factors_of(settings: StudySettings) -> tuple[list[Factor], list[Problem]]:
     """Return the factors of a study, the named variants last, and what is wrong with their names."""
     found = [Factor(path, tuple(_level(path, value) for value in values)) for path, values in settings.vary.items()]
     if settings.variant:
-        named = (Level(one.name, tuple(_assignments(one.set))) for one in settings.variant)
+        named = (Level(one.name, tuple(assignments(one.set))) for one in settings.variant)
         found.append(Factor(NAMED, tuple(named)))
     problems = []
     for factor in found:
@@ -65,11 +65,11 @@ def _level(path: str, value: Any) -> Level:
     return Level(str(name), ((path, table),))
 
 
-def _assignments(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (key path, value); a table is a value if it has a `kind`, and else holds more of them."""
+def assignments(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (key path, value) of a table of changes; a table is a value if it has a `kind`, else holds more."""
     for key, value in table.items():
         if isinstance(value, Mapping) and value and "kind" not in value:
-            yield from _assignments(value, f"{above}{key}.")
+            yield from assignments(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 

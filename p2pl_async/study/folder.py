@@ -4,7 +4,9 @@
         study.json      the study as it was last run: its settings, and which run belongs to which variant and seed
         jobs/<id>/      the result of a finished run, as `p2pl run` writes it
         failed/<id>/    failure.json and the log of a run that failed
-        part/<id>-*/    what a run in progress writes; renamed when complete, removed when it was cut short
+        slurm/          scripts and logs of Slurm's jobs
+    figures/        written by `p2pl study show`
+    part/<id>-*/    what a run in progress writes; renamed when complete, removed when it was cut short
 
 A run appears in `jobs` in one step, and only when it is complete. Nothing else says what is done.
 """
@@ -132,7 +134,7 @@ class StudyFolder:
             _write(self.path / "study.json", json.dumps(record) + "\n")
 
 
-_OWN = {"study.json", "study.json.part", "jobs", "failed", "part"}
+_OWN = {"study.json", "study.json.part", "jobs", "failed", "part", "figures", "slurm"}
 
 
 def _names(folder: Path) -> list[str]:

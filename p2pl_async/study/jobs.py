@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.scenario.reading.load import Draft, NewValue, changed, dump, finish, keys_of, read_draft
 from p2pl_async.scenario.scenario import Scenario
-from p2pl_async.study.factors import Factor, Labels, Level, combinations, labels_of, title_of
+from p2pl_async.study.factors import Factor, Labels, Level, assignments, combinations, labels_of, title_of
 from p2pl_async.study.settings import MOST_JOBS, StudySettings
 
 _MOST_PROBLEMS = 20
@@ -73,7 +73,9 @@ class Job:
         return f"{title_of(self.variant.labels)}, seed {self.seed}"
 
 
-def variants_of(settings: StudySettings, factors: Sequence[Factor], source: str, folder: Path) -> list[Variant]:
+def variants_of(
+    settings: StudySettings, factors: Sequence[Factor], source: str, folder: Path, changes: Sequence[NewValue] = ()
+) -> list[Variant]:
     """Return every variant of a study, checked.
 
     Args:
@@ -81,6 +83,7 @@ def variants_of(settings: StudySettings, factors: Sequence[Factor], source: str,
         factors: its factors.
         source: the study's file, as errors name it.
         folder: of relative paths in its values.
+        changes: of the base, before all factors.
 
     Raises:
         ScenarioError: with the problems of all variants, or if there is none or too many.
@@ -91,7 +94,7 @@ def variants_of(settings: StudySettings, factors: Sequence[Factor], source: str,
     if len(chosen) * len(settings.seeds) > MOST_JOBS:
         text = f"make {len(chosen)} variants x {len(settings.seeds)} seeds; a study has at most {MOST_JOBS} runs"
         raise ScenarioError(source, [Problem("vary", text)])
-    drafts = _Drafts(read_draft(settings.base), folder)
+    drafts = _Drafts(read_draft(settings.base), [*_new_values(assignments(settings.set), folder), *changes], folder)
     version = package_version()
     variants: list[Variant] = []
     found: dict[tuple[str, str], tuple[Problem, list[str]]] = {}  # the same problem in many variants is told once
@@ -118,9 +121,9 @@ def _told(found: Mapping[tuple[str, str], tuple[Problem, list[str]]]) -> Iterato
 class _Drafts:
     """The scenario's table under each combination; what the last one begins with is not made again."""
 
-    def __init__(self, base: Draft, folder: Path) -> None:
+    def __init__(self, base: Draft, changes: Sequence[NewValue], folder: Path) -> None:
         self._folder = folder
-        self._made: list[tuple[Level | None, Draft]] = [(None, base._replace(origins={}))]
+        self._made: list[tuple[Level | None, Draft]] = [(None, changed(base._replace(origins={}), changes))]
 
     def of(self, levels: Sequence[Level], seed: int) -> Draft:
         same = 0
@@ -128,16 +131,17 @@ class _Drafts:
             same += 1
         del self._made[same + 1 :]
         for level in levels[same:]:
-            self._made.append((level, changed(self._made[-1][1], self._changes(level))))
+            self._made.append((level, changed(self._made[-1][1], _new_values(level.changes, self._folder))))
         draft = self._made[-1][1]
         return draft._replace(raw={**draft.raw, "seed": seed})
 
-    def _changes(self, level: Level) -> Iterator[NewValue]:
-        for path, value in level.changes:
-            keys = keys_of(path)
-            if not keys:
-                raise ScenarioError("study", [Problem(path, 'must be a key path such as "link.loss"')])
-            yield NewValue(keys, value, path, self._folder)
+
+def _new_values(pairs: Iterable[tuple[str, Any]], folder: Path) -> Iterator[NewValue]:
+    for path, value in pairs:
+        keys = keys_of(path)
+        if not keys:
+            raise ScenarioError("study", [Problem(path, 'must be a key path such as "link.loss"')])
+        yield NewValue(keys, value, path, folder)
 
 
 # Digests

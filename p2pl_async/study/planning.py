@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.scenario.reading.load import read_toml
+from p2pl_async.scenario.reading.load import NewValue, read_toml
 from p2pl_async.scenario.reading.problems import problems_of
-from p2pl_async.study.factors import Factor, factors_of, wrong_names
+from p2pl_async.study.expressions import Expression
+from p2pl_async.study.factors import Factor, factors_of, unknown, wrong_names
 from p2pl_async.study.jobs import Job, Variant, variants_of
-from p2pl_async.study.settings import StudySettings
+from p2pl_async.study.settings import FigureSettings, StudySettings
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def load_study(path: str | os.PathLike[str]) -> Study:
     return make_study(read_toml(file), file.stem, str(path), file.absolute().parent)
 
 
-def make_study(table: Mapping[str, Any], name: str, source: str, folder: Path) -> Study:
+def make_study(
+    table: Mapping[str, Any], name: str, source: str, folder: Path, changes: Sequence[NewValue] = ()
+) -> Study:
     """Return the study that a table describes.
 
     Args:
@@ -67,6 +70,7 @@ def make_study(table: Mapping[str, Any], name: str, source: str, folder: Path) -
         name: of the study.
         source: its name in errors.
         folder: of relative paths in it.
+        changes: of the base, before all variants.
 
     Raises:
         ScenarioError: with everything that is wrong in it, or in its variants.
@@ -80,9 +84,40 @@ def make_study(table: Mapping[str, Any], name: str, source: str, folder: Path) -
     problems += _misnamed(settings, factors)
     if problems:
         raise ScenarioError(source, problems)
-    return Study(name, settings, tuple(factors), tuple(variants_of(settings, factors, source, folder)))
+    return Study(name, settings, tuple(factors), tuple(variants_of(settings, factors, source, folder, changes)))
 
 
 def _misnamed(settings: StudySettings, factors: list[Factor]) -> Iterator[Problem]:
+    known = [factor.name for factor in factors]
     for i, selection in enumerate(settings.skip):
         yield from wrong_names(f"skip[{i}]", selection, factors)
+    yield from wrong_names("baseline", dict(settings.baseline), factors)
+    for i, table in enumerate(settings.table):
+        yield from wrong_names(f"table[{i}].select", table.select, factors)
+        if table.columns is not None and table.columns not in known:
+            yield Problem(f"table[{i}].columns", unknown("factor", table.columns, known), table.columns)
+    for i, figure in enumerate(settings.figure):
+        yield from wrong_names(f"figure[{i}].select", figure.select, factors)
+        yield from _wrong_axes(f"figure[{i}]", figure, known)
+    for i, expectation in enumerate(settings.expect):
+        yield from wrong_names(f"expect[{i}].of", expectation.of, factors)
+        yield from wrong_names(f"expect[{i}].minus", expectation.minus, factors)
+
+
+_AXES = {"lines": ("x",), "heatmap": ("x", "by"), "scatter": ("x",), "ranks": ("by",)}
+
+
+def _wrong_axes(path: str, figure: FigureSettings, known: list[str]) -> Iterator[Problem]:
+    """Yield what a figure lacks, and names of factors that don't exist; the x of a scatter is a value."""
+    for key in ("x", "by"):
+        name = getattr(figure, key)
+        if name is None:
+            if key in _AXES.get(figure.kind, ()):
+                yield Problem(f"{path}.{key}", f"is missing; a figure of kind {figure.kind} needs it")
+        elif key == "x" and figure.kind == "scatter":
+            try:
+                Expression(name)
+            except ValueError as error:
+                yield Problem(f"{path}.x", str(error), name)
+        elif name not in known:
+            yield Problem(f"{path}.{key}", unknown("factor", name, known), name)

@@ -16,7 +16,8 @@ jsonschema = pytest.importorskip("jsonschema", reason="it comes with the dev ext
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = {
-    str(path.relative_to(ROOT)): path.read_text("utf-8") for path in sorted((ROOT / "scenarios").rglob("*.toml"))
+    str(path.relative_to(ROOT)): path.read_text("utf-8")
+    for path in sorted(path for path in (ROOT / "scenarios").rglob("*.toml") if path.parent.name != "studies")
 }
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = {
