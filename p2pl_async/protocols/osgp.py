@@ -14,7 +14,6 @@ from pydantic import Field, PositiveInt
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import (
     PATIENCE,
@@ -25,7 +24,6 @@ from p2pl_async.protocols.pushing import (
     ReceivedPushes,
     Silence,
     absorb,
-    patient,
     push_shares,
 )
 
@@ -46,11 +44,7 @@ class OSGP(Protocol):
     patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
     models_per_message: ClassVar[float] = 1
-
-    @property
-    def contract(self) -> Contract:
-        """Increments: mass that is lost or arrives twice is never corrected."""
-        return patient(PUSH_CONTRACT, Barrier(timeout=self.timeout))
+    contract: ClassVar[Contract] = PUSH_CONTRACT
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""

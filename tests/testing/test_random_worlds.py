@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pl_async import load_scenario, run
+from p2pl_async.basics.settings import kind_of
 from p2pl_async.errors import DeviceFailed, InvariantError
+from p2pl_async.protocols import PROTOCOLS
 from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.testing import RandomWorld, check_laws, hull, ring
 from p2pl_async.testing.chatter import Chatter
-from p2pl_async.testing.shipped import inhabited
+from p2pl_async.testing.shipped import inhabited, undaunted
 from p2pl_async.testing.strategies import faults, graphs, links, worlds
 
 WORLDS = int(os.environ.get("P2PL_WORLDS", "40"))
@@ -51,6 +53,12 @@ def test_a_protocol_that_trains_leaves_what_it_learned_from(tmp_path: Path) -> N
     path = world.write(P2PL(sync="none"))
     assert load_scenario(path).protocol == P2PL(sync="none")
     assert run(load_scenario(path)).summary["trace_digest"] == emulation.trace.digest()
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_every_protocol_can_be_set_up_to_wait_for_no_lost_message(cls) -> None:
+    """Its contract can be asked for with those settings too, as that of OSGP with a timeout could not."""
+    assert undaunted(cls).contract is not None
 
 
 class Stuck(Chatter):
