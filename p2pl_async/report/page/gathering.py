@@ -117,6 +117,10 @@ def _add_curves(content: Content, run: Run, n: int) -> None:
 
 _SCORES = {
     "accuracy": ("accuracy", "%", 100.0),
+    "own_accuracy": ("accuracy on own data", "%", 100.0),
+    "balanced_accuracy": ("balanced accuracy", "%", 100.0),
+    "f1": ("F1", "%", 100.0),
+    "rmse": ("root mean square error", "", 1.0),
     "loss": ("loss", "", 1.0),
 }
 _AVERAGED = {
