@@ -18,21 +18,46 @@ def guide(
     topic: Annotated[
         str | None, typer.Argument(help="scenario, protocol, results or studies.", show_default=False)
     ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser, without a topic as one page.")] = False,
     debug: Debug = False,
 ) -> None:
     """Show a page of the guide, or which there are."""
     with errors(debug):
         known = pages()
+        if topic is None and open_:
+            _open("\n\n".join(known.values()))
+            return
         if topic is None:
             for name, text in known.items():
                 print(f"p2pl guide {name:<10} {text.partition(chr(10))[0].lstrip('# ')}")
             return
         if topic not in known:
             raise ScenarioError("p2pl guide", [Problem("topic", f"must be one of {', '.join(known)}", topic)])
+        if open_:
+            _open(known[topic])
+            return
         from rich.console import Console
         from rich.markdown import Markdown
 
         Console().print(Markdown(known[topic]))
+
+
+def _open(text: str) -> None:
+    """Write Markdown as a page, open it in the browser, and print where it is."""
+    import io
+    import tempfile
+    import webbrowser
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console(record=True, file=io.StringIO(), width=110)
+    console.print(Markdown(text))
+    path = Path(tempfile.mkdtemp(prefix="p2pl-guide-")) / "guide.html"
+    path.write_text(console.export_html(), encoding="utf-8")
+    webbrowser.open(path.as_uri())
+    print(path)
 
 
 def pages() -> dict[str, str]:

@@ -6,14 +6,19 @@ executor will do: `run_study(study, folder, executor)`.
 
 from __future__ import annotations
 
+import functools
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.study.local import LocalProcesses, cores
 
+_MOMENT = 0.5  # s in which jobs are collected for one Slurm array
+_MOST_IN_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001
 _STORE_BYTES = 100_000_000  # of the object store of a Ray of our own; results are files of some kB
 
 
@@ -111,11 +116,14 @@ class RayExecutor(Executor):
 
 
 class SlurmExecutor(Executor):
-    """Jobs on a Slurm cluster, through submitit; partition, account and time come from the environment (`SBATCH_...`).
+    """Jobs on a Slurm cluster, as arrays, through submitit.
+
+    Partition, account and time come from the environment (`SBATCH_...`).
 
     Args:
         folder: of submitit's scripts and logs, on a file system that the nodes share.
         cpus: cores of each job.
+        cluster: "slurm"; "local" stands for it in tests.
 
     Raises:
         ScenarioError: if submitit is not installed, or there is no Slurm.
@@ -132,15 +140,35 @@ class SlurmExecutor(Executor):
             raise ScenarioError("p2pl study", [Problem("--on", f"can't be used: {error}", "slurm")]) from error
         self._executor.update_parameters(cpus_per_task=cpus, name="p2pl")
         self._jobs: list[Any] = []
-        from concurrent.futures import ThreadPoolExecutor
-
+        self._asked: list[tuple[Future[Any], Callable[[], Any]]] = []  # not submitted yet
+        self._lock = threading.Lock()
         self._waiting = ThreadPoolExecutor(256, thread_name_prefix="p2pl-slurm")
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
-        """Submit `function` to the cluster; the future ends with its job."""
-        job = self._executor.submit(function, *arguments, **more)
-        self._jobs.append(job)
-        return self._waiting.submit(job.result)
+        """Submit `function` to the cluster, in one array with what else is submitted at that moment."""
+        future: Future[Any] = Future()
+        with self._lock:
+            self._asked.append((future, functools.partial(function, *arguments, **more)))
+            if len(self._asked) == 1:
+                threading.Thread(target=self._submit_array, daemon=True).start()
+        return future
+
+    def _submit_array(self) -> None:
+        time.sleep(_MOMENT)
+        with self._lock:
+            asked, self._asked = self._asked, []
+        for begin in range(0, len(asked), _MOST_IN_ARRAY):
+            part = asked[begin : begin + _MOST_IN_ARRAY]
+            try:
+                with self._executor.batch():
+                    jobs = [self._executor.submit(call) for _, call in part]
+            except Exception as error:  # sbatch refused
+                for future, _ in part:
+                    future.set_exception(error)
+                continue
+            self._jobs += jobs
+            for (future, _), job in zip(part, jobs, strict=True):
+                self._waiting.submit(_pass_on, job, future)
 
     def stop(self) -> None:
         """Cancel the jobs that have not ended."""
@@ -153,3 +181,11 @@ class SlurmExecutor(Executor):
 def _missing(package: str, repair: str) -> None:
     text = f"needs the package {package}: {repair}"
     raise ScenarioError("p2pl study", [Problem("--on", text)])
+
+
+def _pass_on(job: Any, future: Future[Any]) -> None:
+    """End a future as its job on the cluster ends."""
+    try:
+        future.set_result(job.result())
+    except Exception as error:
+        future.set_exception(error)

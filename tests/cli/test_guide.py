@@ -42,6 +42,16 @@ def test_every_page_is_listed_and_shown() -> None:
     assert CliRunner().invoke(app, ["guide", "nothing"]).exit_code == 2
 
 
+def test_the_guide_opens_as_one_page_in_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    path = Path(CliRunner().invoke(app, ["guide", "--open"]).output.strip())
+    assert opened == [path.as_uri()]
+    assert "Writing a protocol" in path.read_text(encoding="utf-8")
+    one = Path(CliRunner().invoke(app, ["guide", "studies", "--open"]).output.strip())
+    assert "Writing a protocol" not in one.read_text(encoding="utf-8")
+
+
 def test_the_results_page_has_every_key_and_metric() -> None:
     text = pages()["results"]
     assert [name for name in (*SUMMARY_KEYS, *METRICS) if f"`{name}" not in text] == []
