@@ -146,7 +146,7 @@ def run(
             Console().print(final_table(result))
 
 
-def _refuse_single(*, force: bool, trace: bool, watch: bool) -> None:
+def _refuse_single(*, force: bool, trace: bool | None, watch: bool) -> None:
     """Refuse options that are for one run, where there are many."""
     for name, given in (("--force", force), ("--trace", trace), ("--watch", watch)):
         if given:

@@ -112,7 +112,7 @@ def _run(task: JobOrder, place: Path, started: Callable[[Child], None] | None) -
     """Run a job into `place`; return why it failed, and its wall time."""
     scenario = place / "scenario.toml"
     scenario.write_text(task.scenario_text, encoding="utf-8")
-    arguments = ["run", str(scenario), "--out", str(place / "run"), "--quiet", "--no-plots"]
+    arguments = ["run", str(scenario), "--out", str(place / "run"), "--quiet", "--no-plots", "--no-trace"]
     begun = time.monotonic()
     with (place / "log.txt").open("wb") as log:
         child = subprocess.Popen(
