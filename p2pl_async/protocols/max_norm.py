@@ -292,10 +292,14 @@ class Participant:
 
     def _look(self) -> None:
         """See what the neighbors' keys prove, and whom to ask for a model."""
+        if self.done:
+            return  # it took over what others train: to a device that comes late keys prove nothing
         device, key = self._device, self.candidate.key
         counted = self._counted()
         heard = [self._heard[j] for j in counted if j in self._heard]
-        if any(one.done and one.key == key for one in heard) and not device.boots:
+        if device.boots and self._finished():
+            pass  # what they train is wanted, not what they began with, whatever their keys prove
+        elif any(one.done and one.key == key for one in heard) and not device.boots:
             self.done = self._confirmed = True
         elif device.roams:
             self.done = not self._unheard_of() or device.now - self._grew >= self._patience
@@ -332,12 +336,16 @@ class Participant:
 
     def _better(self) -> list[DeviceId]:
         """Return the neighbors to ask for a model: those who are done, else those with the largest key."""
-        done = [j for j in self._counted() if j in self._heard and j in self._targets and self._heard[j].done]
-        if done:
-            return done
+        finished = self._finished()
+        if finished:
+            return finished
         larger = [j for j in self._larger() if j in self._targets]
         most = max((self._heard[j].key for j in larger), default=None)
         return [j for j in larger if self._heard[j].key == most]
+
+    def _finished(self) -> list[DeviceId]:
+        """Return the neighbors that are done and can be asked."""
+        return [j for j in self._counted() if j in self._heard and j in self._targets and self._heard[j].done]
 
     def _larger(self) -> list[DeviceId]:
         """Return the neighbors that hold something larger, in order of id."""

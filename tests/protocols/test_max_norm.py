@@ -384,14 +384,19 @@ def test_neighbors_that_train_answer_at_once() -> None:
     assert 100 <= seen["sync_s"][2] < 102
 
 
-def test_a_device_that_restarts_from_nothing_takes_over_a_neighbors_model() -> None:
+@pytest.mark.parametrize("others", [{}, {1: (20.0, 30.0), 2: (30.0, 40.0)}], ids=["alone", "after its neighbors"])
+def test_a_device_that_restarts_from_nothing_takes_over_a_neighbors_model(others) -> None:
+    """Whatever its neighbors' keys agree on, if they have restarted too."""
     x = [np.full(2, v, np.float32) for v in (3.0, 2.0, 1.0)]
     seen: dict[str, dict[int, float]] = {}
     emulation = emulate(
         P2PL(),
         ring(3),
         learner=FixedLearner(x, step=lambda _, w: w + np.float32(1)),
-        hardware=[Hardware(downtime=Downtime({CRASHED: [(50.0, 60.0)]} if k == 0 else {})) for k in range(3)],
+        hardware=[
+            Hardware(downtime=Downtime({CRASHED: [at] if at else []}))
+            for at in ((50.0, 60.0), others.get(1), others.get(2))
+        ],
         until=100,
         record=recorded(seen),
     )
