@@ -15,17 +15,8 @@ from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import (
-    PATIENCE,
-    PUSH_CONTRACT,
-    GradScale,
-    Mass,
-    Push,
-    ReceivedPushes,
-    Silence,
-    absorb,
-    push_shares,
-)
+from p2pl_async.protocols.pushing import PATIENCE, PUSH_CONTRACT, GradScale
+from p2pl_async.protocols.sharing import Shares
 
 
 class OSGP(Protocol):
@@ -49,16 +40,9 @@ class OSGP(Protocol):
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
         w = await self.sync.run(device, device.initial_params())
-        mass = Mass(w.copy(), 1.0)
-        silence = Silence(device, self.patience)
-        received = ReceivedPushes(device, Push, mass.fits, silence)
-        device.state = mass, received
-        z = mass.z
+        shares = Shares(device, w, self.patience, overlap=self.overlap)
         while device.running:
-            w = await device.train(z, steps=self.steps)
+            w = await device.train(shares.z, steps=self.steps)
             # x_k <- p_kk (x_k - eta g(z_k)),  u_k <- p_kk u_k
-            targets = silence.heard(device.out_neighbors)
-            mass.learn_and_split(w, z, 1 + len(targets), mass.u if self.grad_scale == "u" else 1.0)
-            push_shares(device, mass, targets)
-            z = absorb(device, mass, await received.wait(self.timeout, self.overlap))
-            device.finish_round(z)
+            shares.learn_and_push(w, self.grad_scale)
+            device.finish_round(await shares.absorb_late(self.timeout, self.overlap))

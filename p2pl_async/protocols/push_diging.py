@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from p2pl_async.basics.units import PositiveSeconds
@@ -27,18 +26,8 @@ from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import (
-    PATIENCE,
-    PUSH_CONTRACT,
-    Mass,
-    Push,
-    PushMode,
-    ReceivedPushes,
-    Silence,
-    absorb,
-    patient,
-    push_shares,
-)
+from p2pl_async.protocols.pushing import PATIENCE, PUSH_CONTRACT, PushMode, patient
+from p2pl_async.protocols.sharing import Shares
 
 
 class PushDIGing(Protocol):
@@ -63,17 +52,13 @@ class PushDIGing(Protocol):
         """Run the protocol on device k."""
         z = await self.sync.run(device, device.initial_params())
         g = await device.gradient(z)
-        mass = Mass(np.stack([z, g]), 1.0)  # x and y are split, pushed and added alike
-        silence = Silence(device, self.patience)
-        received = ReceivedPushes(device, Push, mass.fits, silence)
-        device.state = mass, received
+        shares = Shares(device, z, self.patience, tracker=g)  # x and y are split, pushed and added alike
+        mass = shares.mass
         while device.running:
             x, y = mass.x
             x -= x.dtype.type(device.learning_rate) * y
-            targets = silence.heard(device.out_neighbors)
-            mass.split(1 + len(targets))
-            push_shares(device, mass, targets)
-            z = absorb(device, mass, await received.listen(self.mode))
+            shares.push()
+            z = await shares.absorb(self.mode)
             old, g = g, await device.gradient(z)
             mass.x[1] += g - old
             device.finish_round(z)

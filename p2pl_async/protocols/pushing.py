@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
@@ -81,7 +81,9 @@ class Push(Message, tag="push"):
 
     round: int
     u: float
-    x: Vector  # (n_params,), or (2, n_params) with a tracker; of size 0 with u = 0 to a neighbor that is silent
+    x: Vector  # (n_params,), or (2, n_params) with a tracker; of size 0 with u = 0 to one that gets nothing
+    born: float
+    heard: NDArray[np.int64]  # (k, 3): neighbor, and the first and the newest round heard from it
 
 
 @dataclass(slots=True)
@@ -90,6 +92,12 @@ class Mass:
 
     x: Vector  # numerator, shape of `Push.x`, an array of its own
     u: float  # push weight
+    born: float = 1.0  # the first weights in it, those of restarts too
+
+    @property
+    def left(self) -> float:
+        """The share of all first weights that crashes have left."""
+        return self.u / self.born
 
     @property
     def z(self) -> Vector:
@@ -98,7 +106,11 @@ class Mass:
 
     def fits(self, push: Push) -> bool:
         """Tell whether a push can be added, judging by shape, dtype and weight."""
-        return (is_like(push.x, self.x) and 0 < push.u <= MOST_WEIGHT) or (push.x.size == 0 and push.u == 0)
+        if push.heard.ndim != 2 or push.heard.shape[1] != 3:
+            return False
+        if push.x.size == 0:
+            return push.u == 0
+        return is_like(push.x, self.x) and 0 < push.u <= MOST_WEIGHT and 0 < push.born <= MOST_WEIGHT
 
     def learn_and_split(self, new: Vector, old: Vector, shares: int, scale: float = 1.0) -> None:
         """Add the change of local training, x <- x + scale (new - old), then `split`: both in one pass."""
@@ -121,6 +133,7 @@ class Mass:
     def _shared(self, shares: int) -> None:
         self.x.flags.writeable = False
         self.u /= shares
+        self.born /= shares
 
     def add(self, pushes: Sequence[Push]) -> tuple[Vector, list[Push]]:
         """Add pushes; return the model, and the pushes left out because they aren't finite.
@@ -139,14 +152,8 @@ class Mass:
                 total, z, finite = added(self.x, pushes, self.u)
         self.x = total
         self.u += sum(push.u for push in pushes)
+        self.born += sum(push.born for push in pushes)
         return z, bad
-
-
-def push_shares(device: Device, mass: Mass, targets: Sequence[DeviceId]) -> None:
-    """Send what `mass` is after splitting to each of `targets`, and a word without mass to the silent out-neighbors."""
-    device.send(targets, Push(device.round, mass.u, mass.x))
-    silent = [j for j in device.out_neighbors if j not in targets]
-    device.send(silent, Push(device.round, 0.0, mass.x[..., :0]))
 
 
 def model_of(x: Vector, u: float, dtype: DTypeLike) -> Vector:
@@ -173,23 +180,6 @@ def reciprocal(u: float) -> float:
             'on lossy links use protocol "rasgp", or delivery = "repaired" if the protocol has it'
         )
     return 1 / u
-
-
-def absorb(device: Device, mass: Mass, pushes: Sequence[Push]) -> Vector:
-    """Add pushes to a device's mass, and return its model: x / u, or the first row of x divided by u.
-
-    Records how many were added and how old they were, and the push weight.
-
-    Raises:
-        ProtocolError: if u is too small to divide by.
-    """
-    pushes = [push for push in pushes if push.u > 0]
-    z, bad = mass.add(pushes)
-    for _ in bad:
-        device.record("refused", 1)
-    device.record("push_weight", mass.u)
-    device.record_mix({push.sender: push for push in pushes})
-    return z
 
 
 def added(own: Vector, pushes: Sequence[Push], u: float) -> tuple[Vector, Vector, bool]:
@@ -306,6 +296,8 @@ class ReceivedPushes(Generic[M]):
         self._kind = kind
         self._usable = usable
         self._awaited: dict[int, set[DeviceId]] = {}  # by round: neighbors whose push of that round is still to come
+        self._newest: dict[DeviceId, int] = {}  # the latest round that has come
+        self._skips: dict[DeviceId, int] = {}  # how far it was beyond the one before: far, after a restart
 
     async def listen(self, mode: Barrier | Fresh) -> list[M]:
         """Return the messages to add at the end of this device's round, in order of sender."""
@@ -332,7 +324,7 @@ class ReceivedPushes(Generic[M]):
         come = {message.sender for message in self.pending if _round(message) == now}
         self._awaited[now] = set(device.in_neighbors) - come
         with device.timeout(math.inf if seconds is None else seconds):
-            while missing := self._missing(now - overlap):
+            while missing := self._missing(now - overlap, overlap):
                 with device.timeout(max(self.silence.left(j) for j in missing)) as silence:
                     self._add(await device.receive(self._kind))
                 if silence.cancelled_caught:
@@ -340,12 +332,20 @@ class ReceivedPushes(Generic[M]):
         self._awaited = {round: missing for round, missing in self._awaited.items() if round > now - overlap}
         return self._take(now)
 
-    def _missing(self, last: int) -> set[DeviceId]:
-        """Return the neighbors whose pushes of rounds up to `last` are still to come, without the silent ones."""
+    def _missing(self, last: int, overlap: int) -> set[DeviceId]:
+        """Return the neighbors whose pushes of rounds up to `last` are still to come, without the silent ones.
+
+        A push is lost if its sender is too many rounds ahead to have had all of this device's; or if it is ahead at
+        all, and one of the two has restarted. What neighbors sent while this device was down is lost too.
+        """
         missing: set[DeviceId] = set()
+        restarted = self._device.boots > 0
         for round, neighbors in self._awaited.items():
             if round <= last:
-                missing |= neighbors
+                for j in neighbors:
+                    newest = self._newest.get(j, math.inf if restarted else -1)
+                    if newest - round <= (0 if restarted or self._skips.get(j, 0) > 2 + overlap else 1 + overlap):
+                        missing.add(j)
         return {j for j in missing if not self.silence.has(j)}
 
     def _take(self, last: float) -> list[M]:
@@ -365,8 +365,12 @@ class ReceivedPushes(Generic[M]):
             self._answered(message)
             return
         self.pending.append(message)
-        self.silence.hear(message.sender, _round(message))
+        j, round = message.sender, _round(message)
+        self.silence.hear(j, round)
         self._answered(message)
+        if round > self._newest.get(j, -1):
+            self._skips[j] = round - self._newest.get(j, round)
+            self._newest[j] = round
 
     def _answered(self, message: M) -> None:
         """Wait no longer for a push of this round from its sender, whether or not it could be used."""

@@ -210,7 +210,12 @@ class Replicas:
         return told, marked
 
     def _may_mark(self, j: DeviceId) -> bool:
-        """Tell whether the next message to a neighbor is an exchange."""
+        """Tell whether the next message to a neighbor is an exchange.
+
+        After a restart a device gives nothing away before it has heard the neighbor, which may be gone.
+        """
+        if self._device.boots and j not in self.of and j in self._device.all_in_neighbors:
+            return False
         if self._settings.delivery != "repaired":
             return not self._paired or not self.pairs[j].ours
         marks = self.links.marks.get(j)

@@ -33,6 +33,7 @@ def totals(emulation: Emulation) -> tuple[np.ndarray, float]:
     states = [device.state for device in emulation.devices if device.state is not None]
     holders = [mass for mass, _ in states] + [push for _, received in states for push in received.pending]
     holders += afloat(emulation, Push)
+    holders = [holder for holder in holders if holder.x.size]  # others say only what was heard
     return sum(holder.x for holder in holders), sum(holder.u for holder in holders)
 
 

@@ -18,16 +18,21 @@ from p2pl_async.protocols.asy_sonata import AsySonata
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.choco import Choco
 from p2pl_async.protocols.choco_sgp import ChocoSGP
+from p2pl_async.protocols.deepsqueeze import DeepSqueeze
+from p2pl_async.protocols.osgp import OSGP
 from p2pl_async.protocols.p2pl_push import P2PLPush
+from p2pl_async.protocols.push_diging import PushDIGing
 from p2pl_async.protocols.quantized_push_sum import QuantizedPushSum
 from p2pl_async.protocols.rasgp import RASGP
 from p2pl_async.protocols.running_sums import Sums
+from p2pl_async.protocols.sgp import SGP
 from p2pl_async.protocols.sparse_push import SparsePush
 from p2pl_async.testing import FixedLearner, emulate, ring
 from p2pl_async.transport.wire import encode
 
 N = 8
 HALF = TopK(sparsity=0.5)
+HASTY = {"kind": "barrier", "timeout": "3 s"}
 FORMS: list[Protocol] = [
     RASGP(sync="none"),
     P2PLPush(sync="none"),
@@ -37,20 +42,29 @@ FORMS: list[Protocol] = [
     ChocoSGP(sync="none", compressor=HALF, gamma=0.3, delivery="repaired", mode="fresh"),
     QuantizedPushSum(sync="none", gamma=0.2, delivery="repaired", mode="fresh"),
     ADPSGD(sync="none"),
+    SGP(sync="none", mode="fresh"),
+    OSGP(sync="none"),
+    PushDIGing(sync="none"),
+    DeepSqueeze(sync="none", compressor=HALF, averaging_rate=0.3, delivery="repaired", mode=HASTY),
 ]
 EVERY_FORM = pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.kind))
 
 
 def world(
-    form: Protocol, until: float, down: dict[int, list[tuple[float, float]]], cut: frozenset[int] = frozenset()
+    form: Protocol,
+    until: float,
+    down: dict[int, list[tuple[float, float]]],
+    *,
+    mute: int = -1,
+    deaf: int = -1,
 ) -> Emulation:
-    """Run devices whose losses are |w - k|^2 / 2 on a ring; those in `cut` can't be heard by anybody."""
+    """Run devices whose losses are |w - k|^2 / 2 on a ring, one of which nobody hears, or hears nobody."""
     targets = np.arange(N, dtype=float)
     return emulate(
         form,
         ring(N),
         link=lambda src, dst: LinkSettings.model_validate(
-            {"latency": "50 ms", "loss": "100 %" if src in cut else "0 %"}
+            {"latency": "50 ms", "loss": "100 %" if src == mute or dst == deaf else "0 %"}
         ),
         learner=FixedLearner(
             [np.full(8, target) for target in targets],
@@ -70,24 +84,34 @@ def models(emulation: Emulation, without: int) -> np.ndarray:
 @EVERY_FORM
 def test_survivors_of_a_crash_find_their_common_minimum(form: Protocol) -> None:
     """Of 0, 1, 2, 4, 5, 6, 7 it is 3.57; devices differ a little, as step sizes and speeds do."""
-    z = models(world(form, 200, {3: [(60.0, math.inf)]}), without=3)
-    assert np.ptp(z) < 2.5  # 7 without a word
+    z = models(world(form, 150, {3: [(60.0, math.inf)]}), without=3)
+    assert np.ptp(z) < 4  # 7 without a word
     assert z.mean() == pytest.approx(25 / 7, abs=0.6)
 
 
 @EVERY_FORM
 def test_a_device_that_returns_is_one_of_them_again(form: Protocol) -> None:
     """It has lost everything; the others are not drawn away, and it comes to them."""
-    z = models(world(form, 200, {3: [(60.0, 80.0)]}), without=-1)
-    assert np.ptp(z) < 2.5
+    z = models(world(form, 150, {3: [(60.0, 80.0)]}), without=-1)
+    assert np.ptp(z) < 4
     assert z.mean() == pytest.approx(3.5, abs=0.6)
 
 
-@pytest.mark.parametrize("form", FORMS[:3], ids=lambda form: str(form.kind))
-def test_a_mute_device_harms_nobody_else(form: Protocol) -> None:
-    z = models(world(form, 200, {}, cut=frozenset({3})), without=3)
-    assert np.ptp(z) < 2.5
-    assert z.mean() == pytest.approx(25 / 7, abs=0.6)
+@pytest.mark.parametrize("ill", ["mute", "deaf"])
+@pytest.mark.parametrize("form", [form for form in FORMS if form.kind != "asy-sonata"], ids=lambda form: str(form.kind))
+def test_a_mute_or_deaf_device_harms_nobody_else(form: Protocol, ill: str) -> None:
+    """Device 7 goes its own way; the others find their minimum, 3, or come near it."""
+    z = models(world(form, 100, {}, **{ill: 7}), without=7)
+    assert np.ptp(z) < 4  # 6 without a word
+    assert z.mean() == pytest.approx(3, abs=0.3)
+
+
+@EVERY_FORM
+def test_devices_that_crash_one_after_another_meet_again(form: Protocol) -> None:
+    """All have lost what they had once; nobody waits for ever, and no step outgrows the weight that is left."""
+    z = models(world(form, 200, {k: [(20.0 + 14 * k, 38.0 + 14 * k)] for k in range(N)}), without=-1)
+    assert np.ptp(z) < 4
+    assert z.mean() == pytest.approx(3.5, abs=0.8)
 
 
 def test_confirmations_take_less_than_a_fiftieth_of_a_round() -> None:

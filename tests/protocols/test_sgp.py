@@ -161,7 +161,7 @@ def test_without_a_timeout_a_lost_push_costs_the_patience() -> None:
 
 
 def test_nothing_is_pushed_to_a_neighbor_that_is_gone() -> None:
-    """Device 2 crashes for good: what was pushed to it until the patience was over is lost, and no more."""
+    """Device 2 crashes for good: what it had is lost, and what was pushed to it then returns."""
     emulation = emulate(
         SGP(sync="none", mode="fresh", patience="3 s"),
         complete(3),
@@ -170,7 +170,7 @@ def test_nothing_is_pushed_to_a_neighbor_that_is_gone() -> None:
         until=60,
     )
     left = sum(device.state[0].u for device in emulation.devices[:2])
-    assert 0.1 < left < 2
+    assert left == pytest.approx(2, abs=0.5)
     assert np.ptp([model_of(device) for device in emulation.devices[:2]], axis=0).max() < 1e-9
 
 
@@ -224,19 +224,21 @@ def test_a_push_that_cannot_be_added_is_refused_and_counted() -> None:
 
 
 def test_a_push_weight_of_no_weight_can_not_be_added() -> None:
-    mass = Mass(np.zeros(2), 1.0)
-    assert mass.fits(Push(0, 0.5, np.ones(2)))
+    mass, heard = Mass(np.zeros(2), 1.0), np.zeros((1, 3), np.int64)
+    assert mass.fits(Push(0, 0.5, np.ones(2), 1.0, heard))
+    assert mass.fits(Push(0, 0.0, np.ones(0), 0.0, heard))
+    assert not mass.fits(Push(0, 0.5, np.ones(2), 1.0, heard[0]))
     for u in (0.0, -1.0, math.nan, math.inf):
-        assert not mass.fits(Push(0, u, np.ones(2)))
+        assert not mass.fits(Push(0, u, np.ones(2), 1.0, heard))
+        assert not mass.fits(Push(0, 1.0, np.ones(2), u, heard))
 
 
 def test_a_device_without_mass_says_what_happened() -> None:
-    """Everything it pushes is lost, and nothing comes in."""
+    """Everything it pushes is lost, and nothing can come in."""
     with pytest.raises(DeviceFailed, match=r'push weight fell to u=.*protocol "rasgp"'):
         emulate(
-            SGP(sync="none", mode="fresh", patience="10 min"),
-            ring(2),
-            link={"loss": "100 %"},
+            SGP(sync="none", mode="fresh"),
+            [[1], []],
             learner=FixedLearner(start(2)),
             rounds=200,
         )
@@ -246,15 +248,11 @@ def test_a_device_without_mass_says_what_happened() -> None:
 def test_steps_scaled_by_the_weight_stay_steps_where_little_weight_is_left(cls: type[SGP | OSGP]) -> None:
     """Device 0 gives away half of its weight in each round and gets none back; it wants 5."""
 
-    def link(src: int, dst: int) -> LinkSettings:
-        return LinkSettings.model_validate({"loss": "100 %" if src == 1 else "0 %"})
-
     def end(grad_scale: str) -> float:
         how = {"mode": "fresh"} if cls is SGP else {"timeout": "100 ms"}
         emulation = emulate(
-            cls.model_validate({"sync": "none", "grad_scale": grad_scale, "patience": "1 h", **how}),
-            ring(2),
-            link=link,
+            cls.model_validate({"sync": "none", "grad_scale": grad_scale, **how}),
+            [[1], []],
             learner=FixedLearner([np.zeros(1)] * 2, gradient=lambda k, w: w - 5, learning_rate=0.3),
             rounds=25,
         )
