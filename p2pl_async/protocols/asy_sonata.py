@@ -16,6 +16,7 @@ Optimization", IEEE TAC 2020. This device is i; the tracker z of the paper is y,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -24,7 +25,8 @@ from p2pl_async.basics.settings import OneOf
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import average
-from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
+from p2pl_async.protocols.base import CUMULATIVE, STATE, Contract, Protocol
+from p2pl_async.protocols.diging import GRADIENTS_STAY
 from p2pl_async.protocols.listening import Cache, Fresh, Params, Received
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import stepped
@@ -42,7 +44,7 @@ class AsySonata(Protocol):
     )
     patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
-    contract: ClassVar[Contract] = CUMULATIVE
+    contract: ClassVar[Contract] = replace(CUMULATIVE, departures=GRADIENTS_STAY, deaf=STATE.deaf)
     uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
     models_per_message: ClassVar[float] = 2
 

@@ -47,6 +47,8 @@ class Contract:
     reordering: str = ""
     one_way: str = ""  # the topology has links without a link back
     repair: str = ""  # what to write instead, as the end of a sentence: 'use protocol "rasgp"'
+    departures: str = ""  # devices crash or leave
+    deaf: str = ""  # a device can send, and hears nobody; with what to use instead
 
     def broken_by(self) -> Iterator[tuple[str, str]]:
         """Yield (fault, consequence) for each fault that the protocol doesn't tolerate."""
@@ -60,7 +62,11 @@ class Contract:
         return f"{self.name}: needs links that {', '.join(needs)}" if needs else f"{self.name}: any links"
 
 
-STATE = Contract("state")
+STATE = Contract(
+    "state",
+    deaf="others average a model that never averages theirs, and are drawn to it; "
+    'use protocol "p2pl-push" or "rasgp", which give and take in pairs',
+)
 JOIN = Contract("join")
 CUMULATIVE = Contract("cumulative mass")
 INCREMENT = Contract(

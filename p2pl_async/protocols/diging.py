@@ -23,6 +23,9 @@ from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 
+GRADIENTS_STAY = (
+    "what one that is gone had last added to the trackers stays there, and devices converge beside the minimum"
+)
 _GONE = "part of the tracked gradients is lost, and devices converge near the minimum, not at it"
 
 
@@ -42,7 +45,7 @@ class DIGing(Protocol):
     def contract(self) -> Contract:
         """State, but only doubly stochastic weights preserve the tracked sum."""
         repair = 'use protocol "asy-sonata", which tracks gradients by running sums'
-        return waiting(replace(STATE, loss=_GONE, one_way=_GONE, repair=repair), self.mode)
+        return waiting(replace(STATE, loss=_GONE, one_way=_GONE, departures=GRADIENTS_STAY, repair=repair), self.mode)
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""

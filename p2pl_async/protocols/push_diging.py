@@ -24,6 +24,7 @@ from pydantic import Field
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
+from p2pl_async.protocols.diging import GRADIENTS_STAY
 from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import PATIENCE, PUSH_CONTRACT, PushMode, patient
@@ -45,7 +46,12 @@ class PushDIGing(Protocol):
     def contract(self) -> Contract:
         """Increments: mass and tracked gradients that are lost or arrive twice are never corrected."""
         return patient(
-            replace(PUSH_CONTRACT, repair='use protocol "asy-sonata", whose running sums repair both'), self.mode
+            replace(
+                PUSH_CONTRACT,
+                departures=GRADIENTS_STAY,
+                repair='use protocol "asy-sonata", whose running sums repair both',
+            ),
+            self.mode,
         )
 
     async def run(self, device: Device) -> None:

@@ -46,10 +46,12 @@ _RESYNC = 100  # messages
 Telling = Delivery | Literal["absolute"]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
+_DEAF = "others go on mixing with a device that never mixes with them, and the mean of all models drifts"
+
 DIFFERENCES = {
     delivery: dataclasses.replace(contract, loss=contract.loss and "a copy that missed a difference stays wrong")
     for delivery, contract in CONTRACTS.items()
-} | {"absolute": STATE}
+} | {"absolute": dataclasses.replace(STATE, deaf=f'{_DEAF}; set delivery = "repaired"')}
 """What each delivery requires of the links, for protocols that send differences."""
 
 

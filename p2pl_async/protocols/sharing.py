@@ -24,6 +24,7 @@ import numpy as np
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.listening import Barrier, Fresh
+from p2pl_async.protocols.mixing import is_finite
 from p2pl_async.protocols.pushing import Mass, Push, ReceivedPushes, Silence
 
 WINDOW = 4
@@ -112,7 +113,7 @@ class Shares:
 
     def _add(self, pushes: Sequence[Push]) -> Vector:
         device, mass = self._device, self.mass
-        pushes = [push for push in pushes if push.u > 0]
+        pushes = [push for push in pushes if push.u > 0 and (mass.u > 0 or is_finite(push.x))]
         self._take_back()
         if pushes or self._returned or mass.u > 0:
             self.z, bad = mass.add([*pushes, *self._returned])

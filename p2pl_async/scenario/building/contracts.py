@@ -10,7 +10,7 @@ from p2pl_async.link import LinkSettings
 from p2pl_async.link.latency import Constant
 from p2pl_async.link.loss.independent import Bernoulli, NoLoss
 from p2pl_async.link.outage import NoOutage
-from p2pl_async.protocols.base import FAULTS
+from p2pl_async.protocols.base import FAULTS, Contract
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.events import Crash, LinkDown, NetworkSplit, Ramp, Set
 from p2pl_async.scenario.scenario import Scenario
@@ -40,30 +40,70 @@ def warn_of_contract(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTabl
     if loses_anyway(scenario):
         having["loss"] = graph.number_of_edges()
     having["one_way"] = sum(not graph.has_edge(dst, src) for src, dst in graph.edges)
-    return [*protocol.warnings] + [
-        f'protocol "{protocol.kind}" needs links that {FAULTS[fault]}, and {having[fault]} of '
-        f"{graph.number_of_edges()} may not: {consequence}" + (f"; {contract.repair}" if contract.repair else "")
-        for fault, consequence in contract.broken_by()
-        if having[fault]
-    ]
+    return (
+        [*protocol.warnings]
+        + [
+            f'protocol "{protocol.kind}" needs links that {FAULTS[fault]}, and {having[fault]} of '
+            f"{graph.number_of_edges()} may not: {consequence}" + (f"; {contract.repair}" if contract.repair else "")
+            for fault, consequence in contract.broken_by()
+            if having[fault]
+        ]
+        + _warn_of_absence(scenario, contract, graph, links)
+    )
+
+
+def _warn_of_absence(scenario: Scenario, contract: Contract, graph: nx.DiGraph[int], links: LinkTable) -> list[str]:
+    """Return what becomes of the others where devices leave, can't hear, or can't be heard."""
+    found = []
+    if contract.departures and _devices_leave(scenario):
+        found.append(f'devices may crash or leave: with protocol "{scenario.protocol.kind}" {contract.departures}')
+    silent = {(src, dst) for src, dst in graph.edges if loses_all(links.settings(src, dst))}
+    deaf = [k for k in graph if graph.in_degree(k) and all(link in silent for link in graph.in_edges(k))]
+    mute = [k for k in graph if graph.out_degree(k) and all(link in silent for link in graph.out_edges(k))]
+    if deaf_only := [k for k in deaf if k not in mute]:
+        then = contract.deaf or "they learn alone, and the others as if they weren't there"
+        found.append(f"{_named(deaf_only)} can't hear, as all links to them lose everything: {then}")
+    if mute:
+        found.append(
+            f"{_named(mute)} can't be heard, as all links from them lose everything: nobody learns from their data"
+        )
+    return found
+
+
+def _named(devices: list[int]) -> str:
+    shown = ", ".join(map(str, devices[:5])) + (", ..." if len(devices) > 5 else "")
+    return f"devices {shown}" if len(devices) > 1 else f"device {shown}"
 
 
 def loses_anyway(scenario: Scenario) -> bool:
     """Tell whether messages may be lost on perfect links too: to noise, collisions, or devices that are down."""
-    groups = scenario.devices.group.values()
-    comes_and_goes = ("churn", "join", "leave")
-    energies = [scenario.energy, *(group.energy for group in groups)]
     return (
         scenario.radio is not None
         or isinstance(scenario.medium, Contended)
         or isinstance(scenario.topology, RecordedLinks)
-        or scenario.churn is not None
+        or _devices_leave(scenario)
+        or any(group.join is not None for group in scenario.devices.group.values())
         or scenario.devices.join is not None
-        or scenario.devices.leave is not None
-        or any(getattr(group, name) is not None for group in groups for name in comes_and_goes)
-        or any(energy is not None and energy.battery is not None for energy in energies)
-        or any(isinstance(event, Crash | LinkDown | NetworkSplit | Set | Ramp) for event in scenario.event)
+        or any(isinstance(event, LinkDown | NetworkSplit | Set | Ramp) for event in scenario.event)
     )
+
+
+def _devices_leave(scenario: Scenario) -> bool:
+    """Tell whether devices may crash, leave, or run out of energy."""
+    groups = scenario.devices.group.values()
+    energies = [scenario.energy, *(group.energy for group in groups)]
+    return (
+        scenario.churn is not None
+        or scenario.devices.leave is not None
+        or any(group.churn is not None or group.leave is not None for group in groups)
+        or any(energy is not None and energy.battery is not None for energy in energies)
+        or any(isinstance(event, Crash) for event in scenario.event)
+    )
+
+
+def loses_all(link: LinkSettings) -> bool:
+    """Tell whether nothing that is sent over a link arrives."""
+    return isinstance(link.loss, Bernoulli) and link.loss.p == 1
 
 
 def faults(link: LinkSettings) -> list[str]:

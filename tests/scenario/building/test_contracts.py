@@ -11,9 +11,12 @@ from helpers.small_worlds import small
 from p2pl_async.basics.randomness import stream
 from p2pl_async.device import Device
 from p2pl_async.link import LinkSettings
+from p2pl_async.protocols.asy_sonata import AsySonata
 from p2pl_async.protocols.base import FAULTS, INCREMENT, STATE, Contract, Protocol
+from p2pl_async.protocols.choco_sgp import ChocoSGP
 from p2pl_async.protocols.fedavg import FedAvg
 from p2pl_async.protocols.p2pl import P2PL
+from p2pl_async.protocols.rasgp import RASGP
 from p2pl_async.scenario.building.contracts import faults, warn_of_contract
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.building.world import build_world
@@ -110,6 +113,34 @@ def test_every_fault_is_told_and_none_that_is_borne() -> None:
     assert len(told(Frail(), worst, "directed-ring")) == len(FAULTS)
     assert told(P2PL(), worst, "directed-ring") == []
     assert told(Unstated(), worst, "directed-ring") == []
+
+
+def absence(protocol: Protocol, src: str, dst: str) -> str:
+    """Return what is said of device 3, none of whose messages come from `src` or reach `dst`."""
+    override = [{"from": src, "to": dst, "loss": "100 %"}]
+    scenario = small(link={**PERFECT, "override": override}, topology="ring").model_copy(update={"protocol": protocol})
+    graph = scenario.topology.build(5, stream(1, "topology"))
+    return "\n".join(warn_of_contract(scenario, graph, LinkTable(scenario)))
+
+
+def test_a_deaf_device_is_told_with_what_becomes_of_the_others() -> None:
+    assert "device 3 can't hear" in absence(P2PL(), "*", "3")
+    assert 'use protocol "p2pl-push"' in absence(P2PL(), "*", "3")
+    assert "the others as if they weren't there" in absence(RASGP(), "*", "3")
+    assert 'set delivery = "repaired"' in absence(ChocoSGP(delivery="absolute"), "*", "3")
+    assert "can't hear" not in absence(P2PL(), "3", "*")
+
+
+def test_a_mute_device_is_told() -> None:
+    assert "device 3 can't be heard" in absence(P2PL(), "3", "*")
+    assert "can't be heard" not in absence(P2PL(), "*", "3")
+
+
+def test_departures_are_told_where_trackers_keep_what_they_left() -> None:
+    for more in ({"churn": {"up": "2 min", "down": "20 s"}}, {"event": [{"kind": "crash", "devices": 1, "at": "1 s"}]}):
+        assert any("stays there" in text for text in told(AsySonata(), PERFECT, **more))
+        assert not any("stays there" in text for text in told(RASGP(), PERFECT, **more))
+    assert not any("stays there" in text for text in told(AsySonata(), PERFECT))
 
 
 def test_a_contract_may_depend_on_settings() -> None:
