@@ -105,6 +105,7 @@ class Trace:
         self.corrupted = 0  # messages, whole or not, that arrived spoiled
         self.duplicates = 0  # second copies that arrived
         self.malformed = 0  # arrived, but a RemoteError to the receiver
+        self.unread = 0  # arrived at a full inbox, and dropped there
         self._counts = Counts()
         self.sink = sink
         self._recent: list[Record] = []

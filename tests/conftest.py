@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # On busy cores two threads for a tiny matrix take longer than one, and each of pytest-xdist's workers would start
 # its own. Before torch and numpy are imported; processes that a test starts inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from p2pl_async.transport.inbox import Inbox
 
 # Reproducible and without a database or deadlines: a slow machine fails no test.
 settings.register_profile(
     "p2pl", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("p2pl")
+
+
+@pytest.fixture(scope="module")
+def inboxes_stay_open() -> Iterator[None]:
+    """Let devices whose protocol has ended keep what arrives: tests of sums count what nobody has added yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Inbox, "close", lambda inbox: None)
+        yield

@@ -294,10 +294,11 @@ def _rounded(
     levels = np.zeros(v.size, np.int8)
     for layer, step in zip(layers, steps, strict=True):
         if step > 0 and math.isfinite(step):
-            exact = v[layer] / step
-            low = np.floor(exact)
-            low += random.random(low.size, np.float32) < exact - low
-            levels[layer] = np.clip(low, -most, most)
+            above = v[layer] / step
+            low = np.floor(above)
+            above -= low
+            low += random.random(low.size, np.float32) < above
+            levels[layer] = np.clip(low, -most, most, out=low)
     return Levels(levels, np.array(scales, np.float32), layers, most, v.dtype)
 
 

@@ -196,14 +196,14 @@ class Levels(Payload):
         if self.binary:
             return _joined(bytes([_LEVELS, 0, _ALL]), self.scales.astype("<f4"), np.packbits(self.levels > 0))
         scales = self.scales.astype("<f4")
-        everything = _joined(bytes([_LEVELS, self.most, _ALL]), scales, _pack(self.levels, self.most))
-        chosen = np.flatnonzero(self.levels)
-        if 2 * chosen.size > self.size:
-            return everything
-        coding, positions = encode_indices(chosen, self.size)
-        head = bytes([_LEVELS, self.most, 1 + coding]) + _varint(chosen.size) + _varint(positions.size)
-        few = _joined(head, positions, scales, _pack(self.levels[chosen], self.most))
-        return min(everything, few, key=len)
+        longest = 3 + scales.nbytes + _packed_size(self.size, self.most)
+        chosen = np.flatnonzero(self.levels != 0)  # four times as fast as of integers
+        if 2 * chosen.size <= self.size:
+            coding, positions = encode_indices(chosen, self.size)
+            head = bytes([_LEVELS, self.most, 1 + coding]) + _varint(chosen.size) + _varint(positions.size)
+            if len(head) + positions.size + scales.nbytes + _packed_size(chosen.size, self.most) < longest:
+                return _joined(head, positions, scales, _pack(self.levels[chosen], self.most))
+        return _joined(bytes([_LEVELS, self.most, _ALL]), scales, _pack(self.levels, self.most))
 
     @property
     def paper_bytes(self) -> float:
@@ -277,13 +277,13 @@ def _read_levels(reader: _Reader, size: int, layers: Sequence[slice], dtype: DTy
             bits = np.unpackbits(reader.rest(-(-size // 8), np.dtype(np.uint8)))[:size]
             signs: NDArray[np.int8] = (2 * bits.astype(np.int8) - 1).astype(np.int8)
             return Levels(signs, scales, layers, 1, dtype, binary=True)
-        levels = _unpack(reader.rest(-(-_bits(most) * size // 8), np.dtype(np.uint8)), size, most)
+        levels = _unpack(reader.rest(_packed_size(size, most), np.dtype(np.uint8)), size, most)
         return Levels(levels, scales, layers, most, dtype)
     count, length = reader.varint(size), reader.varint(reader.left)
     indices = decode_indices(left_out - 1, reader.take(length, np.dtype(np.uint8)), count, size)
     scales = reader.take(len(layers), np.dtype("<f4"))
     levels = np.zeros(size, np.int8)
-    levels[indices] = _unpack(reader.rest(-(-_bits(most) * count // 8), np.dtype(np.uint8)), count, most)
+    levels[indices] = _unpack(reader.rest(_packed_size(count, most), np.dtype(np.uint8)), count, most)
     return Levels(levels, scales, layers, most, dtype)
 
 
@@ -344,14 +344,26 @@ def _bits(most: int) -> int:
     return (2 * most).bit_length()
 
 
+def _packed_size(count: int, most: int) -> int:
+    """Return the bytes that so many levels take."""
+    return -(-_bits(most) * count // 8)
+
+
 def _pack(levels: NDArray[np.int8], most: int) -> Raw:
-    """Return levels as unsigned numbers of `_bits(most)` bits, one after another."""
+    """Return levels as unsigned numbers of `_bits(most)` bits, one after another.
+
+    Eight numbers of b bits are b bytes: they are put together in a word, whose last b bytes are kept.
+    """
     unsigned = (levels.astype(np.int16) + most).astype(np.uint8)
     bits = _bits(most)
     if bits == 8:
         return unsigned
-    shifts = np.arange(bits - 1, -1, -1, dtype=np.uint8)
-    return np.packbits((unsigned[:, None] >> shifts & 1).astype(np.bool_))
+    eights = np.zeros((-(-unsigned.size // 8), 8), np.uint64)
+    eights.ravel()[: unsigned.size] = unsigned
+    eights <<= _shifts(bits)
+    words = np.bitwise_or.reduce(eights, axis=1)
+    data: Raw = words.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - bits :]
+    return data.ravel()[: _packed_size(unsigned.size, most)]
 
 
 def _unpack(data: Raw, count: int, most: int) -> NDArray[np.int8]:
@@ -360,11 +372,21 @@ def _unpack(data: Raw, count: int, most: int) -> NDArray[np.int8]:
     if bits == 8:
         unsigned = data.astype(np.int16)
     else:
-        digits = np.unpackbits(data)[: bits * count].reshape(count, bits).astype(np.int16)
-        unsigned = (digits << np.arange(bits - 1, -1, -1, dtype=np.int16)).sum(axis=1, dtype=np.int16)
+        padded = np.zeros((-(-count // 8), 8), np.uint8)
+        given = np.zeros(len(padded) * bits, np.uint8)
+        given[: data.size] = data
+        padded[:, 8 - bits :] = given.reshape(-1, bits)
+        words = padded.view(">u8").astype(np.uint64)
+        digits = words >> _shifts(bits) & np.uint64((1 << bits) - 1)
+        unsigned = digits.ravel()[:count].astype(np.int16)
     if count and int(unsigned.max()) > 2 * most:
         raise RemoteError(f"a level is above {most}")
     return (unsigned - most).astype(np.int8)
+
+
+def _shifts(bits: int) -> NDArray[np.uint64]:
+    """Return where each of eight numbers begins in a word, the first one highest, shape (8,)."""
+    return np.arange(7 * bits, -1, -bits, dtype=np.uint64)
 
 
 def _varint(value: int) -> bytes:

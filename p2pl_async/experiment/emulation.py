@@ -63,6 +63,7 @@ class Emulation:
         learner: trains the devices; None for protocols that don't train.
         rounds: number of rounds of each device; None for no end.
         meter: of the devices' energy, made from the same hardware.
+        inbox: unread messages that a device keeps; None for all.
         observer: its functions are called as the devices run.
 
     Attributes:
@@ -89,6 +90,7 @@ class Emulation:
         learner: Learner | None = None,
         rounds: int | None = None,
         meter: Meter | None = None,
+        inbox: int | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
         n = len(out_neighbors)
@@ -102,7 +104,9 @@ class Emulation:
         self._hardware = [Hardware()] * n if hardware is None else hardware
         self.downtimes = downtimes_of(self._hardware)
         air = None if make_air is None else functools.partial(make_air, self.clock, self._round_of)
-        self.transport = EmulatedTransport(self.clock, out_neighbors, make_link, self.trace, air, self.downtimes, meter)
+        self.transport = EmulatedTransport(
+            self.clock, out_neighbors, make_link, self.trace, air, self.downtimes, meter, inbox
+        )
         roams = neighborhood is not None and neighborhood.roams
         hops = functools.cache(lambda: n - 1 if roams else hops_needed(out_neighbors))
         self.devices: list[Device] = [
@@ -196,6 +200,7 @@ class Emulation:
             self._failures.append(failure)
             self.clock.stop()
             return
+        self.transport.inbox(device.id).close()
         self._active.remove(device)
         if not self._active:
             self.clock.stop()

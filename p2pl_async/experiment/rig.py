@@ -88,6 +88,7 @@ class Rig:
             learner=self.learner,
             rounds=plan.stop.rounds,
             meter=self.meter,
+            inbox=world.scenario.devices.inbox,
             observer=Observer(
                 record=self.recording.record,
                 on_round=on_round,

@@ -81,6 +81,7 @@ def summarize(
             "lost": dict(sorted(counts.lost.items())),
             "duplicates": trace.duplicates,
             "malformed": trace.malformed,
+            **({} if rig.world.scenario.devices.inbox is None else {"unread": trace.unread}),
             "packets": counts.packets,
             "packets_lost": counts.packets_lost,
             "payload_bytes": counts.payload_bytes,

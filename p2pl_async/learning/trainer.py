@@ -99,7 +99,7 @@ class Trainer:
         import torch
 
         from p2pl_async.learning.crew import Crew
-        from p2pl_async.learning.layout import vector
+        from p2pl_async.learning.initial_params import InitialParams
         from p2pl_async.learning.stacked import NOTHING, Engine, Own
 
         self._model = model
@@ -108,7 +108,6 @@ class Trainer:
         self._dtype = np.dtype(settings.precision)
         self._shape = dataset.x_train.shape[1:]
         self._n_classes = dataset.n_classes
-        self._vector = vector
         self._own, self._nothing = Own, NOTHING
         self._supplies = [
             Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
@@ -120,6 +119,7 @@ class Trainer:
         side_by_side = engine.device.type == "cpu" and not engine.findings.draws
         twins = torch.get_num_threads() - 1 if side_by_side else 0
         self._crew = Crew([engine, *(engine.twin() for _ in range(twins))])
+        self._starts = InitialParams(model, self._shape, self._n_classes, engine.layout, self._dtype)
         self.n_params = engine.n_params
         self.layers = engine.layers
         self.group = engine.group
@@ -170,8 +170,7 @@ class Trainer:
 
     def initial_params(self, device: int) -> Vector:
         """Return the parameters that the device starts from, read-only, (n_params,), from its own stream."""
-        module = self._model.module(self._shape, self._n_classes, self._init_seed(device))
-        return self._vector(module, self._engine.layout, self._dtype)
+        return self._starts.of(self._init_seed(device))
 
     def batches_per_epoch(self, device: int) -> int:
         """Return the number of batches in one pass over the device's data."""

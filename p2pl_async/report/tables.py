@@ -128,7 +128,7 @@ def _messages(summary: Mapping[str, Any]) -> str:
     return text + ("\n" + ", ".join(extras) if extras else "")
 
 
-_EXTRAS = {"duplicates": "duplicates arrived", "malformed": "could not be read"}
+_EXTRAS = {"duplicates": "duplicates arrived", "malformed": "could not be read", "unread": "dropped at full inboxes"}
 
 
 def _packets(summary: Mapping[str, Any]) -> str:

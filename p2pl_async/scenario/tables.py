@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import (
     ConfigDict,
     Field,
+    PositiveInt,
     StrictBool,
     ValidationError,
     model_validator,
@@ -101,6 +102,10 @@ class DeviceSettings(Settings):
     )
     leave: Annotated[Start, Short("at")] | None = Field(
         default=None, description="when they are gone for good; a drawn instant lies after they have joined"
+    )
+    inbox: PositiveInt | None = Field(
+        default=None,
+        description="unread messages that a device keeps; one that arrives at a full inbox is dropped and counted",
     )
     group: dict[str, Group] = Field(default={}, description="named groups; links can select them too")
 

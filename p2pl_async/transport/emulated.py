@@ -84,6 +84,7 @@ class EmulatedTransport:
             device to another; None if every link is dedicated.
         downtimes: for each device, when it is down and loses arriving messages; never by default.
         meter: measures the energy of each radio, if links are dedicated.
+        inbox: unread messages that a device keeps; None for all.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class EmulatedTransport:
         make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], Air] | None = None,
         downtimes: Sequence[Downtime] | None = None,
         meter: Meter | None = None,
+        inbox: int | None = None,
     ) -> None:
         self.trace = trace
         self._clock = clock
@@ -103,7 +105,7 @@ class EmulatedTransport:
         self._make_link = make_link
         self._downtimes = downtimes
         self._meter = meter
-        self._inboxes = [Inbox() for _ in out_neighbors]
+        self._inboxes = [Inbox(inbox) for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
         self._numbers = [0] * len(out_neighbors)
         self._lives = [0] * len(out_neighbors)  # of each device: how often it has crashed
@@ -380,7 +382,7 @@ class EmulatedTransport:
             signal = verdict.signal
             if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
                 message = message.as_heard(_heard(path.link, signal, encoded))
-            path.inbox.put(message)
+            self.trace.unread += not path.inbox.put(message)
 
 
 def _heard(link: Link, signal: Signal, encoded: Encoded) -> AsReceived:

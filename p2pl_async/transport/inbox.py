@@ -17,31 +17,41 @@ class Inbox:
 
     The clock puts messages in while no task runs. A message goes straight to a task that waits
     for its type.
+
+    Args:
+        limit: messages that are kept until they are read; one that arrives at a full inbox is dropped. None: all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._open = True
         self._queues: dict[type[Message], deque[tuple[int, Message]]] = {}
         self._arrived = 0
         self._waiting: list[tuple[type[Message], trio.lowlevel.Task]] = []
         self._answers: list[tuple[type[Message], Callable[[Any], object]]] = []
 
-    def put(self, message: Message) -> None:
-        """Add a message that arrives, or give it to a task that waits for its type."""
+    def put(self, message: Message) -> bool:
+        """Add a message that arrives, or give it to a task that waits for its type; return False if it is full."""
         for kind, call in self._answers:
             if isinstance(message, kind):
                 call(message)
-                return
+                return True
         for entry in self._waiting:
             if isinstance(message, entry[0]):
                 self._waiting.remove(entry)
                 trio.lowlevel.reschedule(entry[1], outcome.Value(message))
-                return
+                return True
+        if not self._open:
+            return True
+        if self._limit is not None and len(self) >= self._limit:
+            return False
         self._arrived += 1
         read_as = type(message)
         queue = self._queues.get(read_as)
         if queue is None:
             queue = self._queues[read_as] = deque()
         queue.append((self._arrived, message))
+        return True
 
     def take_nowait(self, wanted: type[Message] = Message) -> Message | None:
         """Return the oldest message of a type (of any type by default), or None."""
@@ -77,6 +87,11 @@ class Inbox:
         """Forget the messages not read yet, and who answers."""
         self._queues.clear()
         self._answers.clear()
+
+    def close(self) -> None:
+        """Forget the messages not read yet, and keep none that arrive later: nothing will read them."""
+        self._queues.clear()
+        self._open = False
 
     @property
     def wanted(self) -> list[type[Message]]:

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from p2pl_async.protocols.asy_sonata import AsySonata
 from p2pl_async.testing import FixedLearner, emulate, ring
 
+pytestmark = pytest.mark.usefixtures("inboxes_stay_open")
+
 PATIENT = {"kind": "cache", "wait": "300 ms"}
 
 

@@ -16,6 +16,8 @@ from p2pl_async.protocols.push_diging import PushDIGing
 from p2pl_async.protocols.sgp import SGP
 from p2pl_async.testing import FixedLearner, emulate, ring
 
+pytestmark = pytest.mark.usefixtures("inboxes_stay_open")
+
 
 @settings(max_examples=25)
 @given(strongly_connected(), st.integers(0, 99), st.data())

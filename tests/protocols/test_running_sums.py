@@ -18,6 +18,8 @@ from p2pl_async.protocols.rasgp import RASGP
 from p2pl_async.protocols.running_sums import Sums
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
 
+pytestmark = pytest.mark.usefixtures("inboxes_stay_open")
+
 BARRIER = {"kind": "barrier"}
 HASTY = {"kind": "barrier", "timeout": "300 ms"}
 FORMS = [

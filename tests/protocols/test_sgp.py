@@ -23,6 +23,8 @@ from p2pl_async.protocols.pushing import Mass, Push
 from p2pl_async.protocols.sgp import SGP
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
 
+pytestmark = pytest.mark.usefixtures("inboxes_stay_open")
+
 FORMS = [
     SGP(sync="none"),
     SGP(sync="none", mode={"kind": "barrier", "timeout": "300 ms"}),

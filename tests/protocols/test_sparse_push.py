@@ -26,6 +26,8 @@ from p2pl_async.testing import FixedLearner, emulate, ring
 from p2pl_async.topology.kinds import AnyTopology
 from p2pl_async.transport.wire import decode as decode_frame
 
+pytestmark = pytest.mark.usefixtures("inboxes_stay_open")
+
 DIRECTED_RING = [[(k + 1) % 8] for k in range(8)]
 
 

@@ -25,6 +25,8 @@ from p2pl_async.testing import FixedLearner, emulate
 from p2pl_async.topology.base import neighbors
 from p2pl_async.topology.kinds import AnyTopology
 
+pytestmark = pytest.mark.usefixtures("inboxes_stay_open")
+
 KINDS = ["one-peer-exponential", "rotating-rings", "random-matchings"]
 
 

@@ -70,14 +70,21 @@ class Model(Settings):
                 sample = f"(batch, {', '.join(map(str, shape))})"
                 with torch.no_grad(), user_code("model.kind", self.build, f"its module must take samples {sample}"):
                     module.eval()(torch.zeros(1, *shape))
-            if self.init != "default":
-                draw = torch.nn.init.kaiming_normal_ if self.init == "he" else torch.nn.init.xavier_normal_
-                options: dict[str, Any] = {"nonlinearity": "relu"} if self.init == "he" else {}
-                for name, parameter in module.named_parameters():
-                    if not parameter.requires_grad:
-                        continue
-                    if parameter.dim() > 1:
-                        draw(parameter, **options)
-                    elif "bias" in name.rpartition(".")[2]:  # the scales of normalizations stay 1
-                        torch.nn.init.zeros_(parameter)
+            self.initialize(module)
         return module
+
+    def initialize(self, module: nn.Module) -> None:
+        """Draw the weight matrices that `init` asks for, from torch's generator, and set biases to zero."""
+        import torch
+
+        if self.init == "default":
+            return
+        draw = torch.nn.init.kaiming_normal_ if self.init == "he" else torch.nn.init.xavier_normal_
+        options: dict[str, Any] = {"nonlinearity": "relu"} if self.init == "he" else {}
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if parameter.dim() > 1:
+                draw(parameter, **options)
+            elif "bias" in name.rpartition(".")[2]:  # the scales of normalizations stay 1
+                torch.nn.init.zeros_(parameter)
