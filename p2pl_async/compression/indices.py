@@ -176,7 +176,7 @@ def _write_bitmap(indices: Ints, gaps: Ints, size: int) -> Raw:
 
 def _read_bitmap(data: Raw, count: int, size: int) -> Ints:
     _expect(data, -(-size // 8))
-    return np.flatnonzero(np.unpackbits(data)).astype(np.int64)
+    return np.flatnonzero(np.unpackbits(data).view(np.bool_)).astype(np.int64)
 
 
 # Elias gamma: g has b = floor(log2 g) zeros, a one, then its lowest b bits
@@ -201,7 +201,7 @@ def _write_gamma(indices: Ints, gaps: Ints, size: int) -> Raw:
 
 def _read_gamma(data: Raw, count: int, size: int) -> Ints:
     bits = np.unpackbits(data)
-    ones = np.flatnonzero(bits)[:count]
+    ones = np.flatnonzero(bits.view(np.bool_))[:count]  # ten times as fast as of integers
     if ones.size < count:
         raise RemoteError(f"{ones.size} gaps, {count} announced")
     if not count:

@@ -104,6 +104,8 @@ class Rig:
     def present(self) -> list[Device]:
         """The devices that are not gone for good; all of them if every one is."""
         gone = self.emulation.gone
+        if not gone:
+            return self.devices
         return [device for device in self.devices if device.id not in gone] or self.devices
 
     @property

@@ -11,7 +11,7 @@ device is never alone (the one with most steps is computed twice where it would 
 padded to the same width in every group. `crew` says why the number of threads doesn't matter.
 
 A `ModuleItself` is computed by the same steps, on a stack of one device whose rows are the module's own tensors.
-A large dense network isn't stacked on a CPU: `one_by_one` says why.
+A large dense network, or that of a single device, isn't stacked on a CPU: `one_by_one` says why.
 """
 
 from __future__ import annotations
@@ -84,16 +84,27 @@ class Engine:
         settings: of training.
         dataset: the data, kept in the accelerator's memory.
         width: samples in a batch, padding included.
+        lone: whether there is a single device, so that there is nothing to stack.
 
     Raises:
         ScenarioError: if the model doesn't fit the data, or the accelerator is missing.
     """
 
-    def __init__(self, model: Model, model_seed: int, settings: TrainSettings, dataset: Dataset, width: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        model_seed: int,
+        settings: TrainSettings,
+        dataset: Dataset,
+        width: int,
+        *,
+        lone: bool = False,
+    ) -> None:
         self.device = _accelerator(settings.accelerator)
         self._settings = settings
         self._dtype = np.dtype(settings.precision)
         self._width = width
+        self._lone = lone
         self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
         self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (dataset.x_train, dataset.x_test))
         settings.loss.check(dataset)
@@ -156,8 +167,9 @@ class Engine:
         return twin
 
     def _make_one_by_one(self) -> OneByOne | None:
-        """Return buffers for large dense networks; the choice depends on sizes alone, so that bits do, too."""
-        if self.device.type != "cpu" or not isinstance(self.network, DenseNetwork) or self.n_params < WORTHWHILE:
+        """Return buffers for large or lone dense networks; the choice depends on sizes alone, so that bits do, too."""
+        worthwhile = self._lone or self.n_params >= WORTHWHILE
+        if self.device.type != "cpu" or not isinstance(self.network, DenseNetwork) or not worthwhile:
             return None
         if self._settings.loss.kind not in OneByOne.LOSSES or self._y_train.dim() > 1:
             return None

@@ -113,7 +113,8 @@ class Trainer:
             Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
             for device, part in enumerate(parts)
         ]
-        engine = Engine(model, self._init_seed(0), settings, dataset, max(own.width for own in self._supplies))
+        width = max(own.width for own in self._supplies)
+        engine = Engine(model, self._init_seed(0), settings, dataset, width, lone=len(parts) == 1)
         self._engine = engine
         # Random numbers are drawn from torch's one generator, so a module that draws is computed by one thread.
         side_by_side = engine.device.type == "cpu" and not engine.findings.draws

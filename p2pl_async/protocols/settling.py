@@ -170,7 +170,9 @@ def headers(
         promises, credit = promised[j], credited.get(j)
         report = (0, 0, 0) if credit is None else (credit.incarnation, credit.count, credit.final)
         rows.append(Header(j, boots.get(j, 0), promises.incarnation, promises.count, *report))
-    return np.array(rows, np.int64)
+    found = np.array(rows, np.int64)
+    found.flags.writeable = False  # so that sending it, and the sums beside it, needs no copy
+    return found
 
 
 def read_header(links: NDArray[np.int64], device: DeviceId) -> Header | None:

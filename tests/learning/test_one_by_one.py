@@ -68,12 +68,12 @@ def test_one_device_after_another_is_what_a_stack_computes(
         np.testing.assert_allclose(own, wanted, atol=1e-12)
 
 
-def test_large_dense_networks_are_computed_one_by_one_and_small_ones_stacked() -> None:
-    ways = {}
-    for hidden in (8, 20_000):
-        trainer = Trainer(DATA, [np.arange(4)], Mlp(hidden=(hidden,)), TrainSettings(), 7)
-        ways[hidden] = trainer._engine._one_by_one is not None
-    assert ways == {8: False, 20_000: True}
+@pytest.mark.parametrize(("devices", "hidden", "one_by_one"), [(2, 8, False), (2, 20_000, True), (1, 8, True)], ids=str)
+def test_large_dense_networks_and_lone_devices_are_computed_one_by_one(
+    devices: int, hidden: int, one_by_one: bool
+) -> None:
+    trainer = Trainer(DATA, [np.arange(4)] * devices, Mlp(hidden=(hidden,)), TrainSettings(), 7)
+    assert (trainer._engine._one_by_one is not None) is one_by_one
 
 
 def test_outputs_device_by_device_are_those_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ def test_the_inbox_of_a_scenario_drops_what_arrives_at_a_full_one_and_counts_it(
     table = {
         "name": "slow reader",
         "devices": {"count": 2, "inbox": 4},
-        "topology": "ring",
+        "topology": "complete",
+        "stop": {"virtual_time": "1 min"},
         "protocol": {"kind": f"{__file__}:Chatter", "reads": True},
     }
     result = run(Scenario.model_validate(table))
