@@ -262,7 +262,7 @@ def decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> P
     else:
         raise RemoteError(f"unknown form {form} of a payload")
     # A larger one is as good as infinite: sums of such values soon are.
-    if not np.abs(values).max(initial=0.0) < math.sqrt(np.finfo(dtype).max):
+    if not float(np.abs(values).max(initial=0.0)) < math.sqrt(np.finfo(dtype).max):  # scales are float32
         raise RemoteError("a payload has values that aren't finite, or whose squares aren't")
     return payload
 

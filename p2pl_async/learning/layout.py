@@ -64,6 +64,7 @@ def tensor(module: nn.Module, name: str) -> Tensor:
 
 def vector(module: nn.Module, layout: VectorLayout, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a module's parameters as one flat read-only vector (n_params,)."""
-    flat = np.concatenate([tensor(module, name).detach().cpu().numpy().ravel() for name in layout.sent]).astype(dtype)
+    flat = np.concatenate([tensor(module, name).detach().cpu().numpy().ravel() for name in layout.sent])
+    flat = flat.astype(dtype, copy=False)
     flat.setflags(write=False)
     return flat
