@@ -53,6 +53,6 @@ class Witness:
             setattr(inbox, "put", functools.partial(self._put, inbox, device.id))  # noqa: B010
         emulation.witness = self
 
-    def _put(self, inbox: Inbox, dst: DeviceId, message: Message) -> None:
+    def _put(self, inbox: Inbox, dst: DeviceId, message: Message) -> bool:
         self.received.append(HandedOver(self._clock.now, message.sender, dst, message.number, message.tag))
-        Inbox.put(inbox, message)
+        return Inbox.put(inbox, message)
