@@ -443,6 +443,7 @@ def bursts(axes: list[Axes]) -> str:
             }  # fmt: skip
             table = {"rate": "65 Mbit/s", "mtu": "1536 B", "header": "36 B", "loss": loss, "arq": {"retries": 20}}
             cell = Cell(medium, 2, link=table, seed=7)
+            cell.set_link(1, 0, {})  # no block acknowledgment is lost
             for k in range(2):
                 cell.offer(0.001 * k, 0, [1], 1500 * 1280)
             last = max(outcome.verdict.arrival for outcome in cell.run().outcomes)
@@ -531,10 +532,10 @@ def bianchi(n: int) -> float:
     from scipy.optimize import brentq
 
     def gap(p: float) -> float:
-        tau = 2 * (1 - 2 * p) / ((1 - 2 * p) * 17 + p * 16 * (1 - (2 * p) ** 6))
+        tau = 2 / (17 + p * 16 * sum((2 * p) ** k for k in range(6)))
         return float(p - 1 + (1 - tau) ** (n - 1))
 
-    return float(brentq(gap, 1e-6, 0.49))
+    return float(brentq(gap, 1e-6, 0.99))
 
 
 @part("broadcast", "Broadcast and fragments", 2)
