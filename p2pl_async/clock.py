@@ -62,6 +62,7 @@ class VirtualClock(trio.abc.Clock):
         # Called when an instant seems to have no end: time was asked for very often.
         self.stands_still: Callable[[], object] = lambda: None
         self._asked = 0  # how often, at this instant
+        self.moves = 0  # how often all tasks waited
         self._weather: list[tuple[float, int, int, Callable[[], object]]] = []
         self._observers: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
@@ -88,6 +89,7 @@ class VirtualClock(trio.abc.Clock):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Move to the next instant and run the events due there; never sleep in real time."""
+        self.moves += 1
         if self._failure is not None:
             return 0  # the run is over: time stands still while trio cancels its tasks
         calendar = self.calendar

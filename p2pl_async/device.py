@@ -18,7 +18,7 @@ import trio
 
 from p2pl_async.errors import DeviceFailed, ProtocolError
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
-from p2pl_async.messages import DeviceId, Message, Vector
+from p2pl_async.messages import DeviceId, Message, Vector, distance
 from p2pl_async.trace import Record
 from p2pl_async.transport import Transport
 
@@ -108,6 +108,8 @@ class Device:
             the run may end while it waits.
         holds: set by a protocol whose devices share something out: returns the share of this one, which a crash takes
             along, and which is then recorded as `weight_lost`.
+        largest: bound on the entries of models that `takes` accepts; None for no bound.
+        pulls: sender -> how far its mixed models were from this device's, summed, and how many there were.
         state: of a protocol from round to round, if it puts it here; for tests and debuggers.
     """
 
@@ -137,6 +139,8 @@ class Device:
         self._saved: Vector | None = None
         self.holds: Callable[[], float] | None = None
         self.state: Any = None
+        self.largest: float | None = None
+        self.pulls: dict[DeviceId, tuple[float, int]] = {}
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)
@@ -395,6 +399,18 @@ class Device:
         if self._record is not None:
             self._record(self.id, metric, value)
 
+    def takes(self, w: Vector, u: float = 1.0) -> bool:
+        """Tell whether a model from a peer has no entry beyond the bound of `[protocol] largest`; counts it if it has.
+
+        Args:
+            w: its parameters, or its numerator if it comes with a push weight, of any shape.
+            u: that push weight.
+        """
+        if self.largest is None or float(np.abs(w).max(initial=0.0)) <= self.largest * u:
+            return True
+        self.record("too_large", 1)
+        return False
+
     def record_mix(self, heard: Mapping[DeviceId, Message]) -> None:
         """Record how many messages were mixed, and how old they were.
 
@@ -404,6 +420,11 @@ class Device:
         """
         if self._record is None:
             return
+        for j in sorted(heard):
+            far = math.inf if self.params is None else distance(heard[j], self.params)
+            if far < math.inf:
+                total, count = self.pulls.get(j, (0.0, 0))
+                self.pulls[j] = total + far, count + 1
         self.record("neighbors_mixed", len(heard))
         if heard:
             now = self.now

@@ -80,10 +80,14 @@ class InvariantError(P2plError):
 
 def user_line(error: BaseException) -> str:
     """Return the innermost line of an error's traceback that isn't of this package or an installed one; "" if none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = (os.path.dirname(os.path.abspath(__file__)), *site.getsitepackages(), os.path.dirname(os.__file__))
-    own = [frame for frame in frames if not os.path.abspath(frame.filename).startswith(inside)]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
     return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
+
+
+def is_users(filename: str) -> bool:
+    """Tell whether a file with code is neither of this package nor of an installed one."""
+    inside = (os.path.dirname(os.path.abspath(__file__)), *site.getsitepackages(), os.path.dirname(os.__file__))
+    return not filename.startswith("<") and not os.path.abspath(filename).startswith(inside)
 
 
 def _show(value: object) -> str:

@@ -169,7 +169,7 @@ SETTINGS = [
     (
         'protocol={kind="fedavg",share=2}',
         "protocol.share",
-        "unknown key; known: kind, server, fraction, epochs, timeout,",
+        "unknown key; known: kind, largest, server, fraction, epochs,",
     ),
     ('protocol={kind="sgp",steps=0}', "protocol.steps", "must be above 0"),
     ("data=mnits", "data", "must be a table"),
@@ -417,3 +417,12 @@ def test_an_idx_file_is_read_no_further_than_it_announces(folder: Path, monkeypa
         (folder / "mnist" / name).write_bytes(gzip.compress(head + bytes(1 << 24)))
     with pytest.raises(ScenarioError, match="1568 bytes, but holds more"):
         Mnist().load()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_trace_is_read_no_further_than_its_limit(folder: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    monkeypatch.setattr("p2pl_async.basics.tracefiles.MOST_TRACE_BYTES", 1000)
+    data = b"time,loss\n" + b"".join(b"%d,0.5\n" % t for t in range(200))
+    (folder / "t.csv").write_bytes(gzip.compress(data) if packed else data)
+    found = problems(LEAST, 'link.loss={kind="trace",path="t.csv",column="loss"}')
+    assert any("t.csv: holds more than 1000 bytes; thin it out" in text for text in found.values()), found

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import p2pl_async
 from p2pl_async import clock
 from p2pl_async.cli import main as cli
-from p2pl_async.experiment import emulation
+from p2pl_async.experiment import emulation, watchdog
 
 HEAD = """import numpy as np, trio
 from dataclasses import dataclass
@@ -77,6 +77,22 @@ def test_a_loop_that_lets_no_time_pass_is_ended(folder: Path) -> None:
     said = answer(folder, "    async def run(self, device):\n        while True:\n            await trio.sleep(0)\n")
     assert "device 0, and 1 more, went on 500 times at 0 s without virtual time passing" in said
     assert f"({folder}/mine.py, line 16)" in said
+
+
+def test_a_protocol_that_computes_for_long_without_awaiting_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watchdog, "SECONDS", 0.05)
+    code = "    async def run(self, device):\n        import time\n        end = time.monotonic() + 0.4\n"
+    code += "        while device.id == 1 and time.monotonic() < end:\n            device.now\n"
+    code += "        await trio.sleep(1)\n"
+    (folder / "mine.py").write_text(head(folder) + code)
+    (folder / "s.toml").write_text(SCENARIO)
+    p2pl_async.run("s.toml")
+    said = capsys.readouterr().err
+    assert "device 1 has computed for 0.05 s without awaiting anything" in said
+    assert f"({folder}/mine.py, line 1" in said
+    assert said.count("device 1") == 1
 
 
 def test_messages_to_and_fro_without_latency_are_ended(folder: Path) -> None:

@@ -14,6 +14,7 @@ MOST_ITEMS = 2_000  # of lists of tables, such as [[link.override]]; each is che
 MOST_NESTED = 20  # tables in tables; a scenario has six
 MOST_EXTENDED = 20  # files that extend one another
 MOST_SCENARIO_BYTES = 16 << 20
+MOST_TRACE_BYTES = 256 << 20  # of a file of measurements, unpacked
 MOST_UNPACKED = 200  # times the size of an archive, from `FREE_UNPACKED` bytes on; pictures reach 10, a bomb 1,000
 FREE_UNPACKED = 256 << 20
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from p2pl_async.basics.arrays import Floats, Ints
+from p2pl_async.basics.limits import MOST_TRACE_BYTES
 from p2pl_async.basics.settings import nearest
 from p2pl_async.basics.timeline import Steps
 
@@ -119,8 +120,14 @@ def _changed(path: Path) -> float:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MOST_TRACE_BYTES + 1)
+        if data[:2] == b"\x1f\x8b":
+            with gzip.open(path) as unpacked:  # read no further than the limit, whatever it unpacks to
+                data = unpacked.read(MOST_TRACE_BYTES + 1)
+        if len(data) > MOST_TRACE_BYTES:
+            raise TraceError(f"{path}: holds more than {MOST_TRACE_BYTES} bytes; thin it out, or cut it")
+        return data.decode("utf-8-sig")
     except (OSError, EOFError) as error:
         raise TraceError(f"{path}: {(getattr(error, 'strerror', None) or str(error)).lower()}") from error
     except UnicodeDecodeError as error:

@@ -29,7 +29,11 @@ def look_at_all(scenario: Scenario) -> tuple[list[str], list[str]]:
     from p2pl_async.scenario.building.world import build_world
 
     check_counts(scenario)
-    world = build_world(scenario)
+    here = scenario.data is None or not scenario.protocol.trains or scenario.data.dataset.is_here
+    world = build_world(scenario, learns=here)
     trainer = make_trainer(world)
     seconds = 0.0 if trainer is None else try_out(trainer)
-    return [*world.warnings, *warn_of_effects(world)], [*explain_sync(world), str(forecast(world, trainer, seconds))]
+    facts = [*explain_sync(world), str(forecast(world, trainer, seconds))]
+    if not here:
+        facts.append("not looked at: data and model, as the data would have to be downloaded, which a run does")
+    return [*world.warnings, *warn_of_effects(world)], facts

@@ -30,6 +30,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import Idle, VirtualClock
 from p2pl_async.device import NO_OBSERVER, Device, Learner, Neighborhood, Observer
 from p2pl_async.errors import Deadlock, DeviceFailed, Livelock
+from p2pl_async.experiment.watchdog import tells_of_standstill
 from p2pl_async.hardware.downtime import Downtime
 from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.hardware.meter import Meter
@@ -148,6 +149,8 @@ class Emulation:
             Deadlock: if every device waits and no event is pending.
             Livelock: if devices go on and on at one instant.
         """
+        for device in self.devices:
+            device.largest = protocol.largest
         if until is not None:
             self.clock.observe(until, self.clock.stop)
         # Messages are many and free themselves; looking for cycles among 10,000 devices after every 700
@@ -156,7 +159,8 @@ class Emulation:
         gc.set_threshold(_GARBAGE, *thresholds[1:])
         try:
             # What overflows is a peer's number, which its receiver refuses, or a model that the evaluation names.
-            with np.errstate(over="ignore", invalid="ignore"):
+            watch = tells_of_standstill(self.clock, Emulation._run_device.__code__)
+            with np.errstate(over="ignore", invalid="ignore"), watch:
                 trio.run(self._main, protocol, clock=self.clock, strict_exception_groups=True)
         except BaseExceptionGroup as group:
             if group.subgroup(KeyboardInterrupt):

@@ -47,7 +47,7 @@ def run(
         DeviceFailed: if a device's protocol raises.
         Deadlock: if every device waits and no event is pending.
         Livelock: if devices go on and on at one instant.
-        TypeError: if `scenario` is something else.
+        TypeError: if `scenario` or `out` is something else.
     """
     if isinstance(scenario, str | Path):
         scenario = load_scenario(scenario)
@@ -59,7 +59,8 @@ def run(
     folder = out
     if isinstance(out, str | Path):
         folder = RunFolder(Path(out), scenario.name, scenario.seed, force=force)
-    assert folder is None or isinstance(folder, RunFolder)
+    if folder is not None and not isinstance(folder, RunFolder):
+        raise TypeError(f"out must be the path of a folder, not a {type(out).__name__}")
     try:
         result = _run(scenario, folder, trace=trace, progress=progress, watch=watch, announce=announce)
         if folder is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,6 +94,8 @@ def summarize(
             "seconds_on_air": counts.air_seconds,
             "acknowledged": counts.acknowledged,
         },
+        "refused": _refused(rig),
+        "influence": _influence(rig),
         "staleness": _staleness(rig),
         "sync": _sync(rig),
         "compression": _compression(rig),
@@ -125,6 +128,31 @@ def _target(rig: Rig, evaluation: Evaluation) -> dict[str, Any] | None:
         "virtual_seconds": reached.get("virtual_seconds"),
         **{cost: reached.get(cost) for cost in COSTS},
     }
+
+
+def _refused(rig: Rig) -> dict[str, int]:
+    """Return how many messages receivers refused, by cause: unreadable, with too large a model, of no use otherwise."""
+    totals = rig.recording.totals
+    refused, large = int(totals["refused"].sum), int(totals["too_large"].sum)
+    return {"unreadable": rig.emulation.trace.malformed, "too_large": large, "unusable": max(0, refused - large)}
+
+
+def _influence(rig: Rig) -> dict[str, float] | None:
+    """Return which device's messages moved others most, on average, and how far the median device's did.
+
+    Moved means: the distance of a mixed model from the receiver's, as the root of the mean square of entries.
+    """
+    far: dict[int, list[float]] = {}
+    for device in rig.devices:
+        for j, (distance, count) in device.pulls.items():
+            total = far.setdefault(j, [0.0, 0.0])
+            total[0] += distance
+            total[1] += count
+    means = {j: distance / count for j, (distance, count) in sorted(far.items())}
+    if len(means) < 2:
+        return None
+    most = max(means, key=lambda j: means[j])
+    return {"device": most, "distance": means[most], "median": statistics.median(means.values())}
 
 
 def _staleness(rig: Rig) -> dict[str, float] | None:

@@ -78,6 +78,11 @@ class DataSource(Settings):
 
     kind: str
 
+    @property
+    def is_here(self) -> bool:
+        """Whether loading needs no download."""
+        return True
+
     @abstractmethod
     def load(self) -> Dataset:
         """Return the data; ScenarioError if it is not available."""
@@ -95,6 +100,15 @@ def held_back(n: int, share: float | None) -> tuple[NDArray[np.int64], NDArray[n
     test = max(1, round((0.2 if share is None else share) * n))
     order = stream(0, "test").permutation(n)
     return order[test:], order[:test]
+
+
+def is_found(kind: str, name: str) -> bool:
+    """Tell whether a file is in `$P2PL_DATA/<kind>` or the user's cache."""
+    import pooch
+
+    folder = os.environ.get("P2PL_DATA")
+    places = [Path(pooch.os_cache("p2pl_async"), kind), *([Path(folder, kind)] if folder else [])]
+    return any((place / name).exists() for place in places)
 
 
 def find_or_download(kind: str, name: str, url: str, checksum: str) -> Path:
@@ -164,6 +178,11 @@ class _Idx(DataSource):
             raise self._problem(paths[list(found).index(text.split()[0])], f"is unfit: {text}")
         scaled = [np.divide(x, 255, dtype=np.float32) for x in (x_train, x_test)]
         return Dataset(self.kind, scaled[0], y_train.astype(np.int64), scaled[1], y_test.astype(np.int64), 10)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all files are in one of the folders."""
+        return all(is_found(self.kind, name) for name in self.files)
 
     def _read(self, path: Path, dims: int) -> NDArray[np.uint8]:
         """Return the bytes of an IDX file of so many dimensions, shaped."""

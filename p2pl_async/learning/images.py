@@ -24,7 +24,7 @@ from pydantic import Field, PositiveInt, field_validator
 from p2pl_async.basics.limits import refuse_unpacked
 from p2pl_async.basics.units import Probability
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.learning.data import Dataset, DataSource, find_or_download, held_back
+from p2pl_async.learning.data import Dataset, DataSource, find_or_download, held_back, is_found
 
 Bytes = NDArray[np.uint8]
 Folder = Path | zipfile.Path  # also a file
@@ -106,6 +106,11 @@ class Cifar10(_Images):
     """
 
     kind: Literal["cifar10"] = "cifar10"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the archive, or the folders of images, are in one of the folders."""
+        return self._folder() is not None or is_found(self.kind, _ARCHIVE)
 
     def _folder(self) -> Path | None:
         """Return the folder with class folders of images; None if there is none, or if it has the archive."""

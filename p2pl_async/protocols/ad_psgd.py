@@ -156,7 +156,8 @@ class Transactions:
             self._answer(message)
         elif self.awaits(j, message):
             del self.open[j]
-            if is_like(message.delta, self.x) and is_finite(message.delta):
+            usable = is_like(message.delta, self.x) and is_finite(message.delta)
+            if usable and self._device.takes(self.x - message.delta):
                 self._become(self.x - message.delta)
             else:
                 self._device.record("refused", 1)
@@ -198,7 +199,7 @@ class Transactions:
             return
         known = self.answered.get(question.sender)
         if known is None or (question.boot, question.id) > (known.asked_boot, known.id):
-            if not is_like(question.x, self.x):
+            if not is_like(question.x, self.x) or not self._device.takes(question.x):
                 self._device.record("refused", 1)
                 return
             delta: Vector = question.x - self.x

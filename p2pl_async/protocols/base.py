@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic import Field, PositiveFloat
+
 from p2pl_async.basics.settings import Settings
 from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
@@ -92,6 +94,12 @@ class Protocol(Settings, abc.ABC):
 
     kind: str = ""
     """The name in the scenario; of a class that a scenario names by its file, that is "file.py:Class"."""
+
+    largest: PositiveFloat | None = Field(
+        default=None,
+        description="Largest entry, up or down, of a model that is taken from a neighbor; one with a larger entry is "
+        "refused. By default every finite one is taken",
+    )
 
     def __init_subclass__(cls, **how: Any) -> None:
         super().__init_subclass__(**how)

@@ -276,6 +276,8 @@ class MassLinks:
                 return None
             self._newest[sender] = message.number
         share = Share(decode(message.q, self._size, self._layers, self._dtype), message.u)
+        if self.device.largest is not None and not self.device.takes(share.q.dense()):
+            raise RemoteError(f"device {sender} sent a larger entry than is taken")
         if self.delivery != "repaired":
             return share
         if message.life != self.device.boots:

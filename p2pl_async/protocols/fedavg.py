@@ -120,7 +120,8 @@ class FedAvg(Protocol):
         with device.timeout(math.inf if self.timeout is None else self.timeout):
             while len(answered) < len(chosen):
                 update = await device.receive(Update)
-                if update.sender not in chosen or update.n_samples < 1 or not _fits(update.w, w):
+                usable = update.sender in chosen and update.n_samples > 0 and _fits(update.w, w)
+                if not usable or not device.takes(update.w):
                     device.record("refused", 1)
                 elif update.round == device.round:  # not a late one
                     updates[update.sender] = update
@@ -169,7 +170,8 @@ class FedAvg(Protocol):
         message: Global | None = await device.receive(Global)
         models = []
         while message is not None:
-            if message.sender == self.server and is_count(message.round) and _fits(message.w, mine):
+            told = message.sender == self.server and is_count(message.round)
+            if told and _fits(message.w, mine) and device.takes(message.w):
                 models.append(message)
             else:
                 device.record("refused", 1)

@@ -115,7 +115,7 @@ class AgedModel:
 
     def hear(self, message: Aged) -> None:
         """Keep a message until it is taken; drop it if a newer one came from its sender, refuse it if it can't fit."""
-        if not is_like(message.w, self.w) or not is_count(message.age):
+        if not is_like(message.w, self.w) or not is_count(message.age) or not self._device.takes(message.w):
             self._device.record("refused", 1)
         elif message.number > self._newest.get(message.sender, -1):
             self._newest[message.sender] = message.number

@@ -120,6 +120,7 @@ class Received:
             and is_like(message.w, self._like)
             and message.n_samples > 0
             and is_count(message.round, message.step, message.n_samples, message.degree)
+            and self.device.takes(message.w)
         )
 
 

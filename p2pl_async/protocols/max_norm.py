@@ -149,6 +149,7 @@ class Participant:
         self._delay = 0.0  # the longest that a message has taken to get here, in seconds
         self._ask: DeviceId = -1
         self._served: dict[DeviceId, tuple[Key, float]] = {}  # which key's model went where, and when it had left
+        self._barred: set[DeviceId] = set()  # neighbors whose models can't be used
         self._serving: set[DeviceId] = set()  # to whom one is on the air
         hears = frozenset(device.all_in_neighbors)
         self._targets = frozenset(device.all_out_neighbors)
@@ -223,6 +224,8 @@ class Participant:
         key = self._key_in(message)
         if key is None:
             self._device.record("refused", 1)
+            if isinstance(message, NormModel):
+                self._barred.add(message.sender)  # asking it again would never end
             return
         self._note(message, key)
         if isinstance(message, NormModel):
@@ -331,6 +334,8 @@ class Participant:
         return self._device.hops + 1 - int(np.unpackbits(self._held).sum())
 
     def _is_silent(self, j: DeviceId) -> bool:
+        if j in self._barred:
+            return True
         last = self._heard[j].at if j in self._heard else self._started
         return self._device.now - last >= self._patience
 
@@ -416,6 +421,8 @@ class Participant:
     def _key_in(self, message: Sent) -> Key | None:
         """Return the key in a message; None if the message can't be used."""
         if isinstance(message, NormKey) and message.held.shape != self._held.shape:
+            return None
+        if isinstance(message, NormModel) and not self._device.takes(message.w):
             return None
         return self.candidate.key_in(message)
 

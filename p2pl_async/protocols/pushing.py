@@ -360,7 +360,9 @@ class ReceivedPushes(Generic[M]):
             self._add(message)
 
     def _add(self, message: M) -> None:
-        if not (is_count(_round(message)) and self._usable(message)):
+        x, u = getattr(message, "x", None), getattr(message, "u", 0.0)
+        usable = is_count(_round(message)) and self._usable(message)
+        if not usable or (x is not None and u > 0 and not self._device.takes(x, u)):
             self._device.record("refused", 1)
             self._answered(message)
             return

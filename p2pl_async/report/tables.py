@@ -124,11 +124,20 @@ def _messages(summary: Mapping[str, Any]) -> str:
     if n_lost:
         causes = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
         text += "\nlost by cause: " + ", ".join(f"{cause} {count:,} ({_share(count, sent)})" for cause, count in causes)
+    refused = summary.get("refused") or {}
+    n_refused = sum(refused.values())
+    if n_refused:
+        shown = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in refused.items() if count)
+        text += f"\n{n_refused:,} refused by receivers: {shown}"
+    influence = summary.get("influence")
+    if influence and influence["median"]:
+        ratio = influence["distance"] / influence["median"]
+        text += f"\nmodels of device {influence['device']} moved others most: {ratio:.3g} times as far as the median's"
     extras = [f"{messages[key]:,} {name}" for key, name in _EXTRAS.items() if messages.get(key)]
     return text + ("\n" + ", ".join(extras) if extras else "")
 
 
-_EXTRAS = {"duplicates": "duplicates arrived", "malformed": "could not be read", "unread": "dropped at full inboxes"}
+_EXTRAS = {"duplicates": "duplicates arrived", "unread": "dropped at full inboxes"}
 
 
 def _packets(summary: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from p2pl_async.errors import ScenarioError
 from p2pl_async.results.lock import FolderLock, is_locked
 from p2pl_async.results.metrics import COSTS
 from p2pl_async.results.publishing import NEW, finish, move, summary_of
@@ -119,7 +120,11 @@ class RunFolder:
             _remove_result(path)
         self.begun = True
         self.write_summary({"status": "running", "scenario": self._name, "seed": self._seed})
-        self.write_text("scenario.toml", scenario_text)
+        try:
+            self.write_text("scenario.toml", scenario_text)
+        except ScenarioError:
+            self.fail()
+            raise
 
     def publish(self) -> None:
         """Put the result where the one is that it replaces, if any.

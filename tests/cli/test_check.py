@@ -92,6 +92,13 @@ def test_check_tells_what_a_run_will_take(folder: Path) -> None:
     assert "not looked at: data, graph, links, model and memory" in check(quick=True)
 
 
+def test_check_downloads_nothing_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pl_async.learning.data.Mnist.is_here", False)
+    said = check("data.dataset=mnist", "devices.count=30")
+    assert "not looked at: data and model, as the data would have to be downloaded" in said
+    assert "30 devices, 60 links; about 0." in said
+
+
 def test_a_run_says_before_it_starts_what_it_will_take(folder: Path) -> None:
     (folder / "s.toml").write_text(LEAST)
     told: list[Forecast] = []

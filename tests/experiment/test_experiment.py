@@ -28,8 +28,8 @@ from p2pl_async.scenario.scenario import Scenario
 
 SUMMARY = {
     "status", "error", "scenario", "seed", "versions", "trace_digest", "virtual_seconds", "wall_seconds", "wall",
-    "stopped_by", "accuracy", "accuracy_trained", "target", "rounds", "messages", "staleness", "sync",
-    "consensus_distance", "training", "baselines",
+    "stopped_by", "accuracy", "accuracy_trained", "target", "rounds", "messages", "staleness", "sync", "refused",
+    "influence", "consensus_distance", "training", "baselines",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from p2pl_async.errors import Deadlock, DeviceFailed
 from p2pl_async.protocols import PROTOCOLS, Protocol
 
 OTHERS: dict[str, list[Any]] = {
+    "largest": [1e-3],
     "server": [1],
     "fraction": [0.5],
     "compensation": [{"after": 2, "pause": "20 s"}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from typing import Any
 
@@ -9,14 +10,20 @@ import numpy as np
 import pytest
 from helpers.contract_worlds import initial, settings_under_loss
 from helpers.liars import Liar, lies
+from rich.console import Console
 
 from p2pl_async.basics.settings import kind_of
 from p2pl_async.device import Observer
 from p2pl_async.errors import DeviceFailed
+from p2pl_async.experiment import running as experiment
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.protocols import PROTOCOLS, Protocol
-from p2pl_async.protocols.listening import Params
+from p2pl_async.protocols.dgd import DGD
+from p2pl_async.protocols.listening import Fresh, Params
+from p2pl_async.protocols.max_norm import NoSync
+from p2pl_async.report.tables import final_table
+from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import FixedLearner, complete
 
 N, ROUNDS = 3, 6
@@ -46,7 +53,7 @@ def run(protocol: Protocol, liar: int, seed: int) -> tuple[Emulation, list[str]]
         observer=Observer(record=lambda _, metric, value: measured.append(metric)),
     )
     try:
-        emulation.run(Liar(inner=protocol, liar=liar, seed=seed))
+        emulation.run(Liar(inner=protocol, liar=liar, seed=seed, largest=protocol.largest))
     except DeviceFailed as failure:
         if failure.device != liar:  # what it does to itself is its own business
             raise
@@ -65,6 +72,38 @@ def test_no_lie_ends_an_honest_device(cls: type[Protocol]) -> None:
                 served = kind_of(cls) == "fedavg" and liar == 0  # by the liar: all that they wait for
                 assert served or device.id == liar or device.round >= ROUNDS
     assert refused or cls.model_validate({}).models_per_message == 0
+
+
+@pytest.mark.parametrize("kind", ["p2pl", "dgd", "sgp", "rasgp", "gossip-learning", "ad-psgd", "fedavg"])
+def test_a_bound_on_entries_holds_whatever_is_sent(kind: str) -> None:
+    (cls,) = [cls for cls in PROTOCOLS if kind_of(cls) == kind]
+    bound = 4.0  # more than any honest device has
+    refused = 0
+    for seed in range(4):
+        emulation, measured = run(cls.model_validate({**settings_under_loss(cls), "largest": bound}), N - 1, seed)
+        refused += measured.count("too_large")
+        for device in emulation.devices[: N - 1]:
+            assert device.params is not None
+            assert np.abs(device.params).max() <= bound
+    assert refused
+
+
+def test_a_run_tells_who_moved_others_most_and_what_was_refused_by_cause() -> None:
+    result = experiment.run(
+        Scenario.model_validate(
+            {"devices": {"count": 3}, "topology": "complete", "stop": {"rounds": 3}, "data": {"train_samples": 60},
+             "protocol": Liar(inner=DGD(sync=NoSync(), mode=Fresh()), liar=2, seed=4, largest=50.0)}
+        )
+    )  # fmt: skip
+    refused, influence = result.summary["refused"], result.summary["influence"]
+    assert refused["too_large"] > 0
+    assert refused["unusable"] > 0
+    assert influence["device"] == 2
+    assert influence["distance"] > influence["median"] > 0
+    said = io.StringIO()
+    Console(file=said, width=200).print(final_table(result))
+    assert "models of device 2 moved others most" in said.getvalue()
+    assert "too large" in said.getvalue()
 
 
 def test_every_field_is_lied_about() -> None:

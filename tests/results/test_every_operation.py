@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.speakers import Speakers
 
+from p2pl_async.errors import ScenarioError
 from p2pl_async.experiment import running as experiment
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.publishing import NEW, summary_of
 from p2pl_async.results.run import Run, load_run
 from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.scenario.tables import Stop
 
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 
@@ -118,3 +121,21 @@ def test_a_replacing_run_ended_before_any_file_operation_leaves_the_old_result_o
     assert len(found) > 20
     assert set(found) == {"complete 1", "complete 2"}
     assert found == sorted(found, key=str)  # the old one until the new one stands
+
+
+@pytest.mark.parametrize("size", [4, 12, 20, 32])
+def test_a_full_disk_leaves_a_failed_run_and_a_folder_to_use_again(tmp_path: Path, size: int) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(tmp_path)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        scenario = speak(1).model_copy(update={"stop": Stop.model_validate({"rounds": 3000})})
+        with pytest.raises(ScenarioError, match="can't be written: No space left on device; make room"):
+            experiment.run(scenario, out=tmp_path / "run", trace=True)
+        run = read(tmp_path / "run")
+        assert run is None or run.summary["status"] == "failed"
+        RunFolder(tmp_path / "run", "s", 1, force=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)

@@ -1,4 +1,4 @@
-"""A few seconds of hostile frames and scenarios."""
+"""A few seconds of hostile frames, payloads, scenarios and results folders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import fuzz
 import pytest
 
 
-def test_hostile_frames_and_scenarios_give_only_errors_that_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_input_gives_only_errors_that_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     fuzz.main(3.0, seed=1)
-    assert "000 frames and " in capsys.readouterr().out
+    assert "000 frames, " in capsys.readouterr().out
 
 
 def test_a_crash_is_reported_with_its_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,10 @@ def load_scenario(path: str | os.PathLike[str], overrides: Sequence[str] = (), s
 
 def read_scenario(path: str | os.PathLike[str], overrides: Sequence[str] = (), seed: int | None = None) -> Loaded:
     """Return what `load_scenario` does, and who set which value."""
+    if isinstance(overrides, str | Mapping):
+        said = [overrides] if isinstance(overrides, str) else [f"{key}={value}" for key, value in overrides.items()]
+        written = ", ".join(f'"{text}"' for text in said)
+        raise TypeError(f"overrides={overrides!r} must be a list; write [{written}]")
     texts = overrides if seed is None else [*overrides, f"seed={seed}"]
     return finish(changed(read_draft(path), [change_of(text, str(path)) for text in texts]))
 
