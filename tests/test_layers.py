@@ -44,7 +44,7 @@ SEES_ONLY = {
     "link": {"basics", "errors"},
     "radio": {"basics", "errors"},
     "importing": {"radio", "basics", "errors"},
-    "results": {"errors"},
+    "results": {"basics", "errors"},
     "dynamics": {"basics", "errors"},
     "export": {"results", "errors"},
     "report": {"prediction", "results", "scenario", "basics", "errors"},

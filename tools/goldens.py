@@ -38,6 +38,7 @@ SHORTER: dict[str, list[str]] = {
     "dynamics/wide-ring": ["stop.rounds=5", "model.hidden=[64]"],
     "dynamics/affine-ring": ["stop.rounds=20"],
     "dynamics/lossy-ring": ["stop.rounds=20"],
+    "resnet-20": ["stop.rounds=1"],
     "walkers": ['stop.virtual_time="2 min"'],
     "one-way": ['stop.virtual_time="15 s"'],
     "gossip": ["devices.count=200", 'stop.virtual_time="10 s"'],

@@ -84,6 +84,9 @@ def run(
             show_default=False,
         ),
     ] = None,
+    save_models: Annotated[
+        bool, typer.Option("--save-models", help="Keep every device's trained model: models/, as safetensors.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots, and write no page.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page that shows the run while it goes.")] = False,
@@ -115,7 +118,10 @@ def run(
         from p2pl_async.results.folder import RunFolder
 
         folder = RunFolder(out, loaded.scenario.name, loaded.scenario.seed, force=force)
-        more += [lambda: _recorded(folder), lambda: _repeat(scenario, changes, loaded.scenario.seed)]
+        more += [
+            lambda: _recorded(folder),
+            lambda: _repeat(scenario, changes, loaded.scenario.seed),
+        ]
         with ExitStack() as stack:
             progress = None
             if not quiet:
@@ -129,7 +135,14 @@ def run(
                 print(f"watch it at {server.address}", flush=True)
             announce = None if quiet else print
             kept = _MESSAGES_OF_PAGE if trace is None else trace
-            result = experiment.run(loaded.scenario, out=folder, trace=kept, progress=progress, announce=announce)
+            result = experiment.run(
+                loaded.scenario,
+                out=folder,
+                trace=kept,
+                save_models=save_models,
+                progress=progress,
+                announce=announce,
+            )
         if not no_plots:
             from p2pl_async.report.plots import write_plots
 

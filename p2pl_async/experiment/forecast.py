@@ -94,7 +94,13 @@ def make_trainer(world: World) -> Trainer | None:
 
     scenario = world.scenario
     return Trainer(
-        world.dataset, world.parts, scenario.model, scenario.train, scenario.seed, subset=scenario.evaluate.samples
+        world.dataset,
+        world.parts,
+        scenario.model,
+        scenario.train,
+        scenario.seed,
+        subset=scenario.evaluate.samples,
+        own_training=scenario.devices.trainings(),
     )
 
 

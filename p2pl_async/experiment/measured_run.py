@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Callable
 
+from p2pl_async.basics.tensorfiles import Tensors
 from p2pl_async.device import Device
 from p2pl_async.errors import P2plError, ScenarioError
 from p2pl_async.experiment.evaluation import Evaluation
@@ -38,6 +39,7 @@ class MeasuredRun:
         world: shared with the other runs of its scenario.
         plan: all that differs between those runs.
         most_traced: messages of which a trace is kept; none if there are more.
+        save_models: whether every device's last model is kept, in the folder or in memory.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time.
 
@@ -52,12 +54,14 @@ class MeasuredRun:
         plan: RunPlan,
         *,
         most_traced: float = 0,
+        save_models: bool = False,
         progress: Progress | None = None,
         watch: Watch | None = None,
     ) -> None:
         self._made = time.perf_counter()
         self.stopped_by = "protocol"
         self._plan = plan
+        self._save_models = save_models
         self._progress = progress
         self._watch = watch
         self.rig = Rig(
@@ -208,6 +212,7 @@ class MeasuredRun:
             rig.recording.close()
             devices.close()
             links.close()
+            models = self._models()
             summary = summarized(status=status, error=error)
             if folder is not None:
                 folder.write_summary(summary)
@@ -227,4 +232,21 @@ class MeasuredRun:
             links=links,
             trace=rig.recording.trace,
             positions=rig.recording.positions,
+            models=models,
         )
+
+    def _models(self) -> dict[int, Tensors] | None:
+        """Write the devices' last models into the folder, or return them where there is none; None if there are none.
+
+        The model of a device is the one that its last finished round, or its protocol, left.
+        """
+        trainer = self.rig.trainer
+        if not self._save_models or trainer is None:
+            return None
+        models = trainer.tensors((device.id, device.params) for device in self.rig.devices if device.params is not None)
+        if self._plan.folder is None:
+            return dict(models)
+        scenario = self.rig.world.scenario
+        about = {"scenario": scenario.name, "seed": str(scenario.seed), "model": scenario.model.kind}
+        self._plan.folder.write_models(models, about)
+        return None

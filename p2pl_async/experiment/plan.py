@@ -12,6 +12,7 @@ from p2pl_async.basics.arrays import Ints
 from p2pl_async.device import Neighborhood
 from p2pl_async.experiment.replaying import Replay, Trainings
 from p2pl_async.hardware.hardware import Hardware
+from p2pl_async.learning.settings import OwnTraining
 from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.results.folder import RunFolder
@@ -27,6 +28,7 @@ class RunPlan:
         label: its name in tables and plots.
         protocol: run by every device.
         parts: for each device, its rows of the training data.
+        own_training: for each device, what it has for itself instead of keys of `[train]`.
         out_neighbors: for each device, those that can ever hear it.
         neighborhood: the neighbors at each instant; None where they never change.
         hardware: each device's, made for this run.
@@ -38,6 +40,7 @@ class RunPlan:
     label: str
     protocol: Protocol
     parts: Sequence[Ints]
+    own_training: Sequence[OwnTraining]
     out_neighbors: Sequence[Sequence[DeviceId]]
     neighborhood: Neighborhood | None
     hardware: Sequence[Hardware]
@@ -57,6 +60,7 @@ def main_plan(world: World, folder: RunFolder | None) -> RunPlan:
         label=scenario.protocol.kind.rpartition(":")[2],  # "Gossip" of "gossip.py:Gossip"
         protocol=scenario.protocol,
         parts=world.parts,
+        own_training=scenario.devices.trainings(),
         out_neighbors=world.out_neighbors,
         neighborhood=world.neighborhood,
         hardware=world.conditions.hardware(),
@@ -107,6 +111,7 @@ def central_plan(plan: RunPlan, n_samples: int, samples_trained: int, batch_size
         label="central",
         protocol=Replay(trainings=(trainings,)),
         parts=[np.arange(n_samples)],
+        own_training=[OwnTraining()],
         out_neighbors=[[]],
         neighborhood=None,
         hardware=[Hardware()],

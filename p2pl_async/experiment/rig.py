@@ -126,6 +126,7 @@ class Rig:
             subset=scenario.evaluate.samples,
             metrics=scenario.evaluate.metrics,
             own=scenario.evaluate.on == "own",
+            own_training=self.plan.own_training,
             augment=None if scenario.data is None else scenario.data.augment,
         )
         computes = [one.compute for one in self.plan.hardware]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ def run(
     out: RunFolder | Path | str | None = None,
     force: bool = False,
     trace: bool | int = False,
+    save_models: bool = False,
     progress: Progress | None = None,
     watch: Watch | None = None,
     announce: Callable[[Forecast], object] | None = None,
@@ -35,6 +37,7 @@ def run(
             written and the results are only returned.
         force: whether a result that is in `out` is replaced.
         trace: keep every message on every link, not only its digest; of a number, unless there are more.
+        save_models: keep the trained model of every device, in `models/` of the folder or in memory: `Run.params`.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time; looks and changes nothing.
         announce: called once, before it starts, with what it will take.
@@ -62,7 +65,15 @@ def run(
     if folder is not None and not isinstance(folder, RunFolder):
         raise TypeError(f"out must be the path of a folder, not a {type(out).__name__}")
     try:
-        result = _run(scenario, folder, trace=trace, progress=progress, watch=watch, announce=announce)
+        result = _run(
+            scenario,
+            folder,
+            trace=trace,
+            save_models=save_models,
+            progress=progress,
+            watch=watch,
+            announce=announce,
+        )
         if folder is not None:
             folder.publish()
             result.move(folder.path)
@@ -77,6 +88,7 @@ def _run(
     folder: RunFolder | None,
     *,
     trace: bool | int,
+    save_models: bool,
     progress: Progress | None,
     watch: Watch | None,
     announce: Callable[[Forecast], object] | None,
@@ -86,7 +98,8 @@ def _run(
     most = math.inf if trace is True else int(trace)
     world = build_world(scenario)
     plan = main_plan(world, folder)
-    measured = MeasuredRun(world, plan, most_traced=most, progress=progress, watch=watch)
+    make = functools.partial(MeasuredRun, world, most_traced=most, save_models=save_models, progress=progress)
+    measured = make(plan, watch=watch)
     will_take = forecast(world, measured.rig.trainer)
     if announce is not None:
         announce(will_take)
@@ -107,7 +120,7 @@ def _run(
         try:
             if folder is not None:
                 folder.write_summary(main.summary)
-            baseline = main.baselines[each.label] = MeasuredRun(world, each, most_traced=most, progress=progress).run()
+            baseline = main.baselines[each.label] = make(each).run()
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"

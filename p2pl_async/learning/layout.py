@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -60,6 +61,18 @@ def tensor(module: nn.Module, name: str) -> Tensor:
     owner, _, leaf = name.rpartition(".")
     found: Tensor = getattr(module.get_submodule(owner), leaf)
     return found
+
+
+def fill(module: nn.Module, layout: VectorLayout, w: NDArray[Any], local: Sequence[Tensor] | None) -> None:
+    """Give a module a device's parameter vector (n_params,), and the buffers that stay on it; None for no change."""
+    start = 0
+    for name in layout.sent:
+        own = tensor(module, name)
+        values = np.array(w[start : start + own.numel()])
+        own.data = torch.from_numpy(values).view(own.shape)
+        start += own.numel()
+    for name, value in zip(layout.local, () if local is None else local, strict=local is not None):
+        tensor(module, name).data = value.detach().cpu()
 
 
 def vector(module: nn.Module, layout: VectorLayout, dtype: np.dtype[Any]) -> NDArray[Any]:

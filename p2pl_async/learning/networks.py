@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pl_async.learning.layout import VectorLayout, tensor
+from p2pl_async.learning.models.layers import ChannelsLast
 
 if TYPE_CHECKING:
     from p2pl_async.learning.losses import TrainingLoss
@@ -72,7 +73,7 @@ class DenseNetwork:
     @staticmethod
     def fits(module: nn.Module) -> bool:
         """Whether the module has the layers that this class knows, each used once; `examination` checks the rest."""
-        if type(module) is not nn.Sequential or len(module) % 2:
+        if type(module) is not nn.Sequential or len(module) % 2 or "forward" in vars(module):
             return False
         flat, layers = module[0], list(module)[1:]
         if type(flat) is not nn.Flatten or (flat.start_dim, flat.end_dim) != (1, -1):
@@ -177,6 +178,9 @@ class Vmapped:
     def __init__(self, module: nn.Module, layout: VectorLayout, loss: TrainingLoss) -> None:
         self._module = module
         self._loss = loss
+        for part in module.modules():
+            if isinstance(part, ChannelsLast):
+                part.on = False
 
         def forward(w: tuple[Tensor, ...], x: Tensor) -> Tensor:
             own = dict(zip(layout.trained, w, strict=True))

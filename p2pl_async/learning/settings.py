@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.settings import OneOf, Settings, word
 from p2pl_async.learning.losses import AnyTrainingLoss, CrossEntropy
 
 
@@ -62,6 +62,23 @@ LearningRateSchedule = Constant | Step | Cosine | Inverse
 AnyLearningRateSchedule = Annotated[LearningRateSchedule, OneOf("schedule", Constant, Step, Cosine, Inverse)]
 
 
+MatMul = Literal["highest", "high", "medium"]
+
+
+class OwnTraining(Settings):
+    """Settings of training that a group of devices has for itself; what it leaves out is as in `[train]`."""
+
+    learning_rate: PositiveFloat | None = Field(default=None, description="step size of SGD, before the schedule")
+    batch_size: PositiveInt | Literal["all"] | None = Field(default=None, description="samples per step")
+    epochs: PositiveInt | None = Field(
+        default=None, description="passes over its data wherever the protocol trains for some epochs"
+    )
+
+    def over(self, base: OwnTraining) -> OwnTraining:
+        """Return `base` with the values given here."""
+        return base.model_copy(update={key: value for key, value in self if value is not None})
+
+
 class TrainSettings(Settings):
     """Local training of every device: mini-batch SGD, as torch.optim.SGD defines it."""
 
@@ -94,6 +111,23 @@ class TrainSettings(Settings):
         default="float32",
         description="precision of parameters and features, in messages too; float64 is for comparisons with theory",
     )
+
+    matmul: MatMul = Field(
+        default="highest",
+        description="precision of products of float32 matrices and of convolutions, in torch's own words: highest is "
+        "float32; high and medium may take TensorFloat32 or bfloat16 where the processor has instructions for them",
+    )
+    autocast: Annotated[Literal["bfloat16"] | None, *word("none")] = Field(
+        default=None,
+        description="bfloat16 in forward and backward passes, as by torch.autocast, one device at a time; "
+        "steps stay float32",
+    )
+
+    @model_validator(mode="after")
+    def _float64_is_for_exact_products(self) -> Self:
+        if self.precision == "float64" and (self.autocast is not None or self.matmul != "highest"):
+            raise ValueError('precision = "float64" needs autocast = "none" and matmul = "highest"')
+        return self
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:

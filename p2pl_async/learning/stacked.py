@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.learning.arithmetic import in_bfloat16
 from p2pl_async.learning.augmentation import augmented
 from p2pl_async.learning.examination import Unfit, choose, examine, refusal, seeded
 from p2pl_async.learning.layout import make_layout, tensor
@@ -85,6 +86,7 @@ class Engine:
         dataset: the data, kept in the accelerator's memory.
         width: samples in a batch, padding included.
         lone: whether there is a single device, so that there is nothing to stack.
+        one_rate: whether all devices have the learning rate of `settings`.
 
     Raises:
         ScenarioError: if the model doesn't fit the data, or the accelerator is missing.
@@ -99,12 +101,14 @@ class Engine:
         width: int,
         *,
         lone: bool = False,
+        one_rate: bool = True,
     ) -> None:
         self.device = _accelerator(settings.accelerator)
         self._settings = settings
         self._dtype = np.dtype(settings.precision)
         self._width = width
         self._lone = lone
+        self._rate = settings.learning_rate if one_rate and settings.schedule.kind == "constant" else None
         self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
         self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (dataset.x_train, dataset.x_test))
         settings.loss.check(dataset)
@@ -126,10 +130,16 @@ class Engine:
         )
 
         def make(dtype: torch.dtype) -> nn.Module:
-            return model.module(shape, n_classes, model_seed).to(self.device, dtype)
+            module = model.module(shape, n_classes, model_seed).to(self.device, dtype)
+            return in_bfloat16(module, self.device) if settings.autocast else module
 
         self._make_module = functools.partial(make, self._torch_dtype)
-        kind = choose(make, self.layout, findings, settings.loss, self._x_train, self._y_train)
+        # Autocast has no effect within vmap.
+        kind = (
+            ModuleItself
+            if settings.autocast
+            else choose(make, self.layout, findings, settings.loss, self._x_train, self._y_train)
+        )
         self._make_network: Callable[[], Network] = lambda: kind(self._make_module(), self.layout, settings.loss)
         self.network: Network = self._make_network()
         self.alone = kind is ModuleItself
@@ -405,7 +415,7 @@ class Engine:
         the stack, their bits would, too.
         """
         settings = self._settings
-        rate = settings.learning_rate if settings.schedule.kind == "constant" else None
+        rate = self._rate
         if isinstance(self.network, DenseNetwork) and not (settings.clip or settings.weight_decay or settings.nesterov):
             if settings.momentum:
                 self.network.add_gradients(w, x, y, weights, v, settings.momentum, 1.0)

@@ -18,7 +18,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -26,16 +27,20 @@ from numpy.typing import NDArray
 
 from p2pl_async.basics.arrays import Vector
 from p2pl_async.basics.randomness import stream
+from p2pl_async.basics.tensorfiles import Tensors
 from p2pl_async.errors import Problem, ProtocolError, ScenarioError
 from p2pl_async.learning.augmentation import Augment
 from p2pl_async.learning.batches import Batches, Rows, subset_rows
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.job import Job, frozen, groups, waves
 from p2pl_async.learning.models import Model
+from p2pl_async.learning.models.saved import check_start
 from p2pl_async.learning.scores import OwnWeights, Score, Summed, scores_for
-from p2pl_async.learning.settings import TrainSettings
+from p2pl_async.learning.settings import OwnTraining, TrainSettings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from p2pl_async.learning.networks import Buffers
     from p2pl_async.learning.stacked import Engine, Trained
 
@@ -67,6 +72,7 @@ class Trainer:
         subset: size of the fixed test subset, 0 for the whole test set.
         metrics: scores that models get; none for the one that fits data and loss.
         own: whether models are also scored on their devices' own distributions.
+        own_training: what each device has for itself instead of keys of `settings`; empty if none has anything.
         augment: random changes of samples in training, from the stream "augment" (device, job).
 
     Attributes:
@@ -94,12 +100,15 @@ class Trainer:
         subset: int = 0,
         metrics: Sequence[Score] = (),
         own: bool = False,
+        own_training: Sequence[OwnTraining] = (),
         augment: Augment | None = None,
     ) -> None:
         import torch
 
+        from p2pl_async.learning.arithmetic import products
         from p2pl_async.learning.crew import Crew
         from p2pl_async.learning.initial_params import InitialParams
+        from p2pl_async.learning.layout import fill, tensor, vector
         from p2pl_async.learning.stacked import NOTHING, Engine, Own
 
         self._model = model
@@ -108,13 +117,18 @@ class Trainer:
         self._dtype = np.dtype(settings.precision)
         self._shape = dataset.x_train.shape[1:]
         self._n_classes = dataset.n_classes
-        self._own, self._nothing = Own, NOTHING
+        self._vector, self._fill, self._products = vector, fill, products
+        self._belongings, self._nothing = Own, NOTHING
+        self._own_training = own_training or [OwnTraining()] * len(parts)
+        self._base_rates = [one.learning_rate or settings.learning_rate for one in self._own_training]
         self._supplies = [
-            Batches(np.asarray(part, np.int64), settings.batch_size, stream(seed, "batches", device))
-            for device, part in enumerate(parts)
+            Batches(np.asarray(part, np.int64), one.batch_size or settings.batch_size, stream(seed, "batches", device))
+            for device, (part, one) in enumerate(zip(parts, self._own_training, strict=True))
         ]
-        width = max(own.width for own in self._supplies)
-        engine = Engine(model, self._init_seed(0), settings, dataset, width, lone=len(parts) == 1)
+        one_rate = set(self._base_rates) == {settings.learning_rate}
+        width = max(supply.width for supply in self._supplies)
+        lone = len(parts) == 1
+        engine = Engine(model, self._init_seed(0), settings, dataset, width, lone=lone, one_rate=one_rate)
         self._engine = engine
         # Random numbers are drawn from torch's one generator, so a module that draws is computed by one thread.
         side_by_side = engine.device.type == "cpu" and not engine.findings.draws
@@ -134,6 +148,12 @@ class Trainer:
         self._velocities: dict[int, Vector] = {}
         self._buffers: dict[int, Buffers] = {}  # after a device's last computed job
         self._landed: dict[int, Buffers] = {}  # after its last job whose virtual time is over
+        if isinstance(model.init, Path):
+            check_start(self._module(0), model.init, 1 if model.common_init else len(parts))
+            for device in range(len(parts) if engine.layout.local else 0):
+                module = self._module(device).to(engine.device, getattr(torch, settings.precision))
+                self._buffers[device] = [tensor(module, name) for name in engine.layout.local]
+            self._landed.update(self._buffers)
         n_test = self._n_test = len(dataset.y_test)
         self._subset: Rows | None = None
         if 0 < subset < n_test:
@@ -171,7 +191,24 @@ class Trainer:
 
     def initial_params(self, device: int) -> Vector:
         """Return the parameters that the device starts from, read-only, (n_params,), from its own stream."""
+        if isinstance(self._model.init, Path):
+            return self._vector(self._module(device), self._engine.layout, self._dtype)
         return self._starts.of(self._init_seed(device))
+
+    def _module(self, device: int) -> nn.Module:
+        """Return a module with the parameters that the device starts from."""
+        owner = 0 if self._model.common_init else device
+        return self._model.module(self._shape, self._n_classes, self._init_seed(device), owner)
+
+    def tensors(self, models: Iterable[tuple[int, Vector]]) -> Iterator[tuple[int, Tensors]]:
+        """Yield (device, the tensors of its module by name) of devices and their parameters, (n_params,) each.
+
+        They are those of the module's `state_dict`, buffers included, that torch can load.
+        """
+        module = self._module(0)
+        for device, w in models:
+            self._fill(module, self._engine.layout, w, self._landed.get(device))
+            yield device, {name: value.detach().numpy().copy() for name, value in module.state_dict().items()}
 
     def batches_per_epoch(self, device: int) -> int:
         """Return the number of batches in one pass over the device's data."""
@@ -180,7 +217,7 @@ class Trainer:
     def learning_rate(self, device: int) -> float:
         """Return the learning rate of the device's next step."""
         supply = self._supplies[device]
-        return float(self._rates(supply.taken, 1, supply.per_epoch)[0])
+        return float(self._rates(device, supply.taken, 1)[0])
 
     def job(
         self,
@@ -199,7 +236,7 @@ class Trainer:
         Args:
             device: whose data to train on.
             w: parameters to start from, (n_params,).
-            epochs: as many steps as this many passes over the device's data take.
+            epochs: as many steps as this many passes over the device's data take, or as its own number of them.
             steps: batches to take.
             drift: added to the parameters after every step, (n_params,); None for nothing.
 
@@ -209,6 +246,8 @@ class Trainer:
         if (epochs is None) == (steps is None):
             raise ProtocolError("train needs either epochs or steps; write train(w, epochs=1) or train(w, steps=5)")
         supply = self._supplies[device]
+        if epochs is not None:
+            epochs = self._own_training[device].epochs or epochs
         count = steps if epochs is None else epochs * supply.per_epoch
         if count is None or count < 1:
             raise ProtocolError(f"train(epochs={epochs}, steps={steps}) must train for at least one step")
@@ -244,7 +283,7 @@ class Trainer:
         supply = self._supplies[device]
         done = supply.taken
         batches, sizes = supply.take(count)
-        rates = self._rates(done, count, supply.per_epoch)
+        rates = self._rates(device, done, count)
         job = Job(device, self._n_jobs[device], int(sizes.sum()), count)
         job._w, job._batches, job._sizes, job._rates = frozen(w, self._dtype), batches, sizes, rates
         if self._augment is not None:
@@ -256,10 +295,11 @@ class Trainer:
         if w.shape != (self.n_params,):
             raise ProtocolError(f"train got {what} of shape {w.shape}, this model has ({self.n_params},)")
 
-    def _rates(self, done: int, count: int, per_epoch: int) -> NDArray[np.float64]:
+    def _rates(self, device: int, done: int, count: int) -> NDArray[np.float64]:
         """Return the learning rate of each of the `count` steps after the first `done` steps of a device."""
+        per_epoch, base = self._supplies[device].per_epoch, self._base_rates[device]
         first, last = done // per_epoch, (done + count - 1) // per_epoch
-        by_epoch = [self._settings.learning_rate * self._settings.schedule.factor(e) for e in range(first, last + 1)]
+        by_epoch = [base * self._settings.schedule.factor(e) for e in range(first, last + 1)]
         if first == last:
             return np.full(count, by_epoch[0])
         return np.array(by_epoch)[np.arange(done, done + count) // per_epoch - first]
@@ -274,11 +314,12 @@ class Trainer:
         if not waiting:
             return
         started = time.perf_counter()
-        for wave in waves(waiting):
-            # Longest first, so that the devices that still train are a prefix of the stack.
-            wave.sort(key=lambda job: (job.work, -job.steps, job.device))
-            for _, alike in itertools.groupby(wave, key=lambda job: job.work):
-                self._compute_alike(list(alike))
+        with self._products(self._settings.matmul):
+            for wave in waves(waiting):
+                # Longest first, so that the devices that still train are a prefix of the stack.
+                wave.sort(key=lambda job: (job.work, -job.steps, job.device))
+                for _, alike in itertools.groupby(wave, key=lambda job: job.work):
+                    self._compute_alike(list(alike))
         self.jobs += len(waiting)
         self.batches += 1
         self.training_seconds += time.perf_counter() - started
@@ -306,7 +347,7 @@ class Trainer:
         if engine.alone:
             device, number = group[0].device, group[0].number
             seed = int(stream(self._seed, "dropout", device, number).integers(2**63)) if engine.findings.draws else 0
-            own = self._own(seed, self._buffers.get(device))
+            own = self._belongings(seed, self._buffers.get(device))
         if group[0].gradient:
             return engine.gradients(params, batches, sizes, own, shifts=shifts)
         rates = [job._rates for job in group if job._rates is not None]
@@ -355,7 +396,8 @@ class Trainer:
                 own = self._weights.of([devices[i] for i in some], rows)
             return engine.evaluate([params[i] for i in some], rows, self.scores, buffers, own)
 
-        found = self._crew.map(scores, list(indices))
+        with self._products(self._settings.matmul):
+            found = self._crew.map(scores, list(indices))
         self.evaluation_seconds += time.perf_counter() - started
         loss = np.concatenate([losses for _, losses in found])
         values = np.concatenate([values for values, _ in found], axis=1)

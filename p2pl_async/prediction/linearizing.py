@@ -118,6 +118,9 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
             yield Problem(f"train.{key}", f"must be {_toml(wanted)}, for which the dynamics are linear", value)
     if train.schedule.kind != "constant":
         yield Problem("train.schedule.kind", 'must be "constant"', train.schedule.kind)
+    for name, group in scenario.devices.group.items():
+        if group.train is not None:
+            yield Problem(f"devices.group.{name}.train", "must be left out: the theory has one learning rate for all")
     if scenario.stop.rounds is None:
         yield Problem("stop.rounds", "is missing; it says how many rounds to predict")
     for table, covered, settings in (("", _COVERED, scenario), ("devices.", _COVERED_DEVICES, scenario.devices)):
@@ -140,7 +143,7 @@ _COVERED = {
     "stop", "clocks",
 }  # fmt: skip
 _COVERED_DEVICES = {"count", "compute", "start", "group"}
-_TRAIN = {"loss": "squared", "batch_size": "all", "momentum": 0.0, "weight_decay": 0.0, "clip": None}
+_TRAIN = {"loss": "squared", "batch_size": "all", "momentum": 0.0, "weight_decay": 0.0, "clip": None, "autocast": None}
 
 
 def _toml(value: object) -> str:

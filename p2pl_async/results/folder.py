@@ -8,6 +8,7 @@
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
         positions.parquet   time_s, device, x, y, z in m, if devices move
+        models/             one safetensors file per device, if the run saves models
         plots/              written by `p2pl_async.report`
         report.html         the page of the run, by it too
         baselines/<name>/   the same for each baseline
@@ -25,10 +26,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from p2pl_async.basics.tensorfiles import FOLDER, Tensors, file_name, write_tensors
 from p2pl_async.errors import ScenarioError
 from p2pl_async.results.lock import FolderLock, is_locked
 from p2pl_async.results.metrics import COSTS
@@ -160,6 +162,22 @@ class RunFolder:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(target)
 
+    def write_models(self, models: Iterable[tuple[int, Tensors]], about: Mapping[str, str]) -> None:
+        """Write trained models, one file per device.
+
+        Args:
+            models: device, and its tensors by name.
+            about: texts that each file carries along.
+
+        Raises:
+            ScenarioError: if one can't be written.
+        """
+        place = self.path / FOLDER
+        with writing(place):
+            place.mkdir(exist_ok=True)
+            for device, tensors in models:
+                write_tensors(place / file_name(device), tensors, {**about, "device": str(device)})
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`; numbers that aren't finite become null."""
         self.write_text("summary.json", json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n")
@@ -219,7 +237,7 @@ def _has_result(path: Path) -> bool:
 
 def _remove_result(path: Path) -> None:
     """Remove the files that a run writes, and nothing else; a link in the place of a folder is not followed."""
-    for folder in (path / "plots", path / "baselines", *(path / "baselines").glob("*")):
+    for folder in (path / "plots", path / "models", path / "baselines", *(path / "baselines").glob("*")):
         if folder.is_symlink():
             folder.unlink()
     names = [
@@ -235,11 +253,14 @@ def _remove_result(path: Path) -> None:
     names += [f"plots/{plot}.{suffix}" for plot in (*PLOTS, *PREDICTED_PLOTS) for suffix in ("png", "svg")]
     for name in names:
         (path / name).unlink(missing_ok=True)
+    for model in (path / "models").glob("device-*.safetensors*"):
+        model.unlink()
     for baseline in (path / "baselines").glob("*/"):
         if summary_of(baseline) is not None:
             _remove_result(baseline)
             _remove_if_empty(baseline)
     _remove_if_empty(path / "plots")
+    _remove_if_empty(path / "models")
     _remove_if_empty(path / "baselines")
 
 

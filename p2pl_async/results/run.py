@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pl_async.basics.tensorfiles import Tensors, files_in, read_tensors
 from p2pl_async.results.lock import is_locked
 from p2pl_async.results.publishing import finish, summary_of
 from p2pl_async.results.table import (
@@ -57,6 +58,7 @@ class Run:
         path: the folder; None if none was written.
         scenario_text: the resolved scenario, as TOML.
         baselines: name -> its results.
+        models: device -> its trained model, where they are kept in memory.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Run:
         path: Path | None = None,
         scenario_text: str = "",
         baselines: dict[str, Run] | None = None,
+        models: Mapping[int, Tensors] | None = None,
     ) -> None:
         self.path = path
         self.scenario_text = scenario_text
         self.summary = summary
         self.baselines = baselines or {}
+        self._models = models
         self._tables: dict[str, Table | pd.DataFrame | None] = {"metrics": metrics, "devices": devices, "links": links}
         self._tables |= {"trace": trace, "positions": positions}
 
@@ -117,6 +121,28 @@ class Run:
     def positions(self) -> pd.DataFrame | None:
         """Where the devices that move are: time_s, device, x, y, z in m; None if none does."""
         return None if self._tables["positions"] is None else self._frame("positions")
+
+    def params(self, device: int) -> Tensors:
+        """Return a device's trained model: the tensors of its module's `state_dict`, by name.
+
+        Raises:
+            ScenarioError: if the run didn't save models, or none of this device, or the file can't be read.
+        """
+        files = {} if self.path is None or self._models is not None else files_in(self.path)
+        there = files if self._models is None else self._models
+        place = self.path or Path("run")
+        if not there:
+            refuse(place, "has no models; run with --save-models (save_models=True)")
+        if device not in there:
+            refuse(
+                place, f"has no model of device {device}; it has those of {len(there)}, {min(there)} to {max(there)}"
+            )
+        if self._models is not None:
+            return self._models[device]
+        try:
+            return read_tensors(files[device])
+        except ValueError as error:
+            refuse(files[device], str(error))
 
     def move(self, path: Path) -> None:
         """Note that the folder is now at `path`."""

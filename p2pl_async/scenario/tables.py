@@ -39,6 +39,7 @@ from p2pl_async.hardware.compute import ONE_SECOND, Compute, GroupCompute
 from p2pl_async.hardware.energy import Energy
 from p2pl_async.hardware.local_clock import Clocks
 from p2pl_async.learning.scores import AnyScore
+from p2pl_async.learning.settings import OwnTraining
 from p2pl_async.link import LinkSettings
 from p2pl_async.radio import RadioSettings
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
@@ -86,6 +87,7 @@ class Group(Settings):
     start: Annotated[Start, Short("at")] | None = None
     join: Annotated[Start, Short("at")] | None = None
     leave: Annotated[Start, Short("at")] | None = None
+    train: OwnTraining | None = Field(default=None, description="learning rate, batch size and epochs of its own")
     churn: Churn | None = Field(default=None, description="instead of the `[churn]` of all devices")
     clocks: Clocks | None = Field(default=None, description="instead of the `[clocks]` of all devices")
     energy: Energy | None = Field(default=None, description="instead of the `[energy]` of all devices")
@@ -136,6 +138,16 @@ class DeviceSettings(Settings):
         result = [self.compute] * self.count
         for name, ids in self.groups().items():
             change = self.group[name].compute
+            if change is not None:
+                for device in ids:
+                    result[device] = change.over(result[device])
+        return result
+
+    def trainings(self) -> list[OwnTraining]:
+        """Return what each device has for itself instead of keys of `[train]`, groups applied; by id."""
+        result = [OwnTraining()] * self.count
+        for name, ids in self.groups().items():
+            change = self.group[name].train
             if change is not None:
                 for device in ids:
                     result[device] = change.over(result[device])

@@ -290,3 +290,11 @@ def test_what_must_be_fast_imports_nothing_heavy(file: Path, arguments: list[str
     root = str(Path(cli.__file__).parents[1])
     environment = {"PYTHONPATH": root, "PATH": "", "HOME": str(file.parent)}
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=file.parent, env=environment, timeout=60)
+
+
+def test_save_models_keeps_the_model_of_each_device(tmp_path: Path, recorder: Recorder) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(LEAST)
+    for option, kept in (("--save-models", True), ("--quiet", False)):
+        p2pl("run", path, "--out", tmp_path / "run", option)
+        assert recorder.options["save_models"] is kept

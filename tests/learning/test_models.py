@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.learning.models import (
@@ -128,6 +128,16 @@ def test_groups_of_channels_have_sixteen_or_a_few_more(channels: int) -> None:
 )
 def test_a_model_takes_samples_of_its_shape(model: Model, shape: tuple[int, ...]) -> None:
     assert model.module(shape, 4, 1).eval()(torch.zeros(2, *shape)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("model", [Cnn(), ResNet20(), Vgg11()])
+def test_a_convolutional_network_computes_channels_last(model: Model) -> None:
+    module = model.build((3, 32, 32), 10)
+    seen: list[Tensor] = []
+    conv = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
+    conv.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    module(torch.zeros(2, 3, 32, 32))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_an_lstm_takes_the_steps_of_a_signal_in_their_order() -> None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 
 from p2pl_async.basics.settings import mistake
 from p2pl_async.learning.models.base import Model
-from p2pl_async.learning.models.images import Norm, channels_first, image
+from p2pl_async.learning.models.images import Norm, image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +36,8 @@ class LeNet(Model):
         Proc. IEEE 1998; ReLU and max-pooling in place of its sigmoids and subsampling.
         """
         from torch import nn
+
+        from p2pl_async.learning.models.layers import channels_first
 
         channels, height, width = image(shape, 4, self.kind)
         return nn.Sequential(
@@ -97,11 +99,11 @@ class Cnn(Model):
         """
         from torch import nn
 
-        from p2pl_async.learning.models.layers import convolution
+        from p2pl_async.learning.models.layers import channels_last, convolution
 
         halvings = 0 if self.pooling == "none" else len(self.channels)
         inputs, *sides = image(shape, 2**halvings, self.kind, dimensions=self.dimensions)
-        layers = channels_first(shape) if self.dimensions == 2 else []
+        layers = channels_last(shape) if self.dimensions == 2 else []
         pools = {
             ("max", 1): nn.MaxPool1d, ("max", 2): nn.MaxPool2d,
             ("average", 1): nn.AvgPool1d, ("average", 2): nn.AvgPool2d,
@@ -142,10 +144,10 @@ class Vgg11(Model):
         """
         from torch import nn
 
-        from p2pl_async.learning.models.layers import convolution
+        from p2pl_async.learning.models.layers import channels_last, convolution
 
         inputs, height, width = image(shape, 32, self.kind)
-        layers = channels_first(shape)
+        layers = channels_last(shape)
         for outputs in _VGG_11:
             if isinstance(outputs, int):
                 layers += [*convolution(inputs, outputs, 3, self.norm), nn.ReLU()]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from p2pl_async.errors import Problem, ScenarioError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Norm = Literal["group", "batch", "none"]
 
@@ -33,10 +30,3 @@ def image(shape: tuple[int, ...], least: int, kind: str, *, dimensions: int = 2)
     else:
         text = f'needs images of at least {least} x {least} pixels, {found}; use kind = "mlp"'
     raise ScenarioError("model", [Problem("model.kind", text, kind)])
-
-
-def channels_first(shape: tuple[int, ...]) -> list[nn.Module]:
-    """Return the layers that give images (height, width) their one channel; none for others."""
-    from torch import nn
-
-    return [nn.Unflatten(1, (1, shape[0]))] if len(shape) == 2 else []

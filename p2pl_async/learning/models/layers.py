@@ -12,6 +12,16 @@ from p2pl_async.learning.models.images import Norm
 _CHANNELS_PER_GROUP = 16  # as good as any in Wu and He, "Group Normalization", ECCV 2018, table 3
 
 
+def channels_first(shape: tuple[int, ...]) -> list[nn.Module]:
+    """Return the layers that give images (height, width) their one channel; none for others."""
+    return [nn.Unflatten(1, (1, shape[0]))] if len(shape) == 2 else []
+
+
+def channels_last(shape: tuple[int, ...]) -> list[nn.Module]:
+    """Return the layers that give images their channels, and the memory format in which convolutions are fastest."""
+    return [*channels_first(shape), ChannelsLast()]
+
+
 def convolution(
     inputs: int, outputs: int, kernel: int, norm: Norm, *, stride: int = 1, dimensions: int = 2
 ) -> list[nn.Module]:
@@ -26,6 +36,20 @@ def convolution(
     if norm == "group":
         return [layer, nn.GroupNorm(math.gcd(outputs, max(1, outputs // _CHANNELS_PER_GROUP)), outputs)]
     return [layer, nn.BatchNorm1d(outputs) if dimensions == 1 else nn.BatchNorm2d(outputs)]
+
+
+class ChannelsLast(nn.Module):
+    """Images in the memory format in which a CPU convolves fastest: a pixel's channels beside each other.
+
+    Attributes:
+        on: False leaves images as they are, as vmap needs it, which knows no memory formats.
+    """
+
+    on = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the same images."""
+        return x.contiguous(memory_format=torch.channels_last) if self.on else x
 
 
 class Residual(nn.Module):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from p2pl_async.learning.models.base import Model
-from p2pl_async.learning.models.images import Norm, channels_first, image
+from p2pl_async.learning.models.images import Norm, image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,10 +73,10 @@ def _residual(
 ) -> nn.Module:
     from torch import nn
 
-    from p2pl_async.learning.models.layers import Residual, convolution
+    from p2pl_async.learning.models.layers import Residual, channels_last, convolution
 
     inputs = image(shape, 2 ** (len(stages) - 1), model.kind)[0]
-    layers = [*channels_first(shape), *convolution(inputs, stages[0], 3, model.norm), nn.ReLU()]
+    layers = [*channels_last(shape), *convolution(inputs, stages[0], 3, model.norm), nn.ReLU()]
     inputs = stages[0]
     for outputs in stages:
         for block in range(blocks):

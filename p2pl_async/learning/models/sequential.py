@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.models.base import Model
-from p2pl_async.learning.models.images import channels_first, image
+from p2pl_async.learning.models.images import image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +92,7 @@ class Transformer(SequenceModel):
         """
         from torch import nn
 
-        from p2pl_async.learning.models.layers import Encoder, Patches
+        from p2pl_async.learning.models.layers import Encoder, Patches, channels_first
 
         if self.patch is None:
             layer, steps, features = self.steps_of(shape, self.width)

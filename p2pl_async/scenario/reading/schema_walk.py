@@ -48,6 +48,7 @@ class _Slot(NamedTuple):
     holds_many: bool
     inner: type[Settings] | None
     is_path: bool
+    words: frozenset[Any]  # that stand beside a path: `init = "he"`
 
 
 @functools.cache
@@ -59,6 +60,7 @@ def _slots_of(cls: type[Settings]) -> Mapping[str, _Slot]:
             typing.get_origin(field.annotation) in (dict, list, tuple),
             inner_class(field),
             Path in (field.annotation, *typing.get_args(field.annotation)),
+            frozenset(word for option in typing.get_args(field.annotation) for word in typing.get_args(option)),
         )
         for name, field in fields_of(cls).items()
     }
@@ -156,7 +158,7 @@ def _expand_value(slot: _Slot, value: Any, folder: Path, short: set[Keys], keys:
         if table is not value:
             short.add(keys)
         return table
-    if isinstance(value, str) and slot.is_path:
+    if isinstance(value, str) and slot.is_path and value not in slot.words:
         return str(folder / Path(value).expanduser())
     return value
 
