@@ -20,6 +20,7 @@ LAWS: list[tuple[dict[str, Any], Any]] = [
     ({"kind": "rician", "k": "0 dB"}, stats.ncx2(2, 2.0, scale=1 / 4)),
     ({"kind": "rician", "k": "10 dB"}, stats.ncx2(2, 20.0, scale=1 / 22)),
 ]
+NAMES = [" ".join(map(str, table.values())) for table, _ in LAWS]
 
 
 def world(fading: dict[str, Any], n: int = 2, **more: Any) -> Propagation:
@@ -28,7 +29,7 @@ def world(fading: dict[str, Any], n: int = 2, **more: Any) -> Propagation:
     return Propagation(RadioSettings.model_validate({"shadowing": "none", "fading": fading, **more}), Motion(tracks), 3)
 
 
-@pytest.mark.parametrize(("table", "law"), LAWS, ids=str)
+@pytest.mark.parametrize(("table", "law"), LAWS, ids=NAMES)
 def test_powers_follow_their_law(table: dict[str, Any], law: Any) -> None:
     waves = world(table, 3001)
     gains = 10 ** ((waves.powers(0, 1.0)[1:] - waves.mean_powers(0, 1.0)[1:]) / 10)
@@ -37,7 +38,7 @@ def test_powers_follow_their_law(table: dict[str, Any], law: Any) -> None:
     assert float(stats.kstest(one, law.cdf).statistic) * math.sqrt(800) < 1.63
 
 
-@pytest.mark.parametrize(("table", "law"), LAWS, ids=str)
+@pytest.mark.parametrize(("table", "law"), LAWS, ids=NAMES)
 def test_a_threshold_loses_what_the_law_has_below_it(table: dict[str, Any], law: Any) -> None:
     waves = world(table, phy={"kind": "threshold", "snr": "0 dB"})
     for margin in (0.0, 5.0):
