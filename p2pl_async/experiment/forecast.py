@@ -22,7 +22,7 @@ from p2pl_async.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from p2pl_async.learning.trainer import Trainer
 
-# Measured with `gossip.toml` and `p2pl-mnist-100.toml`; on the safe side.
+# Rough bytes of a device, a link and a message, on the safe side.
 _PROCESS = 300 << 20  # bytes: Python and its libraries
 _DEVICE = 24 << 10  # bytes of a device without models
 _LINK = 6 << 10  # bytes of a link in one direction, its random streams included
