@@ -7,7 +7,8 @@ has heard, the first and the newest, so a device knows what is still open:
     too much      nothing more is pushed to a neighbor while as many pushes as `WINDOW` are open
     silence       a neighbor has confirmed nothing for longer than the patience: open pushes are taken back, and no
                   more follow until it confirms something
-    return        a neighbor that has restarted names a later first round: pushes before that one are taken back
+    return        a neighbor that has restarted names the first round since: pushes before that one are taken back, and
+                  it takes none of them that come later
     restart       a device that has crashed begins without mass and takes what neighbors push; if none of them
                   does within the patience, it begins with its first weight again
 
@@ -145,12 +146,12 @@ class Shares:
         if not self.mass.fits(push):
             return False
         j = push.sender
-        first, newest = self._heard.get(j, (push.round, push.round))
-        self._heard[j] = min(first, push.round), max(newest, push.round)
-        for first, newest in push.heard[push.heard[:, 0] == self._device.id, 1:].tolist():
+        first, newest = self._heard.get(j, (push.round if self._device.boots else 0, push.round))
+        self._heard[j] = first, max(newest, push.round)
+        for since, until in push.heard[push.heard[:, 0] == self._device.id, 1:].tolist():
             pushes = self._open.get(j, [])
-            self._return(push for _, push in pushes if push.round < first)
-            self._open[j] = [(at, push) for at, push in pushes if push.round > newest]
-            if newest >= self._closed.get(j, 0):
+            self._return(push for _, push in pushes if push.round < since)
+            self._open[j] = [(at, push) for at, push in pushes if push.round > until]
+            if until >= self._closed.get(j, 0):
                 self._closed.pop(j, None)
-        return True
+        return push.round >= first  # an earlier one, overtaken by the first since a restart, is taken back
