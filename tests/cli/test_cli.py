@@ -192,9 +192,9 @@ def test_a_radio_without_packets_is_warned_of(file: Path) -> None:
 @pytest.mark.parametrize(
     ("group", "kinds"),
     [
-        ("phys", ["802.15.4", "ble", "lora", "wifi", "threshold"]),
+        ("phys", ["802.15.4", "ble", "lora", "wifi", "nr", "threshold"]),
         ("path losses", ["log-distance", "free-space"]),
-        ("fadings", ["none", "rayleigh"]),
+        ("fadings", ["none", "rayleigh", "rician", "nakagami"]),
         ("mobilities", ["static", "random-waypoint", "random-walk", "gauss-markov", "trace"]),
     ],
 )

@@ -412,16 +412,13 @@ def test_a_mistake_in_a_course_is_a_problem_at_its_place(tmp_path: Path) -> None
     ]
 
 
-def test_on_shared_air_a_rate_can_not_change(tmp_path: Path) -> None:
+def test_on_shared_air_too_a_rate_can_change(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     course = '{ kind = "schedule", steps = [["0 s", "1 Mbit/s"], ["1 s", "2 Mbit/s"]] }'
     path.write_text(
         REST + f'medium = {{ kind = "ideal" }}\n[link]\nrate = {course}\n[[link.override]]\nfrom = 0\nrate = {course}\n'
     )
-    with pytest.raises(ScenarioError) as error:
-        load_scenario(path)
-    assert sorted(problem.path for problem in error.value.problems) == ["link.override[0].rate", "link.rate"]
-    assert "as only dedicated links do" in error.value.problems[0].text
+    assert getattr(load_scenario(path).link.rate, "kind", None) == "schedule"
 
 
 def test_the_json_schema_offers_numbers_over_time_wherever_they_are_taken() -> None:
@@ -436,7 +433,7 @@ def test_the_json_schema_offers_numbers_over_time_wherever_they_are_taken() -> N
         option["properties"]["kind"]["const"]: option["properties"]
         for name in ("latency", "loss")
         for option in keys[name]["anyOf"]
-        if "properties" in option
+        if "const" in option.get("properties", {}).get("kind", {})  # one of your own has a pattern
     }
     for kind, key in (("bernoulli", "p"), ("gilbert-elliott", "bad"), ("lognormal", "mean"), ("constant", "base")):
         assert kinds(tables[kind][key]) == {"schedule", "trace"}

@@ -57,6 +57,9 @@ class Asker:
 
     def record(self, *what: object) -> None: ...
 
+    def takes(self, w: object) -> bool:
+        return True
+
     def record_mix(self, *what: object) -> None: ...
 
     def send(self, target: int, message: Message) -> None:

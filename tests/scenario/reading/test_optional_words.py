@@ -17,6 +17,7 @@ kind = "p2pl"
 rounds = 1
 """
 WRITTEN = {  # class -> key -> a scenario that writes it
+    "TrainSettings": {"autocast": '[train]\nautocast = "none"'},
     "Evaluate": {"every": '[evaluate]\nevery = "auto"'},
     "LinkSettings": {
         "queue": '[link]\nqueue = "unlimited"',
