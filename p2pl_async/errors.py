@@ -95,4 +95,4 @@ def _show(value: object) -> str:
     text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
     if text is None:
         text = f'"{value}"' if isinstance(value, str) else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 80 else f"{text[:37]}...{text[-40:]}"  # the end of a path is the name of its file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -43,7 +44,9 @@ def begun(folder: Path) -> subprocess.Popen[str]:
     (folder / "talker.py").write_text(TALKER)
     (folder / "s.toml").write_text(SCENARIO)
     command = [sys.executable, "-c", COMMAND, "run", "s.toml", "--out", "out", "--no-plots"]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    # As from a terminal: where tests run under `nohup`, SIGHUP would be ignored.
+    hears = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=hears)
     deadline = time.monotonic() + 60
     while not (folder / "out" / "metrics.arrows").exists():
         assert time.monotonic() < deadline

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.recorded_run import recorded_run
 from helpers.tables_of_runs import END, N, links, metrics, small_run, trace
@@ -72,6 +73,18 @@ def test_scores_of_devices_lie_by_instant_and_device(page: str) -> None:
 def test_times_down_run_from_a_crash_to_the_return_from_the_start_or_to_the_end() -> None:
     table = metrics((5.0, 0, "up", 0), (10.0, 1, "crash", 2), (35.0, 1, "up", 1), (90.0, 4, "crash", 9))
     assert gather(small_run(metrics=table)).head["down"] == [(0, 0.0, 5.0), (1, 10.0, 35.0), (4, 90.0, END)]
+
+
+def test_devices_that_move_have_tracks_and_the_others_stay() -> None:
+    places = pd.DataFrame(
+        {"time_s": [0.0, 0.0, 50.0, 100.0], "device": [1, 3, 1, 3], "x": [5.0, 7.0, 6.0, 9.0], "y": 2.0, "z": 0.0}
+    )
+    arrays = gather(small_run(positions=places)).arrays
+    assert arrays["track_time"].tolist() == [0, 50, 100]
+    assert arrays["track_x"][:, 1].tolist() == [5, 6, 6]
+    assert arrays["track_x"][:, 3].tolist() == [7, 7, 9]
+    assert arrays["track_x"][:, 0].tolist() == pytest.approx([1, 1, 1])
+    assert "track_time" not in gather(small_run()).arrays
 
 
 def test_of_very_many_messages_some_are_shown_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

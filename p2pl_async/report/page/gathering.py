@@ -50,6 +50,8 @@ def gather(run: Run) -> Content:
     _add_curves(content, run, n)
     _add_map(content, devices, links)
     content.head["unit"] = "m" if _has_area(run.scenario_text) else ""
+    if n and run.positions is not None:
+        _add_tracks(content, run.positions, n)
     if n:
         _add_timeline(content, run.metrics, n, end)
     kept = run.messages(_SHOWN, _MESSAGES)
@@ -184,6 +186,24 @@ def _add_map(content: Content, devices: pd.DataFrame, links: pd.DataFrame) -> No
     for name in ("air_s", "mean_delay_s"):
         content.arrays[f"link_{name}"] = links[name].to_numpy().astype(np.float32)
     content.head["cells"] = len(devices) <= _CELLS
+
+
+_PLACES = 200  # instants of tracks, at most
+
+
+def _add_tracks(content: Content, positions: pd.DataFrame, n: int) -> None:
+    """Add where devices are over time; those that don't move stay where they are."""
+    if positions.empty:
+        return
+    tables = positions.pivot_table(index="time_s", columns="device", values=["x", "y"], aggfunc="last").ffill().bfill()
+    if len(tables) > _PLACES:
+        tables = tables.iloc[np.unique(np.linspace(0, len(tables) - 1, _PLACES).astype(int))]
+    content.arrays["track_time"] = tables.index.to_numpy(np.float32)
+    for name in ("x", "y"):
+        places = np.tile(content.arrays[name], (len(tables), 1))
+        moving = tables[name].columns.to_numpy()
+        places[:, moving] = tables[name].to_numpy(np.float32)
+        content.arrays[f"track_{name}"] = places
 
 
 # Timeline

@@ -15,6 +15,7 @@ const map = {
       document.getElementById("map").hidden = true;
       return;
     }
+    this.measure();
     if (page.has("sent")) this.prepare();
     this.controls();
     this.canvas.addEventListener("click", (event) => this.click(event));
@@ -55,7 +56,7 @@ const map = {
     scrub.addEventListener("input", () => page.setTime((scrub.value / 100000) * page.head.end));
     if (!page.has("sent")) {
       document.getElementById("underway").hidden = true;
-      document.getElementById("play").disabled = true;
+      document.getElementById("play").disabled = !page.has("track_time");
       document.getElementById("player").append("This run kept no trace of its messages: run it with --trace to replay them.");
     }
   },
@@ -89,14 +90,30 @@ const map = {
     event.preventDefault();
   },
 
+  // Where devices are on one axis at this instant: between two places of their tracks, or where they always are.
+  now(axis) {
+    if (!page.has("track_time")) return page.array(axis);
+    const times = page.array("track_time"), places = page.array(`track_${axis}`), n = page.head.n;
+    const next = Math.min(after(times, page.time), times.length - 1), last = Math.max(next - 1, 0);
+    const share = times[next] > times[last] ? Math.min(Math.max((page.time - times[last]) / (times[next] - times[last]), 0), 1) : 0;
+    return Float32Array.from({ length: n }, (_, k) => places[last * n + k] + share * (places[next * n + k] - places[last * n + k]));
+  },
+
+  // The least and most of both coordinates, at any instant.
+  measure() {
+    this.span = [Infinity, -Infinity, Infinity, -Infinity];
+    for (const [axis, low] of [["x", 0], ["y", 2]]) {
+      for (const value of page.array(`track_${axis}`) || page.array(axis)) {
+        this.span[low] = Math.min(this.span[low], value);
+        this.span[low + 1] = Math.max(this.span[low + 1], value);
+      }
+    }
+  },
+
   // Device coordinates -> pixels.
   place(width, height) {
-    const x = page.array("x"), y = page.array("y");
-    const span = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let k = 0; k < x.length; k++) {
-      span[0] = Math.min(span[0], x[k]); span[1] = Math.max(span[1], x[k]);
-      span[2] = Math.min(span[2], y[k]); span[3] = Math.max(span[3], y[k]);
-    }
+    const x = this.now("x"), y = this.now("y");
+    const span = this.span;
     const margin = 34;
     const scale = Math.min((width - 2 * margin) / (span[1] - span[0] || 1), (height - 2 * margin) / (span[3] - span[2] || 1));
     const left = (width - scale * (span[1] - span[0])) / 2, top = (height - scale * (span[3] - span[2])) / 2;
