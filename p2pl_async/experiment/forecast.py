@@ -139,6 +139,9 @@ def forecast(world: World, trainer: Trainer | None, step_seconds: float = 0.0) -
         _refuse_beyond(scenario, memory, f"{devices} devices with {links} links")
         return Forecast(devices, links, 0, 0, memory)
     heard = links / devices * (scenario.protocol.models_per_message or 1.0)
+    workers = 0 if scenario.train.workers == "auto" else scenario.train.workers
+    if workers:
+        memory += workers * _PROCESS + _bytes(world.dataset)
     copies = _OWN_MODELS + heard + (1 if scenario.train.momentum else 0)
     memory += devices * copies * trainer.n_params * np.dtype(scenario.train.precision).itemsize + _bytes(world.dataset)
     what = f"{devices} devices with {links} links and models of {trainer.n_params} parameters"

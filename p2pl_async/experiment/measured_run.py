@@ -21,6 +21,7 @@ from p2pl_async.experiment.plan import RunPlan
 from p2pl_async.experiment.result_tables import device_table, link_table
 from p2pl_async.experiment.rig import Rig
 from p2pl_async.experiment.summary import summarize
+from p2pl_async.learning.delegation import Workers
 from p2pl_async.results.run import Run, Snapshot
 from p2pl_async.scenario.building.world import World
 from p2pl_async.scenario.reading.load import dump
@@ -42,6 +43,7 @@ class MeasuredRun:
         save_models: whether every device's last model is kept, in the folder or in memory.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time.
+        workers: train beside this process; None for nobody.
 
     Attributes:
         stopped_by: the condition that ended it.
@@ -57,6 +59,7 @@ class MeasuredRun:
         save_models: bool = False,
         progress: Progress | None = None,
         watch: Watch | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._made = time.perf_counter()
         self.stopped_by = "protocol"
@@ -71,6 +74,7 @@ class MeasuredRun:
             on_round=self._on_round,
             on_gone=self._on_gone,
             on_batch=self._show,
+            workers=workers,
         )
         self._clock = self.rig.clock
         self._evaluation = Evaluation(self.rig)

@@ -22,6 +22,7 @@ from p2pl_async.trace import Record
 
 if TYPE_CHECKING:
     from p2pl_async.learning.data import Dataset
+    from p2pl_async.learning.delegation import Workers
     from p2pl_async.learning.trainer import Trainer
 
 
@@ -35,6 +36,7 @@ class Rig:
         on_round: takes a device that has finished a round.
         on_gone: takes a device that is down for good before its protocol has ended.
         on_batch: called after each computed batch of trainings.
+        workers: train beside this process; None for nobody.
 
     Attributes:
         clock: virtual time.
@@ -56,6 +58,7 @@ class Rig:
         on_round: Callable[[Device], object],
         on_gone: Callable[[Device], object],
         on_batch: Callable[[], object],
+        workers: Workers | None = None,
     ) -> None:
         self.world = world
         self.plan = plan
@@ -68,7 +71,7 @@ class Rig:
         self.learner: LookaheadLearner | None = None
         self.trainings = tuple(Trainings() for _ in plan.parts) if world.scenario.baselines.local else ()
         if world.dataset is not None:
-            self._add_learner(world.dataset, on_batch)
+            self._add_learner(world.dataset, on_batch, workers)
         folder = None if plan.folder is None else plan.folder.path
         signals = world.scenario.medium.shared or world.propagation is not None
         motion = None if world.propagation is None else world.propagation.motion
@@ -113,7 +116,7 @@ class Rig:
         """Training samples gone through by all devices, repetitions counted."""
         return 0 if self.learner is None else self.learner.samples
 
-    def _add_learner(self, dataset: Dataset, on_batch: Callable[[], object]) -> None:
+    def _add_learner(self, dataset: Dataset, on_batch: Callable[[], object], workers: Workers | None) -> None:
         from p2pl_async.learning.trainer import Trainer
 
         scenario, parts = self.world.scenario, self.plan.parts
@@ -128,6 +131,7 @@ class Rig:
             own=scenario.evaluate.on == "own",
             own_training=self.plan.own_training,
             augment=None if scenario.data is None else scenario.data.augment,
+            workers=workers,
         )
         computes = [one.compute for one in self.plan.hardware]
         self.times = ComputeTimes(computes, scenario.seed, [len(part) for part in parts])

@@ -11,6 +11,8 @@ from typing import Any
 from p2pl_async.experiment.forecast import Forecast, check_counts, forecast
 from p2pl_async.experiment.measured_run import MeasuredRun, Progress, Watch
 from p2pl_async.experiment.plan import central_plan, local_plan, main_plan
+from p2pl_async.learning.delegation import Workers
+from p2pl_async.learning.processes import workers_for
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.run import Run
 from p2pl_async.scenario.building.world import build_world
@@ -65,15 +67,17 @@ def run(
     if folder is not None and not isinstance(folder, RunFolder):
         raise TypeError(f"out must be the path of a folder, not a {type(out).__name__}")
     try:
-        result = _run(
-            scenario,
-            folder,
-            trace=trace,
-            save_models=save_models,
-            progress=progress,
-            watch=watch,
-            announce=announce,
-        )
+        with workers_for(scenario.train) as workers:
+            result = _run(
+                scenario,
+                folder,
+                trace=trace,
+                save_models=save_models,
+                progress=progress,
+                watch=watch,
+                announce=announce,
+                workers=workers,
+            )
         if folder is not None:
             folder.publish()
             result.move(folder.path)
@@ -92,13 +96,16 @@ def _run(
     progress: Progress | None,
     watch: Watch | None,
     announce: Callable[[Forecast], object] | None,
+    workers: Workers | None,
 ) -> Run:
     """Emulate a scenario and its baselines into a folder."""
     check_counts(scenario)
     most = math.inf if trace is True else int(trace)
     world = build_world(scenario)
     plan = main_plan(world, folder)
-    make = functools.partial(MeasuredRun, world, most_traced=most, save_models=save_models, progress=progress)
+    make = functools.partial(
+        MeasuredRun, world, most_traced=most, save_models=save_models, progress=progress, workers=workers
+    )
     measured = make(plan, watch=watch)
     will_take = forecast(world, measured.rig.trainer)
     if announce is not None:

@@ -8,6 +8,7 @@ wait, and on busy cores that took ten times the work.
 
 from __future__ import annotations
 
+import math
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,6 +19,8 @@ import torch
 Engine = TypeVar("Engine")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+SMALLEST_SHARE = 8  # devices that one thread computes at once, where another could share them: fewer cost more
 
 
 class Crew(Generic[Engine]):
@@ -33,6 +36,10 @@ class Crew(Generic[Engine]):
         for engine in engines:
             self._free.put(engine)
         self._pool = None if self.size == 1 else ThreadPoolExecutor(self.size, "p2pl_async engine")
+
+    def share(self, count: int, largest: int) -> int:
+        """Return how many of `count` devices an engine computes at once, of which it could compute `largest`."""
+        return min(largest, max(math.ceil(count / self.size), SMALLEST_SHARE))
 
     def map(self, function: Callable[[Engine, Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return the result of `function(engine, item)` for each item, in order; of errors, the first."""

@@ -27,14 +27,37 @@ class Job:
     steps: int
     keeps: bool = False  # whether it goes on with the momentum of the device's last training, and leaves its own
     gradient: bool = False  # whether the result is the gradient of one batch
-    result: Vector | None = None  # parameters after training or gradient, read-only, (n_params,); None until computed
+    computed: bool = False  # whether `Trainer.compute` has been told to: its result is there, or on its way
+    found: Vector | None = None  # parameters after training or gradient, read-only, (n_params,)
+    velocity: Vector | None = None  # that it leaves on its device, (n_params,); None if there is none
+    buffers: Any = None  # that it leaves on its device, as tensors; None if there are none
     _w: Vector | None = None
     _batches: Rows | None = None  # rows of the training data, (steps, batch)
     _sizes: Rows | None = None  # rows of a batch that count, (steps,)
     _rates: NDArray[np.float64] | None = None
     _drift: Vector | None = None
     _shifts: NDArray[np.int64] | None = None  # augmentation of each sample, (steps, batch, 3); None for none
-    _buffers: Any = None  # that it leaves on its device, as tensors; None if there are none
+    _start: tuple[object, object] = (None, None)  # momentum and buffers of the device from which it has set out
+    _errand: Any = None  # that it is on, to a worker
+
+    @property
+    def result(self) -> Vector | None:
+        """The result, for which it waits if it is on its way; None until `Trainer.compute` has been told to."""
+        if not self.computed:
+            return None
+        if self.found is None:
+            self._errand.wait()
+        return self.found
+
+    def take(self, found: Vector, velocity: Vector | None, buffers: Any) -> None:
+        """Take what was computed."""
+        self.found, self.velocity, self.buffers = found, velocity if self.keeps else None, buffers
+        if self.computed:
+            self.release()
+
+    def release(self) -> None:
+        """Free the inputs, as the job needn't be computed again."""
+        self._w = self._batches = self._sizes = self._rates = self._drift = self._shifts = self._errand = None
 
     @property
     def work(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from p2pl_async.basics.settings import OneOf, Settings, word
 from p2pl_async.learning.losses import AnyTrainingLoss, CrossEntropy
@@ -107,6 +107,12 @@ class TrainSettings(Settings):
     accelerator: Literal["cpu", "cuda", "auto"] = Field(
         default="cpu", description="where to compute; auto: a GPU if present"
     )
+    workers: NonNegativeInt | Literal["auto"] = Field(
+        default=0,
+        description="processes that train beside the emulation, which waits only for results that it needs; they are "
+        "the same for any number; 0: the emulation's own process trains, in between; auto: as many as cores are idle, "
+        "once training has taken ten seconds",
+    )
     precision: Literal["float32", "float64"] = Field(
         default="float32",
         description="precision of parameters and features, in messages too; float64 is for comparisons with theory",
@@ -127,6 +133,14 @@ class TrainSettings(Settings):
     def _float64_is_for_exact_products(self) -> Self:
         if self.precision == "float64" and (self.autocast is not None or self.matmul != "highest"):
             raise ValueError('precision = "float64" needs autocast = "none" and matmul = "highest"')
+        return self
+
+    @model_validator(mode="after")
+    def _workers_have_no_gpu(self) -> Self:
+        if self.workers != 0 and self.accelerator != "cpu":
+            raise ValueError(
+                f'workers = {self.workers!r} compute on CPU cores; write accelerator = "cpu", or workers = 0'
+            )
         return self
 
     @model_validator(mode="after")

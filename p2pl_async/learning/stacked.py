@@ -72,6 +72,10 @@ class Trained(NamedTuple):
     velocities: list[Array] | None  # None unless momentum is kept
     buffers: Buffers | None  # that stay on the device, of a module computed alone; None if there are none
 
+    def velocity(self, index: int) -> Array | None:
+        """Return the velocity of one job, if they are kept."""
+        return None if self.velocities is None else self.velocities[index]
+
 
 NOTHING = Own(0, None)
 

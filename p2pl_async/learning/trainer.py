@@ -15,7 +15,7 @@ the bookkeeping in numpy; `stacked`, imported when the first Trainer is made, do
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from p2pl_async.errors import Problem, ProtocolError, ScenarioError
 from p2pl_async.learning.augmentation import Augment
 from p2pl_async.learning.batches import Batches, Rows, subset_rows
 from p2pl_async.learning.data import Dataset
-from p2pl_async.learning.job import Job, frozen, groups, waves
+from p2pl_async.learning.job import Job, frozen, groups
 from p2pl_async.learning.models import Model
 from p2pl_async.learning.models.saved import check_start
 from p2pl_async.learning.scores import OwnWeights, Score, Summed, scores_for
@@ -41,11 +41,11 @@ from p2pl_async.learning.settings import OwnTraining, TrainSettings
 if TYPE_CHECKING:
     from torch import nn
 
+    from p2pl_async.learning.delegation import Workers
     from p2pl_async.learning.networks import Buffers
-    from p2pl_async.learning.stacked import Engine, Trained
+    from p2pl_async.learning.stacked import Engine
 
 _KEPT_OUTPUTS = 2**24  # of all devices tested at once, for scores that aren't sums over samples
-_SMALLEST_GROUP = 8  # devices that one thread computes at once, where another could share them: fewer cost more
 
 
 class Scores(NamedTuple):
@@ -74,6 +74,7 @@ class Trainer:
         own: whether models are also scored on their devices' own distributions.
         own_training: what each device has for itself instead of keys of `settings`; empty if none has anything.
         augment: random changes of samples in training, from the stream "augment" (device, job).
+        workers: train beside this process; None for nobody, as for a single device or on a GPU.
 
     Attributes:
         n_params: length of a parameter vector.
@@ -81,9 +82,7 @@ class Trainer:
         scores: that models get, at least one.
         by_device: whether the scores of parameters depend on the device: buffers stay there, or `own` scores are asked.
         group: largest number of devices computed at once.
-        jobs: number of jobs computed so far.
-        batches: number of calls of `compute` that computed them.
-        training_seconds, evaluation_seconds: wall time spent.
+        evaluation_seconds: wall time spent.
 
     Raises:
         ScenarioError: if the model doesn't fit the data, or the accelerator is missing.
@@ -102,14 +101,16 @@ class Trainer:
         own: bool = False,
         own_training: Sequence[OwnTraining] = (),
         augment: Augment | None = None,
+        workers: Workers | None = None,
     ) -> None:
         import torch
 
         from p2pl_async.learning.arithmetic import products
+        from p2pl_async.learning.computing import Computing
         from p2pl_async.learning.crew import Crew
         from p2pl_async.learning.initial_params import InitialParams
         from p2pl_async.learning.layout import fill, tensor, vector
-        from p2pl_async.learning.stacked import NOTHING, Engine, Own
+        from p2pl_async.learning.work import Recipe
 
         self._model = model
         self._settings = settings
@@ -118,7 +119,6 @@ class Trainer:
         self._shape = dataset.x_train.shape[1:]
         self._n_classes = dataset.n_classes
         self._vector, self._fill, self._products = vector, fill, products
-        self._belongings, self._nothing = Own, NOTHING
         self._own_training = own_training or [OwnTraining()] * len(parts)
         self._base_rates = [one.learning_rate or settings.learning_rate for one in self._own_training]
         self._supplies = [
@@ -128,12 +128,16 @@ class Trainer:
         one_rate = set(self._base_rates) == {settings.learning_rate}
         width = max(supply.width for supply in self._supplies)
         lone = len(parts) == 1
-        engine = Engine(model, self._init_seed(0), settings, dataset, width, lone=lone, one_rate=one_rate)
-        self._engine = engine
+        recipe = Recipe(model, self._init_seed(0), settings, width, lone, one_rate)
+        engine = self._engine = recipe.engine(dataset)
         # Random numbers are drawn from torch's one generator, so a module that draws is computed by one thread.
         side_by_side = engine.device.type == "cpu" and not engine.findings.draws
         twins = torch.get_num_threads() - 1 if side_by_side else 0
         self._crew = Crew([engine, *(engine.twin() for _ in range(twins))])
+        begin = None
+        if workers is not None and not lone and engine.device.type == "cpu":
+            begin = functools.partial(workers.start, recipe, dataset, engine, len(parts))
+        self._computing = Computing(engine, self._crew, settings.matmul, seed, workers if begin else None, begin)
         self._starts = InitialParams(model, self._shape, self._n_classes, engine.layout, self._dtype)
         self.n_params = engine.n_params
         self.layers = engine.layers
@@ -145,23 +149,33 @@ class Trainer:
         self._check_batches()
         self._n_samples = [len(part) for part in parts]
         self._n_jobs = [0] * len(parts)
-        self._velocities: dict[int, Vector] = {}
-        self._buffers: dict[int, Buffers] = {}  # after a device's last computed job
         self._landed: dict[int, Buffers] = {}  # after its last job whose virtual time is over
         if isinstance(model.init, Path):
             check_start(self._module(0), model.init, 1 if model.common_init else len(parts))
             for device in range(len(parts) if engine.layout.local else 0):
                 module = self._module(device).to(engine.device, getattr(torch, settings.precision))
-                self._buffers[device] = [tensor(module, name) for name in engine.layout.local]
-            self._landed.update(self._buffers)
+                self._landed[device] = [tensor(module, name) for name in engine.layout.local]
+            self._computing.buffers.update(self._landed)
         n_test = self._n_test = len(dataset.y_test)
         self._subset: Rows | None = None
         if 0 < subset < n_test:
             self._subset = subset_rows(seed, n_test, subset)
-        self.jobs = 0
-        self.batches = 0
-        self.training_seconds = 0.0
         self.evaluation_seconds = 0.0
+
+    @property
+    def jobs(self) -> int:
+        """Number of jobs computed so far."""
+        return self._computing.jobs
+
+    @property
+    def batches(self) -> int:
+        """Number of calls of `compute` that computed them."""
+        return self._computing.batches
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall time spent on training, or on waiting for workers."""
+        return self._computing.seconds
 
     def _check_batches(self) -> None:
         """Try the smallest batch: batch normalization can't train on a sample alone."""
@@ -258,7 +272,7 @@ class Trainer:
         if drift is not None:
             self._check_shape(drift, "a drift")
             job._drift = frozen(drift, self._dtype)
-        return job
+        return self._computing.registered(job)
 
     def gradient_job(self, device: int, w: Vector) -> Job:
         """Register the gradient of the device's next batch at `w`, with weight decay and clipping.
@@ -275,7 +289,7 @@ class Trainer:
             raise ProtocolError(f"a gradient of this model {text}")
         job = self._job(device, w, 1)
         job.gradient = True
-        return job
+        return self._computing.registered(job)
 
     def _job(self, device: int, w: Vector, count: int) -> Job:
         """Return a job of the device's next `count` batches."""
@@ -305,66 +319,22 @@ class Trainer:
         return np.array(by_epoch)[np.arange(done, done + count) // per_epoch - first]
 
     def compute(self, jobs: Sequence[Job]) -> None:
-        """Fill `result` of each job that has none yet; results are arrays of their own.
+        """Give each job that has none yet a `result`, an array of its own, or have it computed by workers.
 
         If momentum is kept across rounds, a device's jobs must be computed in their order; jobs
         given together are.
         """
-        waiting = [job for job in jobs if job.result is None]
-        if not waiting:
-            return
-        started = time.perf_counter()
-        with self._products(self._settings.matmul):
-            for wave in waves(waiting):
-                # Longest first, so that the devices that still train are a prefix of the stack.
-                wave.sort(key=lambda job: (job.work, -job.steps, job.device))
-                for _, alike in itertools.groupby(wave, key=lambda job: job.work):
-                    self._compute_alike(list(alike))
-        self.jobs += len(waiting)
-        self.batches += 1
-        self.training_seconds += time.perf_counter() - started
-
-    def _compute_alike(self, jobs: Sequence[Job]) -> None:
-        """Compute jobs of one kind of work, of different devices."""
-        largest = min(self._engine.group, max(math.ceil(len(jobs) / self._crew.size), _SMALLEST_GROUP))
-        pieces = list(groups(jobs, largest))
-        for group, found in zip(pieces, self._crew.map(self._compute_group, pieces), strict=True):
-            for i, (job, result) in enumerate(zip(group, found.vectors, strict=True)):
-                job.result = result
-                job._w = job._batches = job._sizes = job._rates = job._drift = job._shifts = None
-                if found.velocities is not None and job.keeps:
-                    self._velocities[job.device] = found.velocities[i]
-                if found.buffers is not None:
-                    job._buffers = self._buffers[job.device] = found.buffers
-
-    def _compute_group(self, engine: Engine, group: Sequence[Job]) -> Trained:
-        """Return the results of jobs of one kind of work, at most `group` of them."""
-        params = [job._w for job in group if job._w is not None]
-        batches = [job._batches for job in group if job._batches is not None]
-        sizes = [job._sizes for job in group if job._sizes is not None]
-        shifts = [job._shifts for job in group if job._shifts is not None]
-        own = self._nothing
-        if engine.alone:
-            device, number = group[0].device, group[0].number
-            seed = int(stream(self._seed, "dropout", device, number).integers(2**63)) if engine.findings.draws else 0
-            own = self._belongings(seed, self._buffers.get(device))
-        if group[0].gradient:
-            return engine.gradients(params, batches, sizes, own, shifts=shifts)
-        rates = [job._rates for job in group if job._rates is not None]
-        velocities = [self._velocities.get(job.device) if job.keeps else None for job in group]
-        drifts = [job._drift for job in group if job._drift is not None]
-        keep = any(job.keeps for job in group)
-        return engine.train(params, batches, sizes, rates, velocities, drifts, own, keep=keep, shifts=shifts)
+        self._computing.compute(jobs)
 
     def land(self, job: Job) -> None:
         """Take note that the virtual time of a computed job is over: what it left on its device can be seen."""
-        if job._buffers is not None:
-            self._landed[job.device] = job._buffers
+        if job.buffers is not None:
+            self._landed[job.device] = job.buffers
 
     def forget(self, device: int) -> None:
         """Forget a device's momentum, and the buffers that stay on it, after a crash."""
-        for kept in (self._velocities, self._buffers, self._landed):
-            kept.pop(device, None)
+        self._computing.forget(device)
+        self._landed.pop(device, None)
 
     def evaluate(
         self,
@@ -384,7 +354,7 @@ class Trainer:
         """
         started = time.perf_counter()
         rows = self._subset if which == "subset" else None
-        largest = min(self._engine.group, max(math.ceil(len(params) / self._crew.size), _SMALLEST_GROUP))
+        largest = self._crew.share(len(params), self._engine.group)
         if not all(isinstance(score, Summed) for score in self.scores):  # the outputs on all samples are kept
             largest = min(largest, max(1, _KEPT_OUTPUTS // (self._n_test * self._n_classes)))
         indices = groups(range(len(params)), largest) if len(params) else []

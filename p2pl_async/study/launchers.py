@@ -14,8 +14,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from p2pl_async.basics.machine import cores
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.study.local import LocalProcesses, cores
+from p2pl_async.study.local import LocalProcesses
 
 _MOMENT = 0.5  # s in which jobs are collected for one Slurm array
 _MOST_IN_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 from collections.abc import Callable
@@ -45,8 +44,3 @@ class LocalProcesses(ThreadPoolExecutor):
         self._children = [known for known in self._children if known.poll() is None] + [child]
         if self._ending.is_set():
             child.terminate()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

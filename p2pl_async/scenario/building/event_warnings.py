@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+from p2pl_async.basics.machine import cores
 from p2pl_async.hardware.compute import Compute
 from p2pl_async.scenario.events import Event, label
 from p2pl_async.scenario.scenario import Scenario
@@ -45,6 +47,13 @@ def warn_of_unequal_data(computes: Sequence[Compute], samples: Sequence[int]) ->
         f"a step takes {max(held) / min(held):.0f} times longer where there are few; "
         'write compute.per_sample = "5 ms" for devices of equal speed'
     ]
+
+
+def warn_of_workers(workers: int | Literal["auto"]) -> list[str]:
+    """Return a warning if more processes train than this machine has cores."""
+    if workers == "auto" or workers <= cores():
+        return []
+    return [f"train.workers = {workers} is more than the {cores()} cores here, which makes training slower, not faster"]
 
 
 def warn_of_energy(scenario: Scenario, *, measured: bool) -> list[str]:

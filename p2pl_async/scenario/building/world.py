@@ -28,6 +28,7 @@ from p2pl_async.scenario.building.event_warnings import (
     warn_of_late_events,
     warn_of_radio,
     warn_of_unequal_data,
+    warn_of_workers,
 )
 from p2pl_async.scenario.building.layout import lay_out
 from p2pl_async.scenario.building.link_table import LinkTable
@@ -170,6 +171,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
         *warn_of_contract(scenario, layout.graph, links),
         *warn_of_sleepers(scenario, layout.graph, links),
         *warn_of_radio(scenario),
+        *warn_of_workers(scenario.train.workers),
         *(warn_of_unequal_data(scenario.devices.computes(), list(map(len, parts))) if parts else ()),
     ]
     return World(

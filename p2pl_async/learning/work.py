@@ -1,0 +1,93 @@
+"""Work: all that the results of a group of jobs follow from, so that any process can compute them.
+
+Trainer  --- Work --->  Engine, here                        a job's state stays with the trainer:
+         --- Work --->  Engine of a worker process          workers keep nothing between two works
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from p2pl_async.learning.models import AnyModel, Model
+from p2pl_async.learning.settings import TrainSettings
+from p2pl_async.learning.stacked import NOTHING, Engine, Own, Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2pl_async.learning.data import Dataset
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an engine is made from besides the data; see `Engine`."""
+
+    model: Model
+    model_seed: int
+    settings: TrainSettings
+    width: int
+    lone: bool
+    one_rate: bool
+
+    def engine(self, dataset: Dataset) -> Engine:
+        """Return a new engine.
+
+        Raises:
+            ScenarioError: if the model doesn't fit the data, or the accelerator is missing.
+        """
+        return Engine(
+            self.model, self.model_seed, self.settings, dataset, self.width, lone=self.lone, one_rate=self.one_rate
+        )
+
+    def written(self) -> dict[str, Any]:
+        """Return the recipe as plain values, in which classes of users are names as in a scenario."""
+        return {
+            "model": self.model.model_dump(mode="json", by_alias=True),
+            "model_seed": self.model_seed,
+            "settings": self.settings.model_dump(mode="json", by_alias=True),
+            "width": self.width,
+            "lone": self.lone,
+            "one_rate": self.one_rate,
+        }
+
+    @classmethod
+    def read(cls, written: dict[str, Any]) -> Self:
+        """Return the recipe that was written; loads classes of users from their files.
+
+        Raises:
+            ValueError: if a class isn't there.
+        """
+        model: Model = TypeAdapter(AnyModel).validate_python(written["model"])
+        settings = TrainSettings.model_validate(written["settings"])
+        return cls(**{**written, "model": model, "settings": settings})
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Jobs of one kind, those with more steps first, computed at once by `Engine.train` or `Engine.gradients`."""
+
+    gradient: bool
+    params: Sequence[Array]
+    batches: Sequence[Array]
+    sizes: Sequence[Array]
+    rates: Sequence[Array]
+    velocities: Sequence[Array | None]
+    drifts: Sequence[Array]
+    shifts: Sequence[Array]
+    own: Own = NOTHING
+    keep: bool = False
+
+    def compute(self, engine: Engine) -> Trained:
+        """Return the results, in the order of the jobs."""
+        if self.gradient:
+            return engine.gradients(self.params, self.batches, self.sizes, self.own, shifts=self.shifts)
+        return engine.train(
+            self.params, self.batches, self.sizes, self.rates, self.velocities, self.drifts, self.own,
+            keep=self.keep, shifts=self.shifts,
+        )  # fmt: skip
