@@ -138,7 +138,7 @@ class Delegation:
         jobs = sorted(jobs, key=lambda job: -job.steps)
         errand = _Errand(self, jobs, self._make(jobs))
         for job in jobs:
-            job._errand = errand
+            job._errand, job.found = errand, None  # what an earlier errand found has started from something else
         self._backlog.append(errand)
 
     def _feed(self) -> None:
