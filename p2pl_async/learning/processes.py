@@ -210,7 +210,10 @@ class WorkerProcesses:
         worker.process.kill()
         code = worker.process.wait()
         why = why or (f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}")
-        left = f"{len(self._workers)} workers are left" if self._workers else "training goes on in this process"
+        count = len(self._workers)
+        left = "training goes on in this process"
+        if count:
+            left = "1 worker is left" if count == 1 else f"{count} workers are left"
         for number, (place, _) in worker.has.items():
             self._free.append(place)
             yield number, None
