@@ -37,7 +37,7 @@ import numpy as np
 from p2pl_async.basics.machine import idle_cores
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.arena import Shared, Tray, tray_memory, trays
-from p2pl_async.learning.worker import Answer, Order, Tools
+from p2pl_async.learning.worker import Order, Reply, Tools
 
 if TYPE_CHECKING:
     from p2pl_async.learning.data import Dataset
@@ -179,29 +179,29 @@ class WorkerProcesses:
         """Yield the works that a worker has said it is done with; of one that has ended, all that it had."""
         while True:
             try:
-                answer: Answer = pickle.loads(worker.socket.recv_bytes())
+                reply: Reply = pickle.loads(worker.socket.recv_bytes())
             except (EOFError, OSError):
                 yield from self._lose(worker)
                 return
-            if answer.number:
-                place, count = worker.has.pop(answer.number)
-                yield answer.number, None if answer.error else self._results(place, count, answer)
+            if reply.number:
+                place, count = worker.has.pop(reply.number)
+                yield reply.number, None if reply.error else self._results(place, count, reply)
                 self._free.append(place)
-            elif answer.error:
-                yield from self._lose(worker, f"can't make the model: {answer.error}")
+            elif reply.error:
+                yield from self._lose(worker, f"can't make the model: {reply.error}")
                 return
             else:
                 worker.ready = True
             if not worker.socket.poll():
                 return
 
-    def _results(self, place: int, count: int, answer: Answer) -> Trained:
+    def _results(self, place: int, count: int, reply: Reply) -> Trained:
         from p2pl_async.learning.stacked import Trained
 
         tray = self._trays[place]
         vectors = [_own(row) for row in tray.params(count)]
         velocities = [_own(row) for row in tray.velocities([True] * count) if row is not None]
-        return Trained(vectors, velocities if answer.velocities else None, answer.buffers)
+        return Trained(vectors, velocities if reply.velocities else None, reply.buffers)
 
     def _lose(self, worker: _Worker, why: str = "") -> Iterator[tuple[int, None]]:
         """Yield the works of a worker that has ended, or is of no use."""

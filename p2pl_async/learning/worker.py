@@ -45,7 +45,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """A work is done, its vectors lie in the tray; or the engine is ready, which has the number 0."""
 
     number: int
@@ -87,10 +87,10 @@ def _work(socket: Connection, orders: queue.SimpleQueue[Any]) -> None:
         recipe = Recipe.read(told.recipe)
         engine = recipe.engine(Dataset(told.dataset, **told.data.arrays(), n_classes=told.n_classes))
     except Exception as error:
-        socket.send_bytes(pickle.dumps(Answer(0, f"{type(error).__name__}: {error}")))
+        socket.send_bytes(pickle.dumps(Reply(0, f"{type(error).__name__}: {error}")))
         return
     places = trays(told.arena)
-    socket.send_bytes(pickle.dumps(Answer(0)))
+    socket.send_bytes(pickle.dumps(Reply(0)))
     with products(recipe.settings.matmul):
         while True:
             order: Order = pickle.loads(orders.get())
@@ -103,7 +103,7 @@ def _work(socket: Connection, orders: queue.SimpleQueue[Any]) -> None:
                     drifts=tray.drifts(order.drifts),
                 ).compute(engine)
                 tray.put(found.vectors, found.velocities or [], [])
-                answer = Answer(order.number, "", found.velocities is not None, found.buffers)
+                reply = Reply(order.number, "", found.velocities is not None, found.buffers)
             except Exception:
-                answer = Answer(order.number, traceback.format_exc())
-            socket.send_bytes(pickle.dumps(answer))
+                reply = Reply(order.number, traceback.format_exc())
+            socket.send_bytes(pickle.dumps(reply))
