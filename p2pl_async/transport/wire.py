@@ -14,6 +14,7 @@ result is a message whose fields fit their annotations, or a `RemoteError`.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Sequence
@@ -128,7 +129,7 @@ def head_size(data: bytes | SharedBytes) -> int:
     """Return the length of the first part of an encoded message: everything but the data of its arrays."""
     if isinstance(data, SharedBytes):
         return len(data.head)
-    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_Described, strict_map_key=False)
+    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_extension, strict_map_key=False)
     unpacker.feed(data[:_SMALL])
     try:
         unpacker.skip()
@@ -164,7 +165,7 @@ def decode(
             data = _patched(bytes(data), missing)
         arrays: list[tuple[int, int]] = []
         if isinstance(data, SharedBytes):
-            fields = msgpack.unpackb(data.head, use_list=False, ext_hook=_Described, strict_map_key=False)
+            fields = msgpack.unpackb(data.head, use_list=False, ext_hook=_extension, strict_map_key=False)
         else:
             fields, arrays = _take_apart(data)
     except RemoteError:
@@ -244,10 +245,10 @@ def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
     """Return the fields of an encoded message, and start and end of the content of each Bin after them."""
     if len(data) <= _SMALL:
         try:
-            return msgpack.unpackb(data, use_list=False, ext_hook=_Described, strict_map_key=False), []
+            return msgpack.unpackb(data, use_list=False, ext_hook=_extension, strict_map_key=False), []
         except msgpack.ExtraData:
             pass
-    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_Described, strict_map_key=False)
+    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_extension, strict_map_key=False)
     fed = 0
     while True:
         step = data[fed : 4 * fed or _SMALL]
@@ -282,7 +283,7 @@ def _patched(data: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
     patched = bytearray(data)
     for start, end in missing:
         patched[start:end] = bytes(end - start)
-    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_Described, strict_map_key=False)
+    unpacker = msgpack.Unpacker(use_list=False, ext_hook=_extension, strict_map_key=False)
     unpacker.feed(data[: missing[0][0]])
     described = [value for value in unpacker.unpack() if type(value) is _Described]
     at = int(unpacker.tell())
@@ -337,22 +338,37 @@ class _Described:
         return np.frombuffer(data, self.dtype, count, start + padding).reshape(self.shape)
 
 
+_known_description = functools.lru_cache(maxsize=256)(_Described)  # peers send arrays of few shapes, too
+
+
+def _extension(code: int, head: bytes) -> _Described:
+    """Return what an extension among the fields stands for."""
+    return _known_description(code, head) if len(head) <= _SHORT else _Described(code, head)
+
+
 def _little(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the array, contiguous and little-endian."""
-    if array.dtype.newbyteorder("<") not in _CODES or array.ndim > _MAX_DIMENSIONS:
+    dtype = array.dtype
+    if dtype not in _CODES:  # the codes are of little-endian types
+        dtype = dtype.newbyteorder("<")
+    if dtype not in _CODES or array.ndim > _MAX_DIMENSIONS:
         raise TypeError(f"an array of {array.dtype} in {array.ndim} dimensions can't be sent")
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return np.ascontiguousarray(array, dtype=dtype)
 
 
 def _described(value: Any) -> Any:
     """Return a field's value, or the description that takes the place of an array."""
-    if not isinstance(value, np.ndarray):
-        return value
-    return msgpack.ExtType(_ARRAY, msgpack.packb((_CODES[value.dtype.newbyteorder("<")], value.shape)))
+    return _description(value.dtype, value.shape) if isinstance(value, np.ndarray) else value
+
+
+@functools.lru_cache(maxsize=256)  # a protocol sends arrays of few shapes
+def _description(dtype: np.dtype[Any], shape: tuple[int, ...]) -> msgpack.ExtType:
+    return msgpack.ExtType(_ARRAY, msgpack.packb((_CODES[dtype.newbyteorder("<")], shape)))
 
 
 _BIN32 = struct.Struct(">BI")  # msgpack's header of binary data: its code and length
 _SMALL = 512  # bytes; the fields of most messages fit, without their arrays
+_SHORT = 64  # bytes; descriptions of arrays are shorter, and what a hostile peer sends instead isn't kept
 _packer = msgpack.Packer()  # one for all, since making one costs more than packing a small message
 
 
