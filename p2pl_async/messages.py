@@ -12,6 +12,7 @@ is a `RemoteError`, never an exception inside a protocol.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import sys
@@ -141,8 +142,8 @@ class Message:
     def as_heard(self, heard: AsReceived) -> Self:
         """For the emulation: return a copy that shares all fields, as one receiver heard it."""
         copy = object.__new__(type(self))
-        names = [name for cls in type(self).__mro__ for name in getattr(cls, "__slots__", ())]
-        for name in names:
+        kind: type[Message] = type(self)
+        for name in _slots_of(kind):  # type: ignore[arg-type]  # mypy takes the class for one that can't be hashed
             if hasattr(self, name):
                 object.__setattr__(copy, name, getattr(self, name))
         if hasattr(self, "__dict__"):
@@ -166,6 +167,11 @@ class Message:
             for start, end in damage.missing:
                 gone[max(start - place, 0) // array.itemsize : max(-(-(end - place) // array.itemsize), 0)] = True
         return gone.reshape(array.shape)
+
+
+@functools.cache
+def _slots_of(kind: type[Message]) -> tuple[str, ...]:
+    return tuple(name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()))
 
 
 def distance(message: Message, own: Vector) -> float:

@@ -21,7 +21,7 @@ LAYERS = [
     ["basics"],
     ["messages", "results", "dynamics"],
     ["link", "topology", "learning", "radio", "hardware", "compression"],
-    ["air", "importing", "trace"],
+    ["air", "importing", "relay", "trace"],
     ["transport"],
     ["device"],
     ["protocols"],

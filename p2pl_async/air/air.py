@@ -31,6 +31,7 @@ from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium, Tdm
 from p2pl_async.air.transmission import NOBODY, Sender, Transmission
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
+from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId
 
@@ -48,7 +49,7 @@ class Air:
         back: (src, dst) -> the link that an acknowledgment takes.
         on_transmit: called with (device, start, end) of each transmission.
         on_receive: called with (device, start, end) of each frame that a device listens to.
-        is_down: tells whether a device is down at an instant; None: never.
+        presence: tells which devices are up at an instant; None: all.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Air:
         propagation: Waves | None = None,
         on_transmit: Callable[[DeviceId, float, float], object] | None = None,
         on_receive: Callable[[DeviceId, float, float], object] | None = None,
-        is_down: Callable[[DeviceId, float], bool] | None = None,
+        presence: Presence | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -75,7 +76,7 @@ class Air:
         self._on_transmit = on_transmit
         self._on_receive = on_receive
         self._on_air: list[Transmission] = []
-        self._reception = Reception(settings, n, propagation, is_down)
+        self._reception = Reception(settings, n, propagation, presence)
         self._rates = Rates(settings, propagation, seed)
         self._access = _access(settings, self, seed)
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
@@ -334,7 +335,7 @@ class Air:
 
     def _listen(self, transmission: Transmission) -> None:
         if self._on_receive is not None:
-            for device in sorted(transmission.audience.ids):
+            for device in transmission.audience.order:
                 if device != transmission.src:
                     self._on_receive(device, transmission.start, transmission.end)
 

@@ -46,6 +46,7 @@ class Audience(NamedTuple):
 
     ids: frozenset[DeviceId]
     mask: Bools  # the same, shape (n,); don't change it
+    order: tuple[DeviceId, ...]  # the same, ascending
 
 
 class Hearing(Protocol):
@@ -100,7 +101,8 @@ class PowerHearing:
         latest = self._latest.get(speaker)
         if latest is None or latest[0] is not powers:
             mask: Bools = powers >= self._threshold
-            self._latest[speaker] = latest = powers, Audience(frozenset(np.flatnonzero(mask).tolist()), mask)
+            order = tuple(np.flatnonzero(mask).tolist())
+            self._latest[speaker] = latest = powers, Audience(frozenset(order), mask, order)
         return latest[1]
 
 
@@ -108,7 +110,7 @@ def _audience(ids: Iterable[DeviceId], n: int) -> Audience:
     known = frozenset(ids)
     mask = np.zeros(n, np.bool_)
     mask[list(known)] = True
-    return Audience(known, mask)
+    return Audience(known, mask, tuple(sorted(known)))
 
 
 def error_in_interference(

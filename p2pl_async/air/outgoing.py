@@ -65,7 +65,8 @@ class Outgoing:
         self._reached = reached
         self._measure = measure
         self._needed = needed
-        settings = [link.settings_at(now) for link in links]
+        # Most links share their settings: each of these counts once.
+        settings = list({id(one): one for one in [link.settings_at(now) for link in links]}.values())
         self.header = max(one.header for one in settings)
         mtu = min((one.mtu for one in settings if one.mtu is not None), default=size + self.header)
         self.payload = max(1, mtu - self.header)
@@ -198,9 +199,12 @@ class Outgoing:
                 found = np.array(lost)
                 missing = missing_ranges(found, self._fragments, self.payload, self._size, self._needed)
                 cause = "partial" if missing else self._causes[k]
-            verdict = Verdict(cause=cause, missing=missing, signal=self._signal(k))
+            signal = self._signal(k)
             if missing or not cause:
-                verdict = self._fix(k, verdict._replace(arrival=self.links[k].travel(end)))
+                arrival = self.links[k].travel(end)
+                verdict = self._fix(k, Verdict(arrival, cause, missing=missing, signal=signal))
+            else:
+                verdict = Verdict(cause=cause, signal=signal)
         if acknowledged and not verdict.cause:
             verdict = verdict._replace(acknowledged=True)
         if k == 0:  # a transmission is charged once, however many hear it: to the first of its links

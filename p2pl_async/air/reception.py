@@ -9,7 +9,7 @@ Of what overlaps a frame at its receiver, `collision` decides: any overlap, or t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Contended, SharedMedium
 from p2pl_async.air.transmission import NOBODY, Transmission
 from p2pl_async.basics.arrays import Floats
+from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Signal
 from p2pl_async.messages import DeviceId
 
@@ -31,7 +32,7 @@ class Reception:
         settings: how devices share it.
         n: number of devices.
         propagation: powers and error rates; required for `capture` and `sinr`.
-        is_down: tells whether a device is down at an instant; None: never.
+        presence: tells which devices are up at an instant; None: all.
     """
 
     def __init__(
@@ -39,10 +40,10 @@ class Reception:
         settings: SharedMedium,
         n: int,
         propagation: Waves | None,
-        is_down: Callable[[DeviceId, float], bool] | None,
+        presence: Presence | None,
     ) -> None:
         self._propagation = propagation
-        self._is_down = is_down
+        self._presence = presence
         self._collision = settings.collision if isinstance(settings, Contended) else None
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
         self._busy_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
@@ -83,20 +84,21 @@ class Reception:
         if not transmission.audience.ids.issuperset(transmission.receivers):
             noticed = noticed.copy()
             noticed[transmission.receivers] = True
-        free = self._busy_until <= start
-        noticed = noticed & (self._sending_until <= start)
-        code = transmission.code
-        turned = noticed & (free | ((self._busy_code == code) & (powers >= self._busy_power + self._capture)))
-        if self._is_down is not None:
-            turned[[device for device in np.flatnonzero(turned).tolist() if self._is_down(device, start)]] = False
+        turned, code = noticed & (self._sending_until <= start), transmission.code
+        busy = self._busy_until > start
+        if busy.any():
+            turned &= ~busy | ((self._busy_code == code) & (powers >= self._busy_power + self._capture))
+        up = None if self._presence is None else self._presence.at(start)
+        if up is not None:
+            turned &= up
         for other in on_air:
             if other.end > start and other.decoders is not None:
                 other.decoders[turned] = False
         # Who begins to transmit drops what it was busy with.
         self._busy_until[transmission.src], self._sending_until[transmission.src] = 0.0, transmission.end
-        self._busy_until[turned] = transmission.end
-        self._busy_power[turned] = powers[turned]
-        self._busy_code[turned] = code
+        np.copyto(self._busy_until, transmission.end, where=turned)
+        np.copyto(self._busy_power, powers, where=turned)
+        np.copyto(self._busy_code, code, where=turned)
         transmission.decoders = turned
 
     def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
@@ -147,7 +149,7 @@ class Reception:
     def fate(self, transmission: Transmission, link: Link, size: int, *, awaited: bool = False) -> str:
         """Return why a device didn't receive a frame that has just ended, or ""; for `awaited` its radio is awake."""
         dst, error = link.dst, self._noise_error(transmission, link.dst, size)
-        interferers = self._interferers(transmission, dst)
+        interferers = self._interferers(transmission, dst) if transmission.overlaps else ()
         disturbed, meets = "", False
         if interferers:
             if any(other.src == dst for other in interferers):
@@ -185,8 +187,9 @@ class Reception:
             return Signal(rate=rate, tries=tries)
         power = float(transmission.powers[dst])
         noise = self._propagation.noise(dst)
-        met = [other for other in self._interferers(transmission, dst) if other.src != dst]
-        if met:
+        if transmission.overlaps and (
+            met := [other for other in self._interferers(transmission, dst) if other.src != dst]
+        ):
             most = most_interference((transmission.start, transmission.end), _powers(met, dst))
             noise = 10 * math.log10(10 ** (noise / 10) + 10 ** (most / 10))
         distance = self._propagation.distance(transmission.src, dst, transmission.start)

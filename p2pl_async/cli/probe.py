@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from p2pl_async.scenario.scenario import Scenario
 
 _MOST_ROWS = 24  # of a table
+_MOST_WAYS = 4  # of relayed messages, the most frequent ones
 
 
 def show_topology(loaded: Loaded) -> None:
     from p2pl_async.scenario.building.contracts import warn_of_contract
     from p2pl_async.scenario.building.event_warnings import warn_of_radio
-    from p2pl_async.scenario.building.explain import explain_meetings, explain_sync
+    from p2pl_async.scenario.building.explain import explain_meetings, explain_sync, explain_ways
+    from p2pl_async.scenario.building.ways import warn_of_ways
     from p2pl_async.scenario.building.world import build_world
     from p2pl_async.topology.base import warn_cut_off
 
@@ -34,11 +36,21 @@ def show_topology(loaded: Loaded) -> None:
     print(f"out-neighbors: {out[0]} at least, {sum(out) / len(out):.1f} on average, {out[-1]} at most")
     if world.neighborhood is not None:
         print(f"not all at once: {world.neighborhood}")
-    for text in [*explain_meetings(scenario, world.neighborhood), *explain_sync(world)]:
+    direct = world.direct
+    for text in [
+        *explain_ways(world),
+        *explain_meetings(scenario, direct.neighborhood),
+        *explain_sync(world),
+    ]:
         print(text)
-    for text in [*warn_cut_off(graph), *warn_of_contract(scenario, graph, world.links), *warn_of_radio(scenario)]:
+    for text in [
+        *warn_cut_off(graph),
+        *warn_of_contract(scenario, graph, world.links, direct.graph),
+        *warn_of_ways(scenario, graph, direct),
+        *warn_of_radio(scenario),
+    ]:
         print(f"warning: {text}")
-    for problem in world.links.check(graph):
+    for problem in world.links.check(direct.graph):
         print(f"warning: {problem.path} {problem.text}")
 
 
@@ -47,6 +59,7 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.table import Table
 
     from p2pl_async.scenario.building.explain import explain_medium, explain_radio, explain_rate
+    from p2pl_async.scenario.building.ways import way
     from p2pl_async.scenario.building.world import build_world
 
     count = loaded.scenario.devices.count
@@ -55,6 +68,12 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
         raise ScenarioError("p2pl probe", [Problem("--explain", text, f"{src} {dst}")])
     table = Table("key", "value", "set by", title=f"link {src} -> {dst}", title_justify="left", box=None)
     world = build_world(loaded.scenario, learns=False, origins=loaded.origins)
+    if loaded.scenario.relay is not None:
+        found = way(world.direct, src, dst)
+        table.add_row("way", "none" if found is None else " -> ".join(map(str, found)), "relay.over")
+        if found is not None:  # the settings that follow are those of its first hop
+            dst = found[1]
+            table.title = f"link {src} -> {dst}"
     for key, value, rule in world.links.explain(src, dst):
         table.add_row(key, str(value), rule)
     for event, what in world.events.touching(src, dst):
@@ -183,6 +202,11 @@ def describe(probed: Probed) -> list[tuple[str, str]]:
         ("packets", f"{probed.packets.mean():.4g} per message, {probed.packets.max():,} at most"),
         ("time on air", f"{show_seconds(probed.air_seconds / probed.count)} per message"),
         ("goodput", show_rate(probed.goodput)),
+    ]
+    lines += [
+        (what, ", ".join(f"{way} ({count:,})" for way, count in found.most_common(_MOST_WAYS)))
+        for what, found in (("ways", probed.ways), ("lost on hop", probed.lost_hops))
+        if found
     ]
     lines += _signals(probed)
     if len(probed.delays):

@@ -40,6 +40,7 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.topology.diameter import hops_needed
 from p2pl_async.trace import Trace
 from p2pl_async.transport.emulated import EmulatedTransport
+from p2pl_async.transport.relaying import Relaying, RelayingTransport
 
 MakeAir = Callable[[VirtualClock, Callable[[DeviceId], int], Callable[[DeviceId, DeviceId], Link]], Air]
 
@@ -65,6 +66,7 @@ class Emulation:
         rounds: number of rounds of each device; None for no end.
         meter: of the devices' energy, made from the same hardware.
         inbox: unread messages that a device keeps; None for all.
+        relaying: how devices pass messages on; None: links go to all out-neighbors.
         observer: its functions are called as the devices run.
 
     Attributes:
@@ -92,6 +94,7 @@ class Emulation:
         rounds: int | None = None,
         meter: Meter | None = None,
         inbox: int | None = None,
+        relaying: Relaying | None = None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
         n = len(out_neighbors)
@@ -105,9 +108,8 @@ class Emulation:
         self._hardware = [Hardware()] * n if hardware is None else hardware
         self.downtimes = downtimes_of(self._hardware)
         air = None if make_air is None else functools.partial(make_air, self.clock, self._round_of)
-        self.transport = EmulatedTransport(
-            self.clock, out_neighbors, make_link, self.trace, air, self.downtimes, meter, inbox
-        )
+        carries = self.clock, out_neighbors, make_link, self.trace, air, self.downtimes, meter, inbox
+        self.transport = EmulatedTransport(*carries) if relaying is None else RelayingTransport(*carries, relaying)
         roams = neighborhood is not None and neighborhood.roams
         hops = functools.cache(lambda: n - 1 if roams else hops_needed(out_neighbors))
         self.devices: list[Device] = [

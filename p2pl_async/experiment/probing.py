@@ -91,6 +91,8 @@ class Probed:
         acknowledged: messages whose arrival the sender knows of.
         air_seconds: time on the air, of all messages together.
         signals: how the receiver heard each message that got on the air, where there are radios or shared air.
+        ways: way of a message over relays, "0-3-7" -> number of messages that arrived over it.
+        lost_hops: hop over which messages were lost, "3-7" -> number of messages.
         seconds: from the first message to the last arrival, or the last sending if nothing arrives later.
     """
 
@@ -103,6 +105,8 @@ class Probed:
     acknowledged: int
     air_seconds: float
     signals: list[Signal]
+    ways: Counter[str]
+    lost_hops: Counter[str]
     seconds: float
 
     @property
@@ -161,6 +165,7 @@ def probe_link(
         make_air=functools.partial(world.make_air, downtimes=downtimes) if scenario.medium.shared else None,
         neighborhood=world.neighborhood,
         hardware=hardware,
+        relaying=world.relaying(),
         observer=Observer(sink=records.append),
     )
     rate = world.links.settings(src, dst).mean_rate_bps
@@ -185,5 +190,7 @@ def _probed(records: Sequence[Record], src: DeviceId, dst: DeviceId) -> Probed:
         acknowledged=sum(fate.acknowledged for fate in fates),
         air_seconds=sum(fate.air_seconds for fate in fates),
         signals=[fate.signal for fate in fates if fate.signal is not None],
+        ways=Counter("-".join(map(str, fate.path)) for fate in fates if fate.path and not fate.cause),
+        lost_hops=Counter("-".join(map(str, fate.path[-2:])) for fate in fates if len(fate.path) > 1 and fate.cause),
         seconds=last - records[0].sent,
     )

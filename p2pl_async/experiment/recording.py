@@ -20,6 +20,7 @@ from p2pl_async.results.table import (
     POSITION_COLUMNS,
     SIGNAL_COLUMNS,
     TRACE_COLUMNS,
+    WAY_COLUMNS,
     Table,
 )
 from p2pl_async.trace import Record
@@ -40,6 +41,7 @@ class Recording:
             more.
         signals: whether it is kept how receivers heard them: where there are radios or shared air.
         motion: of the devices; None if none moves.
+        relays: whether it is kept over which devices messages went.
 
     Attributes:
         totals: metric -> count, sum and range of its values.
@@ -53,13 +55,15 @@ class Recording:
         most_traced: float,
         signals: bool,
         motion: Motion | None = None,
+        relays: bool = False,
     ) -> None:
         self._clock = clock
         self._motion = motion
         self.totals: dict[str, Total] = defaultdict(Total)
         self.metrics = Table(folder and folder / "metrics", METRIC_COLUMNS)
         self._signals = signals
-        columns = TRACE_COLUMNS | SIGNAL_COLUMNS if signals else TRACE_COLUMNS
+        self._relays = relays
+        columns = TRACE_COLUMNS | (SIGNAL_COLUMNS if signals else {}) | (WAY_COLUMNS if relays else {})
         self.trace = Table(folder and folder / "trace", columns) if most_traced else None
         self._most, self._traced = most_traced, 0
         self.positions: Table | None = None
@@ -118,10 +122,11 @@ class Recording:
         key, verdict = (record.src, record.dst, record.number), record.verdict
         fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
         signal = (verdict.signal or _UNHEARD)[: len(SIGNAL_COLUMNS)] if self._signals else ()
+        way = (max(len(verdict.path) - 1, 0), "-".join(map(str, verdict.path))) if self._relays else ()
         self.trace.add(
             record.sent, record.src, record.dst, record.number, record.kind, record.size,
             verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds, verdict.acknowledged,
-            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal,
+            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal, *way,
         )  # fmt: skip
 
 

@@ -51,15 +51,15 @@ def link_table(rig: Rig) -> Table:
     folder = rig.plan.folder
     table = Table(None if folder is None else folder.path / "links", LINK_COLUMNS)
     used = {(path.src, path.dst): path for path in rig.emulation.transport.paths()}
-    for device in rig.devices:
-        for dst in device.all_out_neighbors:
-            path = used.get((device.id, dst))
+    for src, targets in enumerate(rig.emulation.transport.out_neighbors):
+        for dst in targets:
+            path = used.get((src, dst))
             if path is None:
-                table.add(device.id, dst, 0, 0, 0, 0, 0, 0.0, math.nan)
+                table.add(src, dst, 0, 0, 0, 0, 0, 0.0, math.nan)
             else:
                 delay = path.delay / path.delivered if path.delivered else math.nan
                 known = (path.partial, path.acknowledged, path.air_seconds)
-                table.add(device.id, dst, path.sent, path.delivered, path.lost, *known, delay)
+                table.add(src, dst, path.sent, path.delivered, path.lost, *known, delay)
     return table
 
 

@@ -77,7 +77,14 @@ class Rig:
         motion = None if world.propagation is None else world.propagation.motion
         if motion is not None and not (motion.moves and plan.out_neighbors is world.out_neighbors):
             motion = None  # a baseline's devices send nothing, wherever they are
-        self.recording = Recording(self.clock, folder, most_traced=most_traced, signals=signals, motion=motion)
+        self.recording = Recording(
+            self.clock,
+            folder,
+            most_traced=most_traced,
+            signals=signals,
+            motion=motion,
+            relays=world.scenario.relay is not None,
+        )
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
         self.emulation = Emulation(
@@ -92,6 +99,7 @@ class Rig:
             rounds=plan.stop.rounds,
             meter=self.meter,
             inbox=world.scenario.devices.inbox,
+            relaying=world.relaying() if plan.out_neighbors is world.out_neighbors else None,
             observer=Observer(
                 record=self.recording.record,
                 on_round=on_round,

@@ -30,6 +30,11 @@ ABSENT = "absent"  # not there yet, or gone
 BATTERY = "battery"
 
 
+_UP = Stretch("", math.inf)
+_CHARGED, _EMPTY = Stretch(0, math.inf), Stretch(1, math.inf)
+_NEVER: Floats = np.empty((0, 2))
+
+
 class Stay(NamedTuple):
     """A time at which a device is down: `start <= t < end`."""
 
@@ -55,9 +60,12 @@ class Downtime:
         self._stays: list[Stay] = []
         self._starts: list[float] = []
         self._known = -math.inf  # stays that begin up to here are in the list
+        self.on_end: list[Callable[[], object]] = []  # called when the device is ended
 
     def at(self, now: float) -> Stretch[str]:
         """Return why the device is down at the instant `now`, "" if it is up, and until when."""
+        if not self._stays and self._known == math.inf:
+            return _UP
         stay = self.next(now)
         if stay is None:
             return Stretch("", math.inf)
@@ -77,6 +85,8 @@ class Downtime:
     def between(self, start: float, end: float) -> Floats:
         """Return the parts of stays that lie in `[start, end)`, shape (n, 2)."""
         self._look(end)
+        if not self._stays:
+            return _NEVER
         first = max(bisect_right(self._starts, start) - 1, 0)
         found = [
             (max(stay.start, start), min(stay.end, end))
@@ -96,6 +106,8 @@ class Downtime:
         self._coming = iter(())
         self._known = math.inf
         self.ended = now
+        for call in self.on_end:
+            call()
 
     def of(self, cause: str) -> Watch | BatteryWatch:
         """Return when the device is down for one cause, for a link to ask."""
@@ -130,9 +142,31 @@ def watches(*ends: Downtime) -> list[tuple[str, Callable[[], Watch | BatteryWatc
     return [(cause, functools.partial(downtime.of, cause)) for downtime in ends for cause in downtime.causes]
 
 
-def down_at(downtimes: Sequence[Downtime]) -> Callable[[int, float], bool]:
-    """Return a function that tells whether a device, by its id, is down at an instant."""
-    return lambda device, at: downtimes[device].at(at).value != ""
+class Presence:
+    """Which of all devices are up.
+
+    Args:
+        downtimes: of each device, by id.
+    """
+
+    def __init__(self, downtimes: Sequence[Downtime]) -> None:
+        self._downtimes = downtimes
+        self._mask: Bools | None = None  # from one instant to another
+        self._from = self._until = math.inf
+        for downtime in downtimes:
+            downtime.on_end.append(self._forget)
+
+    def at(self, now: float) -> Bools | None:
+        """Return which devices are up at the instant `now`, shape (n,); None if all are. Don't change it."""
+        if not self._from <= now < self._until:
+            stretches = [downtime.at(now) for downtime in self._downtimes]
+            up = np.array([stretch.value == "" for stretch in stretches], np.bool_)
+            self._mask = None if up.all() else up
+            self._from, self._until = now, min(stretch.until for stretch in stretches)
+        return self._mask
+
+    def _forget(self) -> None:
+        self._from = self._until = math.inf
 
 
 def _stays(times: Iterable[tuple[float, float]], cause: str) -> Iterator[Stay]:
@@ -183,7 +217,7 @@ class BatteryWatch:
 
     def at(self, now: float) -> Stretch[int]:
         """Return 1 if the battery is empty at the instant `now`, else 0: no link can foresee when it will be."""
-        return Stretch(int(self._downtime.ended is not None and now >= self._downtime.ended), math.inf)
+        return _EMPTY if self._downtime.ended is not None and now >= self._downtime.ended else _CHARGED
 
     def touched(self, starts: Floats, ends: Floats) -> Bools:
         """Return whether it is empty at any moment of each interval; shapes (n,)."""

@@ -14,6 +14,7 @@ device then and there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,16 +45,13 @@ class Ledger:
         self._off = off
         self._asleep = asleep
         self._noted: dict[str, list[tuple[float, float]]] = {"tx": [], "rx": [], "cpu": []}
+        self.noted = 0  # intervals in memory, at most
 
     def note(self, state: str, start: float, end: float) -> None:
         """Note that the device transmits ("tx"), receives ("rx") or trains ("cpu") from `start` to `end`."""
         if end > start:
             self._noted[state].append((start, end))
-
-    @property
-    def noted(self) -> int:
-        """The number of intervals in memory."""
-        return sum(map(len, self._noted.values()))
+            self.noted += 1
 
     def settle(self, now: float) -> None:
         """Count everything up to the instant `now`; no interval noted later may begin before it."""
@@ -65,7 +63,9 @@ class Ledger:
             else:
                 self.seconds[state] += seconds
         for state, noted in self._noted.items():
-            self._noted[state] = [interval for interval in noted if interval[1] > now]
+            if noted:
+                self._noted[state] = [interval for interval in noted if interval[1] > now]
+        self.noted = sum(map(len, self._noted.values()))
         self.settled = now
 
     def crash(self, now: float) -> None:
@@ -94,11 +94,13 @@ class Ledger:
         asleep = _NONE if self._asleep is None else self._asleep(since, now)
         parts, covered = _NONE, [0.0]
         for more in (off, self._parts("tx", since, now), asleep, self._parts("rx", since, now)):
-            parts = np.concatenate((parts, more))
+            if len(more):
+                parts = np.concatenate((parts, more)) if len(parts) else more
             covered.append(_length(parts) if len(more) else covered[-1])
         covered.append(now - since)
-        spent: dict[str, float] = dict(zip(STATES, np.diff(covered).tolist(), strict=True))
-        spent["cpu"] = _length(np.concatenate((off, self._parts("cpu", since, now)))) - covered[1]
+        spent = {state: after - before for state, (before, after) in zip(STATES, pairwise(covered), strict=True)}
+        trained = self._parts("cpu", since, now)
+        spent["cpu"] = _length(np.concatenate((off, trained))) - covered[1] if len(trained) else 0.0
         return spent
 
     def _parts(self, state: str, since: float, now: float) -> Floats:

@@ -38,6 +38,7 @@ class Verdict(NamedTuple):
     missing: Ranges = ()  # of a partial message: what doesn't arrive
     corrupted: bool = False  # it arrives spoiled, and the receiver knows
     signal: Signal | None = None  # only on shared air and of radios
+    path: tuple[int, ...] = ()  # devices that it went over, both ends among them, the last where it was lost; of relays
 
 
 REFUSED = Verdict(cause="queue")
@@ -54,7 +55,7 @@ def single(arrival: float, cause: str, air_bytes: int, air_seconds: float) -> Ve
     Most messages of most runs: building the tuple at once takes a third of the time of naming its fields.
     """
     lost = 1 if cause else 0
-    return _make(Verdict, (arrival, cause, 1, lost, air_bytes, air_seconds, False, math.inf, (), False, None))
+    return _make(Verdict, (arrival, cause, 1, lost, air_bytes, air_seconds, False, math.inf, (), False, None, ()))
 
 
 def missing_ranges(lost: Indices, packets: int, payload: float, size: int, needed: int | None) -> Ranges:

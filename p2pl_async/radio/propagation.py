@@ -85,11 +85,13 @@ class Propagation:
         self._tx = devices.power + devices.antenna_gain - spread.tx * _normals(uniforms_at(seed, "hardware", ids, 0, 0))
         self._rx = devices.antenna_gain - spread.rx * _normals(uniforms_at(seed, "hardware", ids, 1, 0))
         self._noise = noise_power(settings.noise_bandwidth, devices.noise_figure)
+        self._noises: list[float] = self._noise.tolist()
         self._typical = None if self._block is None else settings.fading.gains((np.arange(256) + 0.5) / 256)
         self.best_fade = 0.0 if self._block is None else _BEST_FADE
         self._sd = 0.0 if settings.shadowing is None else settings.shadowing.sd
         self._ids = ids
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
+        self._apart: dict[tuple[int, int], float] = {}  # distances in m, if no device moves
         self._gains: dict[int, tuple[int, Floats]] = {}  # device -> number of the coherence time, gains
         # Shadowing computed so far, as (steps gone, value): of a device with all others, of pairs, of all pairs.
         self._row_shadows: dict[int, tuple[Ids, Floats]] = {}
@@ -172,7 +174,7 @@ class Propagation:
 
     def noise(self, dst: int) -> float:
         """Return the noise of a receiver in dBm."""
-        return float(self._noise[dst])
+        return self._noises[dst]
 
     def snr(self, src: int, dst: int, at: float) -> float:
         """Return power over noise in dB."""
@@ -212,7 +214,14 @@ class Propagation:
 
     def distance(self, src: int, dst: int, at: float) -> float:
         """Return the distance of two devices, in meters."""
-        return math.dist(self.motion.place(src, at)[0], self.motion.place(dst, at)[0])
+        if not self.motion.moves:
+            found = self._apart.get((src, dst))
+            if found is not None:
+                return found
+        apart = math.dist(self.motion.place(src, at)[0], self.motion.place(dst, at)[0])
+        if not self.motion.moves:
+            self._apart[src, dst] = apart
+        return apart
 
     def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, Floats | None]:
         """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top of it.

@@ -31,6 +31,11 @@ SIGNAL_COLUMNS = {
 """Of trace.parquet, where a scenario has `[radio]` or shared air: the last frame of a message at its receiver."""
 
 
+WAY_COLUMNS = {"hops": "int64", "path": "string"}
+"""Of trace.parquet, where a scenario has `[relay]`: the devices that a message was at, "0-3-7", the last missing it
+if it was lost."""
+
+
 LINK_COLUMNS = {
     "src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64", "partial": "int64",
     "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64",

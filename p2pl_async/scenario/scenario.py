@@ -31,6 +31,7 @@ from p2pl_async.learning.models import AnyModel, Mlp
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.protocols import AnyProtocol
 from p2pl_async.radio import AnyMobility, Static
+from p2pl_async.relay import AnyRelay
 from p2pl_async.scenario.events import AnyEvent
 from p2pl_async.scenario.link_matches import LinkMatches
 from p2pl_async.scenario.tables import Baselines, DeviceSettings, Evaluate, LinkTableSettings, RadioTableSettings, Stop
@@ -64,6 +65,9 @@ class Scenario(Settings):
     )
     mobility: AnyMobility = Static()
     medium: AnyMedium = Dedicated()
+    relay: AnyRelay | None = Field(
+        default=None, description="how devices pass messages on; none: neighbors have a link of their own"
+    )
     protocol: AnyProtocol
     data: DataSettings | None = Field(default=None, validate_default=True)
     model: AnyModel = Mlp()
@@ -86,6 +90,12 @@ class Scenario(Settings):
         return self
 
 
+def topology_of_links(tables: Mapping[str, Any]) -> Any:
+    """Return the topology whose links messages go over: `relay.over`, or `topology`; None if it is absent."""
+    relay = tables.get("relay")
+    return tables.get("topology") if relay is None else relay.over
+
+
 def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     """Yield the problems between tables.
 
@@ -97,6 +107,7 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     from p2pl_async.scenario.checks.links import check_changes, check_overrides, check_selectors
     from p2pl_async.scenario.checks.medium import check_medium
     from p2pl_async.scenario.checks.places import check_places
+    from p2pl_async.scenario.checks.relay import check_relay
     from p2pl_async.scenario.checks.sizes import check_links
 
     devices, topology, link, protocol = (tables.get(name) for name in ("devices", "topology", "link", "protocol"))
@@ -105,6 +116,7 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         for text in topology.check(devices.count):
             yield line(["topology"], text)
     yield from check_medium(tables)
+    yield from check_relay(tables)
     matches: LinkMatches | None = None
     if devices is not None and link is not None:
         mistaken = list(check_selectors(devices, link))
@@ -112,9 +124,10 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             matches = LinkMatches(devices, link, tables.get("medium", Dedicated()))
             mistaken = list(check_overrides(matches, link))
         yield from mistaken
-        if matches and not mistaken and isinstance(topology, RecordedLinks) and not topology.check(devices.count):
-            contacts = topology.neighborhood(devices.count, stream(0, "topology"))
-            yield from check_changes(matches, contacts, topology.path)
+        direct = topology_of_links(tables)
+        if matches and not mistaken and isinstance(direct, RecordedLinks) and not direct.check(devices.count):
+            contacts = direct.neighborhood(devices.count, stream(0, "topology"))
+            yield from check_changes(matches, contacts, direct.path)
     yield from check_places(tables)
     if matches is not None:
         yield from check_events(tables, matches)

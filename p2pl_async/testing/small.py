@@ -15,13 +15,14 @@ from p2pl_async.air.hearing import GraphHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Learner, Neighborhood, Observer
 from p2pl_async.experiment.emulation import Emulation
-from p2pl_async.hardware.downtime import down_at, watches
+from p2pl_async.hardware.downtime import Presence, watches
 from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.testing.witness import Witness
 from p2pl_async.trace import Record
+from p2pl_async.transport.relaying import Relaying
 
 Neighbors = Sequence[Sequence[DeviceId]]
 
@@ -51,6 +52,7 @@ def emulate(
     record: Callable[[DeviceId, str, float], object] | None = None,
     sink: Callable[[Record], object] | None = None,
     watched: bool = False,
+    relaying: Relaying | None = None,
 ) -> Emulation:
     """Run a protocol on a few devices and return them as they are at the end.
 
@@ -68,6 +70,7 @@ def emulate(
         until: when the run is cut off, in virtual seconds.
         record: takes (device, metric, value) of what the protocol measures.
         sink: takes the network's records.
+        relaying: how devices pass messages on, and over which links; None: links go to all out-neighbors.
         watched: whether a `Witness` keeps all messages, for `check_laws` and `diagram`.
 
     Raises:
@@ -88,6 +91,7 @@ def emulate(
         down = () if downtimes is None else watches(downtimes[src], downtimes[dst])
         return Link(src, dst, settings_of(src, dst), seed, down=down)
 
+    direct = out_neighbors if relaying is None else relaying.out_neighbors
     shared = TypeAdapter(AnyMedium).validate_python(dict(medium or {"kind": "dedicated"}))
 
     def make_air(
@@ -100,10 +104,8 @@ def emulate(
             def now(device: DeviceId, at: float) -> Sequence[DeviceId]:
                 return neighborhood.outgoing(device, at, round_of(device))
 
-        is_down = None if downtimes is None else down_at(downtimes)
-        return Air(
-            shared, clock, len(out_neighbors), GraphHearing(out_neighbors, now), seed, back=back, is_down=is_down
-        )
+        presence = None if downtimes is None else Presence(downtimes)
+        return Air(shared, clock, len(out_neighbors), GraphHearing(direct, now), seed, back=back, presence=presence)
 
     emulation = Emulation(
         out_neighbors,
@@ -114,6 +116,7 @@ def emulate(
         learner=learner,
         rounds=rounds,
         hardware=hardware,
+        relaying=relaying,
         observer=Observer(record=record, sink=sink),
     )
     if watched:

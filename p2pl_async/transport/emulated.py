@@ -25,50 +25,10 @@ from p2pl_async.messages import AsReceived, DeviceId, Message
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
+from p2pl_async.transport.path import Encoded, Path
 from p2pl_async.transport.wire import SharedBytes, decode, encode_shared, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes of loss that cost the receiver no energy
-
-
-class Encoded:
-    """The bytes of one broadcast, and the message in them once a receiver has read it."""
-
-    __slots__ = ("data", "message", "needed", "number", "sent")
-
-    def __init__(self, data: bytes | SharedBytes, sent: float, number: int, needed: int | None = None) -> None:
-        self.data = data
-        self.sent = sent
-        self.number = number  # the sender's count of its messages
-        self.needed = needed  # bytes at the start without which a part is useless; None if only the whole is useful
-        self.message: Message | None = None
-
-    def read(self) -> Message:
-        """Return the message; RemoteError if the bytes aren't one."""
-        self.message = decode(self.data, self.sent)
-        return self.message
-
-
-class Path:
-    """One link as the transport sees it: its ends, and counters of its messages."""
-
-    __slots__ = (
-        "acknowledged", "air_seconds", "delay", "delivered", "dst", "inbox", "line", "link", "lost", "partial", "sent",
-        "src",
-    )  # fmt: skip
-
-    def __init__(self, src: DeviceId, dst: DeviceId, link: Link, inbox: Inbox) -> None:
-        self.src = src
-        self.dst = dst
-        self.link = link
-        self.inbox = inbox
-        self.line: Line | None = None  # only for a link whose queue drops the oldest
-        self.sent = 0
-        self.delivered = 0
-        self.partial = 0
-        self.lost = 0
-        self.acknowledged = 0
-        self.air_seconds = 0.0
-        self.delay = 0.0  # s, summed over the delivered
 
 
 class EmulatedTransport:
@@ -100,7 +60,7 @@ class EmulatedTransport:
     ) -> None:
         self.trace = trace
         self._clock = clock
-        self._out = out_neighbors
+        self.out_neighbors = out_neighbors  # of the links
         self._out_sets = [frozenset(neighbors) for neighbors in out_neighbors]
         self._make_link = make_link
         self._downtimes = downtimes
@@ -150,9 +110,11 @@ class EmulatedTransport:
             kind: the message's tag.
             needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
         """
-        now, size = self._clock.now, len(data)
-        encoded = Encoded(data, now, number, needed)
-        paths = self._paths[source]
+        self._carry(source, targets, Encoded(data, self._clock.now, number, needed), kind)
+
+    def _carry(self, source: DeviceId, targets: Sequence[DeviceId], encoded: Encoded, kind: str) -> None:
+        """Send what is encoded over the links to the targets."""
+        size, number, needed, paths = encoded.size, encoded.number, encoded.needed, self._paths[source]
         if self.air is not None:
             found = [paths.get(target) or self._path(source, target) for target in targets]
             if found:
@@ -163,7 +125,7 @@ class EmulatedTransport:
         for target in targets:
             path = paths.get(target) or self._path(source, target)
             if path.line is None:
-                self._settle(path, encoded, number, kind, path.link.judge(size, now, needed))
+                self._settle(path, encoded, number, kind, path.link.judge(size, encoded.sent, needed))
             else:
                 self.trace.undecided += 1
                 path.line.add((path, encoded, number, kind), size, needed)
@@ -214,7 +176,7 @@ class EmulatedTransport:
         path.sent += 1
         path.acknowledged += verdict.acknowledged
         path.air_seconds += verdict.air_seconds
-        record = Record(encoded.sent, path.src, path.dst, number, kind, len(encoded.data), verdict)
+        record = Record(encoded.sent, path.src, path.dst, number, kind, encoded.size, verdict)
         self.trace.add(record, self._clock.now)
         if verdict.arrival == math.inf:
             if verdict.cause:
@@ -237,6 +199,7 @@ class EmulatedTransport:
     def _ring(self, alarm: tuple[DeviceId, int, Callable[[object], object]]) -> None:
         device, life, call = alarm
         if life == self._lives[device]:
+            self._clock.pause()
             call(None)
 
     def crash(self, device: DeviceId, cause: str) -> None:
@@ -260,7 +223,7 @@ class EmulatedTransport:
         Raises:
             InvariantError: if not; names the first offender.
         """
-        trace, in_flight = self.trace, self.in_flight()
+        trace, in_flight = self.trace, EmulatedTransport.in_flight(self)
         accounted = trace.delivered + trace.partial + trace.counts.n_lost + len(in_flight)
         if trace.sent != accounted:
             per_link: Counter[tuple[DeviceId, DeviceId]] = Counter((src, dst) for src, dst, _ in in_flight)
@@ -315,7 +278,7 @@ class EmulatedTransport:
 
     def _path(self, source: DeviceId, target: DeviceId) -> Path:
         if target not in self._out_sets[source]:
-            known = ", ".join(map(str, self._out[source][:20])) or "no device"
+            known = ", ".join(map(str, self.out_neighbors[source][:20])) or "no device"
             raise ProtocolError(f"device {source} has no link to {target}; its links go to {known}")
         path = Path(source, target, self._make_link(source, target), self._inboxes[target])
         if path.link.drops_head and self.air is None:
@@ -348,9 +311,7 @@ class EmulatedTransport:
     def _arrive(self, arrival: _Arrival) -> None:
         path, encoded, left, verdict = arrival
         if self._downtimes is not None and self._is_cut(path, left):
-            path.lost += 1
-            self.trace.counts.lost[BATTERY] += 1
-            self.cut.add((path.src, path.dst, encoded.number))
+            self._cut_off(path, encoded)
             return
         if verdict.missing:
             path.partial += 1
@@ -361,6 +322,12 @@ class EmulatedTransport:
             self.trace.delivered += 1
         self.trace.corrupted += verdict.corrupted
         self._hand_over(path, encoded, verdict)
+
+    def _cut_off(self, path: Path, encoded: Encoded) -> None:
+        """Take back that a message arrives, as a battery is empty."""
+        path.lost += 1
+        self.trace.counts.lost[BATTERY] += 1
+        self.cut.add((path.src, path.dst, encoded.number))
 
     def _arrive_again(self, arrival: _Arrival) -> None:
         path, encoded, left, verdict = arrival
@@ -379,15 +346,21 @@ class EmulatedTransport:
         except RemoteError:
             self.trace.malformed += 1
         else:
-            signal = verdict.signal
-            if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
-                message = message.as_heard(_heard(path.link, signal, encoded))
-            self.trace.unread += not path.inbox.put(message)
+            self.trace.unread += not self._put(path, message, verdict, encoded)
+
+    def _put(self, path: Path, message: Message, verdict: Verdict, encoded: Encoded) -> bool:
+        """Put a message into an inbox; return False if that is full."""
+        signal = verdict.signal
+        if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
+            message = message.as_heard(_heard(path.link, signal, encoded))
+        if path.inbox.answers:
+            self._clock.pause()
+        return path.inbox.put(message)
 
 
 def _heard(link: Link, signal: Signal, encoded: Encoded) -> AsReceived:
     """Return what a receiver can tell of the way of a message."""
-    odds = functools.partial(link.expected_delivery, signal, len(encoded.data), encoded.sent)
+    odds = functools.partial(link.expected_delivery, signal, encoded.size, encoded.sent)
     return AsReceived(signal.rssi, signal.sinr, odds)
 
 

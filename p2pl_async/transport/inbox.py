@@ -28,11 +28,11 @@ class Inbox:
         self._queues: dict[type[Message], deque[tuple[int, Message]]] = {}
         self._arrived = 0
         self._waiting: list[tuple[type[Message], trio.lowlevel.Task]] = []
-        self._answers: list[tuple[type[Message], Callable[[Any], object]]] = []
+        self.answers: list[tuple[type[Message], Callable[[Any], object]]] = []  # who takes which messages at once
 
     def put(self, message: Message) -> bool:
         """Add a message that arrives, or give it to a task that waits for its type; return False if it is full."""
-        for kind, call in self._answers:
+        for kind, call in self.answers:
             if isinstance(message, kind):
                 call(message)
                 return True
@@ -81,12 +81,12 @@ class Inbox:
 
     def answer(self, kind: type[Message], call: Callable[[Any], object]) -> None:
         """Hand messages of a type to `call` as they arrive, until `clear`."""
-        self._answers.append((kind, call))
+        self.answers.append((kind, call))
 
     def clear(self) -> None:
         """Forget the messages not read yet, and who answers."""
         self._queues.clear()
-        self._answers.clear()
+        self.answers.clear()
 
     def close(self) -> None:
         """Forget the messages not read yet, and keep none that arrive later: nothing will read them."""

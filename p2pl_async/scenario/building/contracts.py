@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-def warn_of_contract(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTable) -> list[str]:
+def warn_of_contract(
+    scenario: Scenario, learning: nx.DiGraph[int], links: LinkTable, direct: nx.DiGraph[int] | None = None
+) -> list[str]:
     """Return the protocol's own warnings, and a sentence for each fault of the links that its contract doesn't allow.
 
     Args:
         scenario: with the protocol, and with churn, radios, events and batteries, which may lose messages too.
-        graph: every link that there ever is.
-        links: settings of those links.
+        learning: who is ever whose neighbor.
+        links: settings of the links.
+        direct: every link that messages ever go over; those to neighbors by default.
     """
-    protocol = scenario.protocol
+    protocol, graph = scenario.protocol, learning if direct is None else direct
     contract = protocol.contract
     if contract is None:
         return list(protocol.warnings)
@@ -39,7 +42,7 @@ def warn_of_contract(scenario: Scenario, graph: nx.DiGraph[int], links: LinkTabl
         having.update(dict.fromkeys(faults(shared[key]), count))
     if loses_anyway(scenario):
         having["loss"] = graph.number_of_edges()
-    having["one_way"] = sum(not graph.has_edge(dst, src) for src, dst in graph.edges)
+    having["one_way"] = sum(not learning.has_edge(dst, src) for src, dst in learning.edges)
     return (
         [*protocol.warnings]
         + [
@@ -79,6 +82,7 @@ def loses_anyway(scenario: Scenario) -> bool:
     """Tell whether messages may be lost on perfect links too: to noise, collisions, or devices that are down."""
     return (
         scenario.radio is not None
+        or scenario.relay is not None
         or isinstance(scenario.medium, Contended)
         or isinstance(scenario.topology, RecordedLinks)
         or _devices_leave(scenario)

@@ -69,7 +69,7 @@ def _words(value: object) -> list[str]:
 def _of_overrides(world: World) -> list[str]:
     """Return a warning for each override that matches no link, or leaves all that it matches as they were."""
     matches = world.links.matches
-    found = {matches.of(src, dst) for src, dst in world.graph.edges}
+    found = {matches.of(src, dst) for src, dst in world.direct.graph.edges}
     texts = []
     for index in range(len(world.scenario.link.override)):
         those = [match for match in found if match >> index & 1]

@@ -14,6 +14,7 @@ from p2pl_async.device import Neighborhood
 from p2pl_async.protocols.max_norm import MaxNormSync
 from p2pl_async.radio import Propagation, RadioNeighbors
 from p2pl_async.radio.settings import NoFading
+from p2pl_async.relay import ShortestPaths
 from p2pl_async.scenario.building.world import World
 from p2pl_async.scenario.reading.plain import leaves, origin_of, without_none
 from p2pl_async.scenario.scenario import Scenario
@@ -50,6 +51,21 @@ def explain_rate(world: World, src: int, dst: int, size: int) -> list[tuple[str,
     return [("rate", show_rate(mode.rate))] if mode.rate is not None else []
 
 
+def explain_ways(world: World) -> list[str]:
+    """Return a sentence on the hops between neighbors, over links that there ever are; none without relays."""
+    if world.scenario.relay is None:
+        return []
+    direct, n = world.direct, world.scenario.devices.count
+    paths = ShortestPaths(direct.out_neighbors, n)
+    hops = [paths.distance(src, dst) for src, dst in world.graph.edges]
+    known = [each for each in hops if each < math.inf]
+    if not known:
+        return []
+    mean = sum(known) / len(known)
+    links = direct.graph.number_of_edges()
+    return [f"messages go over {links} direct links: {mean:.1f} hops on average, {max(known)} at most"]
+
+
 _LONGEST_LOOK = 600.0  # s of virtual time that `explain_meetings` looks ahead, unless the run is shorter
 
 
@@ -67,14 +83,15 @@ _LINKS = 16  # tried
 
 
 def explain_sync(world: World) -> list[str]:
-    """Return a sentence on how long the max-norm synchronization takes; none without it, and on shared air.
+    """Return a sentence on how long the max-norm synchronization takes; none without it, on shared air, over relays.
 
     Beacons are tried on some links, which draws from streams that no run shares.
     """
     sync = getattr(world.scenario.protocol, "sync", None)
     roams = world.neighborhood is not None and world.neighborhood.roams
     pairs = sorted(world.graph.edges)[:: max(1, world.graph.number_of_edges() // _LINKS)]
-    if not isinstance(sync, MaxNormSync) or world.scenario.medium.shared or roams or not pairs:
+    apart = world.scenario.medium.shared or world.scenario.relay is not None
+    if not isinstance(sync, MaxNormSync) or apart or roams or not pairs:
         return []
     tried = []  # (mean delay, share lost) of each link
     for src, dst in pairs:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from p2pl_async.radio import Motion, Propagation, RadioNeighbors, Track, Transce
 from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.selector import select
+from p2pl_async.topology.base import TopologySettings, neighbors
 from p2pl_async.topology.random_graphs import InRange
 
 if TYPE_CHECKING:
@@ -33,11 +34,37 @@ class Layout:
         graph: nodes 0 to n - 1, an edge j -> k where k can ever hear j.
         neighborhood: the neighbors at each instant; None where they never change.
         propagation: powers and error rates between the places; None without `[radio]`.
+        direct: the links that messages go over.
     """
 
     graph: nx.DiGraph[int]
     neighborhood: Neighborhood | None
     propagation: Propagation | None
+    direct: Direct
+
+
+@dataclass(frozen=True)
+class Direct:
+    """The links that messages go over: those to neighbors, or with `[relay]` those that lead there.
+
+    Attributes:
+        topology: of these links.
+        graph: an edge j -> k where there is ever a link.
+        out_neighbors: for each device, those that it can ever reach, in order of id.
+        neighborhood: those of each instant; None where they never change.
+    """
+
+    topology: TopologySettings
+    graph: nx.DiGraph[int]
+    out_neighbors: list[list[int]]
+    neighborhood: Neighborhood | None
+
+    def now(self, round_of: Callable[[int], int]) -> Callable[[int, float], Sequence[int]] | None:
+        """Return (device, instant) -> those that it reaches then; None where they never change."""
+        neighborhood = self.neighborhood
+        if neighborhood is None:
+            return None
+        return lambda device, at: neighborhood.outgoing(device, at, round_of(device))
 
 
 def lay_out(scenario: Scenario, events: EventsInOrder | None = None) -> Layout:
@@ -50,17 +77,46 @@ def lay_out(scenario: Scenario, events: EventsInOrder | None = None) -> Layout:
     Raises:
         ScenarioError: if the topology can't be made, a device has no place, or a trace can't be used.
     """
-    topology, n, seed = scenario.topology, scenario.devices.count, scenario.seed
+    relay = scenario.relay
+    graph = _build(scenario, scenario.topology, "topology")
+    if relay is None:
+        propagation = make_propagation(scenario, graph, events)
+        direct = _direct(scenario, scenario.topology, "topology", graph, propagation)
+        return Layout(direct.graph, direct.neighborhood, propagation, direct)
+    links = _build(scenario, relay.over, "relay-links")
+    propagation = make_propagation(scenario, links if relay.over.placed else graph, events)
+    direct = _direct(scenario, relay.over, "relay-links", links, propagation)
+    neighborhood = scenario.topology.neighborhood(scenario.devices.count, stream(scenario.seed, "topology"))
+    return Layout(graph, neighborhood, propagation, direct)
+
+
+def _build(scenario: Scenario, topology: TopologySettings, purpose: str) -> nx.DiGraph[int]:
+    """Return the graph of a topology, drawn from the stream of a purpose."""
     try:
-        graph = topology.build(n, stream(seed, "topology"))
+        return topology.build(scenario.devices.count, stream(scenario.seed, purpose))
     except ValueError as error:
-        raise ScenarioError(scenario.name, [Problem("topology", str(error))]) from error
-    propagation = make_propagation(scenario, graph, events)
+        where = "topology" if purpose == "topology" else "relay.over"
+        raise ScenarioError(scenario.name, [Problem(where, str(error))]) from error
+
+
+def _direct(
+    scenario: Scenario,
+    topology: TopologySettings,
+    purpose: str,
+    graph: nx.DiGraph[int],
+    propagation: Propagation | None,
+) -> Direct:
+    """Return the links of a topology; those in range follow from the radios."""
+    neighborhood: Neighborhood | None
     if propagation is None or not isinstance(topology, InRange):
-        return Layout(graph, topology.neighborhood(n, stream(seed, "topology")), propagation)
-    in_range = RadioNeighbors(propagation, topology.loss, topology.size, topology.hysteresis, scenario.mobility.update)
-    moves = propagation.motion.moves
-    return Layout(_linked(graph, in_range, moves), in_range if moves else None, propagation)
+        neighborhood = topology.neighborhood(scenario.devices.count, stream(scenario.seed, purpose))
+    else:
+        in_range = RadioNeighbors(
+            propagation, topology.loss, topology.size, topology.hysteresis, scenario.mobility.update
+        )
+        moves = propagation.motion.moves
+        graph, neighborhood = _linked(graph, in_range, moves), in_range if moves else None
+    return Direct(topology, graph, neighbors(graph).outgoing, neighborhood)
 
 
 def make_propagation(

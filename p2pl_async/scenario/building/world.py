@@ -15,7 +15,7 @@ from p2pl_async.air.air import Air
 from p2pl_async.air.hearing import GraphHearing, Hearing, PowerHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
-from p2pl_async.hardware.downtime import Downtime, down_at, watches
+from p2pl_async.hardware.downtime import Downtime, Presence, watches
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link
 from p2pl_async.link.switching import UpIntervals
@@ -30,14 +30,16 @@ from p2pl_async.scenario.building.event_warnings import (
     warn_of_unequal_data,
     warn_of_workers,
 )
-from p2pl_async.scenario.building.layout import lay_out
+from p2pl_async.scenario.building.layout import Direct, lay_out
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.building.sleepers import warn_of_sleepers
+from p2pl_async.scenario.building.ways import warn_of_ways
 from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.base import neighbors, warn_cut_off
 from p2pl_async.topology.contacts import Contacts
 from p2pl_async.topology.from_file import RecordedLinks
+from p2pl_async.transport.relaying import Relaying
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -54,6 +56,7 @@ class World:
         graph: nodes 0 to n - 1, an edge j -> k where k can hear j.
         out_neighbors: for each device, those that can ever hear it, in order of id.
         neighborhood: the neighbors at each instant; None where they never change.
+        direct: the links that messages go over.
         links: settings of every link.
         events: scripted events in order, and their effect on links.
         conditions: the devices' hardware, and when they are down.
@@ -67,6 +70,7 @@ class World:
     graph: nx.DiGraph[int]
     out_neighbors: list[list[DeviceId]]
     neighborhood: Neighborhood | None
+    direct: Direct
     links: LinkTable
     events: EventsInOrder
     conditions: DeviceConditions
@@ -88,7 +92,7 @@ class World:
         )
         changes = self.events.changes(src, dst)
         down += watches(self.events.down(src, dst))
-        contacts, topology = self.neighborhood, self.scenario.topology
+        contacts, topology = self.direct.neighborhood, self.direct.topology
         if isinstance(contacts, Contacts) and isinstance(topology, RecordedLinks):
             changes = self.links.changes(src, dst, contacts.settings_changes(src, dst), topology.path.parent)
             down.append(("outage", lambda: UpIntervals(contacts.contacts(src, dst), None)))
@@ -125,23 +129,24 @@ class World:
             propagation=waves,
             on_transmit=None if meter is None else meter.transmitting,
             on_receive=None if meter is None else meter.receiving,
-            is_down=None if downtimes is None else down_at(downtimes),
+            presence=None if downtimes is None else Presence(downtimes),
         )  # fmt: skip
+
+    def relaying(self) -> Relaying | None:
+        """Return how devices pass messages on; None where they don't."""
+        relay, direct = self.scenario.relay, self.direct
+        if relay is None:
+            return None
+        routes = relay.routes(direct.out_neighbors, direct.now(lambda device: 0))
+        return Relaying(direct.out_neighbors, routes, relay.header)
 
     def _hearing(self, round_of: Callable[[DeviceId], int]) -> GraphHearing:
         """Return who hears whom at each instant, by the links that there are and that no event has cut."""
-        neighborhood = self.neighborhood
-        if neighborhood is None:
-            now = None
-        else:
-
-            def now(device: DeviceId, at: float) -> Sequence[DeviceId]:
-                return neighborhood.outgoing(device, at, round_of(device))
-
+        out_neighbors, now = self.direct.out_neighbors, self.direct.now(round_of)
         if not self.events.cut_links:
-            return GraphHearing(self.out_neighbors, now)
+            return GraphHearing(out_neighbors, now)
         down = functools.cache(self.events.down)
-        return GraphHearing(self.out_neighbors, now, lambda src, dst, at: down(src, dst).at(at).value != "")
+        return GraphHearing(out_neighbors, now, lambda src, dst, at: down(src, dst).at(at).value != "")
 
 
 def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str, str] | None = None) -> World:
@@ -168,8 +173,9 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
         *warn_of_late_events(scenario.event, scenario.stop.virtual_time),
         *warn_of_energy(scenario, measured=conditions.measures_energy),
         *warn_cut_off(layout.graph),
-        *warn_of_contract(scenario, layout.graph, links),
-        *warn_of_sleepers(scenario, layout.graph, links),
+        *warn_of_contract(scenario, layout.graph, links, layout.direct.graph),
+        *warn_of_sleepers(scenario, layout.direct.graph, links),
+        *warn_of_ways(scenario, layout.graph, layout.direct),
         *warn_of_radio(scenario),
         *warn_of_workers(scenario.train.workers),
         *(warn_of_unequal_data(scenario.devices.computes(), list(map(len, parts))) if parts else ()),
@@ -179,6 +185,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
         layout.graph,
         neighbors(layout.graph).outgoing,
         layout.neighborhood,
+        layout.direct,
         links,
         events,
         conditions,

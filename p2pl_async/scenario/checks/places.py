@@ -16,12 +16,15 @@ from p2pl_async.topology.random_graphs import InRange
 def check_places(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     """Yield where these tables don't fit together; absent tables are not looked at."""
     radio, mobility, topology, devices = (tables.get(name) for name in ("radio", "mobility", "topology", "devices"))
+    relay, keys = tables.get("relay"), ["topology"]
+    if relay is not None and relay.over.placed:
+        topology, keys = relay.over, ["relay", "over"]
     moving = mobility is not None and not isinstance(mobility, Static)
     if "radio" in tables and radio is None:
         if moving:
             yield line(["mobility"], 'needs [radio], whose losses follow the movement; add [radio] with area = "100 m"')
         if isinstance(topology, InRange):
-            yield line(["topology"], 'needs [radio], which says who is in range; add [radio] with area = "100 m"')
+            yield line(keys, 'needs [radio], which says who is in range; add [radio] with area = "100 m"')
     if radio is None:
         return
     link = tables.get("link")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic_core import InitErrorDetails
 
@@ -14,12 +14,14 @@ from p2pl_async.topology.random_graphs import BarabasiAlbert, ErdosRenyi, Random
 from p2pl_async.topology.shapes import Complete
 
 
-def check_links(topology: TopologySettings, count: int) -> Iterator[InitErrorDetails]:
-    """Yield the problem of a topology with more links than fit into memory."""
+def check_links(
+    topology: TopologySettings, count: int, keys: Sequence[str] = ("topology",)
+) -> Iterator[InitErrorDetails]:
+    """Yield the problem of a topology, the value of these keys, with more links than fit into memory."""
     links = _links(topology, count)
     if links > MOST_LINKS:
         text = f"makes about {links:.3g} links of {count} devices, must be at most {MOST_LINKS}; take fewer devices or "
-        yield line(["topology"], text + 'a sparser topology, such as { kind = "random-regular", degree = 8 }')
+        yield line(keys, text + 'a sparser topology, such as { kind = "random-regular", degree = 8 }')
 
 
 def _links(topology: TopologySettings, n: int) -> float:

@@ -1,0 +1,51 @@
+"""A link as the transport sees it, and what is carried over it."""
+
+from __future__ import annotations
+
+from p2pl_async.link import Link
+from p2pl_async.messages import DeviceId, Message
+from p2pl_async.transport.inbox import Inbox
+from p2pl_async.transport.line import Line
+from p2pl_async.transport.wire import SharedBytes, decode
+
+
+class Encoded:
+    """The bytes of one broadcast, and the message in them once a receiver has read it."""
+
+    __slots__ = ("data", "message", "needed", "number", "sent", "size")
+
+    def __init__(self, data: bytes | SharedBytes, sent: float, number: int, needed: int | None = None) -> None:
+        self.data = data
+        self.size = len(data)
+        self.sent = sent
+        self.number = number  # the sender's count of its messages
+        self.needed = needed  # bytes at the start without which a part is useless; None if only the whole is useful
+        self.message: Message | None = None
+
+    def read(self) -> Message:
+        """Return the message; RemoteError if the bytes aren't one."""
+        self.message = decode(self.data, self.sent)
+        return self.message
+
+
+class Path:
+    """One link as the transport sees it: its ends, and counters of its messages."""
+
+    __slots__ = (
+        "acknowledged", "air_seconds", "delay", "delivered", "dst", "inbox", "line", "link", "lost", "partial", "sent",
+        "src",
+    )  # fmt: skip
+
+    def __init__(self, src: DeviceId, dst: DeviceId, link: Link, inbox: Inbox) -> None:
+        self.src = src
+        self.dst = dst
+        self.link = link
+        self.inbox = inbox
+        self.line: Line | None = None  # only for a link whose queue drops the oldest
+        self.sent = 0
+        self.delivered = 0
+        self.partial = 0
+        self.lost = 0
+        self.acknowledged = 0
+        self.air_seconds = 0.0
+        self.delay = 0.0  # s, summed over the delivered
