@@ -100,7 +100,7 @@ class Cell:
     def run(self, until: float = math.inf) -> Cell:
         """Run all events up to the instant `until`."""
         while self.clock.calendar and self.clock.calendar[0][0] <= until:
-            self.clock.deadline_to_sleep_time(math.inf)
+            self.clock.deadline_to_sleep_time(until)
         return self
 
     def share(self, cause: str = "") -> float:
