@@ -34,11 +34,14 @@ class DataSettings(Settings):
     train_samples: PositiveInt | None = Field(
         default=None, description="use only so many training samples, drawn at random; all if not given"
     )
+    test_samples: PositiveInt | None = Field(
+        default=None, description="test on only so many samples, drawn at random, also at the end; all if not given"
+    )
 
     augment: Augment = Field(default=Augment(), description="random crops and flips of training images")
 
     def load(self, seed: int) -> Dataset:
-        """Return the data, cut to `train_samples`.
+        """Return the data, cut to `train_samples` and `test_samples`.
 
         Raises:
             ScenarioError: if the data is not available, or has fewer samples.
@@ -50,15 +53,28 @@ class DataSettings(Settings):
             text = f"{expected}; that of {source(self.dataset.load)} returned {type(dataset).__name__}"
             raise mistake("data.dataset.kind", self.dataset.load, text)
         self.augment.check(dataset.x_train.shape[1:])
-        if self.train_samples is None:
-            return dataset
-        n = len(dataset.y_train)
-        if self.train_samples > n:
-            text = f"{dataset.name} has only {n} training samples; leave it out to use all"
-            raise ScenarioError("data", [Problem("data.train_samples", text, self.train_samples)])
-        rows = stream(seed, "samples").permutation(n)[: self.train_samples]
-        owner = None if dataset.owner is None else dataset.owner[rows]
-        return replace(dataset, x_train=dataset.x_train[rows], y_train=dataset.y_train[rows], owner=owner)
+        if self.train_samples is not None:
+            rows = self._drawn("train_samples", "samples", dataset.name, len(dataset.y_train), seed)
+            owner = None if dataset.owner is None else dataset.owner[rows]
+            dataset = replace(dataset, x_train=dataset.x_train[rows], y_train=dataset.y_train[rows], owner=owner)
+        if self.test_samples is not None:
+            rows = self._drawn("test_samples", "test samples", dataset.name, len(dataset.y_test), seed)
+            owner = None if dataset.owner_test is None else dataset.owner_test[rows]
+            dataset = replace(dataset, x_test=dataset.x_test[rows], y_test=dataset.y_test[rows], owner_test=owner)
+        return dataset
+
+    def _drawn(self, key: str, purpose: str, name: str, n: int, seed: int) -> NDArray[np.int64]:
+        """Return as many rows of `n` as a setting says, at random.
+
+        Raises:
+            ScenarioError: if there are fewer.
+        """
+        count: int = getattr(self, key)
+        if count > n:
+            what = "training" if key == "train_samples" else "test"
+            text = f"{name} has only {n} {what} samples; leave it out to use all"
+            raise ScenarioError("data", [Problem(f"data.{key}", text, count)])
+        return stream(seed, purpose).permutation(n)[:count]
 
     def split(self, dataset: Dataset, n_devices: int, seed: int) -> list[NDArray[np.int64]]:
         """Return the training rows of each device; ScenarioError if there is no such partition."""

@@ -335,6 +335,19 @@ def test_fewer_training_samples_are_drawn_from_the_seed() -> None:
         DataSettings(train_samples=1438).load(1)
 
 
+def test_fewer_test_samples_are_drawn_from_the_seed_and_training_samples_stay() -> None:
+    table = DataSettings(test_samples=50)
+    one, again, other, whole = table.load(1), table.load(1), table.load(2), DataSettings().load(1)
+    assert one.x_test.shape == (50, 8, 8)
+    np.testing.assert_array_equal(one.x_test, again.x_test)
+    np.testing.assert_array_equal(one.x_train, whole.x_train)
+    assert not np.array_equal(one.x_test, other.x_test)
+    where = {x.tobytes(): y for x, y in zip(whole.x_test, whole.y_test, strict=True)}
+    assert [where[x.tobytes()] for x in one.x_test] == one.y_test.tolist()
+    with pytest.raises(ScenarioError, match="has only 360 test samples"):
+        DataSettings(test_samples=361).load(1)
+
+
 def test_the_partition_of_the_table_is_used() -> None:
     table = DataSettings(partition=Shards(per_device=1))
     data = table.load(1)
