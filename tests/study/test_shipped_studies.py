@@ -46,10 +46,11 @@ def tiny(table: dict[str, Any]) -> dict[str, Any]:
     count = min(4, table["devices"]["count"])
     table["devices"] = {"count": count, "compute": "1 s"}
     table["data"] |= {"dataset": {"kind": "digits"}, "train_samples": 200}
-    table["model"] |= {"hidden": [4]}
+    table["data"].pop("test_samples", None)
+    table["model"] |= {"kind": "mlp", "hidden": [4]}
     if "degree" in table["topology"]:
         table["topology"]["degree"] = 2
-    if table["topology"]["kind"] == "random-geometric":
+    if table["topology"]["kind"] in ("random-geometric", "erdos-renyi"):
         table["topology"] = {"kind": "ring"}
     table["link"].pop("override", None)
     table["stop"] = {"rounds": 2, "virtual_time": "10 s"}
