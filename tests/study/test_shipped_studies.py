@@ -46,8 +46,9 @@ def tiny(table: dict[str, Any]) -> dict[str, Any]:
     count = min(4, table["devices"]["count"])
     table["devices"] = {"count": count, "compute": "1 s"}
     table["data"] |= {"dataset": {"kind": "digits"}, "train_samples": 200}
-    table["data"].pop("test_samples", None)
-    table["model"] |= {"kind": "mlp", "hidden": [4]}
+    for key in ("test_samples", "augment"):
+        table["data"].pop(key, None)
+    table["model"] = {"kind": "mlp", "hidden": [4]}
     if "degree" in table["topology"]:
         table["topology"]["degree"] = 2
     if table["topology"]["kind"] in ("random-geometric", "erdos-renyi"):
