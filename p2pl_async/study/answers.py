@@ -39,17 +39,19 @@ def table_sheet(results: Results, table: TableSettings) -> Sheet:
     places = results.chosen(table.select)
     factors = [factor for factor in (results.variants[0] if results.variants else {}) if factor != table.columns]
     factors = [name for name in factors if len({labels[name] for labels in results.variants}) > 1] or factors
+    if table.by is not None:
+        factors = [factor for factor in table.by if factor != table.columns]
     levels: list[str | None] = [None]
     if table.columns is not None:
         levels = list(dict.fromkeys(results.variants[i][table.columns] for i in places))
-    rows: dict[tuple[str, ...], dict[str | None, int]] = {}
+    rows: dict[tuple[str, ...], dict[str | None, list[int]]] = {}
     for i in places:
         labels = results.variants[i]
-        key = tuple(labels[factor] for factor in factors)
-        rows.setdefault(key, {})[labels[table.columns] if table.columns is not None else None] = i
+        row = rows.setdefault(tuple(labels[factor] for factor in factors), {})
+        row.setdefault(labels[table.columns] if table.columns is not None else None, []).append(i)
     header = [*factors, *(_heading(table, value, level) for value in table.value for level in levels)]
     cells = [
-        [*key, *(cell(results, table, value, row.get(level)) for value in table.value for level in levels)]
+        [*key, *(cell(results, table, value, row.get(level, [])) for value in table.value for level in levels)]
         for key, row in rows.items()
     ]
     return Sheet(table.title, header, cells, list(_notes(results, table)))
@@ -61,28 +63,42 @@ def _heading(table: TableSettings, value: ValueSettings, level: str | None) -> s
     return f"{table.columns} = {level}" if len(table.value) == 1 else f"{value.title}, {table.columns} = {level}"
 
 
-def cell(results: Results, table: TableSettings, value: ValueSettings, place: int | None) -> str:
-    """Return what a table says of a value of the variant at `place`; "" if there is no such variant.
+def cell(results: Results, table: TableSettings, value: ValueSettings, places: Sequence[int]) -> str:
+    """Return what a table says of a value of the variants at `places`; "" if there is none.
 
     A dash stands where a run has no such value. Times of which some run reached no target are a median.
     """
-    if place is None:
+    if not places:
         return ""
-    samples = list(results.samples[value.of][place].values())
+    samples = _averaged([results.samples[value.of][i] for i in places])
     n_seeds = len(results.settings.seeds)
     few = f" (n={len(samples)})" if 0 < len(samples) < n_seeds else ""
     if not samples:
         return "no run"
+    numbers = [number(sample) for sample in samples]
+    if any(map(math.isnan, numbers)):
+        return "-"
     if any(isinstance(sample, Arrival) and not sample.reached for sample in samples):
         arrived = [sample for sample in samples if isinstance(sample, Arrival)]
         center, count = median(arrived), sum(sample.reached for sample in arrived)
         longest = max(sample.at for sample in arrived)
         shown = f"> {_shown(longest, value.digits)}" if math.isinf(center) else _shown(center, value.digits)
         return f"{shown}, {count} of {len(arrived)} reached it{few}"
-    numbers = [number(sample) for sample in samples]
-    if any(map(math.isnan, numbers)):
-        return "-"
     return spread(interval(numbers, table.statistic), value.digits, symmetric=table.statistic == "mean") + few
+
+
+def _averaged(variants: Sequence[Samples]) -> list[Number]:
+    """Return the values of a variant; of several, the mean for each seed that all have.
+
+    Where one of several reached no target there is no mean, so all their runs are returned.
+    """
+    if len(variants) == 1:
+        return list(variants[0].values())
+    runs = [sample for own in variants for sample in own.values()]
+    if any(isinstance(sample, Arrival) and not sample.reached for sample in runs):
+        return runs
+    seeds = [seed for seed in variants[0] if all(seed in own for own in variants)]
+    return [sum(number(own[seed]) for own in variants) / len(variants) for seed in seeds]
 
 
 def spread(found: Interval, digits: int | None, *, symmetric: bool) -> str:
@@ -126,25 +142,24 @@ def _notes(results: Results, table: TableSettings) -> Iterator[str]:
 
 
 def difference_sheet(results: Results, table: TableSettings) -> Sheet | None:
-    """Return how each variant differs from the baseline, seed by seed; None if there is no baseline."""
-    baseline = results.settings.baseline
-    pairs = [
-        (i, other)
-        for i in results.chosen(table.select)
-        if (other := results.place({**results.variants[i], **baseline})) is not None and other != i
-    ]
+    """Return how each row differs from the baseline, seed by seed; None if there is no baseline."""
+    names = list(results.variants[0] if results.variants else {}) if table.by is None else list(table.by)
+    baseline = {factor: level for factor, level in results.settings.baseline.items() if factor in names}
+    pairs: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for i in results.chosen(table.select):
+        labels = results.variants[i]
+        other = results.place({**labels, **baseline})
+        if other is not None and other != i:
+            pairs.setdefault(tuple(labels[name] for name in names), []).append((i, other))
     if not baseline or not pairs:
         return None
-    columns = [[_difference(results, table, value, i, other) for i, other in pairs] for value in table.value]
+    columns = [[_difference(results, table, value, own) for own in pairs.values()] for value in table.value]
     corrected = [holm([p for _, p in column]) for column in columns]
     rows = [
-        [
-            *results.variants[i].values(),
-            *(text for c, p in zip(columns, corrected, strict=True) for text in (c[at][0], _p(p[at]))),
-        ]
-        for at, (i, _) in enumerate(pairs)
+        [*key, *(text for c, p in zip(columns, corrected, strict=True) for text in (c[at][0], _p(p[at])))]
+        for at, key in enumerate(pairs)
     ]
-    header = [*results.variants[0], *(text for value in table.value for text in (value.title, "p"))]
+    header = [*names, *(text for value in table.value for text in (value.title, "p"))]
     n = len(results.settings.seeds)
     name = {"permutation": "sign-flip permutation test", "wilcoxon": "exact Wilcoxon test", "t": "paired t test"}[
         table.test
@@ -162,20 +177,28 @@ def difference_sheet(results: Results, table: TableSettings) -> Sheet | None:
     return Sheet(f"{table.title}: differences" if table.title else "differences", header, rows, notes)
 
 
-def _difference(results: Results, table: TableSettings, value: ValueSettings, i: int, other: int) -> tuple[str, float]:
-    """Return a difference in words, and its p-value; "-" and NaN if there is none."""
-    own, base = results.samples[value.of][i], results.samples[value.of][other]
-    seeds = [seed for seed in own if seed in base]
+def _difference(
+    results: Results, table: TableSettings, value: ValueSettings, pairs: Sequence[tuple[int, int]]
+) -> tuple[str, float]:
+    """Return the mean difference of pairs of variants in words, and its p-value; "-" and NaN if there is none."""
+    samples = results.samples[value.of]
+    seeds = [seed for seed in samples[pairs[0][0]] if all(seed in samples[i] for pair in pairs for i in pair)]
     if not seeds:
         return "-", math.nan
-    groups = [[sample for sample in samples.values() if isinstance(sample, Arrival)] for samples in (own, base)]
+    found = [
+        sum(number(samples[i][seed]) - number(samples[other][seed]) for i, other in pairs) / len(pairs)
+        for seed in seeds
+    ]
+    if any(map(math.isnan, found)):
+        return "-", math.nan
+    groups = [
+        [sample for i in places for sample in samples[i].values() if isinstance(sample, Arrival)]
+        for places in zip(*pairs, strict=True)
+    ]
     if any(not sample.reached for group in groups for sample in group):
         until = horizon(groups)
         difference = restricted_mean(groups[0], until) - restricted_mean(groups[1], until)
         return f"{_signed(_shown(difference, value.digits))} (restricted)", log_rank_p(*groups)
-    found = [number(own[seed]) - number(base[seed]) for seed in seeds]
-    if any(map(math.isnan, found)):
-        return "-", math.nan
     return _signed(spread(interval(found), value.digits, symmetric=True)), paired_p(found, table.test)
 
 

@@ -94,6 +94,9 @@ def _misnamed(settings: StudySettings, factors: list[Factor]) -> Iterator[Proble
     yield from wrong_names("baseline", dict(settings.baseline), factors)
     for i, table in enumerate(settings.table):
         yield from wrong_names(f"table[{i}].select", table.select, factors)
+        for name in table.by or ():
+            if name not in known:
+                yield Problem(f"table[{i}].by", unknown("factor", name, known), name)
         if table.columns is not None and table.columns not in known:
             yield Problem(f"table[{i}].columns", unknown("factor", table.columns, known), table.columns)
     for i, figure in enumerate(settings.figure):

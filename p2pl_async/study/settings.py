@@ -92,6 +92,12 @@ class TableSettings(Settings):
     value: Annotated[
         tuple[AnyValue, ...], BeforeValidator(lambda value: [value] if isinstance(value, str | Mapping) else value)
     ] = Field(min_length=1, description="a number of every run, or several")
+    by: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="the factors that have rows, as for a main effect or an interaction; over the others values are "
+        "averaged, seed by seed. none: all factors have rows",
+    )
     columns: str | None = Field(default=None, description="the factor whose levels are columns; none: rows only")
     statistic: Literal["mean", "bootstrap", "median"] = Field(
         default="mean",

@@ -102,6 +102,32 @@ def test_times_that_some_runs_never_reach_are_censored_not_averaged(tmp_path: Pa
     assert any("log-rank" in note for note in differences.notes)
 
 
+def test_a_cost_that_no_run_measured_is_a_dash_also_where_targets_were_missed(tmp_path: Path) -> None:
+    (table, differences) = sheets(tmp_path, '[[table]]\nvalue = "joules_to(80 %)"\n')
+    assert {row[-1] for row in table.rows} == {"-"}
+    assert {row[2] for row in differences.rows} == {"-"}
+
+
+def test_a_table_by_some_factors_averages_over_the_others_seed_by_seed(tmp_path: Path) -> None:
+    (loss,) = sheets(tmp_path, '[[table]]\nvalue = "accuracy.min"\nby = ["link.loss"]\n')  # no baseline among these
+    of_seeds = [0.9 + 0.01 * seed + (0.01 + 0.002 * (seed % 2)) / 2 for seed in (1, 2, 3, 4)]
+    half = stats.t.ppf(0.975, 3) * stats.sem(of_seeds)
+    assert loss.header == ["link.loss", "accuracy.min"]
+    center = sum(of_seeds) / 4
+    assert loss.rows == [["0 %", f"{center:.3f} ± {half:.3f}"], ["30 %", f"{center - 0.1:.3f} ± {half:.3f}"]]
+
+
+def test_a_main_effect_is_the_mean_difference_over_all_other_factors(tmp_path: Path) -> None:
+    text = '[[table]]\nvalue = ["100 * accuracy.min", "time_to(80 %)"]\nby = ["protocol.end"]\n'
+    (table, effects) = sheets(tmp_path, text)
+    assert effects.header == ["protocol.end", "100 * accuracy.min", "p", "time_to(80 %)", "p"]
+    ((level, difference, p, time, _),) = effects.rows
+    assert (level, p) == ("15", "0.12")  # 2^(1-4)
+    assert difference == "+1.10 ± 0.18"
+    assert time == "+1.25 (restricted)"  # of eight runs up to 40 s, two of which never arrived: 26.25 - 25
+    assert table.rows[1][2] == "20, 6 of 8 reached it"
+
+
 def test_other_statistics_are_not_symmetric(tmp_path: Path) -> None:
     (table, _) = sheets(tmp_path, '[[table]]\nvalue = "accuracy.min"\nstatistic = "bootstrap"\n')
     assert table.rows[0][-1].startswith("0.925 [0.91")

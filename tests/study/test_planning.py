@@ -88,6 +88,9 @@ def test_a_wrong_file_is_told_with_key_and_repair(tmp_path: Path) -> None:
     assert [path for path, _ in skip] == ["skip[0].link.los", "skip[1].link.loss"]
     assert 'did you mean "link.loss"?' in skip[0][1]
     assert "known: 0 %, 30 %" in skip[1][1]
+    by = problems(tmp_path, STUDY + '[[table]]\nvalue = "accuracy.min"\nby = ["link.los"]\n')
+    assert [path for path, _ in by] == ["table[0].by"]
+    assert 'did you mean "link.loss"?' in by[0][1]
 
 
 def test_the_identity_of_a_run_is_what_determines_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
