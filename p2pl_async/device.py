@@ -110,6 +110,7 @@ class Device:
             along, and which is then recorded as `weight_lost`.
         largest: bound on the entries of models that `takes` accepts; None for no bound.
         pulls: sender -> how far its mixed models were from this device's, summed, and how many there were.
+        given: sender -> mixing weight of its models, summed over mixes.
         state: of a protocol from round to round, if it puts it here; for tests and debuggers.
     """
 
@@ -141,6 +142,7 @@ class Device:
         self.state: Any = None
         self.largest: float | None = None
         self.pulls: dict[DeviceId, tuple[float, int]] = {}
+        self.given: dict[DeviceId, float] = {}
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)

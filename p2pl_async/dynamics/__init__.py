@@ -6,6 +6,7 @@
     spectrum     stable step sizes, modes and time constants, the limit, the effect of each mixing weight
     failures     mean and covariance of mixing matrices when messages get lost
     moments      expected squared errors and spread under such losses
+    influence    how much each device's samples count, and how fast devices agree
 
 Letters: Q devices; R rows, one per training sample and output (or one per sample, if outputs share
 a kernel, with m columns); W (Q, Q) the mixing matrix; eta the step size; K (R, R) the kernel.

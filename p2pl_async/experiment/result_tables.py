@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from p2pl_async.basics.arrays import Ints
+from p2pl_async.experiment.influence import sample_weights
 from p2pl_async.experiment.measures import ScoreLookup
 from p2pl_async.experiment.rig import Rig
 from p2pl_async.hardware.energy import STATES
@@ -28,6 +29,9 @@ def device_table(rig: Rig, scores: ScoreLookup | None) -> Table:
     names = [] if rig.trainer is None else rig.trainer.names
     others = [name for name in names if name != "accuracy"]
     columns |= {"rounds": "int32", "accuracy": "float64", **dict.fromkeys(others, "float64")}
+    counting = sample_weights(rig)
+    if counting is not None:
+        columns["sample_weight"] = "float64"
     if rig.meter is not None:
         columns |= dict.fromkeys(ENERGY_COLUMNS, "float64")
     waves = world.propagation
@@ -41,6 +45,7 @@ def device_table(rig: Rig, scores: ScoreLookup | None) -> Table:
         got = {} if scores is None or w is None else {name: scores.score(name, device.id, w) for name in names}
         held, n_samples = counts[device.id].tolist(), 0 if dataset is None else len(rig.plan.parts[device.id])
         marks = [got.get(name, math.nan) for name in ("accuracy", *others)]
+        marks += [] if counting is None else [float(counting[device.id])]
         energy = [] if rig.meter is None else _energy(rig.meter, device.id)
         table.add(device.id, float(x), float(y), n_samples, *held, device.round, *marks, *energy)
     return table

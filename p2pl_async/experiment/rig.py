@@ -44,6 +44,7 @@ class Rig:
         meter: joules; None if no device is measured.
         trainer: computes trainings and scores; None if nothing learns.
         learner: trains the devices; None if nothing learns.
+        steps: local steps of each device so far.
         trainings: each device's, as a baseline repeats them; empty if the scenario asks for none.
         times: virtual time of each training; None if nothing learns.
         emulation: devices, links and the network's counters.
@@ -69,6 +70,7 @@ class Rig:
         self.trainer: Trainer | None = None
         self.times: ComputeTimes | None = None
         self.learner: LookaheadLearner | None = None
+        self.steps = [0] * len(plan.parts)
         self.trainings = tuple(Trainings() for _ in plan.parts) if world.scenario.baselines.local else ()
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch, workers)
@@ -148,6 +150,7 @@ class Rig:
 
     def _note(self, device: DeviceId, start: float, steps: int) -> None:
         self.recording.record(device, "training_s", self.clock.now - start)
+        self.steps[device] += steps
         if self.trainings:
             self.trainings[device].add(start, steps)
 

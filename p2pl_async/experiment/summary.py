@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from p2pl_async.experiment import influence
 from p2pl_async.experiment.evaluation import Evaluation
 from p2pl_async.experiment.measures import ScoreLookup, consensus_distance, params_digest, value_range
 from p2pl_async.experiment.rig import Rig
@@ -138,10 +139,11 @@ def _refused(rig: Rig) -> dict[str, int]:
 
 
 def _influence(rig: Rig) -> dict[str, float] | None:
-    """Return which device's messages moved others most, on average, and how far the median device's did.
+    """Return whose messages moved others most, on average, how far the median device's did, and whose samples count.
 
     Moved means: the distance of a mixed model from the receiver's, as the root of the mean square of entries.
     """
+    found: dict[str, float] = {}
     far: dict[int, list[float]] = {}
     for device in rig.devices:
         for j, (distance, count) in device.pulls.items():
@@ -149,10 +151,10 @@ def _influence(rig: Rig) -> dict[str, float] | None:
             total[0] += distance
             total[1] += count
     means = {j: distance / count for j, (distance, count) in sorted(far.items())}
-    if len(means) < 2:
-        return None
-    most = max(means, key=lambda j: means[j])
-    return {"device": most, "distance": means[most], "median": statistics.median(means.values())}
+    if len(means) >= 2:
+        most = max(means, key=lambda j: means[j])
+        found = {"device": most, "distance": means[most], "median": statistics.median(means.values())}
+    return {**found, **influence.summary_of(influence.sample_weights(rig), rig)} or None
 
 
 def _staleness(rig: Rig) -> dict[str, float] | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p2pl_async.basics.arrays import Array
 from p2pl_async.dynamics import recursion, spectrum
 from p2pl_async.dynamics.failures import LossyMixing
+from p2pl_async.dynamics.influence import Agreement, agreement, sample_weight, stationary
 from p2pl_async.dynamics.linearized import Form, ParameterForm, compressed, consensus_distance
 from p2pl_async.dynamics.moments import Moments, second_moments
 from p2pl_async.dynamics.recursion import Time
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 4 * 2**30
 _STRONGEST = 600  # states of the approximate system whose modes are computed
 _MOST_ROUNDS = 100  # recorded, unless others are asked for
+_MOST_COVARIANCES = 40  # devices; of more, covariances of all pairs of weights fill the memory
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,23 @@ class Prediction(Curves):
         if isinstance(self.linearized.form, ParameterForm):
             return np.asarray(affine_parameters(self.linearized.start) + initial)
         return np.broadcast_to(initial, (len(self.linearized.start), len(initial)))
+
+    @functools.cached_property
+    def sample_weight(self) -> Array | None:
+        """How much a sample of each device counts in what they minimize, (Q,); None if they can't agree.
+
+        An average one counts 1. Every device takes one step a round, against the mean loss on all its samples.
+        """
+        pi = stationary(self.mixing.mean)
+        samples = np.array([len(part) for part in self.world.parts], np.float64)
+        return None if pi is None else sample_weight(pi, np.ones(len(samples)), samples)
+
+    @functools.cached_property
+    def agreement(self) -> Agreement | None:
+        """How fast devices agree that only mix; None if messages get lost and devices are many."""
+        if self.lossy and len(self.mixing.weights) > _MOST_COVARIANCES:
+            return None
+        return agreement(self.mixing)
 
     @functools.cached_property
     def reduced(self) -> ParameterForm:

@@ -55,15 +55,18 @@ def averaged(
         heard = {**{j: received.newest[j] for j in device.in_neighbors if j in received.newest}, **heard}
     device.record_mix(heard)
     device.record("lead", received.lead())
-    mixed, own = _mean(received, w, heard, rule, on_missing, stepped)
+    mixed, weights = _mean(received, w, heard, rule, on_missing, stepped)
     if not is_finite(mixed) and is_finite(
         w if stepped is None else stepped
     ):  # checking the sum alone is cheaper than checking each term
         while not is_finite(mixed) and (j := unsound({i: message.w for i, message in heard.items()})) is not None:
             received.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
-            mixed, own = _mean(received, w, heard, rule, on_missing, stepped)
-    return mixed, own
+            mixed, weights = _mean(received, w, heard, rule, on_missing, stepped)
+    for j, weight in weights.items():
+        if j != device.id:
+            device.given[j] = device.given.get(j, 0.0) + weight
+    return mixed, weights[device.id]
 
 
 def _mean(
@@ -73,13 +76,13 @@ def _mean(
     rule: WeightRule,
     on_missing: OnMissing,
     stepped: Vector | None,
-) -> tuple[Vector, float]:
+) -> tuple[Vector, Mapping[DeviceId, float]]:
     device = received.device
     peers = received.peers(heard)
     full = row(rule, device.id, Peer(device.n_samples, len(peers)), peers)
     weights = without_missing(full, device.id, heard, on_missing)
     models = {j: message.w for j, message in heard.items()}
-    return mix(w, models, weights, device.id, stepped=stepped), weights[device.id]
+    return mix(w, models, weights, device.id, stepped=stepped), weights
 
 
 class Averaging(Protocol):
@@ -88,7 +91,8 @@ class Averaging(Protocol):
     sync: Sync = MaxNormSync()
     weights: WeightRule = Field(
         default="metropolis",
-        description="Mixing weights: Metropolis-Hastings, uniform, dataset size, or relative dataset size",
+        description="Mixing weights: Metropolis-Hastings (devices count alike, or by dataset size), uniform, dataset "
+        "size, or relative dataset size",
     )
     mode: Mode = Field(default=Barrier(), description="Which neighbors' messages a mixing step waits for")
     on_missing: OnMissing = Field(
@@ -97,16 +101,17 @@ class Averaging(Protocol):
     )
 
     models_per_message: ClassVar[float] = 1
+    averages: ClassVar[bool] = True
 
     @property
     def contract(self) -> Contract:
         """State; Metropolis-Hastings weights preserve the mean of all models only on two-way links."""
         one_way = {
-            "one_way": "Metropolis-Hastings weights are doubly stochastic on two-way links only: the mean of models "
-            "drifts, and some devices count for more",
+            "one_way": "Metropolis-Hastings weights are balanced on two-way links only: the mean of models drifts, and "
+            "some devices count for more",
             "repair": 'use protocol "sgp" or "rasgp", made for one-way links, or write weights = "uniform"',
         }
-        return waiting(replace(STATE, **one_way) if self.weights == "metropolis" else STATE, self.mode)
+        return waiting(replace(STATE, **one_way) if self.weights.startswith("metropolis") else STATE, self.mode)
 
     def tell(self, device: Device, w: Vector) -> None:
         """Send this round's model to all neighbors."""

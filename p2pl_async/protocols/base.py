@@ -116,6 +116,8 @@ class Protocol(Settings, abc.ABC):
         """
         return None
 
+    averages: ClassVar[bool] = False  # whether devices take steps and average models: then influence can be told
+
     @property
     def models_per_message(self) -> float | None:
         """Size of the largest message in models (parameters of the run's precision); None if not stated."""

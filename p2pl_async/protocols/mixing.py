@@ -15,7 +15,7 @@ import numpy as np
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Vector
 
-WeightRule = Literal["size", "uniform", "metropolis", "relative-size"]
+WeightRule = Literal["size", "uniform", "metropolis", "metropolis-size", "relative-size"]
 OnMissing = Literal["renormalize", "self", "cache"]
 
 BLOCK = 1 << 14
@@ -130,7 +130,8 @@ def row(rule: WeightRule, me: DeviceId, own: Peer, neighbors: Mapping[DeviceId, 
 
     Args:
         rule: "size" a_kj = n_j / sum of n over the neighborhood (P2PL); "uniform" 1 / (degree + 1);
-            "metropolis" 1 / (1 + max(d_k, d_j)), the rest to itself; "relative-size"
+            "metropolis" 1 / (1 + max(d_k, d_j)), the rest to itself; "metropolis-size"
+            min(n_k / (1 + d_k), n_j / (1 + d_j)) / n_k, the rest to itself; "relative-size"
             n_j / (n_k + n_j) / degree, the rest to itself.
         me: this device, k.
         own: its sample count and degree.
@@ -139,7 +140,8 @@ def row(rule: WeightRule, me: DeviceId, own: Peer, neighbors: Mapping[DeviceId, 
     Returns:
         Device -> weight, in order of id; weights are at least 0 and sum to 1.
 
-    Source: arXiv:2310.18861 (size); Xiao and Boyd 2004 (metropolis).
+    Source: arXiv:2310.18861 (size); Xiao and Boyd 2004 (metropolis); N. Metropolis et al. 1953 and W. K. Hastings 1970
+    (metropolis-size: the chain that proposes each neighbor alike and whose target is n, so n_k a_kj = n_j a_jk).
     """
     if rule == "size":
         sizes = {j: float(peer.n_samples) for j, peer in {**neighbors, me: own}.items()}
@@ -148,6 +150,10 @@ def row(rule: WeightRule, me: DeviceId, own: Peer, neighbors: Mapping[DeviceId, 
         return _normalized(dict.fromkeys([me, *neighbors], 1.0))
     if rule == "metropolis":
         weights = {j: 1 / (1 + max(own.degree, peer.degree)) for j, peer in neighbors.items()}
+    elif rule == "metropolis-size":
+        rate = own.n_samples / (1 + own.degree)
+        flows = {j: min(rate, peer.n_samples / (1 + peer.degree)) for j, peer in neighbors.items()}
+        weights = {j: flow / own.n_samples for j, flow in flows.items()}
     else:
         share = 1 / max(1, len(neighbors))
         weights = {j: share * peer.n_samples / (own.n_samples + peer.n_samples) for j, peer in neighbors.items()}

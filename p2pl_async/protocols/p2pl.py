@@ -34,7 +34,8 @@ class P2PL(Protocol):
     consensus_steps: PositiveInt = Field(default=1, description="Mixes in each round; each sends the parameters anew")
     weights: WeightRule = Field(
         default="size",
-        description="Mixing weights: dataset size, uniform, Metropolis-Hastings, or relative dataset size",
+        description="Mixing weights: dataset size, uniform, Metropolis-Hastings (devices count alike, or by dataset "
+        "size), or relative dataset size",
     )
     mode: Mode = Field(default=Fresh(), description="Which neighbors' messages a mixing step waits for")
     on_missing: OnMissing = Field(
@@ -60,6 +61,7 @@ class P2PL(Protocol):
         return self
 
     models_per_message: ClassVar[float] = 1
+    averages: ClassVar[bool] = True
 
     @property
     def contract(self) -> Contract:

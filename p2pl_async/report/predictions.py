@@ -84,6 +84,8 @@ def summary(prediction: Prediction, measured: Measured | None = None, report: Re
         "mean_over_losses": prediction.lossy,
         "rounds": int(prediction.rounds[-1]),
         "predicted": _ends(prediction),
+        "sample_weight": None if prediction.sample_weight is None else prediction.sample_weight.tolist(),
+        "agreement": None if prediction.agreement is None else prediction.agreement._asdict(),
     }
     if measured is not None:
         found["measured"] = _ends(measured)
@@ -169,6 +171,7 @@ def _sentences(prediction: Prediction, measured: Measured | None) -> Iterator[st
     else:
         how = "stable exactly" if steps.exact else "stable at least"
         yield f"Step size {prediction.method.eta:g}; {how} below {steps.largest:.4g}."
+    yield from _influence(prediction)
     if prediction.lossy:
         if prediction.method.window is None:
             yield (
@@ -192,6 +195,18 @@ def _sentences(prediction: Prediction, measured: Measured | None) -> Iterator[st
         if not np.isnan(deviation).all():
             most = np.nanmax(deviation)
             yield f"Mean outputs of the runs are {most:.2f} standard errors from the prediction at most."
+
+
+def _influence(prediction: Prediction) -> Iterator[str]:
+    weight, agreement = prediction.sample_weight, prediction.agreement
+    if weight is not None and weight.max() > 1.005 * weight.min():
+        yield (
+            f"In what devices minimize together a sample counts {weight.min():.2g} times as much as on average (device "
+            f"{weight.argmin()}) to {weight.max():.2g} times (device {weight.argmax()})."
+        )
+    if agreement is not None:
+        square = f", root mean squares over runs by {agreement.mean_square:.4g}" if prediction.lossy else ""
+        yield f"Distances between devices that only mix shrink by the factor {agreement.mean:.4g} a round{square}."
 
 
 def _topologies(report: Report) -> Table:

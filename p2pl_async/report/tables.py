@@ -130,11 +130,23 @@ def _messages(summary: Mapping[str, Any]) -> str:
         shown = ", ".join(f"{count:,} {cause.replace('_', ' ')}" for cause, count in refused.items() if count)
         text += f"\n{n_refused:,} refused by receivers: {shown}"
     influence = summary.get("influence")
-    if influence and influence["median"]:
+    if influence and influence.get("median"):
         ratio = influence["distance"] / influence["median"]
         text += f"\nmodels of device {influence['device']} moved others most: {ratio:.3g} times as far as the median's"
     extras = [f"{messages[key]:,} {name}" for key, name in _EXTRAS.items() if messages.get(key)]
     return text + ("\n" + ", ".join(extras) if extras else "")
+
+
+def _influence(summary: Mapping[str, Any]) -> str:
+    """Return how unequally samples count, if some count twice as much as others."""
+    influence = summary.get("influence") or {}
+    most, least = influence.get("most_sample"), influence.get("least_sample")
+    if most is None or least is None or most < 2 * least:
+        return ""
+    return (
+        f"a sample counts {least:.2g} to {most:.2g} times as much as on average, most on device "
+        f"{influence['most_sample_of']}; {influence['from_data']:.0%} away from all alike"
+    )
 
 
 _EXTRAS = {"duplicates": "duplicates arrived", "unread": "dropped at full inboxes"}
@@ -223,6 +235,7 @@ _FACTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "rounds": _rounds,
     "messages": _messages,
     "packets": _packets,
+    "influence": _influence,
     "staleness": _staleness,
     "sync": _sync,
     "compression": _compression,

@@ -44,6 +44,13 @@ SUMMARY_KEYS: dict[str, tuple[str, str]] = {
     "influence.device": ("", "the device whose messages moved others most"),
     "influence.distance": ("", "mean distance of its models from those of receivers that mix them; RMS over entries"),
     "influence.median": ("", "the same of the median device"),
+    "influence.most_sample": (
+        "",
+        "most that a device's sample counts in what devices that average models minimize: 1 on average",
+    ),
+    "influence.most_sample_of": ("", "the device whose samples count most"),
+    "influence.least_sample": ("", "least that a sample counts"),
+    "influence.from_data": ("", "distance of that from each sample counting alike: 0, up to 1"),
     "staleness.seconds_mean": ("s", "mean age of mixed messages"),
     "staleness.seconds_max": ("s", "age of the oldest of them"),
     "staleness.rounds_mean": ("", "mean number of rounds that mixed messages were behind"),

@@ -45,7 +45,8 @@ LINK_COLUMNS = {
 DEVICE_COLUMNS = {
     "device": "int32", "x": "float64", "y": "float64", "n_samples": "int64", "rounds": "int64", "accuracy": "float64",
 }  # fmt: skip
-"""Those that every run has; `class_0`, ... and `ENERGY_COLUMNS` come with data and with `[energy]`."""
+"""Those that every run has; `class_0`, ... come with data, `sample_weight` where models are averaged, and
+`ENERGY_COLUMNS` with `[energy]`."""
 
 
 POSITION_COLUMNS = {"time_s": "float64", "device": "int32", "x": "float64", "y": "float64", "z": "float64"}

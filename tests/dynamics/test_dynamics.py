@@ -30,7 +30,7 @@ from p2pl_async.protocols.mixing import WeightRule
 from p2pl_async.testing import complete, ring
 
 RULES: tuple[Rule, ...] = ("dgd", "cta", "atc")
-WEIGHTS: tuple[WeightRule, ...] = ("metropolis", "uniform", "size", "relative-size")
+WEIGHTS: tuple[WeightRule, ...] = ("metropolis", "uniform", "size", "metropolis-size", "relative-size")
 
 
 @st.composite

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from helpers.dynamics_worlds import linear_devices, sizes_of
-from helpers.matrices import mixing_matrix
+from helpers.matrices import mixing_matrix, patterns
 from helpers.strategies import undirected
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,29 +24,6 @@ RULES = ("dgd", "cta", "atc")
 SIZES = [3, 40, 5, 9]
 SHARES: tuple[Literal["self", "renormalize"], ...] = ("self", "renormalize")
 GRAPH = [[1, 3], [0, 2, 3], [1, 3], [0, 1, 2]]
-
-
-def patterns(mixing: LossyMixing):
-    """Yield every matrix that losses can make, with its probability."""
-    n = len(mixing.weights)
-    links = [
-        (i, j)
-        for i, j in itertools.product(range(n), repeat=2)
-        if mixing.links[i, j] and (i < j or not mixing.undirected)
-    ]
-    for lost in itertools.product((False, True), repeat=len(links)):
-        matrix, chance = mixing.weights.copy(), 1.0
-        for (i, j), gone in zip(links, lost, strict=True):
-            chance *= mixing.loss[i, j] if gone else 1 - mixing.loss[i, j]
-            if gone:
-                matrix[i, j] = 0
-                if mixing.undirected:
-                    matrix[j, i] = 0
-        if mixing.on_missing == "renormalize":
-            matrix /= matrix.sum(1, keepdims=True)
-        else:
-            matrix += np.diag(1 - matrix.sum(1))
-        yield matrix, chance
 
 
 @settings(max_examples=12)
@@ -130,7 +107,8 @@ def test_second_moments_are_those_over_all_patterns(rule, both) -> None:
     found = second_moments(form, rule, mixing, 0.3, np.array([0, 2]))
     mean: Any = 0.0
     square: Any = 0.0
-    distance, loss_mean = 0.0, 0.0
+    loss_mean: Any = 0.0
+    distance = 0.0
     for (first, p), (second, q) in itertools.product(patterns(mixing), repeat=2):
         state = trajectory(form, rule, (first, second).__getitem__, 0.3, [2])[0]
         outputs = form.outputs(state)

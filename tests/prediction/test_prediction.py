@@ -60,7 +60,7 @@ def agree(scenario: Scenario, tolerance: float = 1e-10) -> None:
 @given(
     st.sampled_from(["dgd", "cta", "atc"]),
     st.sampled_from(["ring", "star", "complete", {"kind": "erdos-renyi", "p": 0.7}]),
-    st.sampled_from(["metropolis", "uniform", "size", "relative-size"]),
+    st.sampled_from(["metropolis", "uniform", "size", "metropolis-size", "relative-size"]),
     st.integers(0, 20),
 )
 def test_an_affine_model_does_what_is_predicted(rule, topology, weights, seed) -> None:
@@ -368,6 +368,16 @@ def test_lossy_rounds_take_the_timeouts_they_cost() -> None:
 # The command
 
 
+@pytest.mark.parametrize(("weights", "alike"), [("size", False), ("metropolis-size", True)])
+def test_how_much_samples_count_is_predicted_and_the_factor_by_which_devices_agree(weights, alike) -> None:
+    prediction = predict(linear(topology={"kind": "path"}, protocol={"weights": weights}))
+    assert prediction.sample_weight is not None
+    assert (np.ptp(prediction.sample_weight) < 1e-9) == alike
+    assert measure(prediction).run.devices["sample_weight"].to_numpy() == pytest.approx(prediction.sample_weight)
+    assert prediction.agreement is not None
+    assert 0 < prediction.agreement.mean == prediction.agreement.mean_square < 1
+
+
 def run_cli(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["predict", *map(str, arguments)])
 
@@ -390,6 +400,7 @@ def test_the_command_predicts_emulates_and_writes(file, tmp_path) -> None:
     for word in ("predicted", "emulated", "star", "links that count most", "the prediction is exact"):
         assert word in result.output
     assert "predicted" in (out / "report.txt").read_text()
+    assert "In what devices minimize together a sample counts" in (out / "report.txt").read_text()
     summary = json.loads((out / "summary.json").read_text())
     assert summary["relative_error"]["largest"] < 1e-10
     assert summary["predicted"]["loss"] == pytest.approx(summary["measured"]["loss"])

@@ -21,7 +21,7 @@ from p2pl_async.protocols.dgd import DGD
 from p2pl_async.testing import FixedLearner, emulate, ring
 
 KINDS: list[type[Any]] = [DGD, CTA, ATC]
-RULES = ["metropolis", "uniform", "size", "relative-size"]
+RULES = ["metropolis", "uniform", "size", "metropolis-size", "relative-size"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from p2pl_async.errors import ProtocolError
 from p2pl_async.protocols.mixing import Peer, mix, row, without_missing
 
-RULES = ["size", "uniform", "metropolis", "relative-size"]
+RULES = ["size", "uniform", "metropolis", "metropolis-size", "relative-size"]
 
 
 @given(undirected(), st.sampled_from(RULES), st.data())
@@ -34,6 +34,25 @@ def test_metropolis_weights_are_doubly_stochastic(neighbors) -> None:
 
 
 @given(undirected(), st.data())
+def test_metropolis_weights_by_size_balance_every_pair_so_each_device_counts_by_its_samples(neighbors, data) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 1000), min_size=len(neighbors), max_size=len(neighbors)))
+    a = mixing_matrix("metropolis-size", neighbors, sizes)
+    flow = np.array(sizes)[:, None] * a
+    np.testing.assert_allclose(flow, flow.T, rtol=1e-12, atol=1e-15)  # n_k a_kj = n_j a_jk
+    np.testing.assert_allclose(np.array(sizes) @ a, sizes, rtol=1e-12)
+    d = np.array([len(own) for own in neighbors])
+    assert (np.diag(a) >= 1 / (1 + d) - 1e-12).all()
+
+
+@given(undirected())
+def test_with_equal_sizes_they_are_metropolis_weights(neighbors) -> None:
+    sizes = [7] * len(neighbors)
+    np.testing.assert_allclose(
+        mixing_matrix("metropolis-size", neighbors, sizes), mixing_matrix("metropolis", neighbors), rtol=1e-12
+    )
+
+
+@given(undirected(), st.data())
 def test_size_weights_have_the_stationary_vector_n_i_s_i(neighbors, data) -> None:
     sizes = data.draw(st.lists(st.integers(1, 100), min_size=len(neighbors), max_size=len(neighbors)))
     a = mixing_matrix("size", neighbors, sizes)
@@ -44,14 +63,14 @@ def test_size_weights_have_the_stationary_vector_n_i_s_i(neighbors, data) -> Non
 
 def test_equal_sizes_on_a_regular_graph_give_one_matrix_for_every_rule_but_the_relative() -> None:
     neighbors = neighbors_of(nx.random_regular_graph(4, 12, seed=1))
-    for rule in ("uniform", "metropolis"):
+    for rule in ("uniform", "metropolis", "metropolis-size"):
         own = mixing_matrix("size", neighbors, [60] * 12)
         np.testing.assert_allclose(mixing_matrix(rule, neighbors), own, atol=1e-16)
 
 
 def test_a_common_factor_of_all_sizes_changes_nothing() -> None:
     neighbors, sizes = neighbors_of(nx.path_graph(5)), [3, 1, 4, 1, 5]
-    for rule in ("size", "relative-size"):
+    for rule in ("size", "metropolis-size", "relative-size"):
         scaled = mixing_matrix(rule, neighbors, [7 * n for n in sizes])
         np.testing.assert_allclose(mixing_matrix(rule, neighbors, sizes), scaled, rtol=1e-15)
 

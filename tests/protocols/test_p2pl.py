@@ -26,7 +26,12 @@ BARRIER = {"kind": "barrier"}
 
 
 @settings(max_examples=40)
-@given(undirected(), st.sampled_from(["size", "uniform", "metropolis", "relative-size"]), st.integers(1, 3), st.data())
+@given(
+    undirected(),
+    st.sampled_from(["size", "uniform", "metropolis", "metropolis-size", "relative-size"]),
+    st.integers(1, 3),
+    st.data(),
+)
 def test_without_loss_or_latency_the_barrier_is_the_matrix_recursion(neighbors, rule, consensus_steps, data) -> None:
     n = len(neighbors)
     sizes = data.draw(st.lists(st.integers(1, 100), min_size=n, max_size=n))
@@ -116,7 +121,7 @@ def test_measured_contraction_is_the_closed_form_within_one_percent(graph, slem)
             {"mode": "fresh", "max_lead": 1, "lead_timeout": "2 s"},
         ]
     ),
-    st.sampled_from(["size", "uniform", "metropolis", "relative-size"]),
+    st.sampled_from(["size", "uniform", "metropolis", "metropolis-size", "relative-size"]),
     st.integers(0, 1000),
     st.data(),
 )

@@ -277,6 +277,7 @@ const map = {
     if (columns.accuracy && columns.accuracy[device] != null) tell("accuracy", amount(100 * columns.accuracy[device], "%"));
     tell("rounds", amount(columns.rounds[device], ""));
     if (columns.n_samples[device]) tell("training samples", amount(columns.n_samples[device], ""));
+    if (columns.sample_weight && columns.sample_weight[device] != null) tell("a sample counts", `${columns.sample_weight[device].toPrecision(2)} (average 1)`);
     if (columns.energy_j) tell("energy", amount(columns.energy_j[device], "J"));
     if (columns.battery_empty_s && columns.battery_empty_s[device] != null) tell("battery empty", `after ${duration(columns.battery_empty_s[device])}`);
     for (const [, from, to] of page.head.down.filter(([who]) => who === device).slice(0, 5)) tell("down", `${duration(from)} to ${duration(to)}`);
