@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from p2pl_async.cli.main import app
 
-WITH_DATA_OF_THE_USER = {"har", "p2pl-cifar10"}  # which a check in full would look for
+WITH_DATA_OF_THE_USER = {"har", "people", "p2pl-cifar10"}  # which a check in full would look for
 FILES = sorted(path for path in (ROOT / "scenarios").rglob("*.toml") if path.parent.name != "studies")
 
 

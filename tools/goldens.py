@@ -67,9 +67,9 @@ SHORTER: dict[str, list[str]] = {
 
 
 def scenarios() -> list[str]:
-    """Return the name of every shipped scenario: its path below `scenarios/`, without ".toml"."""
-    found = (path for path in (ROOT / "scenarios").rglob("*.toml") if path.parent.name != "studies")
-    return sorted(path.relative_to(ROOT / "scenarios").with_suffix("").as_posix() for path in found)
+    """Return the name of every shipped scenario but the bases of studies, as a path without ".toml"."""
+    found = (path.relative_to(ROOT / "scenarios") for path in (ROOT / "scenarios").rglob("*.toml"))
+    return sorted(path.with_suffix("").as_posix() for path in found if "studies" not in path.parts)
 
 
 def load(name: str) -> Scenario:

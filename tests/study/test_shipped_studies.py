@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import tomllib
 from concurrent.futures import Future
 from pathlib import Path
@@ -48,10 +49,12 @@ def tiny(table: dict[str, Any]) -> dict[str, Any]:
     table["data"] |= {"dataset": {"kind": "digits"}, "train_samples": 200}
     for key in ("test_samples", "augment"):
         table["data"].pop(key, None)
+    if table["data"].get("partition", {}).get("kind") == "natural":  # digits have no owners
+        del table["data"]["partition"]
     table["model"] = {"kind": "mlp", "hidden": [4]}
     if "degree" in table["topology"]:
         table["topology"]["degree"] = 2
-    if table["topology"]["kind"] in ("random-geometric", "erdos-renyi"):
+    if table["topology"]["kind"] in ("random-geometric", "erdos-renyi") and "radio" not in table:
         table["topology"] = {"kind": "ring"}
     table["link"].pop("override", None)
     table["stop"] = {"rounds": 2, "virtual_time": "10 s"}
@@ -76,3 +79,12 @@ def test_a_shipped_study_plans_and_runs(path: Path, tmp_path: Path) -> None:
         assert [name for name in numbers if name != "seed" and not is_summary_key(name)] == []
     assert all("no run" not in row for sheet in sheets(results) for row in sheet.rows)
     assert len(verdicts(results)) == len(study.settings.expect)
+
+
+def test_the_study_of_wide_networks_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    study = runpy.run_path(str(SCENARIOS / "studies" / "wide.py"))
+    study["main"]([8], 2, 1, 2, ["data.train_samples=50", "devices.count=3", "evaluate.samples=20"])
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("| hidden units | messages lost | error at the end, % |")
+    assert [row.split(" | ")[:2] for row in rows] == [["| 8", "0 %"], ["| 8", "30 %"]]
+    assert all(0 < float(row.split(" | ")[2].split()[0]) < 20 for row in rows)
