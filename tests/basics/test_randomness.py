@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from p2pl_async.basics.randomness import Substreams, _philox, uniform_at, uniforms_at
+from p2pl_async.basics.randomness import Substreams, _philox, stream, uniform_at, uniforms_at
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,21 @@ def test_a_piece_of_a_stream_is_the_same_whatever_others_drew() -> None:
     again.begin(5)  # nothing was drawn from the one before
     assert again.current.random(9).tolist() == five
     assert len({*five, *six}) == 18
+
+
+WORDS = st.one_of(st.sampled_from([0, 1, 2**32 - 1, 2**32]), st.integers(0, 2**32 - 1), st.integers(0, 2**70))
+
+
+@given(WORDS, st.text(max_size=5), st.lists(WORDS, max_size=5))
+def test_a_stream_is_the_one_of_numpys_seed_sequence(seed: int, purpose: str, owner: list[int]) -> None:
+    theirs = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(purpose.encode()), *owner))
+    ours = stream(seed, purpose, *owner)
+    np.testing.assert_array_equal(ours.random(5), np.random.Generator(np.random.Philox(theirs)).random(5))
+    found = ours.bit_generator.seed_seq
+    for count, dtype in ((1, np.uint32), (5, np.uint32), (2, np.uint64), (9, np.uint64)):
+        np.testing.assert_array_equal(found.generate_state(count, dtype), theirs.generate_state(count, dtype))
+
+
+def test_a_stream_of_a_negative_owner_is_refused() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        stream(1, "loss", -1)
