@@ -150,7 +150,9 @@ class Delegation:
 
     def _collect(self, *, wait: bool) -> None:
         for number, found in self._workers.collect(wait=wait):
-            errand = self._under_way.pop(number)
+            errand = self._under_way.pop(number, None)
+            if errand is None:
+                continue  # of a run that is over, such as the one before a baseline
             if found is None:
                 errand.failed = True  # whoever needs it computes it here, and gets its error if it has one
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 from torch import nn
 
+from p2pl_async.basics import machine
+from p2pl_async.learning import processes
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import Cnn, Lstm, Mlp, Model
+from p2pl_async.learning.processes import WorkerProcesses
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.learning.stacked import Engine, Trained
 from p2pl_async.learning.trainer import Trainer
 from p2pl_async.learning.work import Recipe, Work
+from p2pl_async.scenario.building import event_warnings
 
 RANDOM = np.random.default_rng(3)
 DATA = Dataset(
@@ -160,6 +165,43 @@ def test_a_device_that_is_alone_has_no_workers() -> None:
     trainer.compute([job])
     assert job.result is not None
     assert workers.given == []
+
+
+def test_a_baseline_takes_over_workers_that_still_have_works_of_the_run_before() -> None:
+    workers = Others(most=100)
+    first, second = (made(Mlp(hidden=(6,)), workers) for _ in range(2))
+    for device in range(8):
+        first.job(device, first.initial_params(0), steps=1)
+    assert len(workers.given) == 1
+    jobs = [second.job(device, second.initial_params(0), steps=1) for device in range(8)]
+    second.compute(jobs)
+    assert all(job.result is not None for job in reversed(jobs))
+    assert len(workers.given) == 2
+
+
+def test_auto_waits_for_ten_seconds_of_training_and_for_idle_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = WorkerProcesses("auto")
+    monkeypatch.setattr(processes, "idle_cores", lambda: 3)
+    assert not auto.due(9.0)
+    assert auto.due(11.0)
+    monkeypatch.setattr(processes, "idle_cores", lambda: 0)
+    assert not auto.due(11.0)
+    assert WorkerProcesses(1).due(0.0)
+
+
+def test_cores_are_idle_as_far_as_the_load_of_the_last_minute_leaves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    for load, idle in ((0.0, 7), (0.4, 7), (3.2, 4), (8.0, 0), (20.0, 0)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert machine.idle_cores() == idle
+
+
+def test_more_workers_than_cores_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_warnings, "cores", lambda: 4)
+    assert [event_warnings.warn_of_workers(count) for count in (0, 4, "auto")] == [[], [], []]  # type: ignore[arg-type]
+    assert event_warnings.warn_of_workers(5) == [
+        "train.workers = 5 is more than the 4 cores here, which makes training slower, not faster"
+    ]
 
 
 @pytest.mark.parametrize("count", [1, "auto"])
