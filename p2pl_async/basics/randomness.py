@@ -29,7 +29,8 @@ def stream(seed: int, purpose: str, *owner: int) -> np.random.Generator:
         purpose: the use of the numbers, such as "loss".
         owner: a device id, or the two ids of a link.
     """
-    return np.random.Generator(np.random.Philox(_Seed(seed, zlib.crc32(purpose.encode()), owner)))
+    key: Any = _Seed(seed, zlib.crc32(purpose.encode()), owner)  # numpy's stubs know its own sequence alone
+    return np.random.Generator(np.random.Philox(key))
 
 
 class _Seed(ISeedSequence):

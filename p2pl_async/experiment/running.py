@@ -12,7 +12,7 @@ from p2pl_async.experiment.forecast import Forecast, check_counts, forecast
 from p2pl_async.experiment.measured_run import MeasuredRun, Progress, Watch
 from p2pl_async.experiment.plan import central_plan, local_plan, main_plan
 from p2pl_async.learning.delegation import Workers
-from p2pl_async.learning.processes import workers_for
+from p2pl_async.learning.workers import workers_for
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.run import Run
 from p2pl_async.scenario.building.world import build_world

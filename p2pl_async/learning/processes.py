@@ -35,13 +35,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from p2pl_async.basics.machine import idle_cores
-from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.arena import Shared, Tray, tray_memory, trays
 from p2pl_async.learning.worker import Order, Reply, Tools
 
 if TYPE_CHECKING:
     from p2pl_async.learning.data import Dataset
-    from p2pl_async.learning.settings import TrainSettings
     from p2pl_async.learning.stacked import Engine, Trained
     from p2pl_async.learning.work import Recipe, Work
 
@@ -51,26 +49,6 @@ _TRAY_BYTES = 64 << 20  # of parameters in all trays, unless workers would run o
 _CHILD = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from p2pl_async.learning.worker import main; main()"
 _BEFORE_AUTO = 10.0  # s of training, after which workers begin where cores are idle
 _PATIENCE = 5.0  # s after which a worker that should have ended is killed
-
-
-@contextlib.contextmanager
-def workers_for(settings: TrainSettings) -> Iterator[WorkerProcesses | None]:
-    """Give the workers that a scenario asks for, None for none; they are ended afterwards.
-
-    Raises:
-        ScenarioError: if this system has no such processes.
-    """
-    if settings.workers == 0:
-        yield None
-        return
-    if os.name != "posix":
-        text = "processes that train need Linux or macOS; write 0"
-        raise ScenarioError("train", [Problem("train.workers", text, settings.workers)])
-    workers = WorkerProcesses(settings.workers)
-    try:
-        yield workers
-    finally:
-        workers.close()
 
 
 class _Worker:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from p2pl_async.basics.settings import OneOf, Settings, word
+from p2pl_async.basics.settings import OneOf, Settings, mistake, word
 from p2pl_async.learning.losses import AnyTrainingLoss, CrossEntropy
 
 
@@ -113,6 +113,11 @@ class TrainSettings(Settings):
         "the same for any number; 0: the emulation's own process trains, in between; auto: as many as cores are idle, "
         "once training has taken ten seconds",
     )
+    on: str = Field(
+        default="local",
+        description="where workers are; local: processes of this machine; ray: actors of a Ray that is started here; "
+        '"ray://host:port": of one that runs, on machines with this package and the files that the scenario names',
+    )
     precision: Literal["float32", "float64"] = Field(
         default="float32",
         description="precision of parameters and features, in messages too; float64 is for comparisons with theory",
@@ -133,6 +138,19 @@ class TrainSettings(Settings):
     def _float64_is_for_exact_products(self) -> Self:
         if self.precision == "float64" and (self.autocast is not None or self.matmul != "highest"):
             raise ValueError('precision = "float64" needs autocast = "none" and matmul = "highest"')
+        return self
+
+    @field_validator("on")
+    @classmethod
+    def _is_a_place(cls, on: str) -> str:
+        if on not in ("local", "ray") and not on.startswith("ray://"):
+            raise mistake('must be "local", "ray" or "ray://host:port"')
+        return on
+
+    @model_validator(mode="after")
+    def _ray_has_workers(self) -> Self:
+        if self.on != "local" and self.workers in (0, "auto"):
+            raise ValueError(f"on = {self.on!r} needs a number of workers; write workers = 4")
         return self
 
     @model_validator(mode="after")

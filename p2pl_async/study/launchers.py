@@ -14,13 +14,13 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from p2pl_async.basics.cluster import connect
 from p2pl_async.basics.machine import cores
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.study.local import LocalProcesses
 
 _MOMENT = 0.5  # s in which jobs are collected for one Slurm array
 _MOST_IN_ARRAY = 1000  # Slurm's usual MaxArraySize is 1001
-_STORE_BYTES = 100_000_000  # of the object store of a Ray of our own; results are files of some kB
 
 
 class Launcher(NamedTuple):
@@ -78,21 +78,10 @@ class RayExecutor(Executor):
 
     def __init__(self, address: str | None, cpus: int = 1) -> None:
         try:
-            import ray
+            ray = connect(address, max(cpus, cores()))
         except ImportError:
             _missing("ray", "pip install 'p2pl-async[ray]'")
-        import os
-
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            if address is None:
-                ray.init(
-                    num_cpus=max(cpus, cores()), include_dashboard=False, _node_ip_address="127.0.0.1",
-                    object_store_memory=_STORE_BYTES, log_to_driver=False, logging_level="error",
-                )  # fmt: skip
-            else:
-                ray.init(address, log_to_driver=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except ConnectionError as error:
             raise ScenarioError(
                 "p2pl study", [Problem("--on", f"can't be reached: {error}", address or "ray")]
             ) from error

@@ -177,7 +177,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
         *warn_of_sleepers(scenario, layout.direct.graph, links),
         *warn_of_ways(scenario, layout.graph, layout.direct),
         *warn_of_radio(scenario),
-        *warn_of_workers(scenario.train.workers),
+        *(warn_of_workers(scenario.train.workers) if scenario.train.on == "local" else ()),
         *(warn_of_unequal_data(scenario.devices.computes(), list(map(len, parts))) if parts else ()),
     ]
     return World(
