@@ -73,7 +73,8 @@ def measured(job: str, workers: int, rounds: int) -> dict[str, Any]:
         emulate(self, *given, **more)
         spent = cpu() - before
 
-    WorkerProcesses.start, Emulation.run = start_all, timed  # type: ignore[method-assign]
+    WorkerProcesses.start = start_all  # type: ignore[assignment, method-assign]
+    Emulation.run = timed  # type: ignore[method-assign]
     devices, model = JOBS[job]
     text = TEXT.format(devices=devices, model=model, workers=workers, rounds=rounds)
     summary = run(bench_run.scenario(text)).summary

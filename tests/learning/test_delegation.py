@@ -198,7 +198,7 @@ def test_cores_are_idle_as_far_as_the_load_of_the_last_minute_leaves_them(monkey
 
 def test_more_workers_than_cores_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_warnings, "cores", lambda: 4)
-    assert [event_warnings.warn_of_workers(count) for count in (0, 4, "auto")] == [[], [], []]  # type: ignore[arg-type]
+    assert [event_warnings.warn_of_workers(count) for count in (0, 4, "auto")] == [[], [], []]
     assert event_warnings.warn_of_workers(5) == [
         "train.workers = 5 is more than the 4 cores here, which makes training slower, not faster"
     ]
