@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -21,8 +22,11 @@ from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.mixing import Peer, is_count, is_like
+from p2pl_async.protocols.silence import Silence
 
 Version = tuple[int, int]
+
+_IN_VAIN = 3  # waits for a neighbor, after which a barrier doesn't wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Received:
         self.unusable: dict[Version, set[DeviceId]] = {}  # senders of refused messages of these versions
         self.arrived: dict[DeviceId, int] = {}  # this device's round in which the newest came
         self.late = 0  # messages no newer than one known already
+        self._silence = Silence(device, 0.0)
+        self._missed: Counter[DeviceId] = Counter()  # how often a neighbor was waited for in vain since it was heard
         self._like = like
         self._neighbors = frozenset(device.all_in_neighbors)
 
@@ -71,8 +77,18 @@ class Received:
         if known is not None and version <= (known.round, known.step):
             self.late += 1
             return
+        self._silence.hear(sender, message.round)
+        self._missed.pop(sender, None)
         self.newest[sender] = self.fresh[sender] = message
         self.arrived[sender] = self.device.round
+
+    def miss(self, neighbors: Iterable[DeviceId]) -> None:
+        """Note that these neighbors were waited for in vain."""
+        self._missed.update(neighbors)
+
+    def is_silent(self, j: DeviceId) -> bool:
+        """Tell whether a neighbor was waited for in vain several times, and is silent for longer than it usually is."""
+        return self._missed[j] >= _IN_VAIN and self._silence.has(j)
 
     def refuse(self, sender: DeviceId) -> None:
         """Forget a neighbor's newest message, which can't be mixed after all."""
@@ -125,7 +141,11 @@ class Received:
 
 
 class Barrier(Settings):
-    """Wait for this round's message from every in-neighbor, or the timeout: synchronous rounds."""
+    """Wait for this round's message from every in-neighbor, or the timeout: synchronous rounds.
+
+    A neighbor whose model was waited for in vain three times, and for three times its pause between two rounds, is not
+    waited for until it is heard again.
+    """
 
     kind: Literal["barrier"] = "barrier"
     timeout: PositiveSeconds | None = Field(
@@ -135,11 +155,12 @@ class Barrier(Settings):
 
     async def listen(self, received: Received, version: Version) -> Mapping[DeviceId, Params]:
         """Return the messages of this version, once every in-neighbor's is there or the time is up."""
-        everybody = set(received.device.in_neighbors)
         received.drain()
+        everybody = {j for j in received.device.in_neighbors if not received.is_silent(j)}
         with received.device.timeout(math.inf if self.timeout is None else self.timeout):
             while not everybody <= received.told(version):
                 received.add(await received.device.receive(Params))
+        received.miss(everybody - received.told(version))
         return received.take_version(version)
 
 

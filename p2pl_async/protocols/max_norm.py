@@ -24,6 +24,9 @@ time, neighbors prove nothing: two devices that meet would raise each other's le
 beacons carry the set of all devices known to have held the key, and a device is done when all have, or
 when nothing new has been heard for `patience`.
 
+A neighbor that claims a larger key, and in ten times the patience answers none of 64 beacons that ask it for the
+model, is not believed: it lies, or doesn't hear; it is left out as a silent one is.
+
 Neighbors over one-way links can't ask: they get models unasked, repeated more and more rarely.
 
 The origin computes the norm once, in float64, and it travels with the model: every device compares the
@@ -51,6 +54,8 @@ from p2pl_async.protocols.norm_keys import Candidate, Key, NormKey, NormModel, S
 
 _SOON = 0.25  # of the time between beacons: how long news waits at most, so that neighbors don't all talk at once
 _LONGEST_PAUSE = 16.0  # beacons between two models sent unasked
+_ASKS = 64  # in vain, each given time for a message both ways, after which a neighbor's key is not believed
+_PATIENCES = 10.0  # that those take at least
 _EARLY = 1e-6  # s; a device's own clock may end a pause a little too soon
 
 
@@ -149,7 +154,8 @@ class Participant:
         self._delay = 0.0  # the longest that a message has taken to get here, in seconds
         self._ask: DeviceId = -1
         self._served: dict[DeviceId, tuple[Key, float]] = {}  # which key's model went where, and when it had left
-        self._barred: set[DeviceId] = set()  # neighbors whose models can't be used
+        self._barred: set[DeviceId] = set()  # neighbors whose models can't be used, or don't come
+        self._asked: dict[DeviceId, tuple[int, float]] = {}  # how often since its latest model, and since when
         self._serving: set[DeviceId] = set()  # to whom one is on the air
         hears = frozenset(device.all_in_neighbors)
         self._targets = frozenset(device.all_out_neighbors)
@@ -197,6 +203,9 @@ class Participant:
         device = self._device
         targets = device.out_neighbors if device.roams else device.all_out_neighbors
         device.send([j for j in targets if self._is_idle(j)], self._key())
+        if self._ask >= 0:
+            asked, since = self._asked.get(self._ask, (0, device.now))
+            self._asked[self._ask] = asked + 1, since
         self._next_beacon = device.now + self._draw(0.5, 1.5)
 
     def _news(self) -> None:
@@ -229,6 +238,7 @@ class Participant:
             return
         self._note(message, key)
         if isinstance(message, NormModel):
+            self._asked.pop(message.sender, None)
             if message.done:
                 self.candidate.key, self.candidate.w, self.joined, self.done = key, message.w, True, True
             elif self.candidate.merge(key, message.w):
@@ -298,6 +308,8 @@ class Participant:
         if self.done:
             return  # it took over what others train: to a device that comes late keys prove nothing
         device, key = self._device, self.candidate.key
+        if self._ask >= 0 and self._is_in_vain(self._ask):
+            self._barred.add(self._ask)
         counted = self._counted()
         heard = [self._heard[j] for j in counted if j in self._heard]
         if device.boots and self._finished():
@@ -328,6 +340,12 @@ class Participant:
         if self._device.roams:
             return 0 if self._confirmed else self._unheard_of()
         return sum(map(self._is_silent, self._device.all_in_neighbors))
+
+    def _is_in_vain(self, j: DeviceId) -> bool:
+        """Tell whether a neighbor was asked often enough, and for long enough, to have sent its model."""
+        asked, since = self._asked.get(j, (0, math.inf))
+        long = max(_PATIENCES * self._patience, _ASKS * 2 * (self._delay + self._beacon))
+        return asked >= _ASKS and self._device.now - since > long
 
     def _unheard_of(self) -> int:
         """Return how many devices are not known to have held this key, where links come and go."""

@@ -27,8 +27,9 @@ from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.diging import GRADIENTS_STAY
 from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PATIENCE, PUSH_CONTRACT, PushMode, patient
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, PushMode, patient
 from p2pl_async.protocols.sharing import Shares
+from p2pl_async.protocols.silence import PATIENCE
 
 
 class PushDIGing(Protocol):

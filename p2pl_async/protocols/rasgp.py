@@ -21,8 +21,9 @@ from p2pl_async.device import Device
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Fresh
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PATIENCE, PushMode, ReceivedPushes, Silence, patient
+from p2pl_async.protocols.pushing import PushMode, ReceivedPushes, patient
 from p2pl_async.protocols.running_sums import Account, Sums
+from p2pl_async.protocols.silence import PATIENCE, Silence
 
 
 class RASGP(Protocol):

@@ -17,8 +17,9 @@ from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.listening import Barrier
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PATIENCE, PUSH_CONTRACT, GradScale, PushMode, patient
+from p2pl_async.protocols.pushing import PUSH_CONTRACT, GradScale, PushMode, patient
 from p2pl_async.protocols.sharing import Shares
+from p2pl_async.protocols.silence import PATIENCE
 
 
 class SGP(Protocol):

@@ -26,7 +26,8 @@ from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.mixing import is_finite
-from p2pl_async.protocols.pushing import Mass, Push, ReceivedPushes, Silence
+from p2pl_async.protocols.pushing import Mass, Push, ReceivedPushes
+from p2pl_async.protocols.silence import Silence
 
 WINDOW = 4
 """Pushes to one neighbor that may be open."""

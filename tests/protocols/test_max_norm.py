@@ -531,6 +531,40 @@ def test_what_does_not_fit_is_refused_and_counted(message) -> None:
     assert held(emulation)[0].tolist() == [0.5] * 4
 
 
+@pytest.mark.parametrize("ill", ["liar", "deaf"])
+def test_a_larger_key_without_a_model_is_believed_only_for_so_long(ill) -> None:
+    """Device 1 boasts and never sends, or has the largest norm and hears nobody; the others agree without it."""
+
+    class Boast(Sync):
+        kind: str = "boast"
+
+        async def run(self, device: Device) -> None:
+            if device.id != 1 or ill == "deaf":
+                await super().run(device)
+                return
+            while device.now < 300:
+                device.broadcast(NormKey(np.array([1e9]), np.array([1], np.int32), 0, False, -1, NOBODY))
+                await device.sleep(1.0)
+
+    seen: dict[str, dict[int, float]] = {}
+    x = models(4)
+    x[1] *= 10
+    emulation = emulate(
+        Boast(sync=MaxNormSync.model_validate({"patience": "10 s"}), serve_s=200.0),
+        ring(4),
+        link=lambda src, dst: LinkSettings(loss="100 %" if ill == "deaf" and dst == 1 else "0 %"),
+        learner=FixedLearner(x),
+        record=recorded(seen),
+        until=600,
+    )
+    others = [w for k, w in enumerate(x) if k != 1]
+    agreed = {w.tobytes() for k, w in enumerate(held(emulation)) if k != 1}
+    assert agreed == {others[largest(others)].tobytes()}
+    # 64 asks, a second apart, each given as much for an answer; the deaf one begins to train alone, and is silent.
+    assert all((120 if ill == "liar" else 10) < seen["sync_s"][k] < 240 for k in (0, 2, 3))
+    assert seen["sync_left_out"][0] == seen["sync_left_out"][2] == 1
+
+
 def test_recorded_are_the_time_and_the_norm_agreed_on() -> None:
     seen: dict[str, set[float]] = {"sync_s": set(), "sync_norm": set()}
     x = models(4)

@@ -8,6 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+import trio
 from helpers.matrices import mixing_matrix, neighbors_of
 from helpers.models import model_of, start, values
 from helpers.strategies import lossy_links, strongly_connected, undirected
@@ -15,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pl_async.errors import Deadlock
+from p2pl_async.hardware.downtime import CRASHED, Downtime
+from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.testing import FixedLearner, complete, emulate, ring
@@ -211,6 +214,20 @@ def test_barrier_waits_for_everybody_and_no_longer_than_its_timeout() -> None:
         until=6.5,
     )
     assert [device.round for device in hasty.devices] == [2, 2, 1]
+
+
+def test_a_barrier_waits_three_times_for_a_neighbor_that_is_gone() -> None:
+    """Device 2 crashes in its second round: three rounds of the others last their timeout too, all later ones 1 s."""
+    ends: list[float] = []
+    emulate(
+        P2PL(sync="none", mode={"kind": "barrier", "timeout": "4 s"}),
+        ring(3),
+        learner=FixedLearner(start(3)),
+        hardware=[Hardware(downtime=Downtime({CRASHED: [(1.5, math.inf)] if k == 2 else []})) for k in range(3)],
+        rounds=8,
+        record=lambda k, metric, value: ends.append(trio.current_time()) if (k, metric) == (0, "lead") else None,
+    )
+    assert np.diff([0.0, *ends]).tolist() == pytest.approx([1, 5, 5, 5, 1, 1, 1, 1])
 
 
 def test_a_barrier_without_timeout_on_a_lossy_link_is_a_deadlock_that_says_so() -> None:
