@@ -1,14 +1,17 @@
 """ASY-SONATA: gradient tracking without rounds, to the exact minimum over one-way links that lose messages.
 
 Models are pulled: a device averages the newest ones that it has heard, however old. Trackers are pushed by
-running sums, so no part of a gradient is ever lost:
+running sums, so no part of a gradient is ever lost (see `tracking`):
 
     v_i <- x_i - eta y_i;                          v_i goes to the out-neighbors
     x_i <- mean of v_i and the newest v_j heard
-    y_i <- y_i + what is new in the neighbors' sums + g_i(new x_i) - g_i(old x_i)
-    y_i <- y_i / (d + 1);                          each of d out-neighbors is promised the same share
+    y_i <- what is left of y_i + what is new in the neighbors' sums + g_i(new x_i) - g_i(old x_i)
+    y_i / (d + 1) is left;                         each of d out-neighbors is promised the same share
 
-so  sum_i y_i, with what is owed, = sum_i g_i(x_i)  at all times, whatever links do.
+so  sum_i y_i, with what is owed, = sum_i g_i(x_i)  at all times, whatever links do; and over the devices
+present, where links go both ways, whoever leaves or returns. In the paper the step goes along what is left; here
+it goes along all of y_i, the mean gradient if all are alike, so that eta means what it means elsewhere. A
+neighbor that is silent, or doesn't hear this device, is not averaged with.
 
 Source: Y. Tian, Y. Sun, G. Scutari, "Achieving Linear Convergence in Distributed Asynchronous Multiagent
 Optimization", IEEE TAC 2020. This device is i; the tracker z of the paper is y, as in DIGing.
@@ -25,13 +28,14 @@ from p2pl_async.basics.settings import OneOf
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import average
-from p2pl_async.protocols.base import CUMULATIVE, STATE, Contract, Protocol
+from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.diging import GRADIENTS_STAY
 from p2pl_async.protocols.listening import Cache, Fresh, Params, Received
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import stepped
-from p2pl_async.protocols.pushing import PATIENCE, ReceivedPushes, Silence
-from p2pl_async.protocols.running_sums import Account, Sums
+from p2pl_async.protocols.pushing import ReceivedPushes
+from p2pl_async.protocols.silence import PATIENCE, Silence
+from p2pl_async.protocols.tracking import Tracked, Tracker
 
 
 class AsySonata(Protocol):
@@ -44,7 +48,7 @@ class AsySonata(Protocol):
     )
     patience: PositiveSeconds = Field(default=30.0, description=PATIENCE)
 
-    contract: ClassVar[Contract] = replace(CUMULATIVE, departures=GRADIENTS_STAY, deaf=STATE.deaf)
+    contract: ClassVar[Contract] = replace(CUMULATIVE, one_way_departures=GRADIENTS_STAY)
     uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
     models_per_message: ClassVar[float] = 2
 
@@ -53,18 +57,18 @@ class AsySonata(Protocol):
         x = await self.sync.run(device, device.initial_params())
         g = await device.gradient(x)
         silence = Silence(device, self.patience)
-        tracker = Account(device, g, silence, weighted=False)  # y_i(0) = g_i(x_i(0)), without a push weight
-        models, sums = Received(device, like=x), ReceivedPushes(device, Sums, tracker.fits, silence)
+        tracker = Tracker(device, g, silence)  # y_i(0) = g_i(x_i(0))
+        models, sums = Received(device, like=x), ReceivedPushes(device, Tracked, tracker.fits, silence)
         device.state = tracker, sums
         while device.running:
-            v = stepped(x, tracker.z, device.learning_rate)
+            v = stepped(x, tracker.direction, device.learning_rate)
             device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), v))
             heard = await self.mode.listen(models, (device.round, 0))
-            tracker.take(device, await sums.listen(Fresh()))
             for j, model in heard.items():
                 silence.hear(j, model.round)
-            heard = {j: model for j, model in heard.items() if not silence.has(j)}
+            heard = {j: model for j, model in heard.items() if tracker.hears(j)}
             x = average(models, v, heard, "uniform", "renormalize")
             old, g = g, await device.gradient(x)
-            tracker.learn_and_push(device, g, old, 1.0, least=0.0)
+            tracker.take(await sums.listen(Fresh()))
+            tracker.learn_and_push(g, old)
             device.finish_round(x)

@@ -50,6 +50,7 @@ class Contract:
     one_way: str = ""  # the topology has links without a link back
     repair: str = ""  # what to write instead, as the end of a sentence: 'use protocol "rasgp"'
     departures: str = ""  # devices crash or leave
+    one_way_departures: str = ""  # devices crash or leave, and links to them have no link back
     deaf: str = ""  # a device can send, and hears nobody; with what to use instead
 
     def broken_by(self) -> Iterator[tuple[str, str]]:
@@ -70,7 +71,11 @@ STATE = Contract(
     'use protocol "p2pl-push" or "rasgp", which give and take in pairs',
 )
 JOIN = Contract("join")
-CUMULATIVE = Contract("cumulative mass")
+CUMULATIVE = Contract(
+    "cumulative mass",
+    one_way_departures="what is pushed over a link without a link back to a device that is gone is never taken back: "
+    "push weights drain, and devices whose weight falls below the least one share no more",
+)
 INCREMENT = Contract(
     "increment",
     loss="a lost message is never made up for",

@@ -62,7 +62,7 @@ class Choco(CopyProtocol):
             pass  # absolute messages are no exchanges
         own = Told(replicas.own.x, 0.0, len(device.out_neighbors))
         for j in device.in_neighbors:
-            if j in replicas.of:
+            if j in replicas.of and replicas.links.hears(j):
                 yield Told(replicas.of[j].x, 0.0, replicas.of[j].degree), own
 
     def _mix(self, x: Vector, copies: Iterator[tuple[Told, Told]], gamma: float) -> Vector:

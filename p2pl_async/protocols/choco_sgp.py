@@ -44,7 +44,9 @@ class ChocoSGP(CopyProtocol):
         mass = Mass(w.copy(), 1.0)
         gamma = self.gamma or self.compressor.averaging_rate(device.layers)
         replicas = Replicas(device, self, mass.x, paired=False)
-        device.state = mass, replicas
+        debts: list[Told] = []
+        device.state = mass, replicas, debts
+        device.holds = lambda: mass.u
         z = mass.z
         while device.running:
             mass.x += await device.train(z, steps=self.steps) - z  # x_i <- x_i - eta g(z_i)
@@ -52,21 +54,28 @@ class ChocoSGP(CopyProtocol):
             told, targets = replicas.tell(mass.x, mass.u)
             _add(mass, told, -gamma * len(targets))
             # h_j <- h_j + q_j;  x_i <- x_i + gamma sum_j p_ij h_j,  u_i likewise
-            for copy in self._copies(device, replicas, await replicas.listen(self.mode)):
+            for copy in self._copies(device, replicas, await replicas.listen(self.mode), debts):
                 _add(mass, copy, gamma)
+            debts[:] = [rest for debt in debts if (rest := _pay(mass, debt, gamma)) is not None]
             device.record("push_weight", mass.u)
             z = mass.z
             device.finish_round(z)
 
-    def _copies(self, device: Device, replicas: Replicas, heard: list[Heard]) -> Iterator[Told]:
-        """Yield copies h_j to add: with each message, or the present ones; and own ones that didn't arrive."""
+    def _copies(self, device: Device, replicas: Replicas, heard: list[Heard], debts: list[Told]) -> Iterator[Told]:
+        """Yield copies h_j to add: with each message, or the present ones; and own ones that didn't arrive.
+
+        Own ones that were taken back, and did arrive, become debts.
+        """
         for _, copy in replicas.add(heard):
             yield copy
-        for _, returned in replicas.fates(applied=False):
-            yield returned
+        for _, told, fate in replicas.fates():
+            if fate == "returned":
+                yield told
+            elif fate == "owed":
+                debts.append(told)
         if self.delivery == "absolute":
             for j in device.in_neighbors:
-                if j in replicas.of:
+                if j in replicas.of and replicas.links.hears(j):
                     yield Told(replicas.of[j].x, replicas.of[j].u, replicas.of[j].degree)
 
 
@@ -75,3 +84,11 @@ def _add(mass: Mass, copy: Told, factor: float) -> None:
     share = factor / (1 + copy.degree)
     mass.x += mass.x.dtype.type(share) * copy.x
     mass.u += share * copy.u
+
+
+def _pay(mass: Mass, debt: Told, gamma: float) -> Told | None:
+    """Subtract a copy's share, or as much as leaves half of the push weight; return what is still owed of the copy."""
+    owed = gamma * debt.u / (1 + debt.degree)
+    part = min(1.0, 0.5 * mass.u / owed) if owed > 0 else 1.0
+    _add(mass, debt, -gamma * part)
+    return None if part == 1 else Told(debt.x * debt.x.dtype.type(1 - part), debt.u * (1 - part), debt.degree)

@@ -12,6 +12,7 @@ A push is an increment, correct only if it counts exactly once. There are three 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -19,16 +20,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.compression import Compressor, ErrorFeedback, Payload, decode
+from p2pl_async.compression import Compressor, Payload, decode
 from p2pl_async.device import Device
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract
-from p2pl_async.protocols.exchanging import AppliedMarks, Marks, Told
+from p2pl_async.protocols.exchanging import AppliedMarks, Fate, Marks, RoundsHeard, Told
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.mixing import is_count
-from p2pl_async.protocols.pushing import MOST_WEIGHT, Mass, ReceivedPushes, Silence
+from p2pl_async.protocols.pushing import MOST_WEIGHT, ReceivedPushes
 from p2pl_async.protocols.repairing import Applied, Confirmation, Confirmations, Confirmed, Owed, Share
+from p2pl_async.protocols.silence import Silence
 
 _ROUNDING = 1e-6  # of a sum of push weights
 _UNCONFIRMED = 8  # pushes of mass to one neighbor that may wait for confirmation, where there is a link back
@@ -66,7 +68,7 @@ class MassPush(Message, tag="mass"):
     top: int = 0  # repaired: number of the latest push within
     life: int = 0  # repaired: how often the receiver has restarted, as the sender knows it
     mark: int = 0  # repaired: which exchange it is for the receiver, 0 if none
-    confirmed: NDArray[np.int64] | None = None  # repaired: see `Confirmations`
+    confirmed: NDArray[np.int64] | None = None  # repaired, absolute: see `Confirmations`
 
 
 class Heard(NamedTuple):
@@ -95,7 +97,7 @@ class MassLinks:
         returned: shares taken back from neighbors that are gone, to add to the mass.
         debts: shares to give back, to neighbors that had been given up.
         marks: out-neighbor -> the exchanges told to it.
-        fates: out-neighbor, what an exchange told it, and whether it was applied; since the last look.
+        fates: out-neighbor, what an exchange told it, and what became of it; since the last look.
     """
 
     def __init__(
@@ -118,12 +120,13 @@ class MassLinks:
         self._start = int(1e6 * device.now)
         self._seen: dict[DeviceId, set[int]] = {}  # exactly_once: numbers of the messages that counted
         self._newest: dict[DeviceId, int] = {}  # absolute: number of the newest message
+        self._rounds = RoundsHeard(device)  # absolute
         self.boots: dict[DeviceId, int] = {}
         self.met: set[DeviceId] = set()
         self.returned: list[Share] = []
         self.debts: list[Share] = []
         self.marks: dict[DeviceId, Marks] = {}
-        self.fates: list[tuple[DeviceId, Told, bool]] = []
+        self.fates: list[tuple[DeviceId, Told, Fate]] = []
         self._applied_marks: dict[DeviceId, AppliedMarks] = {}
         self._copies = copies
         self._least_u = -MOST_WEIGHT if copies or delivery == "repaired" else 0.0
@@ -195,7 +198,10 @@ class MassLinks:
     def _broadcast(self, share: Share, targets: Sequence[DeviceId], marked: Sequence[DeviceId], *, whole: bool) -> None:
         data = share.q.encode()
         ids = np.array(marked, np.int64) if len(marked) else None
-        message = MassPush(self.device.round, 0, share.u, len(targets), data, self.device.boots, whole, ids)
+        rows = self._rounds.tell(self.boots) if self.delivery == "absolute" else None
+        message = MassPush(
+            self.device.round, 0, share.u, len(targets), data, self.device.boots, whole, ids, confirmed=rows
+        )
         self.device.send(targets, message)
         record_bytes(self.device, share.q, data, len(targets))
 
@@ -238,6 +244,19 @@ class MassLinks:
             self._take_back()
         return heard
 
+    def hears(self, j: DeviceId) -> bool:
+        """Tell whether neighbor j is there and hears this device, as far as is known; over a one-way link it does."""
+        if j not in self.device.all_in_neighbors or j not in self.device.all_out_neighbors:
+            return True
+        since = self.owed[j].since if j in self.owed else self._rounds.unheard.get(j, math.inf)
+        return not (self.silence.has(j) or self.silence.is_over(j, since))
+
+    def take_back_marks(self) -> None:
+        """Take back the exchanges of unknown fate with neighbors that confirm nothing for longer than the patience."""
+        for j, marks in sorted(self.marks.items()):
+            if marks.waiting and not self.hears(j):
+                self.fates += [(j, told, "returned") for told in marks.take_back()]
+
     def _take_back(self) -> None:
         """Take back what neighbors don't confirm for longer than the patience."""
         for j, owed in sorted(self.owed.items()):
@@ -259,7 +278,7 @@ class MassLinks:
             self.returned.append(share)
         marks = self.marks.pop(j, None)
         if marks is not None:
-            self.fates += [(j, told, False) for _, told in marks.waiting.values()]
+            self.fates += [(j, told, "returned") for _, told in marks.waiting.values()]
 
     def _take(self, message: MassPush) -> Share | None:
         """Return the share that a message adds, or None if it was added before."""
@@ -304,9 +323,14 @@ class MassLinks:
             return False
         if message.boot > self.boots.get(message.sender, 0):
             self._meet(message.sender, message.boot)
+        rows = message.confirmed
+        if self.delivery == "absolute":
+            if rows is None or not _are_rows(rows):
+                return False
+            self._rounds.hear(message.sender, message.round, rows)
+            return True
         if self.delivery != "repaired":
             return True
-        rows = message.confirmed
         if rows is None or not 0 <= message.base < message.top or not _are_rows(rows):
             return False
         # A sender that can't hear this device learns of its restart from confirmations passed on.
@@ -327,7 +351,7 @@ class MassLinks:
                     self.owed[receiver].confirm(confirmation.number, self.device.now)
                     marks = self.marks.get(receiver)
                     if marks is not None:
-                        self.fates += [(receiver, told, applied) for told, applied in marks.confirm(confirmation)]
+                        self.fates += [(receiver, *found) for found in marks.confirm(confirmation)]
 
 
 def contraction(compressor: Compressor) -> Compressor:
@@ -338,49 +362,6 @@ def contraction(compressor: Compressor) -> Compressor:
             "would grow from round to round; leave unbiased out"
         )
     return compressor
-
-
-def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> None:
-    """Push a share to every out-neighbor: x_i <- x_i + eta_a (p_ii - 1) q_i, and u_i likewise.
-
-    Args:
-        mass: the device's mass, changed in place.
-        feedback: q_i = C(x_i + e_i), e_i <- x_i + e_i - q_i.
-        links: the device's links.
-        rate: eta_a.
-    """
-    targets = links.takers()
-    if links.delivery == "repaired":
-        links.repeat([j for j in links.device.out_neighbors if j not in targets], len(targets))
-    if targets:  # without a receiver, compressing would only grow the error that is fed back
-        q = feedback.compress(mass.x)
-        p = 1 / (1 + len(targets))  # p_ji = p_ii
-        share = Share(q.times(rate * p), rate * p * mass.u)
-        links.push(share, targets)
-        share.q.add_to(mass.x, -len(targets))
-        mass.u -= len(targets) * share.u
-
-
-async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
-    """Add the shares received: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise; and what is taken back."""
-    shares = [heard.share for heard in await links.listen(mode)] + links.returned
-    links.returned = []
-    for share in shares:
-        if share.u < 0:  # to be given back, as a neighbor had given up this device
-            links.debts.append(share)
-        else:
-            share.q.add_to(mass.x)
-            mass.u += share.u
-    links.debts = [rest for debt in links.debts if (rest := _pay(mass, debt)) is not None]
-    links.device.record("push_weight", mass.u)
-
-
-def _pay(mass: Mass, debt: Share) -> Share | None:
-    """Pay as much of a negative share as leaves half of the push weight; return the rest."""
-    part = min(1.0, -0.5 * mass.u / debt.u)
-    debt.q.add_to(mass.x, part)
-    mass.u += part * debt.u
-    return None if part == 1 else Share(debt.q.times(1 - part), (1 - part) * debt.u)
 
 
 def record_bytes(device: Device, q: Payload, data: NDArray[np.uint8], links: int) -> None:

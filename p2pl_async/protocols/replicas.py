@@ -5,7 +5,8 @@ q_i = C(x_i - h_i), and all of them add it: h_i <- h_i + q_i. A lost difference 
 wrong from then on, so there are two repairs:
 
     absolute   the message has the values of h_i where q_i changed it, and now and then all of h_i; the
-               newest message wins. There are no confirmations, and one broadcast serves all.
+               newest message wins, and one broadcast serves all. It tells which rounds of its receivers were
+               heard: neighbors that are silent, or hear nothing, are mixed with no more.
     repaired   the next message makes up for lost ones (see `repairing`); a copy is mixed only if both
                ends know that it was applied.
 
@@ -35,23 +36,22 @@ from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.compressing import CONTRACTS, Delivery, Heard, MassLinks, contraction
-from p2pl_async.protocols.exchanging import TRANSFERS, WAITING, Pairs, Told
+from p2pl_async.protocols.exchanging import TRANSFERS, WAITING, Fate, Pairs, Told
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import MOST_WEIGHT, PATIENCE, PushMode, patient
+from p2pl_async.protocols.pushing import MOST_WEIGHT, PushMode, patient
 from p2pl_async.protocols.repairing import Share
+from p2pl_async.protocols.silence import PATIENCE
 
 _RESYNC = 100  # messages
 
 Telling = Delivery | Literal["absolute"]
 Rate = Annotated[float, Field(gt=0, le=1)]
 
-_DEAF = "others go on mixing with a device that never mixes with them, and the mean of all models drifts"
-
 DIFFERENCES = {
     delivery: dataclasses.replace(contract, loss=contract.loss and "a copy that missed a difference stays wrong")
     for delivery, contract in CONTRACTS.items()
-} | {"absolute": dataclasses.replace(STATE, deaf=f'{_DEAF}; set delivery = "repaired"')}
+} | {"absolute": dataclasses.replace(STATE, deaf="")}
 """What each delivery requires of the links, for protocols that send differences."""
 
 
@@ -214,8 +214,11 @@ class Replicas:
     def _may_mark(self, j: DeviceId) -> bool:
         """Tell whether the next message to a neighbor is an exchange.
 
-        After a restart a device gives nothing away before it has heard the neighbor, which may be gone.
+        A neighbor that is silent, or doesn't hear this device, is given nothing. After a restart a device gives nothing
+        away before it has heard the neighbor, which may be gone.
         """
+        if not self._paired and not self.links.hears(j):
+            return False
         if self._device.boots and j not in self.of and j in self._device.all_in_neighbors:
             return False
         if self._settings.delivery != "repaired":
@@ -265,11 +268,14 @@ class Replicas:
         for j, theirs in self.add(heard):
             self.pairs[j].theirs.append(theirs._replace(x=theirs.x.copy()))
             yield from self.pairs[j].complete()
-        for j, ours in self.fates(applied=True):
-            self.pairs[j].ours.append(ours)
-            yield from self.pairs[j].complete()
+        for j, ours, fate in self.fates():
+            if fate == "applied":
+                self.pairs[j].ours.append(ours)
+                yield from self.pairs[j].complete()
 
-    def fates(self, *, applied: bool) -> list[tuple[DeviceId, Told]]:
-        """Return the exchanges known since the last call to have been applied, or not; forget the others."""
+    def fates(self) -> list[tuple[DeviceId, Told, Fate]]:
+        """Return the exchanges of which something has become since the last call, or that were taken back."""
+        if not self._paired:
+            self.links.take_back_marks()
         fates, self.links.fates = self.links.fates, []
-        return [(j, told) for j, told, was_applied in fates if was_applied == applied]
+        return fates

@@ -41,8 +41,9 @@ from numpy.typing import NDArray
 from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.mixing import BLOCK, blocks, is_count, is_finite, is_like, unsound
-from p2pl_async.protocols.pushing import MOST_WEIGHT, Silence, reciprocal
+from p2pl_async.protocols.pushing import MOST_WEIGHT, reciprocal
 from p2pl_async.protocols.settling import Credit, Promised, Promises, headers, read_header
+from p2pl_async.protocols.silence import Silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,9 @@ class Account:
         w: the initial model, shape (n_params,).
         silence: which neighbors are silent, and for how long they may be.
         weight: the push weight that the device starts with; its numerator is `weight * w`.
-        weighted: whether z is the model x / u; if not, as for a tracker, z is x itself.
 
     Attributes:
-        z: the model x / u as of the latest `take`, read-only (or x, at all times), in the dtype of the initial one.
+        z: the model x / u as of the latest `take`, read-only, in the dtype of the initial one.
         u: push weight.
         born: the first weights in it.
         promised: out-neighbor -> what was promised to it.
@@ -81,13 +81,10 @@ class Account:
         debt: what is still to be paid to links after a return.
     """
 
-    def __init__(
-        self, device: Device, w: Vector, silence: Silence, weight: float = 1.0, *, weighted: bool = True
-    ) -> None:
-        joins = device.boots > 0  # and so has restarted
-        self.z: Vector = np.zeros_like(w) if joins and not weighted else w.copy()
-        self.z.flags.writeable = not weighted  # so that training from it needs no copy
-        self.u = 0.0 if joins else weight
+    def __init__(self, device: Device, w: Vector, silence: Silence, weight: float = 1.0) -> None:
+        self.z: Vector = w.copy()
+        self.z.flags.writeable = False  # so that training from it needs no copy
+        self.u = 0.0 if device.boots else weight  # one that has restarted begins without mass
         self.born = weight
         self.promised: dict[DeviceId, Promises] = {}
         self.credited: dict[DeviceId, Credit] = {}
@@ -96,7 +93,6 @@ class Account:
         self._device = device
         self._silence = silence
         self._weight = weight
-        self._weighted = weighted
         self._own: NDArray[np.float64] = np.multiply(w, self.u, dtype=np.float64)
         self._apart: set[DeviceId] = set()  # neighbors credited whose sums are not in `_own`
         self._nothing = Promised(0.0, 0.0, np.zeros_like(self._own))
@@ -132,9 +128,9 @@ class Account:
         no new share, but sends the sums again, since only they make up for lost messages; and so it does to a neighbor
         that is silent, or has too much to confirm.
         """
-        if self._weighted and self.u == 0:
+        if self.u == 0:
             self.z = new
-        splits = not self._weighted or (self.u > 0 and self.u >= least)
+        splits = self.u > 0 and self.u >= least
         # Links that have always had the same shares share one sum, which is added up, and encoded, once.
         pushed, repeated = self._groups(device.out_neighbors, splits)
         shares = 1 + sum(len(group) for _, group in pushed)
@@ -164,7 +160,7 @@ class Account:
                 self._add(confirmed, -1.0)
                 device.record("weight_taken_back", promised.u - confirmed.u)
         self._pay()
-        if self.u == 0 and self._weighted and not newest and self._silence.is_over(None, self._begun):
+        if self.u == 0 and not newest and self._silence.is_over(None, self._begun):
             self.u = self._weight  # nobody is there
             self._own += np.multiply(self.z, self.u, dtype=np.float64)
             device.record("weight_renewed", self.u)
@@ -175,7 +171,7 @@ class Account:
                 del newest[bad]
                 device.record("refused", 1)
                 z, u, finite = self._with(newest)
-        z.flags.writeable = not self._weighted
+        z.flags.writeable = False
         for j, sums in newest.items():
             header = read_header(sums.links, device.id)
             assert header is not None
@@ -226,9 +222,8 @@ class Account:
         if debt is self._nothing:
             return
         part = 1.0
-        if self._weighted:
-            for owed, has in ((debt.u, self.u), (debt.born, self.born)):
-                part = min(part, 0.5 * has / owed) if owed > 0 else part
+        for owed, has in ((debt.u, self.u), (debt.born, self.born)):
+            part = min(part, 0.5 * has / owed) if owed > 0 else part
         self._add(debt, -part)
         self.debt = (
             self._nothing if part == 1 else Promised(*(amount * (1 - part) for amount in debt))  # type: ignore[arg-type]
@@ -263,9 +258,9 @@ class Account:
         u = self.u
         for j, sums in sorted(newest.items()):
             u += sums.u - self._sums_of(j).u
-        if self._weighted and u == 0:
+        if u == 0:
             return self.z, u, True
-        scale = reciprocal(u) if self._weighted else 1.0
+        scale = reciprocal(u)
         sums_of = {**{j: self.credited[j].sums.x for j in self._apart}, **{j: newest[j].x for j in newest}}
         first, *credits = [sums_of[j] for j in sorted(sums_of)] or [self._nothing.x]
         z, total = np.empty_like(self.z), 0.0
@@ -289,21 +284,18 @@ class Account:
         """
         sums = [np.empty_like(self._own) for _ in promised]
         change, share = np.empty(min(BLOCK, new.size), new.dtype), np.empty(min(BLOCK, new.size))
-        weight = self.u if self._weighted else 1.0
         for block in blocks(new.size):
             own = self._own[block]
             learned = np.subtract(new[block], old[block], out=change[: own.size])
             if scale != 1.0:
                 learned *= learned.dtype.type(scale)
-            x = np.multiply(self.z[block], weight, out=share[: own.size])
+            x = np.multiply(self.z[block], self.u, out=share[: own.size])
             own -= x  # z u is x up to rounding, and the rounding error stays in `own`, so no mass is lost
             x += learned
             x *= 1 / shares
             own += x
             for before, after in zip(promised, sums, strict=True):
                 np.add(before[block], x, out=after[block])
-            if not self._weighted:
-                self.z[block] = x
         for after in sums:
             after.flags.writeable = False  # so that sending it needs no copy
         return sums

@@ -19,10 +19,12 @@ from p2pl_async.compression import AnyCompressor, Compressor, ErrorFeedback, Ide
 from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract, Protocol
-from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, absorb, contraction, push
-from p2pl_async.protocols.listening import Barrier
+from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, contraction
+from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
-from p2pl_async.protocols.pushing import PATIENCE, Mass, PushMode, patient
+from p2pl_async.protocols.pushing import Mass, PushMode, patient
+from p2pl_async.protocols.repairing import Share
+from p2pl_async.protocols.silence import PATIENCE
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 
@@ -109,3 +111,46 @@ class SparsePush(Protocol):
     def model(self, mass: Mass) -> Vector:
         """Return z = x / u, read-only."""
         return mass.z
+
+
+def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> None:
+    """Push a share to every out-neighbor: x_i <- x_i + eta_a (p_ii - 1) q_i, and u_i likewise.
+
+    Args:
+        mass: the device's mass, changed in place.
+        feedback: q_i = C(x_i + e_i), e_i <- x_i + e_i - q_i.
+        links: the device's links.
+        rate: eta_a.
+    """
+    targets = links.takers()
+    if links.delivery == "repaired":
+        links.repeat([j for j in links.device.out_neighbors if j not in targets], len(targets))
+    if targets:  # without a receiver, compressing would only grow the error that is fed back
+        q = feedback.compress(mass.x)
+        p = 1 / (1 + len(targets))  # p_ji = p_ii
+        share = Share(q.times(rate * p), rate * p * mass.u)
+        links.push(share, targets)
+        share.q.add_to(mass.x, -len(targets))
+        mass.u -= len(targets) * share.u
+
+
+async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
+    """Add the shares received: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise; and what is taken back."""
+    shares = [heard.share for heard in await links.listen(mode)] + links.returned
+    links.returned = []
+    for share in shares:
+        if share.u < 0:  # to be given back, as a neighbor had given up this device
+            links.debts.append(share)
+        else:
+            share.q.add_to(mass.x)
+            mass.u += share.u
+    links.debts = [rest for debt in links.debts if (rest := _pay(mass, debt)) is not None]
+    links.device.record("push_weight", mass.u)
+
+
+def _pay(mass: Mass, debt: Share) -> Share | None:
+    """Pay as much of a negative share as leaves half of the push weight; return the rest."""
+    part = min(1.0, -0.5 * mass.u / debt.u)
+    debt.q.add_to(mass.x, part)
+    mass.u += part * debt.u
+    return None if part == 1 else Share(debt.q.times(1 - part), (1 - part) * debt.u)

@@ -70,6 +70,7 @@ METRICS = {
     "refused": Metric("", "1 for each message with parameters of another shape, or not finite"),
     "push_weight": Metric("", "push-sum weight of the device"),
     "weight_lost": Metric("", "push-sum weight that the device took along, at each crash"),
+    "links_undone": Metric("", "links to a neighbor that fell silent, whose running sums were undone, both ways"),
     "weight_taken_back": Metric("", "push-sum weight taken back from a neighbor that fell silent"),
     "weight_renewed": Metric("", "push-sum weight with which a device began again, as no neighbor pushed any to it"),
     "sync_s": Metric("s", "instant at which the device has agreed on initial parameters"),

@@ -9,9 +9,12 @@ import numpy as np
 
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.messages import Message
-from p2pl_async.protocols.pushing import Push
+from p2pl_async.protocols.exchanging import AppliedMarks, Told
+from p2pl_async.protocols.pushing import Mass, Push
+from p2pl_async.protocols.replicas import Replicas
 from p2pl_async.protocols.running_sums import Account
 from p2pl_async.protocols.settling import Promised, Promises
+from p2pl_async.protocols.tracking import Tracker
 from p2pl_async.transport.wire import decode
 
 M = TypeVar("M", bound=Message)
@@ -51,6 +54,54 @@ def account_totals(accounts: Mapping[int, Account]) -> tuple[np.ndarray, float]:
             for sums, sign in owed(promises, account, accounts.get(j), i, j):
                 x, u = x + sign * sums.x, u + sign * sums.u
     return x, u
+
+
+def tracked_total(trackers: Mapping[int, Tracker]) -> np.ndarray:
+    """Return the sum of trackers, with what is owed over links between them, and what one end has still to undo."""
+    y = np.sum([tracker.y for tracker in trackers.values()], axis=0)
+    for i, tracker in trackers.items():
+        for j, flow in tracker.flows.items():
+            there = trackers.get(j)
+            other = None if there is None else there.flows.get(i)
+            agree = (
+                there is not None
+                and other is not None
+                and (flow.boot, there.boot, flow.incarnation) == (there.boot, flow.boot, other.incarnation)
+                and other.boot == tracker.boot
+            )
+            if agree:
+                assert other is not None
+                y = y + (0 if flow.promised is None else flow.promised) - (0 if other.taken is None else other.taken)
+            else:  # this end will undo what it knows
+                y = y + (0 if flow.promised is None else flow.promised) - (0 if flow.taken is None else flow.taken)
+    return y
+
+
+def transfer_totals(states: Mapping[int, tuple[Mass, Replicas, list[Told]]], gamma: float) -> tuple[np.ndarray, float]:
+    """Return the sums of x and u over devices that transfer copies, with what is on its way, and what is owed."""
+    x = np.sum([mass.x for mass, *_ in states.values()], axis=0, dtype=float)
+    u = sum(mass.u for mass, *_ in states.values())
+    for i, (_, replicas, debts) in states.items():
+        open_ = [(told, -1.0) for told in debts]
+        for j, marks in replicas.links.marks.items():
+            there = states.get(j)
+            knows = there is not None and replicas.links.boots.get(j, 0) == there[1].links.device.boots
+            applied = there[1].links._applied_marks.get(i) if there is not None and knows else None
+            theirs = there is not None and there[1].links.boots.get(i, 0) == replicas.links.device.boots
+            for mark, (_, told) in marks.waiting.items():
+                if not (applied is not None and theirs and _is_applied(applied, mark)):
+                    open_.append((told, 1.0))
+            for mark, (_, told) in marks.taken_back.items():
+                if applied is not None and theirs and _is_applied(applied, mark):
+                    open_.append((told, -1.0))
+        for told, sign in open_:
+            x = x + sign * gamma / (1 + told.degree) * told.x
+            u += sign * gamma / (1 + told.degree) * told.u
+    return x, u
+
+
+def _is_applied(applied: AppliedMarks, mark: int) -> bool:
+    return mark <= applied.last and bool(applied.bits >> (applied.last - mark) & 1)
 
 
 def owed(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.bowls import DIRECTED, BowlLearner
+from helpers.mass_world import TrackerWorld
 from helpers.matrices import push_matrix
 from helpers.models import model_of, start, values
-from helpers.strategies import lossy_links, strongly_connected
-from helpers.sums import owed_totals
+from helpers.strategies import lossy_links, strongly_connected, undirected
+from helpers.sums import tracked_total
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,14 +32,13 @@ def test_in_lockstep_it_is_the_matrix_recursion(neighbors, seed) -> None:
     p, ids = push_matrix(neighbors), np.arange(n)[:, None]
     w = (p > 0) / (p > 0).sum(axis=1, keepdims=True)
     x = np.stack(x0)
-    g = kept = (1 + ids) * (x - ids)
-    sent = np.zeros_like(x)
+    g = y = (1 + ids) * (x - ids)
+    mixed = y  # nothing was promised yet
     for _ in range(6):
-        x = w @ (x - eta * kept)
+        x = w @ (x - eta * y)
         new = (1 + ids) * (x - ids)
-        y, g = kept + sent + new - g, new
-        kept = np.diag(p)[:, None] * y
-        sent = p @ y - kept
+        y, g = mixed + new - g, new
+        mixed = p @ y
     np.testing.assert_allclose(values(emulation), x, atol=1e-10)
 
 
@@ -54,7 +54,33 @@ def test_trackers_with_what_is_owed_add_up_to_the_latest_gradients(neighbors, li
     n = len(neighbors)
     learner = BowlLearner(start(n, seed=seed), seconds=[0.3 + 0.1 * k for k in range(n)], learning_rate=0.005)
     emulation = emulate(form, neighbors, link=link, learner=learner, seed=seed, until=until)
-    np.testing.assert_allclose(owed_totals(emulation)[0], sum(learner.latest.values()), atol=1e-8)
+    trackers = {device.id: device.state[0] for device in emulation.devices}
+    np.testing.assert_allclose(tracked_total(trackers), sum(learner.latest.values()), atol=1e-8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(undirected(max_size=5), st.integers(0, 10**6))
+def test_trackers_add_up_to_the_gradients_of_those_present_through_crashes_and_partitions(neighbors, seed) -> None:
+    """At every instant; and once all is quiet, all hold the same, but for their numbers of neighbors."""
+    random = np.random.default_rng(seed)
+    world = TrackerWorld(neighbors, random)
+    loss, repeat, wait = random.choice([0, 0.3, 0.6]), random.choice([0, 0.3]), random.choice([0, 0.5, 0.9])
+    for _ in range(100):
+        world.storm()
+        world.deliver(loss, repeat, wait)
+        world.check()
+    world.calm()
+    for _ in range(200):
+        world.now += 1
+        for k in range(len(neighbors)):
+            world.round(k, step=0)
+        world.deliver(0, 0, 0)
+        share = np.stack([world.up[k].direction / (1 + len(neighbors[k])) for k in range(len(neighbors))])
+        if np.ptp(share, axis=0).max() < 1e-9:
+            break
+    world.check()
+    assert all(flow.open for tracker in world.up.values() for flow in tracker.flows.values())
+    np.testing.assert_allclose(share, np.broadcast_to(share.mean(axis=0), share.shape), atol=1e-4)
 
 
 def test_the_minimum_is_exact_though_links_are_one_way_and_lose_a_third() -> None:
@@ -85,7 +111,7 @@ def test_copies_that_are_too_old_are_left_out() -> None:
     for max_age in (0, None):
         mode = {"kind": "cache"} | ({} if max_age is None else {"max_age": max_age})
         emulation = emulate(
-            AsySonata(sync="none", mode=mode),
+            AsySonata(sync="none", mode=mode, patience="200 s"),
             ring(2),
             learner=FixedLearner([np.zeros(1), np.full(1, 8.0)], seconds=[1.0, 50.0]),
             link={"latency": "60 s"},

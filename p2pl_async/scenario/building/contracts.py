@@ -60,6 +60,12 @@ def _warn_of_absence(scenario: Scenario, contract: Contract, graph: nx.DiGraph[i
     found = []
     if contract.departures and _devices_leave(scenario):
         found.append(f'devices may crash or leave: with protocol "{scenario.protocol.kind}" {contract.departures}')
+    one_way = sum(not graph.has_edge(dst, src) for src, dst in graph.edges)
+    if contract.one_way_departures and one_way and _devices_leave(scenario):
+        found.append(
+            f"devices may crash or leave, and {one_way} of {graph.number_of_edges()} links have no link back: "
+            f'with protocol "{scenario.protocol.kind}" {contract.one_way_departures}'
+        )
     silent = {(src, dst) for src, dst in graph.edges if loses_all(links.settings(src, dst))}
     deaf = [k for k in graph if graph.in_degree(k) and all(link in silent for link in graph.in_edges(k))]
     mute = [k for k in graph if graph.out_degree(k) and all(link in silent for link in graph.out_edges(k))]

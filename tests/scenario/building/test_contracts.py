@@ -14,6 +14,7 @@ from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.asy_sonata import AsySonata
 from p2pl_async.protocols.base import FAULTS, INCREMENT, STATE, Contract, Protocol
 from p2pl_async.protocols.choco_sgp import ChocoSGP
+from p2pl_async.protocols.diging import DIGing
 from p2pl_async.protocols.fedavg import FedAvg
 from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.protocols.rasgp import RASGP
@@ -127,7 +128,7 @@ def test_a_deaf_device_is_told_with_what_becomes_of_the_others() -> None:
     assert "device 3 can't hear" in absence(P2PL(), "*", "3")
     assert 'use protocol "p2pl-push"' in absence(P2PL(), "*", "3")
     assert "the others as if they weren't there" in absence(RASGP(), "*", "3")
-    assert 'set delivery = "repaired"' in absence(ChocoSGP(delivery="absolute"), "*", "3")
+    assert "the others as if they weren't there" in absence(ChocoSGP(delivery="absolute"), "*", "3")
     assert "can't hear" not in absence(P2PL(), "3", "*")
 
 
@@ -138,9 +139,18 @@ def test_a_mute_device_is_told() -> None:
 
 def test_departures_are_told_where_trackers_keep_what_they_left() -> None:
     for more in ({"churn": {"up": "2 min", "down": "20 s"}}, {"event": [{"kind": "crash", "devices": 1, "at": "1 s"}]}):
-        assert any("stays there" in text for text in told(AsySonata(), PERFECT, **more))
-        assert not any("stays there" in text for text in told(RASGP(), PERFECT, **more))
-    assert not any("stays there" in text for text in told(AsySonata(), PERFECT))
+        assert any("stays there" in text for text in told(DIGing(), PERFECT, **more))
+        assert not any("stays there" in text for text in told(AsySonata(), PERFECT, **more))
+    assert not any("stays there" in text for text in told(DIGing(), PERFECT))
+
+
+def test_departures_are_told_where_links_have_no_link_back() -> None:
+    churn: dict[str, Any] = {"churn": {"up": "2 min", "down": "20 s"}}
+    one_way: dict[str, Any] = {**churn, "topology": "directed-ring"}
+    assert any("weights drain" in text for text in told(RASGP(), PERFECT, **one_way))
+    assert any("stays there" in text for text in told(AsySonata(), PERFECT, **one_way))
+    assert not any("drain" in text for text in told(RASGP(), PERFECT, **churn))
+    assert not any("drain" in text for text in told(RASGP(), PERFECT, topology="directed-ring"))
 
 
 def test_a_contract_may_depend_on_settings() -> None:
