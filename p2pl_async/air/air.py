@@ -16,13 +16,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
 from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
 from p2pl_async.air.handshake import Handshake
 from p2pl_async.air.hearing import Hearing, Waves
+from p2pl_async.air.interference import Interference, Places
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
@@ -78,6 +79,9 @@ class Air:
         self._on_air: list[Transmission] = []
         self._reception = Reception(settings, n, propagation, presence)
         self._rates = Rates(settings, propagation, seed)
+        self._outside: Interference | None = None
+        if propagation is not None and isinstance(settings, CsmaCa | Aloha | Tdma) and settings.interferer:
+            self._outside = Interference(settings.interferer, cast("Places", propagation), settings.sense, seed)
         self._access = _access(settings, self, seed)
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
         rts = settings.rts if isinstance(settings, Dcf) else None
@@ -266,7 +270,7 @@ class Air:
         for other in self._on_air:
             if other.end > since and other.start <= until and (other.src == device or device in other.audience.ids):
                 return True
-        return False
+        return self._outside is not None and self._outside.is_noticed(device, since, until)
 
     def heard(self, device: DeviceId, since: float) -> list[Transmission]:
         """Return the transmissions that a device sent or heard and that end after the instant `since`."""
@@ -323,6 +327,7 @@ class Air:
         if transmission.cut:
             return
         self._listen(transmission)
+        self._meet_outside(transmission)
         message.count(transmission, sender.failures + 1)
         lost = 0
         for k, link in enumerate(message.links):
@@ -338,6 +343,11 @@ class Air:
             for device in transmission.audience.order:
                 if device != transmission.src:
                     self._on_receive(device, transmission.start, transmission.end)
+
+    def _meet_outside(self, transmission: Transmission) -> None:
+        """Add what interferers sent during a transmission, which ends now, to what overlaps it."""
+        if self._outside is not None:
+            transmission.overlaps += self._outside.during(transmission.start, transmission.end)
 
     def frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
         """Continue after so many frames that are finished."""
@@ -377,6 +387,7 @@ class Air:
         if frame.cut:
             return False
         self._listen(frame)
+        self._meet_outside(frame)
         (target,) = frame.receivers
         lost = self._reception.fate(frame, self._back(frame.src, target), size, awaited=awaited)
         self._access.ended(frame)

@@ -16,7 +16,7 @@ import numpy as np
 from p2pl_async.air.hearing import Waves, error_in_interference, most_interference
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Contended, SharedMedium
-from p2pl_async.air.transmission import NOBODY, Transmission
+from p2pl_async.air.transmission import NOBODY, OUTSIDE, Transmission
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Signal
@@ -150,7 +150,7 @@ class Reception:
         """Return why a device didn't receive a frame that has just ended, or ""; for `awaited` its radio is awake."""
         dst, error = link.dst, self._noise_error(transmission, link.dst, size)
         interferers = self._interferers(transmission, dst) if transmission.overlaps else ()
-        disturbed, meets = "", False
+        disturbed, meets = "", ""
         if interferers:
             if any(other.src == dst for other in interferers):
                 disturbed = "half-duplex"
@@ -158,10 +158,12 @@ class Reception:
                 disturbed = "collision"
             elif self._collision is not None:
                 disturbed, chance = self._disturbed(transmission, interferers, link, size)
-                error, meets = (error, False) if chance is None else (chance, True)
+                if chance is not None:
+                    alien = all(other.src == OUTSIDE for other in interferers)
+                    error, meets = chance, "interference" if alien else "collision"
         # Draws even if the frame is lost already, so that the link's later draws don't depend on other traffic.
         cause = link.hear(size, transmission.start, transmission.end, error, awaited=awaited)
-        return disturbed or ("collision" if cause == "noise" and meets else cause)
+        return disturbed or (meets if cause == "noise" and meets else cause)
 
     def fates(self, transmission: Transmission, starts: Floats, ends: Floats, link: Link, size: int) -> dict[int, str]:
         """Return the frames that a receiver misses of a message sent in one transmission: frame -> cause.
@@ -227,12 +229,17 @@ class Reception:
         phy = transmission.phy or self._propagation.phy
         if self._collision == "sinr" and phy.rejection is None:
             return "", error_in_interference(phy, self._propagation.noise(dst), size, span, signal, interference)
-        for other in {transmission.phy: None for transmission in interferers}:
+        outside = [one for one in interferers if one.src == OUTSIDE]
+        frames = [one for one in interferers if one.src != OUTSIDE]
+        for other in {frame.phy: None for frame in frames}:
             stronger = self._capture if self._collision == "capture" else phy.rejects(other or self._propagation.phy)
-            alike = _powers([one for one in interferers if one.phy == other], dst)
+            alike = _powers([one for one in frames if one.phy == other], dst)
             if stronger is not None and signal < most_interference(span, alike) + stronger:
                 return "collision", None
-        return "", None
+        if not outside:
+            return "", None
+        noise = self._propagation.noise(dst)
+        return "", error_in_interference(phy, noise, size, span, signal, _powers(outside, dst))
 
 
 def _powers(transmissions: Sequence[Transmission], dst: DeviceId) -> list[tuple[float, float, float]]:

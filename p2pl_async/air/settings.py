@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from p2pl_async.air.airtime import AnyAirTime, Serial
+from p2pl_async.air.interferers import Interferer
 from p2pl_async.air.rate_settings import AnyRateControl
+from p2pl_async.basics.limits import MOST_ITEMS
 from p2pl_async.basics.settings import OneOf, Settings, mistake, word
 from p2pl_async.basics.units import (
     BitsPerSecond,
@@ -125,7 +127,21 @@ class Contended(SensedMedium):
     capture: SpreadDecibels = Field(default=6.0, description="how much stronger a frame must be to capture a receiver")
 
 
-class CsmaCa(Contended):
+class _Disturbed(Contended):
+    """Base of media that other systems may disturb."""
+
+    interferer: Annotated[tuple[Interferer, ...], Field(max_length=MOST_ITEMS)] = Field(
+        default=(), description='other systems that send in the same band; needs [radio] and collision = "sinr"'
+    )
+
+    @model_validator(mode="after")
+    def _check_interferer(self) -> _Disturbed:
+        if self.interferer and self.collision != "sinr":
+            raise mistake('interferer is noise, and needs collision = "sinr"')
+        return self
+
+
+class CsmaCa(_Disturbed):
     """Unslotted CSMA/CA of 802.15.4: random backoff, one look at the channel, then transmit."""
 
     kind: Literal["csma-ca"] = "csma-ca"
@@ -195,7 +211,7 @@ class Dcf(Contended):
         return self
 
 
-class Aloha(Contended):
+class Aloha(_Disturbed):
     """Transmit without listening, at once or at the next slot."""
 
     kind: Literal["aloha"] = "aloha"
@@ -205,7 +221,7 @@ class Aloha(Contended):
     backoff: PositiveSeconds = Field(default=1.0, description="mean wait before a retry, for links with arq")
 
 
-class Tdma(Contended):
+class Tdma(_Disturbed):
     """Time is divided into frames of slots, and each device sends in its own slot: device k in slot k, modulo `slots`.
 
     A transmission and its acknowledgment fit a slot, and several do if they are short. Devices that share a slot

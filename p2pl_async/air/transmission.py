@@ -16,6 +16,7 @@ from p2pl_async.messages import DeviceId
 from p2pl_async.radio.phy import Lora, Phy
 
 NOBODY = -1  # sends what only keeps the channel busy
+OUTSIDE = -2  # sends what is no frame: an interferer
 
 
 class Sender:

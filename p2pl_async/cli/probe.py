@@ -58,7 +58,12 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from p2pl_async.scenario.building.explain import explain_medium, explain_radio, explain_rate
+    from p2pl_async.scenario.building.explain import (
+        explain_interferers,
+        explain_medium,
+        explain_radio,
+        explain_rate,
+    )
     from p2pl_async.scenario.building.ways import way
     from p2pl_async.scenario.building.world import build_world
 
@@ -84,7 +89,8 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
         settings = world.links.settings(src, dst)
         size = settings.mtu or 100 + settings.header
         budget = explain_radio(world.propagation, src, dst, size)
-        for what, value in [*budget, *explain_rate(world, src, dst, size)]:
+        interferers = explain_interferers(world, src, dst)
+        for what, value in [*budget, *explain_rate(world, src, dst, size), *interferers]:
             table.add_row(what, value, "radio")
     Console().print(table)
 

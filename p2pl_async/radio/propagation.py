@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,7 @@ class Propagation:
         self._sd = 0.0 if settings.shadowing is None else settings.shadowing.sd
         self._ids = ids
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
+        self._outside: dict[tuple[float, ...], Floats] = {}  # powers of senders at places, if no device moves
         self._apart: dict[tuple[int, int], float] = {}  # distances in m, if no device moves
         self._gains: dict[int, tuple[int, Floats]] = {}  # device -> number of the coherence time, gains
         # Shadowing computed so far, as (steps gone, value): of a device with all others, of pairs, of all pairs.
@@ -139,6 +141,28 @@ class Propagation:
             kept = at, row
             _keep(self._rows, src, kept)
         return kept[1]
+
+    def powers_from(self, place: Sequence[float], power: float, at: float) -> Floats:
+        """Return the power that each device receives from a sender that is none of them, without shadowing and fading.
+
+        Args:
+            place: of the sender, (x, y) or (x, y, z) in meters.
+            power: that it sends, in dBm.
+            at: the instant.
+
+        Returns:
+            dBm, shape (n,).
+        """
+        known = self._outside.get((*place, power))
+        if known is not None:
+            return known
+        x, y, z = (*place, 0.0)[:3]
+        points, _ = self.motion.at(at)
+        loss = self.settings.path_loss.loss(distances(points, np.array([x, y, z])), self._frequency)
+        found: Floats = power + self._rx - loss
+        if not self.motion.moves:
+            self._outside[(*place, power)] = found
+        return found
 
     def snrs(self, src: int, at: float) -> Floats:
         """Return power over noise at each device, in dB, shape (n,)."""

@@ -51,6 +51,16 @@ def explain_rate(world: World, src: int, dst: int, size: int) -> list[tuple[str,
     return [("rate", show_rate(mode.rate))] if mode.rate is not None else []
 
 
+def explain_interferers(world: World, src: int, dst: int) -> list[tuple[str, str]]:
+    """Return (quantity, value) of the power with which the ends of a link receive each interferer at the beginning."""
+    rows = []
+    for number, one in enumerate(getattr(world.scenario.medium, "interferer", ())):
+        assert world.propagation is not None
+        powers = world.propagation.powers_from(one.position, one.power, 0.0)
+        rows.append((f"interferer {number}", f"{powers[src]:.1f} dBm at {src}, {powers[dst]:.1f} dBm at {dst}"))
+    return rows
+
+
 def explain_ways(world: World) -> list[str]:
     """Return a sentence on the hops between neighbors, over links that there ever are; none without relays."""
     if world.scenario.relay is None:
