@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -41,6 +41,9 @@ Draw = Callable[[float], float]
 
 class Latency(Varying):
     """Base of every latency."""
+
+    random: ClassVar[bool] = True
+    """Whether it takes numbers of its generator; a link opens no stream for one that takes none."""
 
     base: Annotated[Seconds, VARIES] = Field(default=0.0, description="added to every latency")
     distance: Annotated[Meters, VARIES] = Field(
@@ -112,6 +115,7 @@ def _normals(shares: Floats) -> Floats:
 class Constant(Latency):
     """Every message takes the same time."""
 
+    random: ClassVar[bool] = False
     kind: Literal["constant"] = "constant"
     mean: Annotated[Seconds, VARIES] = Field(default=0.0, description="the latency")
 
@@ -167,6 +171,8 @@ class Empirical(_Drawn, distributions.Empirical):
 
 class RecordedLatency(Latency, Recorded):
     """As measured over time: each message takes the latency that a CSV file has for the instant at which it is sent."""
+
+    random: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _check_unit(self) -> RecordedLatency:

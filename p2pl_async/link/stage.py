@@ -51,9 +51,10 @@ class Stage:
         if before is not None and before.opened and before.settings.latency == latency:
             self.latency = before.latency
         else:
-            self.latency = latency.process(_later(stream(seed, "latency", *owner), number))
+            self.latency = latency.process(_generator(latency.random, seed, "latency", owner, number))
         if self.duplicate:
-            self.copy_latency = latency.process(_later(stream(seed, "duplicate-latency", *owner), number))
+            generator = _generator(latency.random, seed, "duplicate-latency", owner, number)
+            self.copy_latency = latency.process(generator)
         self.opened = True
 
     def cut(self, size: int) -> Cut:
@@ -72,7 +73,13 @@ class Stage:
         return cut.packets + parity, air_bytes + parity * (cut.full or cut.last)
 
 
-def _later(generator: np.random.Generator, numbers: int) -> np.random.Generator:
-    """Return a generator as it is after some numbers have been drawn."""
+_UNUSED = np.random.Generator(np.random.Philox(0))
+
+
+def _generator(used: bool, seed: int, purpose: str, owner: tuple[int, int], numbers: int) -> np.random.Generator:
+    """Return a stream as it is after some numbers have been drawn; any generator if nothing is ever drawn from it."""
+    if not used:
+        return _UNUSED
+    generator = stream(seed, purpose, *owner)
     generator.random(numbers)
     return generator

@@ -328,3 +328,35 @@ def test_in_fifo_order_nothing_overtakes() -> None:
     assert (pairs[:, 1] >= pairs[:, 0]).all()
     assert (np.diff(pairs.ravel()) >= 0).all()
     assert (pairs[:, 1] == pairs[:, 0]).any()  # one that had to wait comes right behind
+
+
+@pytest.mark.parametrize(
+    ("latency", "opened"),
+    [("5 ms", []), ({"kind": "uniform", "low": "1 ms", "high": "2 ms"}, ["latency"])],
+    ids=["constant", "drawn"],
+)
+def test_a_link_opens_no_stream_for_a_latency_that_draws_nothing(
+    monkeypatch: pytest.MonkeyPatch, latency: Any, opened: list[str]
+) -> None:
+    found = []
+
+    def noted(seed: int, purpose: str, *owner: int) -> np.random.Generator:
+        found.append(purpose)
+        return stream(seed, purpose, *owner)
+
+    monkeypatch.setattr("p2pl_async.link.stage.stream", noted)
+    Link(0, 1, LinkSettings.model_validate({"latency": latency}), 1).judge(10, 0.0)
+    assert found == opened
+
+
+def test_latencies_that_say_so_take_no_number_of_their_generator(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t,rtt\n0,10\n1,20\n")
+    recorded = {"kind": "trace", "path": str(tmp_path / "t.csv"), "column": "rtt", "unit": "ms"}
+    changing = {"mean": {"kind": "schedule", "steps": [["0 s", "1 ms"], ["2 s", "5 ms"]]}}
+    for table in ("5 ms", {"kind": "constant", **changing}, recorded):
+        made = ANY.validate_python(table)
+        generator = stream(1, "latency")
+        draw = made.process(generator)
+        assert [draw(at) for at in (0.0, 2.5)]
+        assert not made.random
+        assert generator.random() == stream(1, "latency").random()
