@@ -5,6 +5,7 @@ The way of a training step from a protocol to its result:
     job(device, w)  freezes the parameters, draws the batches (cheap)
         ...         other devices register their jobs
     compute(jobs)   trains all of them, in groups that fit the cache, one group on each core at a time
+                    (with workers: `delegation` has sent most of them out already, `result` waits)
     job.result      the parameters after training
     land(job)       its virtual time is over: buffers that stay on the device are those that it left
 
