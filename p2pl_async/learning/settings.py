@@ -150,14 +150,14 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _ray_has_workers(self) -> Self:
         if self.on != "local" and self.workers in (0, "auto"):
-            raise ValueError(f"on = {self.on!r} needs a number of workers; write workers = 4")
+            raise ValueError(f'on = "{self.on}" needs a number of workers; write workers = 4')
         return self
 
     @model_validator(mode="after")
     def _workers_have_no_gpu(self) -> Self:
         if self.workers != 0 and self.accelerator != "cpu":
             raise ValueError(
-                f'workers = {self.workers!r} compute on CPU cores; write accelerator = "cpu", or workers = 0'
+                f'workers = {self.workers} compute on CPU cores; write accelerator = "cpu", or workers = 0'
             )
         return self
 
