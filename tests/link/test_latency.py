@@ -338,7 +338,7 @@ def test_in_fifo_order_nothing_overtakes() -> None:
 def test_a_link_opens_no_stream_for_a_latency_that_draws_nothing(
     monkeypatch: pytest.MonkeyPatch, latency: Any, opened: list[str]
 ) -> None:
-    found = []
+    found: list[str] = []
 
     def noted(seed: int, purpose: str, *owner: int) -> np.random.Generator:
         found.append(purpose)
