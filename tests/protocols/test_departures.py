@@ -19,6 +19,7 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.choco import Choco
 from p2pl_async.protocols.choco_sgp import ChocoSGP
 from p2pl_async.protocols.deepsqueeze import DeepSqueeze
+from p2pl_async.protocols.norm_keys import NormKey
 from p2pl_async.protocols.osgp import OSGP
 from p2pl_async.protocols.p2pl_push import P2PLPush
 from p2pl_async.protocols.push_diging import PushDIGing
@@ -27,6 +28,7 @@ from p2pl_async.protocols.rasgp import RASGP
 from p2pl_async.protocols.running_sums import Sums
 from p2pl_async.protocols.sgp import SGP
 from p2pl_async.protocols.sparse_push import SparsePush
+from p2pl_async.protocols.tracking import Tracked
 from p2pl_async.testing import FixedLearner, emulate, ring
 from p2pl_async.transport.wire import encode
 
@@ -124,3 +126,12 @@ def test_confirmations_take_less_than_a_fiftieth_of_a_round() -> None:
     sums = Sums(10**4, 3, 1.0, 1.0, x, np.full((10, 7), 10**6))
     assert len(encode(sums, 99, 10**6)) < 1.02 * x.nbytes
     assert len(encode(Sums(10**4, 3, 0.0, 0.0, x[:0], np.full((10, 7), 10**6)), 99, 10**6)) < 1000
+
+
+def test_beacons_and_headers_of_links_take_less_than_a_fiftieth_of_a_model_too() -> None:
+    """Of 200,000 parameters, in float32: ten beacons a round, and what sums of trackers say to ten neighbors."""
+    model = 4 * 200_000
+    beacon = NormKey(np.ones(1), np.ones(1, np.int32), 10**4, True, 10**4, np.zeros(125, np.uint8))  # of 1,000 devices
+    assert 10 * len(encode(beacon, 99, 10**6)) < 0.02 * model
+    y = np.zeros(200_000)
+    assert len(encode(Tracked(10**4, 3, y, np.full((10, 4), 10**6)), 99, 10**6)) < 1.02 * y.nbytes
