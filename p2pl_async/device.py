@@ -111,6 +111,7 @@ class Device:
         largest: bound on the entries of models that `takes` accepts; None for no bound.
         pulls: sender -> how far its mixed models were from this device's, summed, and how many there were.
         given: sender -> mixing weight of its models, summed over mixes.
+        mixes: how many mixes these are.
         state: of a protocol from round to round, if it puts it here; for tests and debuggers.
     """
 
@@ -143,6 +144,7 @@ class Device:
         self.largest: float | None = None
         self.pulls: dict[DeviceId, tuple[float, int]] = {}
         self.given: dict[DeviceId, float] = {}
+        self.mixes = 0
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)

@@ -76,6 +76,7 @@ class Record(NamedTuple):
     kind: str  # the message's tag
     size: int  # encoded bytes
     verdict: Verdict
+    start: bytes = b""  # of the message, as encoded, if the run keeps it
 
 
 _DIGESTED = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Annotated
 
@@ -15,9 +15,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def guide(
-    topic: Annotated[
-        str | None, typer.Argument(help="scenario, protocol, results or studies.", show_default=False)
-    ] = None,
+    topic: Annotated[str | None, typer.Argument(help="One of its pages, such as scenario.", show_default=False)] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser, without a topic as one page.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -29,7 +27,7 @@ def guide(
             return
         if topic is None:
             for name, text in known.items():
-                print(f"p2pl guide {name:<10} {text.partition(chr(10))[0].lstrip('# ')}")
+                print(f"p2pl guide {name:<11} {text.partition(chr(10))[0].lstrip('# ')}")
             return
         if topic not in known:
             raise ScenarioError("p2pl guide", [Problem("topic", f"must be one of {', '.join(known)}", topic)])
@@ -69,26 +67,43 @@ def pages() -> dict[str, str]:
 
 def _filled(text: str) -> str:
     """Return a page with the tables that the program itself has."""
-    from p2pl_async.results.metrics import METRICS
-    from p2pl_async.results.summary_keys import RANGES, SUMMARY_KEYS
-    from p2pl_async.results.table import DEVICE_COLUMNS, LINK_COLUMNS, METRIC_COLUMNS, TRACE_COLUMNS
-
-    below = {key: f"{key}.min, .mean, .max" for key in RANGES}
-    tables = {
-        "summary keys": _table({below.get(key, key): row for key, row in SUMMARY_KEYS.items()}, "key"),
-        "metrics": _table({name: (one.unit, one.description) for name, one in METRICS.items()}, "metric"),
-        "columns": "\n".join(
-            f"- `{name}.parquet`: {', '.join(f'`{column}`' for column in columns)}"
-            for name, columns in {
-                "metrics": METRIC_COLUMNS, "devices": DEVICE_COLUMNS, "links": LINK_COLUMNS, "trace": TRACE_COLUMNS
-            }.items()
-        ) + "\n\nNames end in their unit: `_s` seconds, `_j` joules, `_bytes` bytes.",
-    }  # fmt: skip
-    for name, table in tables.items():
+    for name, table in _tables():
         text = text.replace(f"<!-- {name} -->", table)
     return text
 
 
-def _table(rows: Mapping[str, tuple[str, str]], head: str) -> str:
-    lines = [f"| {head} | unit | meaning |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| `{name}` | {unit} | {meaning} |" for name, (unit, meaning) in rows.items())])
+def _tables() -> Iterator[tuple[str, str]]:
+    """Yield each name that stands for a table in a page, and the table."""
+    from p2pl_async.basics import limits
+    from p2pl_async.results.columns import COLUMNS
+    from p2pl_async.results.metrics import METRICS
+    from p2pl_async.results.summary_keys import RANGES, SUMMARY_KEYS, SUMMARY_TEXTS
+    from p2pl_async.study.settings import MOST_JOBS
+
+    below = {key: f"{key}.min, .mean, .max" for key in RANGES}
+    yield "summary keys", _meanings({below.get(key, key): row for key, row in SUMMARY_KEYS.items()}, "key")
+    yield "summary texts", _rows(("key", "text"), ((f"`{name}`", text) for name, text in SUMMARY_TEXTS.items()))
+    yield "metrics", _meanings({name: (one.unit, one.description) for name, one in METRICS.items()}, "metric")
+    for table, columns in COLUMNS.items():
+        yield f"columns of {table}", _meanings(columns, "column")
+    bounds = {
+        "devices": limits.MOST_DEVICES,
+        "links": limits.MOST_LINKS,
+        "tables in a list, such as `[[event]]`": limits.MOST_ITEMS,
+        "tables in tables": limits.MOST_NESTED,
+        "files that extend one another": limits.MOST_EXTENDED,
+        "MiB of a scenario": limits.MOST_SCENARIO_BYTES >> 20,
+        "MiB of a file of measurements, unpacked": limits.MOST_TRACE_BYTES >> 20,
+        "runs of a study": MOST_JOBS,
+    }
+    yield "limits", _rows(("what", "at most"), ((name, f"{most:,}") for name, most in bounds.items()))
+
+
+def _meanings(rows: Mapping[str, tuple[str, str]], head: str) -> str:
+    return _rows((head, "unit", "meaning"), ((f"`{name}`", unit, meaning) for name, (unit, meaning) in rows.items()))
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -84,9 +84,25 @@ def run(
             show_default=False,
         ),
     ] = None,
+    payloads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help='Keep the first bytes of each message in the trace, such as "256 B": `p2pl export --pcapng` has them.',
+            show_default=False,
+        ),
+    ] = None,
     save_models: Annotated[
         bool, typer.Option("--save-models", help="Keep every device's trained model: models/, as safetensors.")
     ] = False,
+    share_baselines: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Take baselines that are there, of the same data, model, training and seed; put others there.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots, and write no page.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page that shows the run while it goes.")] = False,
@@ -109,10 +125,16 @@ def run(
         first = 1 if seed is None else seed
         numbers = list(range(first, first + (seeds or 1)))
         with errors(debug):
-            _refuse_single(force=force, trace=trace, watch=watch)
+            one_run = {"force": force, "trace": trace, "watch": watch, "payloads": payloads}
+            _refuse_single(**one_run, share_baselines=share_baselines)
             run_varied(scenario, vary or [], changes or [], numbers, jobs, out, quiet=quiet, plots=not no_plots)
         return
     with errors(debug) as more:
+        if share_baselines is not None and save_models:
+            raise ScenarioError("p2pl run", [Problem("--share-baselines", "keeps no models; leave out --save-models")])
+        if payloads is not None and trace is False:
+            raise ScenarioError("p2pl run", [Problem("--payloads", "are kept in the trace; leave out --no-trace")])
+        captured = 0 if payloads is None else int(_value("p2pl run", "--payloads", payloads, "PositiveBytes"))
         loaded = _load(scenario, changes, seed)
         from p2pl_async.experiment import running as experiment
         from p2pl_async.results.folder import RunFolder
@@ -139,7 +161,9 @@ def run(
                 loaded.scenario,
                 out=folder,
                 trace=kept,
+                payloads=captured,
                 save_models=save_models,
+                share_baselines=share_baselines,
                 progress=progress,
                 announce=announce,
             )
@@ -159,12 +183,12 @@ def run(
             Console().print(final_table(result))
 
 
-def _refuse_single(*, force: bool, trace: bool | None, watch: bool) -> None:
+def _refuse_single(**given: object) -> None:
     """Refuse options that are for one run, where there are many."""
-    for name, given in (("--force", force), ("--trace", trace), ("--watch", watch)):
-        if given:
+    for name, value in given.items():
+        if value:
             text = "is for one run; leave it out with --vary and --seeds"
-            raise ScenarioError("p2pl run", [Problem(name, text)])
+            raise ScenarioError("p2pl run", [Problem(f"--{name.replace('_', '-')}", text)])
 
 
 @app.command()
@@ -196,8 +220,8 @@ def predict(
 ) -> None:
     """Predict DGD, CTA or ATC with squared loss in closed form."""
     with errors(debug):
-        most = _value("--memory", memory, "PositiveBytes")
-        goal = None if target is None else _value("--target", target, "Probability")
+        most = _value("p2pl predict", "--memory", memory, "PositiveBytes")
+        goal = None if target is None else _value("p2pl predict", "--target", target, "Probability")
         loaded = _load(scenario, changes, seed)
         from p2pl_async import prediction
         from p2pl_async.report import predictions
@@ -370,7 +394,7 @@ def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
     return src, dst
 
 
-def _value(option: str, text: str, kind: str) -> float:
+def _value(command: str, option: str, text: str, kind: str) -> float:
     """Return the value of an option that is a quantity: the name of one in `units`, such as "Probability"."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -379,7 +403,7 @@ def _value(option: str, text: str, kind: str) -> float:
     try:
         value: float = TypeAdapter(getattr(units, kind)).validate_python(text)
     except ValidationError as error:
-        raise ScenarioError("p2pl predict", [Problem(option, error.errors()[0]["msg"], text)]) from error
+        raise ScenarioError(command, [Problem(option, error.errors()[0]["msg"], text)]) from error
     return value
 
 

@@ -16,7 +16,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; several are compared.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders of runs, of which several are compared, or of a study.", show_default=False
+        ),
     ],
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve pages of all runs below RUN to this machine's browser, live.")
@@ -30,7 +33,7 @@ def report(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write one page that shows a run, or compares several: it opens anywhere, offline."""
+    """Write one page that shows a run, compares several, or answers a study's question: it opens anywhere, offline."""
     with errors(debug):
         if serve:
             from p2pl_async.report.serving import ResultsServer
@@ -48,6 +51,14 @@ def report(
             from p2pl_async.report.page.comparing import write_comparison
 
             print(write_comparison({str(run): load_run(run) for run in runs}, out or Path("comparison.html")))
+            return
+        if (runs[0] / "study.json").exists():
+            from p2pl_async.study.folder import StudyFolder
+            from p2pl_async.study.page import write_study_page
+            from p2pl_async.study.results import recorded_results
+
+            folder = StudyFolder(runs[0])
+            print(write_study_page(recorded_results(folder), folder, out))
             return
         from p2pl_async.report.page.writing import write_page
 

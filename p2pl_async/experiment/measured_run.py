@@ -40,6 +40,7 @@ class MeasuredRun:
         world: shared with the other runs of its scenario.
         plan: all that differs between those runs.
         most_traced: messages of which a trace is kept; none if there are more.
+        payloads: bytes of each of them that are kept.
         save_models: whether every device's last model is kept, in the folder or in memory.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time.
@@ -56,6 +57,7 @@ class MeasuredRun:
         plan: RunPlan,
         *,
         most_traced: float = 0,
+        payloads: int = 0,
         save_models: bool = False,
         progress: Progress | None = None,
         watch: Watch | None = None,
@@ -71,6 +73,7 @@ class MeasuredRun:
             world,
             plan,
             most_traced=most_traced,
+            payloads=payloads,
             on_round=self._on_round,
             on_gone=self._on_gone,
             on_batch=self._show,

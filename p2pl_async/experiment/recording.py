@@ -16,6 +16,7 @@ from p2pl_async.messages import DeviceId
 from p2pl_async.radio.motion import Motion
 from p2pl_async.results.table import (
     METRIC_COLUMNS,
+    PAYLOAD_COLUMNS,
     PLACE,
     POSITION_COLUMNS,
     SIGNAL_COLUMNS,
@@ -39,6 +40,7 @@ class Recording:
         folder: where they are written; None keeps them in memory.
         most_traced: messages, one for each link that a message is sent on, of which a trace is kept; none if there are
             more.
+        payloads: whether it is kept how messages begin.
         signals: whether it is kept how receivers heard them: where there are radios or shared air.
         motion: of the devices; None if none moves.
         relays: whether it is kept over which devices messages went.
@@ -53,6 +55,7 @@ class Recording:
         folder: Path | None,
         *,
         most_traced: float,
+        payloads: bool,
         signals: bool,
         motion: Motion | None = None,
         relays: bool = False,
@@ -62,8 +65,10 @@ class Recording:
         self.totals: dict[str, Total] = defaultdict(Total)
         self.metrics = Table(folder and folder / "metrics", METRIC_COLUMNS)
         self._signals = signals
+        self._payloads = payloads
         self._relays = relays
         columns = TRACE_COLUMNS | (SIGNAL_COLUMNS if signals else {}) | (WAY_COLUMNS if relays else {})
+        columns |= PAYLOAD_COLUMNS if payloads else {}
         self.trace = Table(folder and folder / "trace", columns) if most_traced else None
         self._most, self._traced = most_traced, 0
         self.positions: Table | None = None
@@ -122,11 +127,12 @@ class Recording:
         key, verdict = (record.src, record.dst, record.number), record.verdict
         fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
         signal = (verdict.signal or _UNHEARD)[: len(SIGNAL_COLUMNS)] if self._signals else ()
+        start = (record.start,) if self._payloads else ()
         way = (max(len(verdict.path) - 1, 0), "-".join(map(str, verdict.path))) if self._relays else ()
         self.trace.add(
             record.sent, record.src, record.dst, record.number, record.kind, record.size,
             verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds, verdict.acknowledged,
-            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal, *way,
+            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal, *way, *start,
         )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ class Rig:
         world: shared with the other runs of its scenario.
         plan: all that differs between those runs.
         most_traced: messages of which a trace is kept; none if there are more.
+        payloads: bytes of each of them that are kept.
         on_round: takes a device that has finished a round.
         on_gone: takes a device that is down for good before its protocol has ended.
         on_batch: called after each computed batch of trainings.
@@ -56,6 +57,7 @@ class Rig:
         plan: RunPlan,
         *,
         most_traced: float,
+        payloads: int,
         on_round: Callable[[Device], object],
         on_gone: Callable[[Device], object],
         on_batch: Callable[[], object],
@@ -83,6 +85,7 @@ class Rig:
             self.clock,
             folder,
             most_traced=most_traced,
+            payloads=payloads > 0,
             signals=signals,
             motion=motion,
             relays=world.scenario.relay is not None,
@@ -111,6 +114,7 @@ class Rig:
                 sink=self._keep if most_traced else None,
             ),
         )
+        self.emulation.transport.captured = payloads
         self.devices = self.emulation.devices
 
     @property

@@ -10,12 +10,13 @@ from typing import Any
 
 from p2pl_async.experiment.forecast import Forecast, check_counts, forecast
 from p2pl_async.experiment.measured_run import MeasuredRun, Progress, Watch
-from p2pl_async.experiment.plan import central_plan, local_plan, main_plan
+from p2pl_async.experiment.plan import RunPlan, central_plan, local_plan, main_plan
+from p2pl_async.experiment.shared_baselines import SharedBaselines
 from p2pl_async.learning.delegation import Workers
 from p2pl_async.learning.workers import workers_for
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.results.run import Run
-from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.building.world import World, build_world
 from p2pl_async.scenario.reading.load import load_scenario
 from p2pl_async.scenario.scenario import Scenario
 
@@ -26,7 +27,9 @@ def run(
     out: RunFolder | Path | str | None = None,
     force: bool = False,
     trace: bool | int = False,
+    payloads: int = 0,
     save_models: bool = False,
+    share_baselines: Path | str | None = None,
     progress: Progress | None = None,
     watch: Watch | None = None,
     announce: Callable[[Forecast], object] | None = None,
@@ -39,7 +42,10 @@ def run(
             written and the results are only returned.
         force: whether a result that is in `out` is replaced.
         trace: keep every message on every link, not only its digest; of a number, unless there are more.
+        payloads: how many of the first bytes of each message the trace keeps.
         save_models: keep the trained model of every device, in `models/` of the folder or in memory: `Run.params`.
+        share_baselines: a folder of baselines that runs share: one that is there, of the same data, model, training
+            and seed, is taken; others are put there. It needs `out`, and doesn't keep models.
         progress: called often with how far the run is.
         watch: called with each device after each of its rounds, and the virtual time; looks and changes nothing.
         announce: called once, before it starts, with what it will take.
@@ -61,6 +67,10 @@ def run(
             f"run takes a scenario or the path of its file, not a {type(scenario).__name__}; "
             'write run(load_scenario("ring.toml", ["seed=3"])), or Scenario.model_validate(table) for a dict'
         )
+    if payloads and not trace:
+        raise TypeError(f"payloads={payloads} are kept in the trace; write trace=True too")
+    if share_baselines is not None and (out is None or save_models):
+        raise TypeError("share_baselines needs a folder of results, out, and no save_models")
     folder = out
     if isinstance(out, str | Path):
         folder = RunFolder(Path(out), scenario.name, scenario.seed, force=force)
@@ -72,7 +82,9 @@ def run(
                 scenario,
                 folder,
                 trace=trace,
+                payloads=payloads,
                 save_models=save_models,
+                shared=None if share_baselines is None else SharedBaselines(Path(share_baselines)),
                 progress=progress,
                 watch=watch,
                 announce=announce,
@@ -92,7 +104,9 @@ def _run(
     folder: RunFolder | None,
     *,
     trace: bool | int,
+    payloads: int,
     save_models: bool,
+    shared: SharedBaselines | None,
     progress: Progress | None,
     watch: Watch | None,
     announce: Callable[[Forecast], object] | None,
@@ -106,7 +120,7 @@ def _run(
     make = functools.partial(
         MeasuredRun, world, most_traced=most, save_models=save_models, progress=progress, workers=workers
     )
-    measured = make(plan, watch=watch)
+    measured = make(plan, payloads=payloads, watch=watch)
     will_take = forecast(world, measured.rig.trainer)
     if announce is not None:
         announce(will_take)
@@ -127,7 +141,7 @@ def _run(
         try:
             if folder is not None:
                 folder.write_summary(main.summary)
-            baseline = main.baselines[each.label] = make(each).run()
+            baseline = main.baselines[each.label] = _baseline(world, each, shared, make)
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -139,6 +153,21 @@ def _run(
             if each.folder is not None:
                 each.folder.close()
     return main
+
+
+def _baseline(
+    world: World, plan: RunPlan, shared: SharedBaselines | None, make: Callable[[RunPlan], MeasuredRun]
+) -> Run:
+    """Return the result of a baseline: computed, or the one that another run has put into a folder of shared ones."""
+    if shared is None or plan.folder is None:
+        return make(plan).run()
+    with shared.one(world.scenario, plan) as one:
+        known = one.take(plan.folder, world.warnings)
+        if known is not None:
+            return known
+        computed = make(plan).run()
+        one.put(plan.folder)
+        return computed
 
 
 def _told(status: str, summary: Mapping[str, Any] | None) -> dict[str, Any]:

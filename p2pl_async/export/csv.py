@@ -16,6 +16,8 @@ def write_csv(run: Run, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             if table is not None:
+                if "payload" in table.columns:
+                    table = table.assign(payload=table["payload"].map(bytes.hex))
                 table.to_csv(folder / f"{name}.csv", index=False)
                 written.append(folder / f"{name}.csv")
     return written

@@ -1,6 +1,6 @@
 """A run's messages as pcapng, for Wireshark and tshark.
 
-    LINKTYPE_USER0   a header of 20 bytes, then as much of the encoded message as the trace has (none, today)
+    LINKTYPE_USER0   a header of 20 bytes, then as much of the encoded message as the trace has (`run --payloads`)
         from, to: uint32   number: uint32   fate: uint8   3 zeros   length of the message: uint32    all big-endian
     as IP            IPv4 and UDP headers instead: device k is 10.(k >> 16).(k >> 8 & 255).(k & 255), port 47806
 
@@ -56,15 +56,17 @@ def _packets(run: Run, *, as_ip: bool) -> Iterator[bytes]:
     assert run.trace is not None
     trace = run.trace.sort_values("sent_s", kind="stable")
     names = ("sent_s", "src", "dst", "number", "kind", "size_bytes", "arrival_s", "fate")
-    for sent, src, dst, number, kind, size, arrival, fate in zip(
-        *(trace[name].tolist() for name in names), strict=True
-    ):
+    columns = [trace[name].tolist() for name in names]
+    payloads = trace["payload"].tolist() if "payload" in trace.columns else [b""] * len(trace)
+    for sent, src, dst, number, kind, size, arrival, fate, payload in zip(*columns, payloads, strict=True):
         code = _FATES.get(fate, LOST)
         header = _ip_header(src, dst, number, size) if as_ip else _header(src, dst, number, code, size)
         comment = f"{kind}; lost by {fate}" if code == LOST else f"{kind}; {fate}"
         if math.isfinite(arrival):
             comment += f" after {(arrival - sent) * 1e3:.6g} ms"
-        yield _packet(sent, header, len(header) + size, comment)
+        if as_ip:
+            payload = payload[: 65535 - len(header)]  # a datagram that its own lengths can tell
+        yield _packet(sent, header + payload, len(header) + size, comment)
 
 
 def _header(src: int, dst: int, number: int, fate: int, size: int) -> bytes:

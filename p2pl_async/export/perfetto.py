@@ -22,7 +22,7 @@ from p2pl_async.results.table import writing
 
 _TRAINING, _SENDING, _RECEIVING = 1, 2, 3  # tracks of a device
 _TRACKS = {_TRAINING: "training", _SENDING: "sending", _RECEIVING: "receiving"}
-_COUNTERS = ("accuracy", "loss", "push_weight", "neighbors_mixed")
+_COUNTERS = ("loss", "push_weight", "neighbors_mixed")
 _US = 1e6
 
 Event = dict[str, Any]
@@ -61,6 +61,7 @@ def _measured(run: Run) -> Iterator[Event]:
     """Yield trainings, ends of rounds, crashes and counters."""
     metrics = run.metrics
     of_devices = metrics[metrics["device"] >= 0]
+    counters = {*_COUNTERS, run.summary.get("metric") or "accuracy"}
     columns = [of_devices[name].tolist() for name in ("time_s", "device", "metric", "value")]
     for at, device, metric, value in zip(*columns, strict=True):
         if not math.isfinite(value):
@@ -75,7 +76,7 @@ def _measured(run: Run) -> Iterator[Event]:
             yield {"ph": "i", "s": "t", "name": name, "pid": device, "tid": _TRAINING, "ts": at * _US}
         elif metric in ("crash", "up"):
             yield {"ph": "i", "s": "p", "name": metric, "pid": device, "tid": _TRAINING, "ts": at * _US}
-        elif metric in _COUNTERS:
+        elif metric in counters:
             yield {"ph": "C", "name": metric, "pid": device, "ts": at * _US, "args": {metric: value}}
 
 

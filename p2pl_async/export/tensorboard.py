@@ -30,7 +30,8 @@ def write_tensorboard(run: Run, folder: Path) -> Path:
         raise ScenarioError("p2pl export", [Problem("--tensorboard", text)]) from None
     metrics = run.metrics
     whole = metrics[metrics["device"] == -1]
-    scores = metrics[(metrics["device"] >= 0) & metrics["metric"].isin(("accuracy", "loss", "accuracy_trained"))]
+    first = run.summary.get("metric") or "accuracy"
+    scores = metrics[(metrics["device"] >= 0) & metrics["metric"].isin((first, "loss", f"{first}_trained"))]
     with writing(folder), closing(Writer(str(folder))) as writer:
         for at, metric, value in zip(*(whole[name].tolist() for name in ("time_s", "metric", "value")), strict=True):
             _add(writer, f"run/{metric}", value, at)

@@ -63,6 +63,7 @@ def averaged(
             received.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
             mixed, weights = _mean(received, w, heard, rule, on_missing, stepped)
+    device.mixes += 1
     for j, weight in weights.items():
         if j != device.id:
             device.given[j] = device.given.get(j, 0.0) + weight

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2pl_async.basics.units import show_seconds
+from p2pl_async.report.tables import metric_of
+from p2pl_async.results.metrics import is_share, words
 from p2pl_async.results.run import Run
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST = 6  # findings told
 _BEHIND = 0.01  # accuracy below the mean at which a device counts as held back
+_FARTHER = 1.05  # times the mean error at which one does, of models that predict numbers
 _FEW = 0.6  # of the median number of neighbors mixed
 _LOST = 0.3  # share of messages
 _LATE = 20  # rounds
@@ -214,7 +217,7 @@ RULES: tuple[Callable[[Run], Iterator[Finding]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class _Worst:
-    """The device with the least accuracy, if it is behind."""
+    """The device with the worst model, if it is behind."""
 
     device: int
     text: str
@@ -222,15 +225,20 @@ class _Worst:
 
 def _worst(run: Run) -> _Worst | None:
     """Return the worst device; None if it isn't behind the mean."""
-    devices = run.devices
-    known = devices[devices["accuracy"].notna()]
+    metric, falls = metric_of(run.summary), bool(run.summary.get("lower_is_better"))
+    if metric not in run.devices.columns:
+        return None
+    known = run.devices[run.devices[metric].notna()]
     if len(known) < 2:
         return None
-    gap = float(known["accuracy"].mean() - known["accuracy"].min())
-    if gap < _BEHIND:
-        return None
-    worst = int(known["device"].iloc[known["accuracy"].argmin()])
-    return _Worst(worst, f"{100 * gap:.1f} points below the mean")
+    score, mean = known[metric], float(known[metric].mean())
+    worst = int(known["device"].iloc[score.argmax() if falls else score.argmin()])
+    gap = abs(float(score.max() if falls else score.min()) - mean)
+    side = "above" if falls else "below"
+    if is_share(metric):
+        return _Worst(worst, f"{100 * gap:.1f} points {side} the mean") if gap >= _BEHIND else None
+    text = f"{gap:.3g} {side} the mean {words(metric)} of {mean:.3g}"
+    return _Worst(worst, text) if gap >= (_FARTHER - 1) * abs(mean) else None
 
 
 def _of_devices(run: Run, metric: str) -> pd.Series[float]:

@@ -7,7 +7,7 @@ layouts are seeded, and nothing carries a date.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,7 @@ from p2pl_async.report.drawing import (
 from p2pl_async.report.pictures import samples, topology
 from p2pl_async.report.tables import metric_of, score_of
 from p2pl_async.results.folder import PLOTS
+from p2pl_async.results.groups import members
 from p2pl_async.results.metrics import COSTS, METRICS, is_share, words
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _MOST_BARS = 48  # intervals of the plot of messages
 _LOSSES = (PALETTE[3], PALETTE[1], PALETTE[5], PALETTE[6], "#000000", GRAY, PALETTE[4])
+_DASHES: tuple[Any, ...] = ((0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)))  # of groups; more aren't drawn
 _FAINT: dict[str, Any] = {"alpha": 0.6, "linewidth": 1, "linestyle": (0, (4, 2))}
 
 
@@ -76,6 +78,11 @@ def accuracy_time(run: Run) -> Figure | None:
     figure, ax = axes(run, words(metric))
     unit, second = time_unit(float(curve.index[-1]))
     _draw_accuracy(ax, run, curve, curve.index / second)
+    for dashes, (group, ids) in zip(_DASHES, members(run.devices).items(), strict=False):
+        own = _over_devices(run, metric, ids)
+        if own is not None:
+            label = f"{group}, mean of {len(ids)}"
+            ax.plot(own.index / second, own["mean"] * _scale(metric), color=PALETTE[0], linestyle=dashes, label=label)
     trained = _over_devices(run, f"{metric}_trained")
     if trained is not None:
         label = "after training, before mixing, mean"
@@ -205,10 +212,11 @@ def _legend_place(run: Run) -> Literal["upper right", "lower right"]:
     return "upper right" if run.summary.get("lower_is_better") else "lower right"
 
 
-def _over_devices(run: Run, metric: str) -> pd.DataFrame | None:
-    """Return the least, mean and greatest value over devices at each instant; None if there are not two."""
+def _over_devices(run: Run, metric: str, ids: Sequence[int] | None = None) -> pd.DataFrame | None:
+    """Return the least, mean and greatest value over devices, or some, at each instant; None if there are not two."""
     metrics = run.metrics
     rows = metrics[(metrics["metric"] == metric) & (metrics["device"] >= 0)]
+    rows = rows if ids is None else rows[rows["device"].isin(ids)]
     spread = rows.groupby("time_s")["value"].agg(["min", "mean", "max"])
     return spread if len(spread) > 1 else None
 

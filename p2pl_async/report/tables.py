@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pl_async.basics.units import show_bytes, show_joules, show_seconds
+from p2pl_async.results.groups import members
 from p2pl_async.results.metrics import is_share, words
 from p2pl_async.results.run import Run
 
@@ -42,6 +43,10 @@ def final_table(run: Run) -> RenderableType:
             _shown(_bytes_on_air(part), show_bytes),
             style="bold" if part is summary else "",
         )
+        if part is summary and columns:
+            for group, range_ in group_ranges(run):
+                shown = [show_score(metric, range_[which]) for which in columns]
+                table.add_row(group, *shown, *([""] if own else []), "", "")
     return Group(table, _facts(run))
 
 
@@ -267,6 +272,25 @@ def score_of(summary: Mapping[str, Any], metric: str) -> Mapping[str, float]:
     """Return the range over devices of a score; empty if there is none."""
     found = (summary.get("scores") or {}).get(metric) or (summary.get("accuracy") if metric == "accuracy" else None)
     return found or {}
+
+
+def group_ranges(run: Run) -> list[tuple[str, dict[str, float]]]:
+    """Return each group of devices, as people read it, and the range of the first score over those that have one."""
+    metric, found = metric_of(run.summary), list[tuple[str, dict[str, float]]]()
+    if metric not in run.devices.columns:
+        return found
+    of_devices = run.devices.set_index("device")[metric]
+    for name, ids in members(run.devices).items():
+        scores = of_devices.loc[ids].dropna()
+        if len(scores):
+            low, mean, high = float(scores.min()), float(scores.mean()), float(scores.max())
+            found.append((f"  {name}, {counted(len(ids), 'device')}", {"min": low, "mean": mean, "max": high}))
+    return found
+
+
+def counted(count: int, what: str) -> str:
+    """Return how many there are: "1 device", "4 devices"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def show_score(metric: str, value: float | None) -> str:

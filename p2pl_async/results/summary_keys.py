@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SUMMARY_KEYS: dict[str, tuple[str, str]] = {
+    "seed": ("", "the seed of the run"),
     "virtual_seconds": ("s", "virtual time when the run ended"),
     "wall_seconds": ("s", "real time that it took"),
     "wall.setup": ("s", "real time of loading torch and data"),
@@ -31,6 +32,7 @@ SUMMARY_KEYS: dict[str, tuple[str, str]] = {
     "messages.lost.*": ("", "messages lost, for each cause: lost.loss, lost.collision, ..."),
     "messages.duplicates": ("", "messages that arrived once more"),
     "messages.malformed": ("", "messages that could not be read"),
+    "messages.unread": ("", "messages that arrived at a full inbox, where `devices.inbox` bounds it"),
     "messages.packets": ("", "packets sent, retries included"),
     "messages.packets_lost": ("", "packets lost"),
     "messages.payload_bytes": ("B", "bytes of the messages, as encoded"),
@@ -77,6 +79,23 @@ SUMMARY_KEYS: dict[str, tuple[str, str]] = {
     "baselines.*": ("", "for each baseline: accuracy, virtual_seconds, rounds and messages, as above"),
 }
 """Path -> unit and meaning. A path that ends in `*` has names below it that differ from run to run."""
+
+SUMMARY_TEXTS: dict[str, str] = {
+    "status": "running, complete, interrupted or failed",
+    "error": "why it is not complete",
+    "scenario": "name of the scenario",
+    "protocol": "label of the protocol",
+    "versions.*": "versions of Python and of the packages that ran it",
+    "trace_digest": "SHA-256 of everything that happened in the network",
+    "params_digest": "SHA-256 of the final models",
+    "stopped_by": "the condition that ended it",
+    "metric": "the first of `evaluate.metrics`: targets and plots take it",
+    "target.metric": "the score that ends the run",
+    "target.of": "every_device or mean",
+    "warnings": "what `p2pl check` warns of",
+    "baselines.*.status": "as of the run",
+}
+"""Path -> meaning, of what is not a number."""
 
 RANGES = frozenset({"accuracy", "accuracy_trained", "rounds", "energy.per_device"})
 """Those that have min, mean and max below them."""

@@ -36,16 +36,28 @@ WAY_COLUMNS = {"hops": "int64", "path": "string"}
 if it was lost."""
 
 
+PAYLOAD_COLUMNS = {"payload": "binary"}
+"""Of trace.parquet, where a run keeps payloads: the first bytes of a message."""
+
+
 LINK_COLUMNS = {
     "src": "int32", "dst": "int32", "sent": "int64", "delivered": "int64", "lost": "int64", "partial": "int64",
     "acknowledged": "int64", "air_s": "float64", "mean_delay_s": "float64",
 }  # fmt: skip
 
 
+DELIVERY_COLUMNS = {"first_delivery_s": "float64", "last_delivery_s": "float64"}
+"""Of links.parquet too, and `lost_burst`, ..., for each cause of loss that the run had."""
+
+
+WEIGHT_COLUMN = "weight_in_mixes"
+"""Of links.parquet, where models are averaged."""
+
+
 DEVICE_COLUMNS = {
     "device": "int32", "x": "float64", "y": "float64", "n_samples": "int64", "rounds": "int64", "accuracy": "float64",
 }  # fmt: skip
-"""Those that every run has; `class_0`, ... come with data, `sample_weight` where models are averaged, and
+"""Those that every run has; `group`; `class_0`, ... come with data, `sample_weight` where models are averaged, and
 `ENERGY_COLUMNS` with `[energy]`."""
 
 
@@ -54,6 +66,10 @@ POSITION_COLUMNS = {"time_s": "float64", "device": "int32", "x": "float64", "y":
 
 PLACE = {"x": "m", "y": "m", "z": "m"}
 """Units of places where there are radios; without, topologies place devices in the unit square."""
+
+
+RHYTHM_COLUMNS = ("awake_from_s", "awake_s", "awake_every_s")
+"""Of devices.parquet, where radios sleep: when it first wakes, for how long, and the period."""
 
 
 ENERGY_COLUMNS = (

@@ -133,6 +133,14 @@ class DeviceSettings(Settings):
         """Return the ids of each group."""
         return {name: select(group.ids, self.count, {}) for name, group in self.group.items()}
 
+    def group_names(self) -> list[str]:
+        """Return the groups of each device, joined by commas, "" in none; by id."""
+        members: list[list[str]] = [[] for _ in range(self.count)]
+        for name, ids in self.groups().items():
+            for device in ids:
+                members[device].append(name)
+        return [",".join(names) for names in members]
+
     def computes(self) -> list[Compute]:
         """Return each device's compute settings, groups applied; by id."""
         result = [self.compute] * self.count

@@ -119,6 +119,13 @@ def _shown(value: float, digits: int | None) -> str:
     return f"{value:,.{digits}f}"
 
 
+def sample_text(sample: Number | None) -> str:
+    """Return the value of one run: "97.31", "> 120" where it never got there, "-" where it has none."""
+    if sample is None or math.isnan(number(sample)):
+        return "-"
+    return f"{'> ' if isinstance(sample, Arrival) and not sample.reached else ''}{_shown(number(sample), None)}"
+
+
 def number(sample: Number) -> float:
     """Return a value as a number; a target that was not reached counts as the end of the run."""
     return sample.at if isinstance(sample, Arrival) else sample

@@ -10,6 +10,8 @@ from typing import Any
 
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.report.drawing import LEGEND, PALETTE, percent_axis, plain_axes, save, time_unit
+from p2pl_async.report.tables import metric_of
+from p2pl_async.results.metrics import is_share, words
 from p2pl_async.results.run import load_run
 from p2pl_async.results.table import writing as folder_errors
 from p2pl_async.scenario.reading.plain import leaves
@@ -90,11 +92,13 @@ class Comparison:
         return Group(terminal_sheet(sheet), Text(), terminal(self.results()))
 
     def draw(self, path: Path) -> list[Path]:
-        """Draw accuracy over virtual time, mean and range over devices, of all runs on one axis; return the files."""
-        figure, ax = plain_axes("accuracy", f"{len(self.runs)} runs: mean and range over devices")
+        """Draw the first run's score over virtual time, mean and range over devices, of all runs; return the files."""
+        metric = metric_of(self.runs[0][1].summary)
+        scale = 100 if is_share(metric) else 1
+        figure, ax = plain_axes(words(metric), f"{len(self.runs)} runs: mean and range over devices")
         curves = []
         for _, run in self.runs:
-            rows = run.metrics[run.metrics["metric"] == "accuracy"]
+            rows = run.metrics[run.metrics["metric"] == metric]
             curves.append(rows.groupby("time_s")["value"].agg(["min", "mean", "max"]))
         unit, second = time_unit(max((float(curve.index[-1]) for curve in curves if len(curve)), default=0.0))
         colors = dict(zip(dict.fromkeys(map(title_of, self.labels)), cycle(PALETTE)))
@@ -102,11 +106,15 @@ class Comparison:
         for curve, labels in zip(curves, self.labels, strict=True):
             name = title_of(labels)
             at = curve.index / second
-            ax.plot(at, 100 * curve["mean"], color=colors[name], label=None if name in told else name)
-            ax.fill_between(at, 100 * curve["min"], 100 * curve["max"], color=colors[name], alpha=0.12, linewidth=0)
+            ax.plot(at, scale * curve["mean"], color=colors[name], label=None if name in told else name)
+            low, high = scale * curve["min"], scale * curve["max"]
+            ax.fill_between(at, low, high, color=colors[name], alpha=0.12, linewidth=0)
             told.add(name)
         ax.set_xlabel(f"virtual time ({unit})")
-        percent_axis(ax, "accuracy")
+        if is_share(metric):
+            percent_axis(ax, words(metric))
+        else:
+            ax.set_ylabel(words(metric))
         ax.legend(loc="lower right", **LEGEND)
         with folder_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pl_async.study.folder import Failure, StudyFolder
+from p2pl_async.study.folder import BASELINES, Failure, StudyFolder
 
 _MOST_MESSAGE = 2000  # characters of a failed run's log that its record holds
 INTERRUPTED = frozenset({-1, -2, -15, 129, 130, 143})
@@ -113,6 +113,8 @@ def _run(task: JobOrder, place: Path, started: Callable[[Child], None] | None) -
     scenario = place / "scenario.toml"
     scenario.write_text(task.scenario_text, encoding="utf-8")
     arguments = ["run", str(scenario), "--out", str(place / "run"), "--quiet", "--no-plots", "--no-trace"]
+    if task.folder is not None:
+        arguments += ["--share-baselines", str(Path(task.folder) / BASELINES)]
     begun = time.monotonic()
     with (place / "log.txt").open("wb") as log:
         child = subprocess.Popen(

@@ -1,9 +1,10 @@
 """Expressions over what a run recorded: `accuracy.min`, `time_to(95 %)`, `100 * mean(accuracy - accuracy_trained)`.
 
-Names are paths in `summary.json`. `time_to`, `bytes_to` and `joules_to` give when an evaluation first found an
-accuracy, of the worst device or, as `time_to(95 %, mean)`, of the mean; a run that never got there gives where it
-ended. `mean`, `last`, `first` and `sum` are over metrics, which have their own names inside: `last` and `first` are
-means over devices, and `until = 60` leaves out what was measured later than 60 s.
+Names are paths in `summary.json`. `time_to`, `bytes_to` and `joules_to` give when an evaluation first found that good
+an accuracy, or what else the run's models are scored by first, of the worst device or, as `time_to(95 %, mean)`, of the
+mean; a run that never got there gives where it ended. `mean`, `last`, `first` and `sum` are over metrics, which have
+their own names inside: `last` and `first` are means over devices, and `until = 60` leaves out what was measured later
+than 60 s. With `group = old` all of these are over the devices of that group.
 
 An expression is read into a tree of its own; nothing of it is run as Python.
 """
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2pl_async.basics.settings import nearest
+from p2pl_async.results.groups import members
 from p2pl_async.results.metrics import METRICS
 from p2pl_async.results.publishing import summary_of
 from p2pl_async.results.summary_keys import SUMMARY_KEYS, is_summary_key, leaves_of
-from p2pl_async.results.table import METRIC_COLUMNS, Table, refuse
+from p2pl_async.results.table import DEVICE_COLUMNS, METRIC_COLUMNS, Table, refuse
 from p2pl_async.study.survival import Arrival
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class RecordedValues:
         self.summary = found
         self.numbers = leaves_of(found)
         self._metrics: pd.DataFrame | None = None
+        self._groups: dict[str, list[int]] | None = None
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -67,6 +70,12 @@ class RecordedValues:
         if self._metrics is None:
             self._metrics = Table(self.path / "metrics", METRIC_COLUMNS).frame()
         return self._metrics
+
+    def devices(self, group: str) -> list[int]:
+        """Return the devices of a group; none if the run has no such group."""
+        if self._groups is None:
+            self._groups = members(Table(self.path / "devices", DEVICE_COLUMNS).frame())
+        return self._groups.get(group, [])
 
     def number(self, path: str) -> float:
         """Return a number of the summary; NaN if the run has none, 0 for a cause of loss that didn't occur."""
@@ -94,6 +103,12 @@ class Expression:
             ) from None
         self._tree = tree.body
         _check(self._tree)
+
+    @property
+    def groups(self) -> set[str]:
+        """The groups of devices that it names."""
+        calls = (node for node in ast.walk(self._tree) if isinstance(node, ast.Call))
+        return {_path(word.value) for call in calls for word in call.keywords if word.arg == "group"}
 
     def of(self, run: RecordedValues) -> Number:
         """Return the value for a run; NaN where it has none."""
@@ -144,18 +159,29 @@ def _check_call(node: ast.Call) -> None:
         )
     if name in _COSTS:
         words = [_path(argument) for argument in node.args[1:]]
-        if not node.args or node.keywords or words not in ([], ["mean"]):
-            raise ValueError(f'{name} must be like "{name}(95 %)", or "{name}(95 %, mean)" for the mean over devices')
+        if not node.args or _unfit(node, "group") or words not in ([], ["mean"]):
+            raise ValueError(
+                f'{name} must be like "{name}(95 %)", or "{name}(95 %, mean, group = old)" for the mean over devices, '
+                "of one group"
+            )
         _check(node.args[0])
     elif name in _SERIES:
-        if len(node.args) != 1 or [word.arg for word in node.keywords] not in ([], ["until"]):
-            raise ValueError(f'{name} must be like "{name}(push_weight)" or "{name}(accuracy, until = 60)"')
+        if len(node.args) != 1 or _unfit(node, "until", "group"):
+            raise ValueError(
+                f'{name} must be like "{name}(push_weight)" or "{name}(accuracy, until = 60, group = old)"'
+            )
         _check(node.args[0], series=True)
     else:
         if node.keywords or not node.args:
             raise ValueError(f"{name} takes numbers")
         for argument in node.args:
             _check(argument)
+
+
+def _unfit(node: ast.Call, *known: str) -> bool:
+    """Tell whether a call has a keyword that it doesn't take, or a group that isn't named."""
+    words = {word.arg or "": word.value for word in node.keywords}
+    return not words.keys() <= set(known) or ("group" in words and not _path(words["group"]))
 
 
 def _value(node: ast.AST, run: RecordedValues) -> Number:
@@ -167,11 +193,16 @@ def _value(node: ast.AST, run: RecordedValues) -> Number:
         return float(_OPERATORS[type(node.op)](_plain(_value(node.operand, run))))
     if isinstance(node, ast.Call):
         name = _path(node.func)
+        words = {word.arg: word.value for word in node.keywords}
+        devices = run.devices(_path(words["group"])) if "group" in words else None
+        if devices == []:
+            return math.nan
         if name in _COSTS:
-            return _arrival(run, _COSTS[name], _plain(_value(node.args[0], run)), "mean" if node.args[1:] else "min")
+            level = _plain(_value(node.args[0], run))
+            return _arrival(run, _COSTS[name], level, devices, mean=bool(node.args[1:]))
         if name in _SERIES:
-            until = _plain(_value(node.keywords[0].value, run)) if node.keywords else math.inf
-            return _over_series(run, name, node.args[0], until)
+            until = _plain(_value(words["until"], run)) if "until" in words else math.inf
+            return _over_series(run, name, node.args[0], until, devices)
         return float(_FUNCTIONS[name](*(_plain(_value(argument, run)) for argument in node.args)))
     return run.number(_path(node))
 
@@ -193,16 +224,20 @@ def _plain(value: Number) -> float:
     return value
 
 
-def _arrival(run: RecordedValues, cost: str, level: float, of: str) -> Arrival:
-    """Return when an evaluation first found an accuracy of `level`: the target's, if it is the same, else any."""
+def _arrival(run: RecordedValues, cost: str, level: float, devices: list[int] | None, *, mean: bool) -> Arrival:
+    """Return when an evaluation first found a score as good as `level`: the target's, if it is the same, else any."""
+    metric, falls = run.summary.get("metric") or "accuracy", bool(run.summary.get("lower_is_better"))
     summary_path = "virtual_seconds" if cost == "virtual_seconds" else f"messages.{cost}"
     end = run.number("energy.joules" if cost == "energy_j" else summary_path)
     target = run.summary.get("target") or {}
-    if target.get("accuracy") == level and target.get("of") == {"min": "every_device", "mean": "mean"}[of]:
+    same = {"of": "mean" if mean else "every_device", "metric": metric, "value": level}
+    asked = {"metric": "accuracy", "value": target.get("accuracy")} | target
+    if devices is None and all(asked.get(key) == value for key, value in same.items()):
         return Arrival(run.number(f"target.{cost}"), True) if target["reached"] else Arrival(end, False)
-    rows = run.metrics[run.metrics["metric"] == "accuracy"]
-    over_devices = rows.groupby("time_s")["value"].agg(of)
-    reached = over_devices[over_devices >= level]
+    rows = run.metrics[run.metrics["metric"] == metric]
+    rows = rows if devices is None else rows[rows["device"].isin(devices)]
+    over_devices = rows.groupby("time_s")["value"].agg("mean" if mean else "max" if falls else "min")
+    reached = over_devices[over_devices <= level if falls else over_devices >= level]
     if not len(reached):
         return Arrival(end, False)
     at = float(reached.index[0])
@@ -212,9 +247,10 @@ def _arrival(run: RecordedValues, cost: str, level: float, of: str) -> Arrival:
     return Arrival(float(spent["value"].iloc[-1]) if len(spent) else math.nan, True)
 
 
-def _over_series(run: RecordedValues, how: str, node: ast.AST, until: float) -> float:
+def _over_series(run: RecordedValues, how: str, node: ast.AST, until: float, devices: list[int] | None) -> float:
     names = sorted({_path(part) for part in ast.walk(node) if isinstance(part, ast.Name)})
     rows = run.metrics[run.metrics["metric"].isin(names) & (run.metrics["time_s"] <= until)]
+    rows = rows if devices is None else rows[rows["device"].isin(devices)]
     if how == "sum" and isinstance(node, ast.Name):  # with every row, also where two fall on one instant
         return float(rows["value"].sum())
     table = rows.pivot_table(

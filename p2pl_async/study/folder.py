@@ -4,9 +4,11 @@
         study.json      the study as it was last run: its settings, and which run belongs to which variant and seed
         jobs/<id>/      the result of a finished run, as `p2pl run` writes it
         failed/<id>/    failure.json and the log of a run that failed
+        baselines/      results that runs share: computed once for all with the same data, model, training and seed
         slurm/          scripts and logs of Slurm's jobs
-    figures/        written by `p2pl study show`
-    part/<id>-*/    what a run in progress writes; renamed when complete, removed when it was cut short
+        figures/        written by `p2pl study show`
+        report.html     written by `p2pl report`
+        part/<id>-*/    what a run in progress writes; renamed when complete, removed when it was cut short
 
 A run appears in `jobs` in one step, and only when it is complete. Nothing else says what is done.
 """
@@ -27,6 +29,7 @@ from p2pl_async.results.lock import FolderLock, is_locked
 from p2pl_async.results.table import refuse, writing
 
 RESULTS = Path("results")
+BASELINES = "baselines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ class StudyFolder:
             _write(self.path / "study.json", json.dumps(record) + "\n")
 
 
-_OWN = {"study.json", "study.json.part", "jobs", "failed", "part", "figures", "slurm"}
+_OWN = {"study.json", "study.json.part", "jobs", "failed", "part", "figures", "slurm", "report.html", BASELINES}
 
 
 def _names(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from p2pl_async.errors import Problem, ScenarioError
+from p2pl_async.results.groups import OTHERS
 from p2pl_async.scenario.reading.load import NewValue, read_toml
 from p2pl_async.scenario.reading.problems import problems_of
 from p2pl_async.study.expressions import Expression
@@ -84,7 +85,18 @@ def make_study(
     problems += _misnamed(settings, factors)
     if problems:
         raise ScenarioError(source, problems)
-    return Study(name, settings, tuple(factors), tuple(variants_of(settings, factors, source, folder, changes)))
+    variants = tuple(variants_of(settings, factors, source, folder, changes))
+    if problems := list(_unknown_groups(settings, variants)):
+        raise ScenarioError(source, problems)
+    return Study(name, settings, tuple(factors), variants)
+
+
+def _unknown_groups(settings: StudySettings, variants: Sequence[Variant]) -> Iterator[Problem]:
+    """Yield the groups of devices that values name and no variant has."""
+    known = sorted({name for variant in variants for name in variant.scenario.devices.group} | {OTHERS})
+    for path, text in settings.expressions():
+        for group in sorted(Expression(text).groups.difference(known)):
+            yield Problem(path, unknown("group of devices", group, known), text)
 
 
 def _misnamed(settings: StudySettings, factors: list[Factor]) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,10 @@ def recorded_results(folder: StudyFolder) -> Results:
 
 def _read(record: Mapping[str, Any], folder: StudyFolder) -> Results:
     settings = StudySettings.model_validate(record["settings"])
-    expressions = {text: Expression(text) for text in _texts(settings)}
+    texts = [text for _, text in settings.expressions()] + (
+        [] if settings.table else [value.of for value in USUAL.value]
+    )
+    expressions = {text: Expression(text) for text in texts}
     samples: dict[str, list[Samples]] = {text: [] for text in expressions}
     runs = []
     done = folder.done()
@@ -94,17 +97,6 @@ def _read(record: Mapping[str, Any], folder: StudyFolder) -> Results:
             samples[text].append(own[text])
     n_jobs = sum(len(variant["jobs"]) for variant in record["variants"])
     return Results(record["name"], settings, [one["labels"] for one in record["variants"]], samples, runs, n_jobs)
-
-
-def _texts(settings: StudySettings) -> Iterator[str]:
-    """Yield every expression that the answer needs."""
-    for table in settings.table or (USUAL,):
-        yield from (value.of for value in table.value)
-    for figure in settings.figure:
-        yield figure.value.of
-        if figure.kind == "scatter" and figure.x is not None:
-            yield figure.x
-    yield from (expectation.value for expectation in settings.expect)
 
 
 def all_runs(results: Results) -> Any:

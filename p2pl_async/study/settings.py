@@ -176,3 +176,14 @@ class StudySettings(Settings):
     table: tuple[TableSettings, ...] = Field(default=(), max_length=MOST_ITEMS, description="tables of the answer")
     figure: tuple[FigureSettings, ...] = Field(default=(), max_length=MOST_ITEMS, description="pictures of the answer")
     expect: tuple[Expectation, ...] = Field(default=(), max_length=MOST_ITEMS, description="what is expected")
+
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """Yield every expression, with the key that has it."""
+        for i, table in enumerate(self.table):
+            yield from ((f"table[{i}].value", value.of) for value in table.value)
+        for i, figure in enumerate(self.figure):
+            yield f"figure[{i}].value", figure.value.of
+            if figure.kind == "scatter" and figure.x is not None:
+                yield f"figure[{i}].x", figure.x
+        for i, expectation in enumerate(self.expect):
+            yield f"expect[{i}].value", expectation.value

@@ -8,7 +8,7 @@ from typing import Any
 from p2pl_async.study.answers import ClaimCheck, Sheet, bounds, difference_sheet, table_sheet, verdicts
 from p2pl_async.study.results import Results, all_runs
 
-_WORDS = {True: "met", False: "not met", None: "not known"}
+WORDS = {True: "met", False: "not met", None: "not known"}
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "$": r"\$",
           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
           "±": r"$\pm$"}  # fmt: skip
@@ -49,7 +49,7 @@ def markdown(results: Results) -> str:
 def _markdown_verdict(verdict: ClaimCheck) -> list[str]:
     source = f" ({verdict.expected.source})" if verdict.expected.source else ""
     bound = f"{verdict.expected.value} {bounds(verdict.expected)}"
-    head = f"- **{_WORDS[verdict.met]}**: {verdict.expected.claim}{source}; {bound}"
+    head = f"- **{WORDS[verdict.met]}**: {verdict.expected.claim}{source}; {bound}"
     return [head, *(f"  - {line}" for line in verdict.lines)]
 
 
@@ -91,7 +91,7 @@ def terminal(results: Results) -> Any:
     for verdict in verdicts(results):
         style = {True: "green", False: "red", None: "yellow"}[verdict.met]
         wanted = f"{verdict.expected.claim} ({verdict.expected.value} {bounds(verdict.expected)})"
-        parts.append(Text.assemble((f"{_WORDS[verdict.met]}: ", style), wanted))
+        parts.append(Text.assemble((f"{WORDS[verdict.met]}: ", style), wanted))
         parts += [Text(f"    {line}") for line in verdict.lines]
     parts += [Text(missing)] if (missing := progress_of(results)) else []
     return Group(*parts)

@@ -45,6 +45,9 @@ class EmulatedTransport:
         downtimes: for each device, when it is down and loses arriving messages; never by default.
         meter: measures the energy of each radio, if links are dedicated.
         inbox: unread messages that a device keeps; None for all.
+
+    Attributes:
+        captured: how many bytes of each message its record takes along; it can be set until the first one.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class EmulatedTransport:
         inbox: int | None = None,
     ) -> None:
         self.trace = trace
+        self.captured = 0
         self._clock = clock
         self.out_neighbors = out_neighbors  # of the links
         self._out_sets = [frozenset(neighbors) for neighbors in out_neighbors]
@@ -176,11 +180,12 @@ class EmulatedTransport:
         path.sent += 1
         path.acknowledged += verdict.acknowledged
         path.air_seconds += verdict.air_seconds
-        record = Record(encoded.sent, path.src, path.dst, number, kind, encoded.size, verdict)
+        start = encoded.start(self.captured) if self.captured else b""
+        record = Record(encoded.sent, path.src, path.dst, number, kind, encoded.size, verdict, start)
         self.trace.add(record, self._clock.now)
         if verdict.arrival == math.inf:
             if verdict.cause:
-                path.lost += 1
+                path.lose(verdict.cause)
             else:
                 self._unfinished.add((path.src, path.dst, number))
 
@@ -317,15 +322,18 @@ class EmulatedTransport:
             path.partial += 1
             self.trace.partial += 1
         else:
+            now = path.last = self._clock.now
+            if not path.delivered:
+                path.first = now
             path.delivered += 1
-            path.delay += self._clock.now - encoded.sent
+            path.delay += now - encoded.sent
             self.trace.delivered += 1
         self.trace.corrupted += verdict.corrupted
         self._hand_over(path, encoded, verdict)
 
     def _cut_off(self, path: Path, encoded: Encoded) -> None:
         """Take back that a message arrives, as a battery is empty."""
-        path.lost += 1
+        path.lose(BATTERY)
         self.trace.counts.lost[BATTERY] += 1
         self.cut.add((path.src, path.dst, encoded.number))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.transport.inbox import Inbox
@@ -12,7 +14,7 @@ from p2pl_async.transport.wire import SharedBytes, decode
 class Encoded:
     """The bytes of one broadcast, and the message in them once a receiver has read it."""
 
-    __slots__ = ("data", "message", "needed", "number", "sent", "size")
+    __slots__ = ("_start", "data", "message", "needed", "number", "sent", "size")
 
     def __init__(self, data: bytes | SharedBytes, sent: float, number: int, needed: int | None = None) -> None:
         self.data = data
@@ -21,6 +23,13 @@ class Encoded:
         self.number = number  # the sender's count of its messages
         self.needed = needed  # bytes at the start without which a part is useless; None if only the whole is useful
         self.message: Message | None = None
+        self._start: bytes | None = None
+
+    def start(self, count: int) -> bytes:
+        """Return the first bytes, at most `count`: the same ones for each receiver."""
+        if self._start is None:
+            self._start = self.data[:count] if isinstance(self.data, bytes) else self.data.start(count)
+        return self._start
 
     def read(self) -> Message:
         """Return the message; RemoteError if the bytes aren't one."""
@@ -32,8 +41,8 @@ class Path:
     """One link as the transport sees it: its ends, and counters of its messages."""
 
     __slots__ = (
-        "acknowledged", "air_seconds", "delay", "delivered", "dst", "inbox", "line", "link", "lost", "partial", "sent",
-        "src",
+        "acknowledged", "air_seconds", "causes", "delay", "delivered", "dst", "first", "inbox", "last", "line", "link",
+        "lost", "partial", "sent", "src",
     )  # fmt: skip
 
     def __init__(self, src: DeviceId, dst: DeviceId, link: Link, inbox: Inbox) -> None:
@@ -46,6 +55,15 @@ class Path:
         self.delivered = 0
         self.partial = 0
         self.lost = 0
+        self.causes: dict[str, int] | None = None  # cause -> messages lost to it; of 10,000 links few lose any
         self.acknowledged = 0
         self.air_seconds = 0.0
         self.delay = 0.0  # s, summed over the delivered
+        self.first = self.last = math.nan  # virtual seconds of the first and the latest delivery
+
+    def lose(self, cause: str) -> None:
+        """Count a lost message."""
+        self.lost += 1
+        if self.causes is None:
+            self.causes = {}
+        self.causes[cause] = self.causes.get(cause, 0) + 1

@@ -208,7 +208,7 @@ class RelayingTransport(EmulatedTransport):
             self._step(encoded.journey)
 
     def _cut_off(self, path: Path, encoded: Encoded) -> None:
-        path.lost += 1
+        path.lose(BATTERY)
         self.trace.counts.lost[BATTERY] += 1
         assert isinstance(encoded, Hop)
         self._lose_hop(path, encoded, BATTERY, None)
@@ -280,5 +280,6 @@ class RelayingTransport(EmulatedTransport):
                 self._unreached.add((journey.source, target, journey.number))
             self._whole.undecided -= 1
             size, number = len(journey.data), journey.number
-            record = Record(journey.sent, journey.source, target, number, journey.kind, size, verdict)
+            start = journey.start(self.captured) if self.captured else b""
+            record = Record(journey.sent, journey.source, target, number, journey.kind, size, verdict, start)
             self._whole.add(record, self._clock.now)

@@ -109,6 +109,19 @@ class SharedBytes:
             size += _BIN32.size + padding + array.nbytes
         return b"".join(parts)  # the one copy of the data
 
+    def start(self, count: int) -> bytes:
+        """Return the first bytes, at most `count`, without a copy of the rest."""
+        found = self.head[:count]
+        size = len(self.head)
+        for array in self.arrays:
+            if len(found) == count:
+                break
+            padding = _padding(size)
+            found += _BIN32.pack(0xC6, padding + array.nbytes) + bytes(padding)
+            found += array.reshape(-1).view(np.uint8)[: max(0, count - len(found))].tobytes()
+            size += _BIN32.size + padding + array.nbytes
+        return found[:count]
+
 
 def _padding(size: int) -> int:
     """Return how many zeros align the data of an array to 8 bytes, if `size` bytes of the message precede it."""

@@ -287,7 +287,8 @@ def test_links_devices_and_trace_tell_what_the_counters_tell() -> None:
     # Devices.
     devices = result.devices
     classes = [f"class_{c}" for c in range(10)]
-    assert list(devices.columns) == ["device", "x", "y", "n_samples", *classes, "rounds", "accuracy"]
+    known = ["device", "group", "x", "y", "n_samples", *classes, "rounds", "accuracy", "sample_weight"]
+    assert list(devices.columns) == known
     assert devices["n_samples"].sum() == devices[classes].to_numpy().sum() == 300
     assert devices["x"].isna().all()  # a ring has no positions
 
@@ -499,7 +500,7 @@ def test_a_run_without_learning_has_no_accuracy_and_loads_no_data() -> None:
     assert summary["messages"]["sent"] == 5 * 30 * 2
     assert np.ptp(values(result, "number").groupby("device", observed=True)["value"].last()) < 1
     assert len(values(result, "messages_sent")) > 10
-    assert list(result.devices.columns) == ["device", "x", "y", "n_samples", "rounds", "accuracy"]
+    assert list(result.devices.columns) == ["device", "group", "x", "y", "n_samples", "rounds", "accuracy"]
     assert seen[-1].score is None
 
 

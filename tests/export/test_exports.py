@@ -15,10 +15,15 @@ import pytest
 from helpers.tables_of_runs import N, metrics, small_run, trace
 
 from p2pl_async.errors import ScenarioError
+from p2pl_async.experiment import running
 from p2pl_async.export.csv import write_csv
 from p2pl_async.export.pcapng import write_pcapng
 from p2pl_async.export.perfetto import write_perfetto
 from p2pl_async.export.tensorboard import write_tensorboard
+from p2pl_async.results.run import Run
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.testing.chatter import Chatter
+from p2pl_async.transport.wire import decode
 
 TSHARK = shutil.which("tshark")
 without_tshark = pytest.mark.skipif(TSHARK is None, reason="there is no tshark to read captures with")
@@ -95,6 +100,40 @@ def test_wireshark_names_the_fields_by_the_dissector_beside_the_capture(tmp_path
         assert comment == ("params; lost by loss" if fate == "3" else "params; delivered after 250 ms")
 
 
+def captured(payloads: int) -> Run:
+    """Return a short run of devices that talk, with the first bytes of their messages."""
+    table = {"devices": {"count": 3}, "stop": {"virtual_time": "5 s"}, "protocol": {"kind": "p2pl"}}
+    scenario = Scenario.model_validate(table).model_copy(update={"protocol": Chatter()})
+    return running.run(scenario, trace=True, payloads=payloads)
+
+
+def test_the_trace_keeps_how_messages_begin_and_nothing_else_changes() -> None:
+    some, none = captured(30), captured(0)
+    assert some.trace is not None
+    assert none.trace is not None
+    pd.testing.assert_frame_equal(some.trace.drop(columns="payload"), none.trace, check_categorical=False)
+    assert some.summary["trace_digest"] == none.summary["trace_digest"]
+    whole = captured(10_000).trace
+    assert whole is not None
+    assert (whole["payload"].map(len) == whole["size_bytes"]).all()
+    assert whole["payload"].map(lambda data: data[:30]).tolist() == some.trace["payload"].tolist()
+    for data, kind in zip(whole["payload"], whole["kind"], strict=True):
+        assert decode(data, 0.0).tag == kind
+
+
+@without_tshark
+def test_wireshark_reads_the_payload_as_msgpack(tmp_path: Path) -> None:
+    assert TSHARK is not None
+    run = captured(10_000)
+    assert run.trace is not None
+    file = write_pcapng(run, tmp_path / "run.pcapng")
+    command = [TSHARK, "-r", str(file), "-X", f"lua_script:{tmp_path / 'p2pl.lua'}", "-V"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "Malformed" not in said
+    for kind, count in run.trace["kind"].value_counts().items():
+        assert said.count(f"MsgPack String: {kind}\n") == count
+
+
 @without_tshark
 def test_as_ip_any_tool_sees_addresses_ports_and_a_right_checksum(tmp_path: Path) -> None:
     assert TSHARK is not None
@@ -112,6 +151,15 @@ def test_as_ip_any_tool_sees_addresses_ports_and_a_right_checksum(tmp_path: Path
 def test_a_capture_needs_a_trace(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="--trace"):
         write_pcapng(small_run(trace=None), tmp_path / "run.pcapng")
+
+
+def test_payloads_are_written_as_csv_in_hexadecimal(tmp_path: Path) -> None:
+    run = captured(4)
+    write_csv(run, tmp_path)
+    assert run.trace is not None
+    assert pd.read_csv(tmp_path / "trace.csv", dtype=str)["payload"].tolist() == [
+        data.hex() for data in run.trace["payload"]
+    ]
 
 
 def test_tables_are_written_as_csv(tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def test_the_worst_device_hears_few_neighbors() -> None:
     assert found.devices == (5,)
 
 
+def test_a_device_that_predicts_numbers_is_behind_by_its_error() -> None:
+    run = unheard()
+    table = run.devices.assign(accuracy=np.nan, rmse=[0.5] * (N - 1) + [0.8])
+    summary = run.summary | {"metric": "rmse", "lower_is_better": True}
+    worse = small_run(devices=table, summary=summary, links=run.links, trace=run.trace, metrics=run.metrics)
+    assert "and is 0.25 above the mean rmse of 0.55" in only(worse, "few_neighbors").text
+
+
 def test_devices_began_from_different_models() -> None:
     run = small_run(summary={"sync": {"completed_s": 1.0, "agreed": False}})
     assert "different models" in only(run, "disagreement").text

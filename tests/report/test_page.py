@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.recorded_run import recorded_run
-from helpers.tables_of_runs import END, N, links, metrics, small_run, trace
+from helpers.tables_of_runs import END, N, devices, links, metrics, small_run, trace
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.report.page import gathering
 from p2pl_async.report.page.comparing import comparison_of, write_comparison
 from p2pl_async.report.page.gathering import gather
 from p2pl_async.report.page.writing import page_of, write_page
-from p2pl_async.results.run import load_run
+from p2pl_async.results.run import Run, load_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -68,6 +68,35 @@ def test_scores_of_devices_lie_by_instant_and_device(page: str) -> None:
     scores = arrays["score:accuracy"].reshape(len(arrays["time"]), N)
     np.testing.assert_allclose(scores, np.tile(90 * arrays["time"][:, None] / END, N), rtol=1e-5)
     np.testing.assert_allclose(arrays["whole:rounds"], arrays["time"] / 5)
+
+
+def test_groups_are_rows_and_lines_of_the_page() -> None:
+    page = page_of(small_run(devices=devices(group=["old"] * 2 + [""] * (N - 2))))
+    assert json.loads(part(page, "head"))["groups"] == {"old": [0, 1], "others": [2, 3, 4, 5]}
+    assert "old, 2 devices" in page
+
+
+def of_error() -> Run:
+    """Return a run whose models predict numbers."""
+    table = metrics()
+    table.loc[table["metric"] == "accuracy", "value"] = 0.5
+    table["metric"] = table["metric"].replace("accuracy", "rmse")
+    score = {"min": 0.4, "mean": 0.5, "max": 0.6}
+    return small_run(
+        metrics=table, devices=devices(accuracy=np.nan, rmse=[0.4, 0.5, 0.5, 0.5, 0.5, 0.6]),
+        summary={"accuracy": None, "metric": "rmse", "lower_is_better": True, "scores": {"rmse": score}},
+    )  # fmt: skip
+
+
+def test_what_models_are_scored_by_first_is_shown_whatever_it_is() -> None:
+    content = gather(of_error())
+    assert content.head["metric"] == {"name": "rmse", "label": "root mean square error", "unit": "", "falls": True}
+    assert list(content.head["scores"]) == ["rmse"]
+    np.testing.assert_allclose(content.arrays["score:rmse"], 0.5)
+    page = comparison_of({"first": of_error(), "second": of_error()})
+    assert "<th>mean rmse</th>" in page
+    assert "<td>0.6</td><td>0.5</td><td>0.4</td>" in page  # the worst first
+    assert json.loads(part(page, "head"))["metrics"] == [content.head["metric"]]
 
 
 def test_times_down_run_from_a_crash_to_the_return_from_the_start_or_to_the_end() -> None:
@@ -144,12 +173,13 @@ def test_a_comparison_tells_differences_and_the_settings_that_differ() -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
 def test_a_browser_lays_the_curves_of_runs_over_each_other(tmp_path: Path) -> None:
-    page = comparison_of({"first": small_run(), "second": recorded_run(n=5), "third": small_run(trace=None)})
+    runs = {"first": small_run(), "second": recorded_run(n=5), "third": small_run(trace=None), "error": of_error()}
+    page = comparison_of(runs)
     dom, console = shown(page, tmp_path)
     assert console == []
     assert dom.count('class="uplot') >= 3
     legend = re.findall(r'<div class="u-marker".*?</div><div class="u-label">(.*?)</div>', dom)
-    assert {"first", "second", "third"} <= set(legend)
+    assert {"first", "second", "third", "error"} <= set(legend)
 
 
 # Safety
@@ -223,3 +253,31 @@ def test_a_browser_opens_the_page_of_a_run_without_learning(tmp_path: Path) -> N
     dom, console = shown(page_of(recorded_run(n=5, learning=False)), tmp_path)
     assert console == []
     assert 'data-ready="yes"' in dom
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_a_browser_tells_the_story_of_a_link_the_rhythm_of_sleep_and_influence(tmp_path: Path) -> None:
+    times = {"first_delivery_s": 2.5, "last_delivery_s": 97.5, "lost_loss": 1, "lost_burst": 0, "weight_in_mixes": 0.4}
+    sleep = {"awake_from_s": 1.0, "awake_s": 2.0, "awake_every_s": 10.0, "sample_weight": 1.0}
+    run = small_run(links=links().assign(**times), devices=devices(**sleep))
+    dom, console = shown(page_of(run), tmp_path, "#t=50&link=0-1")
+    assert console == []
+    text = " ".join(re.sub(r"<[^>]+>", " ", dom[dom.index('id="story"') :]).split())
+    assert "Link 0 to 1 sent 20 delivered 19 (95.0 %) lost: loss 1 (5.0 %) mean delay 250 ms" in text
+    assert "first delivery 2.5 s last delivery 97.5 s weight in mixes 40.00 %" in text
+    kept = trace()
+    on_link = kept[(kept["src"] == 0) & (kept["dst"] == 1)]["fate"].value_counts()
+    assert f"messages from 0 s to 100 s: delivered {on_link['delivered']}, loss {on_link['loss']}" in text
+    assert "gray: asleep" in text
+    assert "influence" in text
+    assert "weight of models in mixes" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_a_browser_colors_devices_by_their_error_and_has_lines_of_groups(tmp_path: Path) -> None:
+    run = of_error()
+    grouped = small_run(metrics=run.metrics, devices=run.devices.assign(group="old"), summary=run.summary)
+    dom, console = shown(page_of(grouped), tmp_path)
+    assert console == []
+    assert "the lower the root mean square error" in dom
+    assert re.search(r'class="u-label">old, mean<', dom)

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from helpers.recorded_run import recorded_run
+from helpers.tables_of_runs import N, devices, metrics, small_run
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.report import pictures, plots
@@ -87,6 +88,14 @@ def test_accuracy_shows_mean_target_and_baselines(run: Run) -> None:
     assert "after training, before mixing, mean" in shown
     assert figure is not None
     assert figure.axes[0].get_xlabel() == "virtual time (s)"
+
+
+def test_accuracy_shows_the_mean_of_each_group() -> None:
+    table = metrics((50.0, 0, "accuracy", 0.1))
+    shown = lines(plots.accuracy_time(small_run(metrics=table, devices=devices(group=["old"] * 2 + [""] * (N - 2)))))
+    of_old = table[(table["metric"] == "accuracy") & (table["device"] < 2)].groupby("time_s")["value"].mean()
+    np.testing.assert_allclose(shown["old, mean of 2"][1], of_old * 100)
+    assert "others, mean of 4" in shown
 
 
 def test_accuracy_for_bytes_ends_at_the_bytes_of_the_run(run: Run) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import networkx as nx
 import pytest
 from helpers.recorded_run import recorded_run
+from helpers.tables_of_runs import devices, small_run
 from rich.console import Console, RenderableType
 
 from p2pl_async.report.tables import final_table
@@ -37,6 +38,16 @@ def test_protocol_and_baselines_are_rows_with_the_range_of_accuracy(run: Run) ->
     assert line_of(text, "local").startswith("local 35.11 % 51.46 % 70.31 %")
     assert line_of(text, "central").startswith("central 98.10 %")
     assert text.startswith("synthetic, seed 1")
+
+
+def test_groups_of_devices_are_rows_of_their_own() -> None:
+    accuracy = [0.8, 0.9, 0.9, 0.95, 0.95, 1.0]
+    run = small_run(devices=devices(group=["old", "old,odd", "", "", "", ""], accuracy=accuracy))
+    text = text_of(final_table(run))
+    assert line_of(text, "old,") == "old, 2 devices 80.00 % 85.00 % 90.00 %"
+    assert line_of(text, "odd,") == "odd, 1 device 90.00 % 90.00 % 90.00 %"
+    assert line_of(text, "others,") == "others, 4 devices 90.00 % 95.00 % 100.00 %"
+    assert "others" not in text_of(final_table(small_run()))
 
 
 def test_the_lines_below_tell_what_it_cost(run: Run) -> None:

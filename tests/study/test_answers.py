@@ -220,6 +220,7 @@ def test_every_kind_of_figure_is_drawn(tmp_path: Path) -> None:
     [
         ('[[table]]\nvalue = "acuracy.min"', "table[0].value", 'did you mean "accuracy.min"?'),
         ('[[table]]\nvalue = "accuracy.min"\ncolumns = "los"', "table[0].columns", "unknown factor"),
+        ('[[table]]\nvalue = "last(accuracy, group = odl)"', "table[0].value", "unknown group of devices"),
         ('[[figure]]\nvalue = "accuracy.min"', "figure[0].x", "is missing; a figure of kind lines needs it"),
         ('[[figure]]\nkind = "scatter"\nvalue = "accuracy.min"\nx = "no"', "figure[0].x", "no is no number of a run's"),
         ('[[expect]]\nclaim = "x"\nvalue = "accuracy.min"', "expect[0]", "needs a bound"),

@@ -5,9 +5,11 @@ const RUN_COLORS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b
 const RUN_DASHES = [undefined, [8, 3], [2, 3], [8, 3, 2, 3]];
 
 curves.plots = () => {
+  const scores = page.head.metrics.flatMap(({ name, label, unit, falls }) => [
+    [`${name}:mean`, `${label}, mean of devices`, unit], [`${name}:${falls ? "max" : "min"}`, `${label}, worst device`, unit],
+  ]);
   const wanted = [
-    ["accuracy:mean", "accuracy, mean of devices", "%"], ["accuracy:min", "accuracy, worst device", "%"],
-    ["loss:mean", "loss, mean of devices", ""], ["consensus_distance", "distance of models from their mean", "", true],
+    ...scores, ["loss:mean", "loss, mean of devices", ""], ["consensus_distance", "distance of models from their mean", "", true],
     ["bytes_on_air", "bytes on air, all devices", "B"], ["energy_j", "energy, all devices", "J"],
   ];
   const found = [];

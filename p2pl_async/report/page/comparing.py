@@ -16,7 +16,8 @@ from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.report.findings import findings
 from p2pl_async.report.page.gathering import Array, Content, gather
 from p2pl_async.report.page.writing import rendered, write_text
-from p2pl_async.report.tables import percent
+from p2pl_async.report.tables import metric_of, score_columns, score_of, show_score
+from p2pl_async.results.metrics import is_share
 from p2pl_async.results.run import Run
 from p2pl_async.scenario.reading.plain import leaves
 
@@ -43,18 +44,21 @@ def comparison_of(runs: Mapping[str, Run]) -> str:
     """Return the page that compares runs as HTML."""
     content = Content({"n": 0, "end": 1.0, "runs": list(runs), "costs": [], "baselines": []})
     costs: dict[str, dict[str, str]] = {}
+    metrics: dict[str, dict[str, Any]] = {}
     for index, run in enumerate(runs.values()):
         single = gather(run)
         content.head["end"] = max(content.head["end"], single.head["end"])
         costs |= {cost["metric"]: cost for cost in single.head.get("costs", ())}
         content.arrays |= _curves_of(single, index)
-    content.head["costs"] = list(costs.values())
+        metrics[single.head["metric"]["name"]] = single.head["metric"]
+    content.head["costs"], content.head["metrics"] = list(costs.values()), list(metrics.values())
+    titles = score_columns(next(iter(runs.values())).summary).values()
     return rendered(
         "comparing.html",
         _SCRIPTS,
         content,
         title="runs compared",
-        columns=("run", "worst device", "mean accuracy", "best device", "virtual time", "bytes on air"),
+        columns=("run", *titles, "virtual time", "bytes on air"),
         rows=_rows(runs),
         names=list(runs),
         settings=_differing(list(runs.values())),
@@ -71,7 +75,7 @@ def _curves_of(content: Content, index: int) -> dict[str, Array]:
     for name in content.head.get("scores", ()):
         values = arrays[f"score:{name}"].reshape(-1, n)
         known = np.isfinite(values).any(axis=1)
-        for which, reduce in (("mean", np.nanmean), ("min", np.nanmin)):
+        for which, reduce in (("mean", np.nanmean), ("min", np.nanmin), ("max", np.nanmax)):
             curve = np.full(len(values), np.nan, np.float32)
             curve[known] = reduce(values[known], axis=1)
             found[f"{index}:{name}:{which}"] = curve
@@ -82,18 +86,20 @@ def _curves_of(content: Content, index: int) -> dict[str, Array]:
 
 
 def _rows(runs: Mapping[str, Run]) -> list[list[str]]:
-    """Return a row for each run; after the first one's, accuracies tell the difference from it."""
+    """Return a row for each run; scores after those of the first run tell the difference from them."""
     rows: list[list[str]] = []
     first: Mapping[str, Any] = {}
+    leading = next(iter(runs.values())).summary
+    metric = metric_of(leading)
     for name, run in runs.items():
         summary = run.summary
-        accuracy = summary.get("accuracy") or {}
-        first = first or accuracy
+        found = score_of(summary, metric)
+        first = first or found
         seconds, sent = summary.get("virtual_seconds"), (summary.get("messages") or {}).get("bytes_on_air")
         rows.append(
             [
                 name if summary["status"] == "complete" else f"{name} ({summary['status']})",
-                *(_with_difference(accuracy.get(which), first.get(which)) for which in ("min", "mean", "max")),
+                *(_with_difference(metric, found.get(which), first.get(which)) for which in score_columns(leading)),
                 "-" if seconds is None else show_seconds(seconds),
                 "-" if sent is None else show_bytes(sent),
             ]
@@ -101,10 +107,11 @@ def _rows(runs: Mapping[str, Run]) -> list[list[str]]:
     return rows
 
 
-def _with_difference(value: float | None, first: float | None) -> str:
+def _with_difference(metric: str, value: float | None, first: float | None) -> str:
+    shown = show_score(metric, value)
     if value is None or first is None or value == first:
-        return percent(value)
-    return f"{percent(value)} ({100 * (value - first):+.2f})"
+        return shown
+    return f"{shown} ({100 * (value - first):+.2f})" if is_share(metric) else f"{shown} ({value - first:+.3g})"
 
 
 def _differing(runs: Sequence[Run]) -> list[list[str]]:

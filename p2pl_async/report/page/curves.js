@@ -1,6 +1,8 @@
 "use strict";
 // Curves: each plot has one horizontal axis that all share (time, rounds, or a cost), and a line where the replay is.
 
+const GROUP_DASHES = [[2, 2], [9, 3], [9, 3, 2, 3], [2, 6]]; // of groups of devices; more have no lines
+
 const curves = {
   charts: [],
   axis: "time",
@@ -62,7 +64,7 @@ const curves = {
     const times = page.array("time");
     for (const [name, { label, unit }] of Object.entries(page.head.scores || {})) {
       const plot = this.ofDevices(name, label, unit, times, page.array(`score:${name}`), n);
-      if (name === "accuracy") {
+      if (name === page.head.metric.name) {
         for (const { name: baseline, alone } of page.head.baselines) {
           const ends = page.array(`baseline:${baseline}`);
           const series = this.resampled(page.array(`baseline_time:${baseline}`), ends, times, alone);
@@ -126,6 +128,14 @@ const curves = {
       { label: "highest", values: high, color: color("--best"), dash: [3, 3] },
     ];
     let k = 0;
+    for (const [group, ids] of Object.entries(page.head.groups).slice(0, 4)) {
+      const own = Array.from(times, (_, row) => {
+        const known = ids.map((device) => values[row * n + device]).filter((value) => !Number.isNaN(value));
+        return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+      });
+      series.push({ label: `${group}, mean`, values: own, color: color("--strong"), dash: GROUP_DASHES[k++] });
+    }
+    k = 0;
     for (const device of [...page.selected].slice(0, 6)) {
       const own = Array.from(times, (_, row) => values[row * n + device]);
       series.push({

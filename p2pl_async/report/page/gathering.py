@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.report.layout import places
-from p2pl_async.results.metrics import COSTS, METRICS
+from p2pl_async.report.tables import metric_of
+from p2pl_async.results.groups import members
+from p2pl_async.results.metrics import COSTS, METRICS, is_share, words
 from p2pl_async.results.run import Run
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def gather(run: Run) -> Content:
     content = Content({"n": n, "end": end, "title": f"{summary.get('scenario')}, seed {summary.get('seed')}"})
     _add_curves(content, run, n)
     _add_map(content, devices, links)
+    content.head["groups"] = members(devices)
     content.head["unit"] = "m" if _has_area(run.scenario_text) else ""
     if n and run.positions is not None:
         _add_tracks(content, run.positions, n)
@@ -79,7 +82,8 @@ def _add_curves(content: Content, run: Run, n: int) -> None:
     metrics = run.metrics
     whole = metrics[metrics["device"] == -1]
     names = [name for name in whole["metric"].unique() if whole["metric"].eq(name).any()]
-    of_devices = metrics[metrics["metric"].isin(_SCORES) & (metrics["device"] >= 0)]
+    known = _scores_of(run)
+    of_devices = metrics[metrics["metric"].isin(known) & (metrics["device"] >= 0)]
     instants = np.union1d(whole["time_s"].unique(), of_devices["time_s"].unique())
     if not len(instants):
         return
@@ -98,13 +102,14 @@ def _add_curves(content: Content, run: Run, n: int) -> None:
         if name in names
     ]
     scores = {}
-    for name, (label, unit, scale) in _SCORES.items():
+    for name in known:
+        scale = _scale(name)
         rows = of_devices[of_devices["metric"] == name]
         if len(rows):
             table = rows.pivot_table(index="time_s", columns="device", values="value", aggfunc="last")
             held = table.reindex(index=instants, columns=range(n)).to_numpy(np.float32) * scale
             content.arrays[f"score:{name}"] = held
-            scores[name] = {"label": label, "unit": unit}
+            scores[name] = {"label": _label(name), "unit": "%" if is_share(name) else ""}
     content.head["scores"] = scores
     rounds = metrics[metrics["metric"] == "round"]
     by_device = [np.sort(rows["time_s"].to_numpy()) for _, rows in rounds.groupby("device", sort=True)]
@@ -117,14 +122,32 @@ def _add_curves(content: Content, run: Run, n: int) -> None:
     _add_averages(content, metrics, n)
 
 
+def _scores_of(run: Run) -> list[str]:
+    """Return what models are scored by, the first of `evaluate.metrics` first, and their loss."""
+    names = [metric_of(run.summary), *(run.summary.get("scores") or ()), *_SCORES]
+    names += [f"own_{name}" for name in names]
+    there = set(run.metrics["metric"].unique())
+    return [name for name in dict.fromkeys([*names, "loss"]) if name in there]
+
+
+def _label(score: str) -> str:
+    """Return the name of a score for people."""
+    own = score.startswith("own_")
+    name = score.removeprefix("own_")
+    return _SCORES.get(name, words(name)) + (" on own data" if own else "")
+
+
+def _scale(score: str) -> float:
+    """Return the factor by which a score is shown: shares in percent."""
+    return 100.0 if is_share(score) else 1.0
+
+
 _SCORES = {
-    "accuracy": ("accuracy", "%", 100.0),
-    "own_accuracy": ("accuracy on own data", "%", 100.0),
-    "balanced_accuracy": ("balanced accuracy", "%", 100.0),
-    "f1": ("F1", "%", 100.0),
-    "rmse": ("root mean square error", "", 1.0),
-    "loss": ("loss", "", 1.0),
-}
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "rmse": "root mean square error",
+}  # those that a killed run, whose summary doesn't tell them yet, may have
 _AVERAGED = {
     "staleness_s": ("age of the messages mixed", "s"),
     "neighbors_mixed": ("neighbors mixed", ""),
@@ -183,8 +206,15 @@ def _add_map(content: Content, devices: pd.DataFrame, links: pd.DataFrame) -> No
         content.arrays[f"link_{name}"] = links[name].to_numpy().astype(wide)
     for name in ("sent", "delivered", "lost"):
         content.arrays[f"link_{name}"] = links[name].to_numpy().astype(np.uint32)
-    for name in ("air_s", "mean_delay_s"):
+    times = [name for name in ("first_delivery_s", "last_delivery_s") if name in links.columns]  # not of older versions
+    for name in ("air_s", "mean_delay_s", *times):
         content.arrays[f"link_{name}"] = links[name].to_numpy().astype(np.float32)
+    if "weight_in_mixes" in links.columns:
+        content.arrays["link_weight"] = links["weight_in_mixes"].to_numpy().astype(np.float32)
+    causes = [name.removeprefix("lost_") for name in links.columns if name.startswith("lost_")]
+    for cause in causes:
+        content.arrays[f"link_lost:{cause}"] = links[f"lost_{cause}"].to_numpy().astype(np.uint32)
+    content.head["causes"] = causes
     content.head["cells"] = len(devices) <= _CELLS
 
 
@@ -299,14 +329,19 @@ def _add_devices(content: Content, devices: pd.DataFrame) -> None:
 
 
 def _add_baselines(content: Content, run: Run) -> None:
-    """Add the mean accuracy of each baseline over time."""
+    """Add the mean score of each baseline over time."""
+    metric = metric_of(run.summary)
+    content.head["metric"] = {
+        "name": metric, "label": _label(metric), "unit": "%" if is_share(metric) else "",
+        "falls": bool(run.summary.get("lower_is_better")),
+    }  # fmt: skip
     content.head["baselines"] = []
     for name, baseline in run.baselines.items():
         metrics = baseline.metrics
-        rows = metrics[(metrics["metric"] == "accuracy") & (metrics["device"] >= 0)]
+        rows = metrics[(metrics["metric"] == metric) & (metrics["device"] >= 0)]
         if not len(rows):
             continue
-        mean = rows.groupby("time_s")["value"].mean() * 100
+        mean = rows.groupby("time_s")["value"].mean() * _scale(metric)
         content.arrays[f"baseline_time:{name}"] = mean.index.to_numpy().astype(np.float32)
         content.arrays[f"baseline:{name}"] = mean.to_numpy().astype(np.float32)
         content.head["baselines"].append({"name": name, "alone": len(baseline.devices) == 1})

@@ -7,6 +7,7 @@ const SPEEDS = [0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 100];
 const map = {
   playing: false,
   speed: 1,
+  link: null, // chosen: its row
   crosses: [], // of the messages lost a moment ago: x, y, color, when (ms)
 
   start() {
@@ -146,18 +147,24 @@ const map = {
       if (page.selected.size && !near && many) continue;
       const decided = delivered[i] + lost[i];
       const share = decided ? delivered[i] / decided : NaN;
-      const [x0, y0, x1, y1] = [this.px[src[i]], this.py[src[i]], this.px[dst[i]], this.py[dst[i]]];
-      const length = Math.hypot(x1 - x0, y1 - y0) || 1;
-      const [bx, by] = [(-(y1 - y0) / length) * 2.5, ((x1 - x0) / length) * 2.5]; // beside the line: both ways show
+      const [x0, y0, x1, y1] = this.ends(src[i], dst[i]);
       context.strokeStyle = Number.isNaN(share) ? color("--line") : LINK_COLORS[Math.min(3, Math.floor(share * 4))];
       context.globalAlpha = page.selected.size && !near ? 0.12 : many ? 0.25 : 0.7;
-      context.lineWidth = Number.isNaN(share) ? 0.6 : 0.8 + 1.6 * (1 - share);
+      context.lineWidth = (Number.isNaN(share) ? 0.6 : 0.8 + 1.6 * (1 - share)) + (i === this.link ? 2 : 0);
       context.beginPath();
-      context.moveTo(x0 + bx, y0 + by);
-      context.lineTo(x1 + bx, y1 + by);
+      context.moveTo(x0, y0);
+      context.lineTo(x1, y1);
       context.stroke();
     }
     context.globalAlpha = 1;
+  },
+
+  // Where a link is drawn: beside the line between its devices, so that both ways show.
+  ends(src, dst) {
+    const [x0, y0, x1, y1] = [this.px[src], this.py[src], this.px[dst], this.py[dst]];
+    const length = Math.hypot(x1 - x0, y1 - y0) || 1;
+    const [bx, by] = [(-(y1 - y0) / length) * 2.5, ((x1 - x0) / length) * 2.5];
+    return [x0 + bx, y0 + by, x1 + bx, y1 + by];
   },
 
   // The messages under way at `time` (s), as rows of the arrays.
@@ -207,7 +214,7 @@ const map = {
     const n = page.head.n;
     const radius = n <= 60 ? 11 : Math.max(2.5, 80 / Math.sqrt(n));
     const down = new Set(page.head.down.filter(([, from, to]) => page.time >= from && page.time < to).map(([device]) => device));
-    const scores = page.array("score:accuracy");
+    const scores = page.array(`score:${page.head.metric.name}`);
     let low = 0, high = 100, row = -1;
     if (scores) {
       row = Math.max(after(page.array("time"), page.time) - 1, 0);
@@ -219,7 +226,8 @@ const map = {
     context.font = "10px system-ui, sans-serif";
     for (let k = 0; k < n; k++) {
       const score = row < 0 ? NaN : scores[row * n + k];
-      const share = Number.isNaN(score) || high <= low ? 0.5 : (score - low) / (high - low);
+      const rank = Number.isNaN(score) || high <= low ? 0.5 : (score - low) / (high - low);
+      const share = page.head.metric.falls ? 1 - rank : rank;
       context.fillStyle = down.has(k) ? color("--line") : Number.isNaN(score) ? "#6b7785" : `hsl(${205 - 150 * (1 - share)} 70% ${28 + 30 * share}%)`;
       context.beginPath();
       context.arc(this.px[k], this.py[k], radius, 0, 2 * Math.PI);
@@ -254,19 +262,108 @@ const map = {
       const far = Math.hypot(this.px[k] - x, this.py[k] - y);
       if (far < least) [nearest, least] = [k, far];
     }
-    if (nearest < 0) page.select([]);
+    const link = nearest < 0 ? this.linkAt(x, y) : -1;
+    if (link >= 0) this.choose(link);
+    else if (nearest < 0) page.select([]);
     else if (event.shiftKey) page.toggle(nearest);
     else page.select(page.selected.has(nearest) && page.selected.size === 1 ? [] : [nearest]);
+  },
+
+  // The link whose line is nearest to a point, within some pixels; -1 if none is.
+  linkAt(x, y) {
+    if (!page.has("link_src")) return -1;
+    const src = page.array("link_src"), dst = page.array("link_dst");
+    let nearest = -1, least = 6;
+    for (let i = 0; i < src.length; i++) {
+      const [x0, y0, x1, y1] = this.ends(src[i], dst[i]);
+      const length = Math.hypot(x1 - x0, y1 - y0) || 1;
+      const along = Math.min(Math.max(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / length ** 2, 0), 1);
+      const far = Math.hypot(x0 + along * (x1 - x0) - x, y0 + along * (y1 - y0) - y);
+      if (far < least) [nearest, least] = [i, far];
+    }
+    return nearest;
+  },
+
+  choose(link) {
+    this.link = link;
+    page.select([page.array("link_src")[link], page.array("link_dst")[link]]);
+  },
+
+  chooseBetween(src, dst) {
+    const from = page.array("link_src") || [], to = page.array("link_dst");
+    for (let i = 0; i < from.length; i++) if (from[i] === src && to[i] === dst) this.choose(i);
   },
 
   tellStory() {
     const story = document.getElementById("story");
     story.replaceChildren();
+    const [src, dst] = this.link === null ? [] : [page.array("link_src")[this.link], page.array("link_dst")[this.link]];
+    if (page.selected.size !== 2 || !page.selected.has(src) || !page.selected.has(dst)) this.link = null;
+    if (this.link !== null) {
+      story.append(this.storyOfLink(this.link));
+      return;
+    }
     if (!page.selected.size) {
-      story.append(element("p", { className: "hint", textContent: "Click a device to see its story; with shift, several." }));
+      story.append(element("p", { className: "hint", textContent: "Click a device or a link to see its story; with shift, several devices." }));
       return;
     }
     for (const device of [...page.selected].slice(0, 6)) story.append(this.storyOf(device));
+  },
+
+  storyOfLink(i) {
+    const [src, dst] = [page.array("link_src")[i], page.array("link_dst")[i]];
+    const part = element("div", {}, element("h3", { textContent: `Link ${src} to ${dst}` }));
+    const facts = element("dl");
+    const tell = (name, text) => facts.append(element("dt", { textContent: name }), element("dd", { textContent: text }));
+    const sent = page.array("link_sent")[i], got = page.array("link_delivered")[i];
+    tell("sent", amount(sent, ""));
+    tell("delivered", sent ? `${amount(got, "")} (${((100 * got) / sent).toFixed(1)} %)` : "-");
+    for (const cause of page.head.causes) {
+      const lost = page.array(`link_lost:${cause}`)[i];
+      if (lost) tell(`lost: ${cause}`, `${amount(lost, "")} (${((100 * lost) / sent).toFixed(1)} %)`);
+    }
+    tell("mean delay", duration(page.array("link_mean_delay_s")[i]));
+    tell("time on air", duration(page.array("link_air_s")[i]));
+    if (page.has("link_first_delivery_s")) {
+      tell("first delivery", duration(page.array("link_first_delivery_s")[i]));
+      tell("last delivery", duration(page.array("link_last_delivery_s")[i]));
+    }
+    if (page.has("link_weight")) tell("weight in mixes", amount(100 * page.array("link_weight")[i], "%"));
+    part.append(facts);
+    const chart = this.fatesOverTime((from, to) => from === src && to === dst);
+    if (chart) part.append(chart);
+    return part;
+  },
+
+  // Fates of some messages over time, as bars: delivered below, lost by cause above.
+  fatesOverTime(concerns) {
+    if (!page.has("sent")) return null;
+    const bins = 40, fates = page.head.messages.fates;
+    const counts = fates.map(() => new Uint32Array(bins));
+    const sent = page.array("sent"), from = page.array("from"), to = page.array("to"), fate = page.array("fate");
+    for (let i = 0; i < sent.length; i++) {
+      if (concerns(from[i], to[i])) counts[fate[i]][Math.min(bins - 1, Math.floor((sent[i] / PARTS) * bins))]++;
+    }
+    const order = [...fates.keys()].sort((a, b) => (fates[b] === "delivered") - (fates[a] === "delivered") || a - b);
+    const totals = Array.from({ length: bins }, (_, bin) => counts.reduce((sum, of) => sum + of[bin], 0));
+    const most = Math.max(...totals);
+    if (!most) return null;
+    const canvas = element("canvas", { className: "fates", width: bins * 7, height: 70 });
+    const lost = order.map((k) => [fates[k], counts[k].reduce((a, b) => a + b, 0)]).filter(([, count]) => count);
+    const told = lost.map(([name, count]) => `${name} ${count}`).join(", ");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `messages over time by fate: ${told}`);
+    const context = canvas.getContext("2d");
+    for (let bin = 0; bin < bins; bin++) {
+      let y = canvas.height;
+      for (const k of order) {
+        const tall = (counts[k][bin] / most) * canvas.height;
+        context.fillStyle = this.colors[k];
+        context.fillRect(bin * 7, y - tall, 6, tall);
+        y -= tall;
+      }
+    }
+    return element("figure", {}, canvas, element("figcaption", { textContent: `messages from 0 s to ${duration(page.head.end)}: ${told}` }));
   },
 
   storyOf(device) {
@@ -274,7 +371,9 @@ const map = {
     const part = element("div", {}, element("h3", { textContent: `Device ${device}` }));
     const facts = element("dl");
     const tell = (name, text) => facts.append(element("dt", { textContent: name }), element("dd", { textContent: text }));
-    if (columns.accuracy && columns.accuracy[device] != null) tell("accuracy", amount(100 * columns.accuracy[device], "%"));
+    const { name: metric, label, unit: scored } = page.head.metric;
+    if (columns.group && columns.group[device]) tell("group", columns.group[device]);
+    if (columns[metric] && columns[metric][device] != null) tell(label, amount((scored === "%" ? 100 : 1) * columns[metric][device], scored));
     tell("rounds", amount(columns.rounds[device], ""));
     if (columns.n_samples[device]) tell("training samples", amount(columns.n_samples[device], ""));
     if (columns.sample_weight && columns.sample_weight[device] != null) tell("a sample counts", `${columns.sample_weight[device].toPrecision(2)} (average 1)`);
@@ -292,10 +391,16 @@ const map = {
         const sent = page.array("link_sent")[i], got = page.array("link_delivered")[i];
         const causes = this.causes(own === "link_dst" ? theirs[i] : device, own === "link_dst" ? device : theirs[i]);
         const cells = [theirs[i], sent, sent ? `${((100 * got) / sent).toFixed(0)} %` : "-", duration(page.array("link_mean_delay_s")[i]), causes];
-        table.append(element("tr", {}, ...cells.map((text) => element("td", { textContent: String(text) }))));
+        const row = element("tr", {}, ...cells.map((text) => element("td", { textContent: String(text) })));
+        const button = element("button", { type: "button", textContent: String(theirs[i]), title: "the story of this link" });
+        button.addEventListener("click", () => this.choose(i));
+        row.firstChild.replaceChildren(button);
+        table.append(row);
       }
       part.append(table);
     }
+    const chart = this.fatesOverTime((from, to) => from === device || to === device);
+    if (chart) part.append(chart);
     return part;
   },
 
@@ -346,7 +451,10 @@ const map = {
       if (shown < total) place.append(element("span", { textContent: `${shown.toLocaleString("en")} of ${total.toLocaleString("en")} messages, chosen at random` }));
     }
     LINK_COLORS.forEach((stroke, k) => add({ d: "M1 6h12", stroke, "stroke-width": 2.6 - 0.5 * k }, `link: ${25 * k} to ${25 * (k + 1)} % delivered`));
-    if (page.has("score:accuracy")) place.append(element("span", { textContent: "devices: the brighter and bluer, the higher the accuracy; gray ones are down" }));
+    const { name, label, falls } = page.head.metric;
+    if (page.has(`score:${name}`)) {
+      place.append(element("span", { textContent: `devices: the brighter and bluer, the ${falls ? "lower" : "higher"} the ${label}; gray ones are down` }));
+    }
     if (!page.head.placed) place.append(element("span", { textContent: "devices have no places in this scenario: they are laid out by their links" }));
   },
 };

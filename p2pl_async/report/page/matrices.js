@@ -19,6 +19,18 @@ const matrices = {
       this.add(place, "messages sent", "", n, n, filled((i) => page.array("link_sent")[i]), ["from", "to"]);
       this.add(place, "time on air", "s", n, n, filled((i) => page.array("link_air_s")[i]), ["from", "to"]);
     }
+    if (page.head.cells && page.has("link_weight")) {
+      const src = page.array("link_src"), dst = page.array("link_dst"), weight = page.array("link_weight");
+      const cells = new Float64Array(n * n).fill(NaN);
+      for (let i = 0; i < src.length; i++) cells[src[i] * n + dst[i]] = 100 * weight[i];
+      this.add(place, "weight of models in mixes", "%", n, n, cells, ["from", "to"]);
+    }
+    const { sample_weight: counts, n_samples: samples } = page.head.devices;
+    if (counts && counts.length === n && n <= 200) {
+      const all = samples.reduce((sum, count) => sum + count, 0) || 1; // a sample counts 1 on average: weights sum to 1
+      const cells = Float64Array.from({ length: 2 * n }, (_, at) => (100 * samples[at >> 1] * (at % 2 ? 1 : counts[at >> 1])) / all);
+      this.add(place, "influence", "%", n, 2, cells, ["device", "weight in the mean, share of samples"]);
+    }
     if (page.has("samples")) {
       const cells = Float64Array.from(page.array("samples"));
       this.add(place, "training samples", "", n, page.head.classes, cells, ["device", "class"]);

@@ -1,5 +1,5 @@
 "use strict";
-// The timeline: a row per device: training, sending, down; ticks where rounds end; arrows of messages when zoomed in.
+// The timeline: a row per device: training, sending, asleep, down; ticks where rounds end; arrows of messages when zoomed in.
 
 const timeline = {
   from: 0,
@@ -86,6 +86,7 @@ const timeline = {
     context.beginPath();
     context.rect(this.left, 0, width - this.left, n * this.height);
     context.clip();
+    this.sleeps(context, px);
     this.trainings(context, px, low, high);
     this.downs(context, px);
     if (this.sends) this.messages(context, px, low, high, width);
@@ -119,6 +120,27 @@ const timeline = {
         if (x < drawn + 2.5) continue;
         context.fillRect(x - 0.5, y + this.height * 0.12, 1, this.height * 0.76);
         drawn = x;
+      }
+    }
+  },
+
+  // Radios that sleep in a rhythm: gray between two wakings, where those are far enough apart to see.
+  sleeps(context, px) {
+    const { awake_from_s: first, awake_s: awake, awake_every_s: period } = page.head.devices;
+    if (!first) return;
+    context.fillStyle = color("--line");
+    for (let k = 0; k < Math.min(page.head.n, first.length); k++) {
+      if (first[k] === null) continue;
+      const y = k * this.height + 1;
+      if (px(this.from + period[k] - awake[k]) - this.left < 1) { // too close together: a band as strong as it sleeps long
+        context.globalAlpha = 1 - awake[k] / period[k];
+        context.fillRect(this.left, y, px(this.to) - this.left, this.height - 2);
+        context.globalAlpha = 1;
+        continue;
+      }
+      for (let turn = Math.floor((this.from - first[k]) / period[k]); first[k] + turn * period[k] <= this.to; turn++) {
+        const [x0, x1] = [px(first[k] + turn * period[k] + awake[k]), px(first[k] + (turn + 1) * period[k])];
+        context.fillRect(x0, y, x1 - x0, this.height - 2);
       }
     }
   },
@@ -193,6 +215,7 @@ const timeline = {
     add("green bar: training");
     if (this.sends) add("blue bar: a message of this device is under way");
     add("tick: a round ends");
+    if (page.head.devices.awake_from_s) add("gray: asleep");
     if (page.head.down.length) add("orange: down");
     if (this.sends) add("zoomed in: lines lead to where messages arrive, and end in a cross where they are lost");
   },

@@ -22,7 +22,7 @@ import numpy as np
 from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.report.findings import findings
 from p2pl_async.report.page.gathering import Content, gather
-from p2pl_async.report.tables import facts_of, metric_of, score_columns, score_of, show_score
+from p2pl_async.report.tables import facts_of, group_ranges, metric_of, score_columns, score_of, show_score
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
 
@@ -177,6 +177,9 @@ def _rows(run: Run) -> list[list[str]]:
                 "-" if sent is None else show_bytes(sent),
             ]
         )
+        if part is run.summary:
+            for group, range_ in group_ranges(run):
+                rows.append([group, *(show_score(metric, range_[which]) for which in score_columns(part)), "", ""])
     return rows
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Interval = tuple[float, float]
+
+
+class Rhythm(NamedTuple):
+    """A radio is awake for `awake` seconds from the instants first, first + period, ... on."""
+
+    first: float
+    awake: float
+    period: float
 
 
 class DeviceConditions:
@@ -106,15 +114,20 @@ class DeviceConditions:
 
         Outages of kind duty-cycle say so; a device with a link that has none never sleeps.
         """
-        result: list[Between | None] = []
+        return [functools.partial(_asleep, rhythms) if rhythms else None for rhythms in self.rhythms]
+
+    @functools.cached_property
+    def rhythms(self) -> list[list[Rhythm]]:
+        """The rhythms in which each device's radio wakes, by id; none if it never sleeps."""
+        link, result = self._scenario.link, list[list[Rhythm]]()
+        if not isinstance(link.outage, DutyCycle) and not any("outage" in one.table for one in link.override):
+            return [[] for _ in range(self._scenario.devices.count)]  # without a look at each of a million links
         for device in range(self._scenario.devices.count):
             outages = {self._links.settings(src, device).outage for src in self._graph.predecessors(device)}
             plans = [outage for outage in outages if isinstance(outage, DutyCycle) and outage.of != "sender"]
-            if outages and len(plans) == len(outages):
-                rhythms = [(plan.wakes(self._scenario.seed, device), plan.awake, plan.period) for plan in plans]
-                result.append(functools.partial(_asleep, sorted(rhythms)))
-            else:
-                result.append(None)
+            sleeps = bool(outages) and len(plans) == len(outages)
+            found = [Rhythm(plan.wakes(self._scenario.seed, device), plan.awake, plan.period) for plan in plans]
+            result.append(sorted(found) if sleeps else [])
         return result
 
 
@@ -149,13 +162,13 @@ class _Absence:
         return Downtime(sources, mortal=self.mortal)
 
 
-def _asleep(rhythms: Sequence[tuple[float, float, float]], start: float, end: float) -> Floats:
+def _asleep(rhythms: Sequence[Rhythm], start: float, end: float) -> Floats:
     """Return when a radio is in no waking part of any rhythm (first waking, awake, period), shape (n, 2)."""
     wakes = [
         first + period * np.arange((start - first) // period, (end - first) // period + 1)
         for first, _, period in rhythms
     ]
-    awake = np.concatenate([np.column_stack((w, w + r[1])) for w, r in zip(wakes, rhythms, strict=True)])
+    awake = np.concatenate([np.column_stack((w, w + r.awake)) for w, r in zip(wakes, rhythms, strict=True)])
     awake = np.clip(awake[np.argsort(awake[:, 0], kind="stable")], start, end)
     gaps = np.column_stack(([start, *np.maximum.accumulate(awake[:, 1])], [*awake[:, 0], end]))
     return gaps[gaps[:, 1] > gaps[:, 0]]

@@ -19,9 +19,12 @@ SHIPPED = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")
     for path in sorted(path for path in (ROOT / "scenarios").rglob("*.toml") if path.parent.name != "studies")
 }
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "p2pl_async" / "guide").glob("*.md"))]
 EXAMPLES = {
-    f"README {number}": text for number, text in enumerate(re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL))
+    f"{path.stem} {name}": text
+    for path in PAGES
+    for name, text in re.findall(r"<!-- (\S+) -->\n```toml\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL)
+    if not text.startswith("question")  # a study
 }
 SPOILED: dict[str, Any] = {
     "devices": {"count": "ten"},
