@@ -14,8 +14,8 @@ when no task can run. That is the moment at which virtual time may move:
 The next instant is the earliest of the calendar's first event and trio's own next deadline,
 so `trio.sleep`, `trio.move_on_after` and `trio.current_time` work unchanged. Within an instant
 arrivals come first, then deadlines, then tasks: a message that arrives exactly at a deadline
-is in time. While events wake no task, as most on shared air don't, the clock goes on to the next instant by
-itself, since a pass through trio takes 10 µs.
+is in time. On shared air most events wake no task; there the clock goes on to the next instant by itself while
+none is woken, since a pass through trio takes 10 µs.
 
 An event is a call, not a task: a hop costs about 1.4 bare channel hops, while a courier task that
 sleeps until each arrival costs 10. Events of one instant run in the order of their content
@@ -65,7 +65,9 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         self.stands_still: Callable[[], object] = lambda: None
         self._asked = 0  # how often, at this instant
         self.moves = 0  # how often all tasks waited
-        self._woken = False  # a task can run
+        # Whether many instants wake no task, as those of shared air: to find that out slows each wake-up.
+        self.goes_on = False
+        self._woken = False  # a task can run, or may
         self._weather: list[tuple[float, int, int, Callable[[], object]]] = []
         self._observers: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
@@ -75,8 +77,9 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
     # What trio asks of a clock
 
     def start_clock(self) -> None:
-        """Have trio tell which tasks can run; virtual time begins at 0 and stands still while they do."""
-        trio.lowlevel.add_instrument(self)
+        """Begin at 0; where the clock goes on by itself, have trio tell which tasks can run."""
+        if self.goes_on:
+            trio.lowlevel.add_instrument(self)
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         """Take note that a task can run."""
@@ -92,9 +95,7 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         trio wakes every task whose deadline has come, also after the run is stopped. A task that was to wake
         at the very instant of the stop would run or not, as trio happens to order tasks.
         """
-        self._asked += (
-            1  # trio asks once in each pass over the tasks that can run; an instrument that counts costs 1 µs
-        )
+        self._asked += 1  # trio asks once in each pass over the tasks that can run
         if self._asked == PATIENCE:
             self.stands_still()
         return self.now if self._failure is None else math.nextafter(self.now, -math.inf)
@@ -105,7 +106,7 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         if self._failure is not None:
             return 0  # the run is over: time stands still while trio cancels its tasks
         calendar, weather = self.calendar, self._weather
-        self._woken = False
+        self._woken = not self.goes_on
         for _ in range(_IN_A_ROW):
             at = calendar[0][0] if calendar and calendar[0][0] <= deadline else deadline
             if weather and weather[0][0] <= at and (at < math.inf or self.persists()):
@@ -120,10 +121,8 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
                     self._look(at)
                     if self._failure is not None:
                         return 0
-                if (
-                    at > self.now
-                ):  # exactly `at`: a sum could round to just below it, and trio would ask again endlessly
-                    self.now = at
+                if at > self.now:
+                    self.now = at  # a sum could round to just below it, and trio would ask again endlessly
                     self._asked = 0
                 while weather and weather[0][0] <= at:
                     heappop(weather)[3]()

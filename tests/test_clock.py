@@ -181,3 +181,30 @@ def test_time_stands_still_after_stop() -> None:
     run(main, clock)
     assert clock.now == 2.0
     assert math.isclose(clock.current_time(), 2.0)
+
+
+def test_a_clock_that_goes_on_passes_instants_at_which_no_task_is_woken() -> None:
+    """Every task runs at the instant at which it would run otherwise, and trio has fewer turns."""
+
+    def seen(*, goes_on: bool) -> tuple[list[float], int]:
+        clock, times = VirtualClock(), []
+        clock.goes_on = goes_on
+
+        async def main() -> None:
+            woken = trio.Event()
+            for k in range(100):
+                clock.schedule(0.1 * (k + 1), 0, 0, k, lambda k: woken.set() if k == 70 else None, k)
+            with trio.move_on_after(2.05):
+                await trio.sleep_forever()
+            times.append(trio.current_time())
+            await woken.wait()
+            times.append(trio.current_time())
+            await trio.sleep(0.25)
+            times.append(trio.current_time())
+
+        run(main, clock)
+        return times, clock.moves
+
+    (quick, few), (plain, many) = seen(goes_on=True), seen(goes_on=False)
+    assert quick == plain == pytest.approx([2.05, 7.1, 7.35])
+    assert many - few > 60

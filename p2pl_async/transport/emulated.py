@@ -78,6 +78,7 @@ class EmulatedTransport:
         self._unfinished: set[tuple[DeviceId, DeviceId, int]] = set()
         self._backs: dict[tuple[DeviceId, DeviceId], Link] = {}
         self.air = None if make_air is None else make_air(self._link)
+        clock.goes_on = self.air is not None
 
     def inbox(self, device: DeviceId) -> Inbox:
         """Return the inbox of a device."""

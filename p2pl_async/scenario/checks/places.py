@@ -47,7 +47,13 @@ def check_places(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
             yield line(["radio", "positions"], text)
         if radio.sides is None:
             yield line(["radio", "area"], 'is missing: devices roam through it; write area = "100 m"')
-    elif radio.positions is None and not moving:
+    elif radio.positions is not None:
+        if radio.sides is not None:
+            text = (
+                'has no effect beside positions, which are in meters, as no device roams; leave it out, or write "none"'
+            )
+            yield line(["radio", "area"], text)
+    elif not moving:
         if not topology.placed:
             text = (
                 f'needs positions, which topology "{topology.kind}" has not; give [radio] positions, or a topology '

@@ -64,7 +64,9 @@ def test_the_area_scales_the_places_of_the_topology(speakers: dict[str, Any]) ->
 
 def test_positions_of_ones_own_take_their_place(speakers: dict[str, Any]) -> None:
     positions = [[f"{k} m", "0 m", "2 m"] for k in range(9)]
-    found = lay_out(scenario(speakers, topology="ring", radio={"positions": positions, "shadowing": "none"}))
+    found = lay_out(
+        scenario(speakers, topology="ring", radio={"positions": positions, "area": None, "shadowing": "none"})
+    )
     assert found.propagation is not None
     assert found.propagation.distance(2, 7, 0.0) == 5.0
     assert found.propagation.motion.at(0.0)[0][3].tolist() == [3.0, 0.0, 2.0]
@@ -128,7 +130,7 @@ def test_another_device_changes_nothing_between_the_others(speakers: dict[str, A
     }
     fates = []
     for count in (9, 10):
-        radio = {**table["radio"], "positions": places[:count]}
+        radio = {**table["radio"], "positions": places[:count], "area": None}
         trace = trace_of(run(speakers, **{**table, "radio": radio}, devices={"count": count}))
         old = trace[(trace.src < 9) & (trace.dst < 9)]
         fates.append(old[["sent_s", "src", "dst", "fate"]].sort_values(["sent_s", "src", "dst"]).values.tolist())
@@ -283,7 +285,12 @@ MOVING = {"kind": "random-waypoint", "speed": ["1 m/s", "2 m/s"]}
             "the places say how far it is",
         ),
         ({"radio": {"area": None}}, "radio.area", 'makes meters of the places of topology "grid"'),
-        ({"radio": {"positions": [["0 m", "0 m"]]}}, "radio.positions", "has 1 places, and there are 9 devices"),
+        (
+            {"radio": {"positions": [["0 m", "0 m"]], "area": None}},
+            "radio.positions",
+            "has 1 places, and there are 9 devices",
+        ),
+        ({"radio": {"positions": [["0 m", "0 m"]] * 9}}, "radio.area", "has no effect beside positions"),
         ({"radio": {"override": [{"devices": 9, "power": "1 dBm"}]}}, "radio.override.0.devices", "no device 9"),
         ({"radio": {"override": [{"devices": 1}]}}, "radio.override.0", "changes nothing"),
         ({"radio": {"area": None}, "mobility": MOVING}, "radio.area", "devices roam through it"),
