@@ -350,7 +350,7 @@ TRAINING: list[tuple[Table, Table]] = [
         },
     )
 ]
-COMPUTED = {"accelerator", "workers", "matmul"}
+COMPUTED = {"accelerator", "workers", "on", "matmul"}
 """Keys that say where and how it is computed; on a machine as this they may change nothing."""
 SCHEDULES: dict[str, tuple[type[Settings], Table, Table]] = {
     "constant": (Constant, {}, {}),
