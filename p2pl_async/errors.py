@@ -7,10 +7,11 @@ no traceback. A bug of this package stays an ordinary exception.
 from __future__ import annotations
 
 import os
-import site
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_PACKAGES = {"site-packages", "dist-packages"}  # names of folders of installed packages
 
 
 class P2plError(Exception):
@@ -86,8 +87,10 @@ def user_line(error: BaseException) -> str:
 
 def is_users(filename: str) -> bool:
     """Tell whether a file with code is neither of this package nor of an installed one."""
-    inside = (os.path.dirname(os.path.abspath(__file__)), *site.getsitepackages(), os.path.dirname(os.__file__))
-    return not filename.startswith("<") and not os.path.abspath(filename).startswith(inside)
+    inside = (os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.__file__))
+    path = os.path.abspath(filename)
+    installed = not _PACKAGES.isdisjoint(path.split(os.sep))  # wherever that is: of the system, the user, a virtualenv
+    return not (filename.startswith("<") or installed or path.startswith(inside))
 
 
 def _show(value: object) -> str:
