@@ -60,6 +60,7 @@ SHORTER: dict[str, list[str]] = {
         'protocol.compensation={after=20, pause="10 s"}',
     ],
     "reproductions/sparse-push-loss": ['stop.virtual_time="2 s"'],
+    "radios/wifi-rates": ['stop.virtual_time="20 s"'],
     "radios/lora-sf12": ['stop.virtual_time="20 min"'],
     "radios/lora-sf7": ['stop.virtual_time="10 min"'],
 }  # fmt: skip
