@@ -34,6 +34,7 @@ def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
     return {
         "protocols": list(_protocols(classes(Scenario, "protocol"))),
         "topologies": kinds(Scenario, "topology"),
+        "relays": kinds(Scenario, "relay"),
         "latencies": kinds(LinkSettings, "latency"),
         "losses": kinds(LinkSettings, "loss"),
         "rates": kinds(LinkSettings, "rate"),

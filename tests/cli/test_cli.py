@@ -195,6 +195,7 @@ def test_a_radio_without_packets_is_warned_of(file: Path) -> None:
         ("phys", ["802.15.4", "ble", "lora", "wifi", "nr", "threshold"]),
         ("path losses", ["log-distance", "free-space"]),
         ("fadings", ["none", "rayleigh", "rician", "nakagami"]),
+        ("relays", ["shortest-path", "flooding"]),
         ("mobilities", ["static", "random-waypoint", "random-walk", "gauss-markov", "trace"]),
     ],
 )
