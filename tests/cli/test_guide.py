@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from p2pl_async import Run, load_scenario, run
+from p2pl_async import Run, load_scenario, messages, run
 from p2pl_async.cli.guide import pages
 from p2pl_async.cli.main import app
 from p2pl_async.results.columns import COLUMNS
@@ -49,11 +50,15 @@ SHORT = {"gossip.toml": "1 s", "radios.toml": "3 s", "halfway.toml": "1 min"}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with every file that a page has, in which the module's tests run."""
+    """A folder with every file that a page has, in which the module's tests run.
+
+    A process has one message of each tag, and other tests load `scenarios/gossip.py`, which is as the guide's.
+    """
     folder = tmp_path_factory.mktemp("guide")
     for name, text in FILES.items():
         (folder / name).write_text(text, encoding="utf-8")
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), mock.patch.dict(messages._BY_TAG):
+        messages._BY_TAG.pop("value", None)
         yield folder
 
 
