@@ -31,6 +31,12 @@ from p2pl_async.transport.wire import SharedBytes, decode, encode_shared, head_s
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes of loss that cost the receiver no energy
 
 
+def no_link(source: DeviceId, target: DeviceId, known: Sequence[DeviceId]) -> ProtocolError:
+    """Return the error of a device that sends to one that is none of its out-neighbors."""
+    listed = ", ".join(map(str, known[:20])) or "no device"
+    return ProtocolError(f"device {source} has no link to {target}; its links go to {listed}")
+
+
 class EmulatedTransport:
     """Carries messages between devices over emulated links, in virtual time.
 
@@ -284,8 +290,7 @@ class EmulatedTransport:
 
     def _path(self, source: DeviceId, target: DeviceId) -> Path:
         if target not in self._out_sets[source]:
-            known = ", ".join(map(str, self.out_neighbors[source][:20])) or "no device"
-            raise ProtocolError(f"device {source} has no link to {target}; its links go to {known}")
+            raise no_link(source, target, self.out_neighbors[source])
         path = Path(source, target, self._make_link(source, target), self._inboxes[target])
         if path.link.drops_head and self.air is None:
             path.line = Line(path.link, self._clock, self._left_line)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from p2pl_async.air.air import Air
 from p2pl_async.clock import VirtualClock
-from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
+from p2pl_async.errors import InvariantError, RemoteError
 from p2pl_async.hardware.downtime import BATTERY, Downtime
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link, Signal, Verdict
@@ -24,7 +24,7 @@ from p2pl_async.link.verdict import UNDER_WAY
 from p2pl_async.messages import DeviceId
 from p2pl_async.relay.routes import Routes
 from p2pl_async.trace import Record, Trace
-from p2pl_async.transport.emulated import EmulatedTransport
+from p2pl_async.transport.emulated import EmulatedTransport, no_link
 from p2pl_async.transport.path import Encoded, Path
 from p2pl_async.transport.wire import SharedBytes, decode
 
@@ -139,8 +139,7 @@ class RelayingTransport(EmulatedTransport):
     ) -> None:
         for target in targets:
             if target not in self._neighbors[source]:
-                known = ", ".join(map(str, self._neighbors[source][:20])) or "no device"
-                raise ProtocolError(f"device {source} has no link to {target}; its links go to {known}")
+                raise no_link(source, target, self._neighbors[source])
         if targets:
             journey = Journey(data, self._clock.now, number, source, targets, kind)
             self._journeys[source, number] = journey
