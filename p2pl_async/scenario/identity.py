@@ -26,7 +26,9 @@ def package_version() -> str:
 def digests(scenario: Scenario, exclude: Collection[str] = ("seed", "name")) -> tuple[str, dict[str, str]]:
     """Return the digest of a scenario's values, and those of the files that it names.
 
-    A file counts by its content, wherever it lies: a study that is moved is still done.
+    A file counts by its content, wherever it lies: a study that is moved is still done. A value that is its key's
+    default counts too. Leaving those out would let a new key change no digest, but then neither would a default that
+    changes, which changes the result; from one release to the next all is run again anyway, for their versions differ.
 
     Args:
         scenario: the scenario.

@@ -102,6 +102,8 @@ def test_the_identity_of_a_run_is_what_determines_it(tmp_path: Path, monkeypatch
     assert [job.id for job in load_study(moved / "study.toml").jobs] == ids
     (moved / "base.toml").write_text("# A comment\n" + BASE.replace('"10 %"', "0.1") + 'name = "other"\n')
     assert [job.id for job in load_study(moved / "study.toml").jobs] == ids
+    (moved / "base.toml").write_text(BASE + "evaluate.samples = 500\n")  # what it is anyway
+    assert [job.id for job in load_study(moved / "study.toml").jobs] == ids
     (moved / "quiet.py").write_text((moved / "quiet.py").read_text() + "\n")
     assert not set(ids) & {job.id for job in load_study(moved / "study.toml").jobs}
     monkeypatch.setattr(jobs, "package_version", lambda: "9.9.9")
