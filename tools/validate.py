@@ -576,6 +576,47 @@ def interference(axes: list[Axes]) -> str:
     return f"Against 1 - off / (on + off) exp(-window / off): largest difference {worst:.3f}."
 
 
+@part("channels", "Shared air: channels", 2)
+def channels(axes: list[Axes]) -> str:
+    """Success of ALOHA over the number of channels; loss to an interferer on some of those that radios hop over."""
+    a, b = axes
+    n, load, count, counts = 32, 0.8, 60, np.array([1, 2, 4, 8, 16])
+    shares = []
+    for each in counts.tolist():
+        cell = Cell({"kind": "aloha", "channels": {"count": each, "own": "by-id"}}, 2 * n, link={"rate": "8 Mbit/s"})
+        for k in range(n):
+            cell.poisson(load / n / 1e-3, k, [n + k], 1000, count)
+        shares.append(cell.run().share())
+    law, r = np.exp(-2 * load * (1 / counts - 1 / n)), np.array(shares)
+    a.plot(counts, law, **CURVE)
+    a.errorbar(counts, r, 3 * np.sqrt(2 * r * (1 - r) / (n * count)), color=BLUE, **POINTS)
+    a.set(xlabel="channels C", ylabel="share", title="ALOHA, G = 0.8: exp(-2 G (1/C - 1/n))", xscale="log")
+    worst = float(np.abs(r - law).max())
+    settings = RadioSettings.model_validate({"phy": "802.15.4", "shadowing": "none"})
+    places = Propagation(settings, Motion([Track.still((0.0, 0.0)), Track.still((10.0, 0.0))]), 1)
+    covered, count = np.array([1, 2, 4, 8]), 1000
+    for tries, color in ((1, BLUE), (2, ORANGE)):
+        lost = []
+        for k in covered.tolist():
+            plan = {"kind": "bursts", "on": "1e9 s", "off": "1 us"}
+            source = {"position": ["10 m", "1 m"], "power": "20 dBm", "activity": plan, "channels": list(range(k))}
+            table = {
+                "kind": "aloha", "collision": "sinr", "interferer": [source], "backoff": "40 s",
+                "channels": {"count": 16, "hopping": {"dwell": "100 ms"}},
+            }  # fmt: skip
+            how = {"rate": "250 kbit/s", "arq": {"retries": tries - 1}}
+            cell = Cell(table, 2, link=how, propagation=places, seed=3)
+            cell.poisson(1e-3, 0, [1], 100, count)
+            lost.append(1 - cell.run().share())
+        law, r = (covered / 16) ** tries, np.array(lost)
+        b.plot(covered, law, **CURVE)
+        b.errorbar(covered, r, 3 * np.sqrt(r * (1 - r) / count), color=color, **POINTS, label=f"tries {tries}")
+        worst = max(worst, float(np.abs(r - law).max()))
+    b.set(xlabel="channels of 16 that an interferer covers", ylabel="lost", title="hopping: (k / 16)^tries")
+    b.legend(frameon=False, fontsize=8)
+    return f"Largest difference {worst:.3f}."
+
+
 @dataclass(frozen=True, slots=True)
 class Note(Message, tag="validate-note"):
     """A small message."""

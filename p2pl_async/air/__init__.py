@@ -6,6 +6,7 @@ Settings, the `[medium]` table, are exported here; the medium itself is `air.air
 from __future__ import annotations
 
 from p2pl_async.air.airtime import AirTime, LoRa, Ofdm, Serial
+from p2pl_async.air.channel_settings import Channels, Hopping
 from p2pl_async.air.rate_settings import IdealRates, Minstrel
 from p2pl_async.air.settings import (
     Ack,
@@ -32,12 +33,14 @@ __all__ = [
     "AirTime",
     "Aloha",
     "AnyMedium",
+    "Channels",
     "Contended",
     "CsmaCa",
     "Dcf",
     "Dedicated",
     "DutyCycleLimit",
     "HalfDuplex",
+    "Hopping",
     "Ideal",
     "IdealRates",
     "LoRa",

@@ -47,8 +47,14 @@ class AirView(Protocol):
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device would notice a transmission of another that began now."""
 
+    def is_off(self, sender: Sender) -> bool:
+        """Tell whether the sender's next frame goes out on another channel than its radio's own."""
+
     def heard(self, device: DeviceId, since: float) -> list[Transmission]:
         """Return the transmissions that a device sent or heard and that end after the instant `since`."""
+
+    def watches(self, device: DeviceId, transmission: Transmission) -> bool:
+        """Tell whether a device that looks whether it may send looks at the channel of a transmission, or sends it."""
 
     def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
         """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
@@ -185,6 +191,8 @@ class DcfAccess(Access):
         device = sender.device
         if device in self._expiry:
             self._sends.add(device)
+            if self.air.is_off(sender):
+                self._tune(device)
         elif device in self._free:
             if not self._eager:
                 self.air.schedule(self.air.clock.now, None, self._look, None)
@@ -197,6 +205,14 @@ class DcfAccess(Access):
         if sender.device not in self._free and sender.device not in self._expiry:
             self._back_off(sender)
 
+    def _tune(self, device: int) -> None:
+        """Count on, on the channel of the device's new frame, after that has been idle for long enough."""
+        now = self.air.clock.now
+        if self._expiry[device] != math.inf:
+            self._freeze(device)
+        if not self.air.is_busy(device, now, now):
+            self._count(device)
+
     def started(self, transmission: Transmission) -> None:
         if transmission.cut:
             return
@@ -204,11 +220,15 @@ class DcfAccess(Access):
         for device, expiry in self._expiry.items():
             noticed = device in transmission.audience.ids or device == transmission.src
             # A device whose countdown ends at this very instant transmits too: it can't have noticed in time.
-            if expiry != math.inf and expiry > now + _EPSILON and noticed:
-                idle = now - self._idle_since[device] - self._wait[device]
-                counted = max(0, math.floor((idle + _EPSILON) / self._settings.slot))
-                self._slots[device] -= min(counted, self._slots[device])
-                self._expiry[device] = math.inf
+            if expiry != math.inf and expiry > now + _EPSILON and noticed and self.air.watches(device, transmission):
+                self._freeze(device)
+
+    def _freeze(self, device: int) -> None:
+        """Stop counting down, and keep the slots that are left."""
+        idle = self.air.clock.now - self._idle_since[device] - self._wait[device]
+        counted = max(0, math.floor((idle + _EPSILON) / self._settings.slot))
+        self._slots[device] -= min(counted, self._slots[device])
+        self._expiry[device] = math.inf
 
     def ended(self, transmission: Transmission) -> None:
         now = self.air.clock.now

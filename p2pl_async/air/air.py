@@ -28,8 +28,9 @@ from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.retries import Retries
-from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
+from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
 from p2pl_async.air.transmission import NOBODY, Sender, Transmission
+from p2pl_async.air.tuning import Tuning
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
 from p2pl_async.hardware.downtime import Presence
@@ -51,6 +52,7 @@ class Air:
         on_transmit: called with (device, start, end) of each transmission.
         on_receive: called with (device, start, end) of each frame that a device listens to.
         presence: tells which devices are up at an instant; None: all.
+        own_channels: the channel of each device; None: as the settings say.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Air:
         on_transmit: Callable[[DeviceId, float, float], object] | None = None,
         on_receive: Callable[[DeviceId, float, float], object] | None = None,
         presence: Presence | None = None,
+        own_channels: Sequence[int] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -77,7 +80,11 @@ class Air:
         self._on_transmit = on_transmit
         self._on_receive = on_receive
         self._on_air: list[Transmission] = []
-        self._reception = Reception(settings, n, propagation, presence)
+        self._tuning: Tuning | None = None
+        if isinstance(settings, Contended) and settings.channels is not None:
+            own = settings.channels.owned(n, seed) if own_channels is None else own_channels
+            self._tuning = Tuning(settings.channels, own, self.senders, isinstance(settings, Dcf))
+        self._reception = Reception(settings, n, propagation, presence, self._tuning)
         self._rates = Rates(settings, propagation, seed)
         self._outside: Interference | None = None
         if propagation is not None and isinstance(settings, CsmaCa | Aloha | Tdma) and settings.interferer:
@@ -109,16 +116,22 @@ class Air:
         `decided(token, k, verdict)` is called once for each link k, now or later; `reached(token, k, verdict)`
         before, when the message reaches its receiver. `needed`: number of bytes at the start without which
         a part of the message is useless; None if only the whole is useful. A neighbor whose link waits for it
-        to wake up gets a copy of its own.
+        to wake up gets a copy of its own, and so do those that listen on one of several channels.
         """
         now = self.clock.now
         measure = self._reception.signal
         once = self.settings.broadcast == "once"
         together = [k for k, link in enumerate(links) if once and not link.holds]
         groups = [[k] for k, link in enumerate(links) if link.holds or not once]
-        for places in sorted([*groups, together] if together else groups):
+        if self._tuning is not None:
+            groups += self._tuning.split(together, links)
+        elif together:
+            groups.append(together)
+        for places in sorted(groups):
             group = [links[k] for k in places]
             message = Outgoing(group, size, decided, token, now, measure, places, needed, reached)
+            if self._tuning is not None:
+                message.channel = self._tuning.own[group[0].dst]
             if self._aggregate is not None and message.arq is not None:
                 message.burst = Burst(self._aggregate, message.frames, message.frame)
             self._accept(source, message)
@@ -237,7 +250,10 @@ class Air:
             return
         receivers = [link.dst for link in message.links]
         audience = self._hearing.audience(sender.device, start, receivers)
-        transmission = Transmission(sender.device, start, end, message, message.done, count, audience, receivers)
+        channel = 0 if self._tuning is None else self._tuning.to_send(sender, start)
+        transmission = Transmission(
+            sender.device, start, end, message, message.done, count, audience, receivers, channel
+        )
         assert message.mode is not None
         transmission.rate, transmission.phy = message.mode.airtime.rate(message.mode.rate), message.mode.phy
         if self._duty is not None:
@@ -263,21 +279,44 @@ class Air:
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device would notice a transmission of another that began now."""
-        return listener in self._hearing.audience(speaker, self.clock.now).ids
+        now, tuning = self.clock.now, self._tuning
+        if tuning is not None and len({tuning.to_send(self.senders[each], now) for each in (listener, speaker)}) > 1:
+            return False
+        return listener in self._hearing.audience(speaker, now).ids
 
     def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
         """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
         for other in self._on_air:
-            if other.end > since and other.start <= until and (other.src == device or device in other.audience.ids):
+            if (
+                other.end > since
+                and other.start <= until
+                and (other.src == device or device in other.audience.ids)
+                and self.watches(device, other)
+            ):
                 return True
-        return self._outside is not None and self._outside.is_noticed(device, since, until)
+        if self._outside is None:
+            return False
+        channel = 0 if self._tuning is None else self._tuning.to_send(self.senders[device], until)
+        return self._outside.is_noticed(device, since, until, channel)
+
+    def watches(self, device: DeviceId, transmission: Transmission) -> bool:
+        """Tell whether a device that looks whether it may send looks at the channel of a transmission, or sends it."""
+        if self._tuning is None or transmission.src == device:
+            return True
+        return self._tuning.to_send(self.senders[device], self.clock.now) == transmission.channel
+
+    def is_off(self, sender: Sender) -> bool:
+        """Tell whether the sender's next frame goes out on another channel than its radio's own."""
+        return self._tuning is not None and sender.waiting[0].channel != self._tuning.own[sender.device]
 
     def heard(self, device: DeviceId, since: float) -> list[Transmission]:
         """Return the transmissions that a device sent or heard and that end after the instant `since`."""
         return [
             other
             for other in self._on_air
-            if other.end > since and (other.src == device or device in other.audience.ids)
+            if other.end > since
+            and (other.src == device or device in other.audience.ids)
+            and self.watches(device, other)
         ]
 
     def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
@@ -341,13 +380,21 @@ class Air:
     def _listen(self, transmission: Transmission) -> None:
         if self._on_receive is not None:
             for device in transmission.audience.order:
-                if device != transmission.src:
+                if device != transmission.src and self._listens(device, transmission):
                     self._on_receive(device, transmission.start, transmission.end)
+
+    def _listens(self, device: DeviceId, transmission: Transmission) -> bool:
+        """Tell whether a device's radio was on the channel of a transmission when it began."""
+        if self._tuning is None:
+            return True
+        if device in transmission.receivers:
+            return device not in transmission.deaf
+        return self._tuning.of(device, transmission.start) == transmission.channel
 
     def _meet_outside(self, transmission: Transmission) -> None:
         """Add what interferers sent during a transmission, which ends now, to what overlaps it."""
         if self._outside is not None:
-            transmission.overlaps += self._outside.during(transmission.start, transmission.end)
+            transmission.overlaps += self._outside.during(transmission.start, transmission.end, transmission.channel)
 
     def frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
         """Continue after so many frames that are finished."""
@@ -374,10 +421,15 @@ class Air:
 
     # Short frames: acknowledgments, requests and clearances
 
-    def short_frame(self, src: DeviceId, dst: DeviceId, start: float, end: float) -> Transmission:
-        """Put a frame without content on the air, from one device to another."""
+    def short_frame(
+        self, src: DeviceId, dst: DeviceId, start: float, end: float, heard: Transmission | None = None
+    ) -> Transmission:
+        """Put a frame without content on the air, from one device to another, on the channel of what it answers."""
         audience = self._hearing.audience(src, start, [dst])
-        frame = Transmission(src, start, end, None, 0, 1, audience, [dst])
+        channel = 0
+        if self._tuning is not None:
+            channel = self._tuning.to_send(self.senders[src], start) if heard is None else heard.channel
+        frame = Transmission(src, start, end, None, 0, 1, audience, [dst], channel)
         frame.phy = None if self._rates.slowest is None else self._rates.slowest.phy
         self._begin(self.senders[src], frame)
         return frame
@@ -395,7 +447,7 @@ class Air:
 
     def reserve(self, heard: Transmission, until: float) -> None:
         """Keep the channel busy for all who heard a transmission, from now until an instant."""
-        silence = Transmission(NOBODY, self.clock.now, until, None, 0, 1, heard.audience)
+        silence = Transmission(NOBODY, self.clock.now, until, None, 0, 1, heard.audience, channel=heard.channel)
         self._on_air.append(silence)
         self._access.started(silence)
         self.schedule(until, None, self._access.ended, silence)

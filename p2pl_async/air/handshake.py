@@ -31,8 +31,10 @@ class Exchanging(Protocol):
     def schedule(self, at: float, sender: Sender | None, call: Any, argument: Any) -> None:
         """Run `call(argument)` at an instant."""
 
-    def short_frame(self, src: DeviceId, dst: DeviceId, start: float, end: float) -> Transmission:
-        """Put a frame without content on the air, from one device to another."""
+    def short_frame(
+        self, src: DeviceId, dst: DeviceId, start: float, end: float, heard: Transmission | None = None
+    ) -> Transmission:
+        """Put a frame without content on the air, from one device to another, on the channel of what it answers."""
 
     def arrived(self, frame: Transmission, size: int, *, awaited: bool = True) -> bool:
         """Tell whether a short frame, which ends now, was received; a radio stays awake for one that it awaits."""
@@ -92,7 +94,7 @@ class Handshake:
         air.reserve(request, end + clearance.delay)
         answer = None
         if heard and free:
-            answer = air.short_frame(target, sender.device, start, end)
+            answer = air.short_frame(target, sender.device, start, end, request)
         air.schedule(end, sender, self._answered, (sender, answer))
 
     def _answered(self, what: tuple[Sender, Transmission | None]) -> None:

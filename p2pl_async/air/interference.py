@@ -46,23 +46,25 @@ class Interference:
         self._sources = interferers
         self._bursts = [_Bursts(one.activity.silent(seed, number)) for number, one in enumerate(interferers)]
 
-    def during(self, start: float, end: float) -> Iterator[Transmission]:
-        """Yield what interferers send at any moment between two instants, as frames that no device can decode."""
+    def during(self, start: float, end: float, channel: int) -> Iterator[Transmission]:
+        """Yield what interferers send on a channel between two instants, as frames that no device can decode."""
         for source, bursts in zip(self._sources, self._bursts, strict=True):
+            if source.channels is not None and channel not in source.channels:
+                continue
             powers: Floats | None = None
             for begin, over in bursts.between(start, end):
                 if powers is None:
                     powers = self._waves.powers_from(source.position, source.power, start)
-                frame = Transmission(OUTSIDE, begin, over, None, 0, 1, _NOBODY)
+                frame = Transmission(OUTSIDE, begin, over, None, 0, 1, _NOBODY, channel=channel)
                 frame.powers = powers
                 yield frame
 
-    def is_noticed(self, device: DeviceId, since: float, until: float) -> bool:
-        """Tell whether a device notices an interferer at any moment from `since` to `until`."""
+    def is_noticed(self, device: DeviceId, since: float, until: float, channel: int) -> bool:
+        """Tell whether a device notices an interferer on a channel at any moment from `since` to `until`."""
         return any(
             float(self._waves.powers_from(source.position, source.power, until)[device]) >= self._sense
             for source, bursts in zip(self._sources, self._bursts, strict=True)
-            if bursts.between(since, until)
+            if (source.channels is None or channel in source.channels) and bursts.between(since, until)
         )
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from p2pl_async.air.channel_settings import MOST_CHANNELS, Channel
 from p2pl_async.basics.distributions import AnyDuration
 from p2pl_async.basics.randomness import stream
-from p2pl_async.basics.settings import OneOf, Settings
+from p2pl_async.basics.settings import OneOf, Settings, word
 from p2pl_async.basics.timeline import Steps, Timeline
 from p2pl_async.basics.units import DecibelMilliwatts, Meters, PositiveSeconds
 from p2pl_async.link.outage import ContactPlan
@@ -76,3 +77,6 @@ class Interferer(Settings):
     position: tuple[Meters, Meters] | tuple[Meters, Meters, Meters] = Field(description="where it is: x, y and maybe z")
     power: DecibelMilliwatts = Field(description="its transmit power within the bandwidth of a receiver")
     activity: AnyActivity = Field(description="when it sends")
+    channels: Annotated[
+        Annotated[tuple[Channel, ...], Field(min_length=1, max_length=MOST_CHANNELS)] | None, *word("all")
+    ] = Field(default=None, description="the channels that it covers, such as four of 802.15.4's for a Wi-Fi")

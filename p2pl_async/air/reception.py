@@ -17,6 +17,7 @@ from p2pl_async.air.hearing import Waves, error_in_interference, most_interferen
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Contended, SharedMedium
 from p2pl_async.air.transmission import NOBODY, OUTSIDE, Transmission
+from p2pl_async.air.tuning import Tuning
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Signal
@@ -33,6 +34,7 @@ class Reception:
         n: number of devices.
         propagation: powers and error rates; required for `capture` and `sinr`.
         presence: tells which devices are up at an instant; None: all.
+        tuning: the channels of radios; None: all are on one.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Reception:
         n: int,
         propagation: Waves | None,
         presence: Presence | None,
+        tuning: Tuning | None = None,
     ) -> None:
+        self._tuning = tuning
         self._propagation = propagation
         self._presence = presence
         self._collision = settings.collision if isinstance(settings, Contended) else None
@@ -60,10 +64,15 @@ class Reception:
         """Called when a transmission begins, before it joins those `on_air`."""
         if self._propagation is not None:
             transmission.powers = self._propagation.powers(transmission.src, transmission.start)
+        tuning = self._tuning
+        if tuning is not None:
+            tuning.begin(transmission)
         for other in on_air:
             if other.src == NOBODY:
                 continue
             if other.end > transmission.start + _TOUCH and other.start < transmission.end - _TOUCH:
+                if tuning is not None and not tuning.meet(transmission, other):
+                    continue
                 other.overlaps.append(transmission)
                 transmission.overlaps.append(other)
         if self._collision in ("capture", "sinr"):
@@ -81,7 +90,12 @@ class Reception:
         """
         start, powers = transmission.start, transmission.powers
         noticed = transmission.audience.mask
-        if not transmission.audience.ids.issuperset(transmission.receivers):
+        if self._tuning is not None:
+            noticed = noticed & self._tuning.listening(transmission.channel, start)
+            noticed[transmission.receivers] = True
+            if transmission.deaf and transmission.message is not None:
+                noticed[list(transmission.deaf)] = False
+        elif not transmission.audience.ids.issuperset(transmission.receivers):
             noticed = noticed.copy()
             noticed[transmission.receivers] = True
         turned, code = noticed & (self._sending_until <= start), transmission.code
@@ -107,7 +121,7 @@ class Reception:
             return False
         if any(other.src == device for other in transmission.overlaps):
             return False  # it transmits itself, and doesn't try
-        met = [other for other in transmission.overlaps if self._interferes(other, device)]
+        met = [other for other in transmission.overlaps if self._interferes(other, transmission, device)]
         if not met or self._collision == "overlap":
             return bool(met)
         most = most_interference((transmission.start, transmission.end), _powers(met, device))
@@ -151,9 +165,13 @@ class Reception:
         dst, error = link.dst, self._noise_error(transmission, link.dst, size)
         interferers = self._interferers(transmission, dst) if transmission.overlaps else ()
         disturbed, meets = "", ""
-        if interferers:
+        if interferers or transmission.deaf:
             if any(other.src == dst for other in interferers):
                 disturbed = "half-duplex"
+            elif dst in transmission.deaf and not awaited:
+                disturbed = "off-channel"
+            elif not interferers:
+                pass
             elif self._collision == "overlap":
                 disturbed = "collision"
             elif self._collision is not None:
@@ -186,7 +204,7 @@ class Reception:
         """Return how a device heard a transmission; powers, ratio and distance are nan without `[radio]`."""
         rate = math.nan if transmission.rate is None else transmission.rate
         if self._propagation is None:
-            return Signal(rate=rate, tries=tries)
+            return Signal(rate=rate, tries=tries, channel=transmission.channel)
         power = float(transmission.powers[dst])
         noise = self._propagation.noise(dst)
         if transmission.overlaps and (
@@ -195,7 +213,7 @@ class Reception:
             most = most_interference((transmission.start, transmission.end), _powers(met, dst))
             noise = 10 * math.log10(10 ** (noise / 10) + 10 ** (most / 10))
         distance = self._propagation.distance(transmission.src, dst, transmission.start)
-        return Signal(power, power - noise, distance, rate, tries, transmission.phy)
+        return Signal(power, power - noise, distance, rate, tries, transmission.phy, transmission.channel)
 
     def _noise_error(self, transmission: Transmission, dst: DeviceId, size: int) -> float | None:
         """Return the probability that noise spoils a frame of a modulation chosen for it; None: the link knows."""
@@ -208,11 +226,12 @@ class Reception:
         return [
             other
             for other in transmission.overlaps
-            if (other.src == dst or self._interferes(other, dst)) and not _ended_before(other, transmission)
+            if (other.src == dst or self._interferes(other, transmission, dst))
+            and not _ended_before(other, transmission)
         ]
 
-    def _interferes(self, other: Transmission, dst: DeviceId) -> bool:
-        if self._collision is None:
+    def _interferes(self, other: Transmission, transmission: Transmission, dst: DeviceId) -> bool:
+        if self._collision is None or other.channel != transmission.channel:
             return False
         return self._collision == "sinr" or dst in other.audience.ids
 

@@ -29,8 +29,10 @@ class Repeating(Protocol):
     def schedule(self, at: float, sender: Sender | None, call: Any, argument: Any) -> None:
         """Run `call(argument)` at an instant."""
 
-    def short_frame(self, src: DeviceId, dst: DeviceId, start: float, end: float) -> Transmission:
-        """Put a frame without content on the air, from one device to another."""
+    def short_frame(
+        self, src: DeviceId, dst: DeviceId, start: float, end: float, heard: Transmission | None = None
+    ) -> Transmission:
+        """Put a frame without content on the air, from one device to another, on the channel of what it answers."""
 
     def arrived(self, frame: Transmission, size: int, *, awaited: bool = True) -> bool:
         """Tell whether a short frame, which ends now, was received; a radio stays awake for one that it awaits."""
@@ -72,7 +74,7 @@ class Retries:
         receiver = self._air.senders[message.links[0].dst]
         ack = None
         if heard and receiver.until <= start:
-            ack = self._air.short_frame(receiver.device, sender.device, start, end)
+            ack = self._air.short_frame(receiver.device, sender.device, start, end, message.latest)
         self._air.schedule(end, sender, self.over, (sender, heard, ack))
 
     def over(self, what: tuple[Sender, bool, Transmission | None]) -> None:

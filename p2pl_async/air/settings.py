@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from p2pl_async.air.airtime import AnyAirTime, Serial
+from p2pl_async.air.channel_settings import Channels
 from p2pl_async.air.interferers import Interferer
 from p2pl_async.air.rate_settings import AnyRateControl
 from p2pl_async.basics.limits import MOST_ITEMS
-from p2pl_async.basics.settings import OneOf, Settings, mistake, word
+from p2pl_async.basics.settings import OneOf, Settings, Short, mistake, word
 from p2pl_async.basics.units import (
     BitsPerSecond,
     Bytes,
@@ -125,6 +126,9 @@ class Contended(SensedMedium):
         '"sinr": interference is noise to the radio\'s error model (the last two need [radio])',
     )
     capture: SpreadDecibels = Field(default=6.0, description="how much stronger a frame must be to capture a receiver")
+    channels: Annotated[Annotated[Channels, Short("count")] | None, *word("one")] = Field(
+        default=None, description='orthogonal channels; "one": all radios share one'
+    )
 
 
 class _Disturbed(Contended):
@@ -138,6 +142,11 @@ class _Disturbed(Contended):
     def _check_interferer(self) -> _Disturbed:
         if self.interferer and self.collision != "sinr":
             raise mistake('interferer is noise, and needs collision = "sinr"')
+        last = -1 if self.channels is None else self.channels.count - 1
+        for index, one in enumerate(self.interferer):
+            if one.channels is not None and max(one.channels) > last:
+                known = 'channels are "one": add channels = 16' if last < 0 else f"the last of channels is {last}"
+                raise mistake(f"interferer[{index}].channels has {max(one.channels)}, and {known}")
         return self
 
 
@@ -208,6 +217,8 @@ class Dcf(Contended):
     def _check(self) -> Dcf:
         if self.min_window > self.max_window:
             raise mistake(f"min_window, {self.min_window}, must not be above max_window, {self.max_window}")
+        if self.channels is not None and self.channels.hopping is not None:
+            raise mistake("channels.hopping is not for dcf, whose radios watch one channel; leave it out")
         return self
 
 

@@ -17,6 +17,7 @@ from p2pl_async.radio.phy import Lora, Phy
 
 NOBODY = -1  # sends what only keeps the channel busy
 OUTSIDE = -2  # sends what is no frame: an interferer
+_NOBODY: frozenset[DeviceId] = frozenset()
 
 
 class Sender:
@@ -82,8 +83,8 @@ class Transmission:
     """One uninterrupted transmission."""
 
     __slots__ = (
-        "audience", "count", "cut", "decoders", "end", "first", "message", "overlaps", "phy", "powers", "rate",
-        "receivers", "src", "start",
+        "audience", "channel", "count", "cut", "deaf", "decoders", "end", "first", "message", "overlaps", "phy",
+        "powers", "rate", "receivers", "src", "start",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,7 @@ class Transmission:
         count: int,
         audience: Audience,
         receivers: Sequence[DeviceId] = (),
+        channel: int = 0,
     ) -> None:
         self.src = src
         self.start = start
@@ -105,6 +107,8 @@ class Transmission:
         self.count = count  # number of its frames
         self.audience = audience  # who noticed it when it began
         self.receivers = receivers  # the devices that it is for
+        self.channel = channel
+        self.deaf: frozenset[DeviceId] = _NOBODY  # of its receivers, those whose radios are on another channel
         self.rate: float | None = None  # bit/s; None if it takes no time, or is an acknowledgment
         self.phy: Phy | None = None  # its modulation, if it was chosen; else that of `[radio]`
         self.cut = False  # its sender has crashed meanwhile: no device receives it
@@ -123,5 +127,5 @@ class Transmission:
 
     @property
     def code(self) -> int:
-        """Its spreading factor, if that was chosen: a receiver keeps to the one it decodes."""
-        return self.phy.sf if isinstance(self.phy, Lora) else 0
+        """Its channel, and its spreading factor if that was chosen: a receiver keeps to those it decodes."""
+        return 16 * self.channel + (self.phy.sf if isinstance(self.phy, Lora) else 0)

@@ -59,6 +59,7 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
     from rich.table import Table
 
     from p2pl_async.scenario.building.explain import (
+        explain_channel,
         explain_interferers,
         explain_medium,
         explain_radio,
@@ -85,6 +86,8 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
         table.add_row(event.rpartition(" at ")[2], what, event.partition(" ")[0])
     for key, value, rule in explain_medium(loaded.scenario, loaded.origins):
         table.add_row(key, str(value), rule)
+    for what, value in explain_channel(world, dst):
+        table.add_row(what, value, "medium")
     if world.propagation is not None:
         settings = world.links.settings(src, dst)
         size = settings.mtu or 100 + settings.header
@@ -233,6 +236,9 @@ def _signals(probed: Probed) -> list[tuple[str, str]]:
     rates = sorted({signal.rate for signal in probed.signals if not math.isnan(signal.rate)})
     if rates:
         found.append(("rate", " to ".join(show_rate(rate) for rate in dict.fromkeys((rates[0], rates[-1])))))
+    channels = sorted({signal.channel for signal in probed.signals if signal.channel >= 0})
+    if len(channels) > 1 or channels[-1:] > [0]:
+        found.append(("channels", ", ".join(map(str, channels))))
     return found
 
 

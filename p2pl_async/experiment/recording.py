@@ -15,6 +15,7 @@ from p2pl_async.link import Signal
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio.motion import Motion
 from p2pl_async.results.table import (
+    CHANNEL_COLUMNS,
     METRIC_COLUMNS,
     PAYLOAD_COLUMNS,
     PLACE,
@@ -44,6 +45,7 @@ class Recording:
         signals: whether it is kept how receivers heard them: where there are radios or shared air.
         motion: of the devices; None if none moves.
         relays: whether it is kept over which devices messages went.
+        channels: whether it is kept on which channel they were sent.
 
     Attributes:
         totals: metric -> count, sum and range of its values.
@@ -59,6 +61,7 @@ class Recording:
         signals: bool,
         motion: Motion | None = None,
         relays: bool = False,
+        channels: bool = False,
     ) -> None:
         self._clock = clock
         self._motion = motion
@@ -67,7 +70,9 @@ class Recording:
         self._signals = signals
         self._payloads = payloads
         self._relays = relays
-        columns = TRACE_COLUMNS | (SIGNAL_COLUMNS if signals else {}) | (WAY_COLUMNS if relays else {})
+        self._channels = channels
+        columns = TRACE_COLUMNS | (SIGNAL_COLUMNS if signals else {}) | (CHANNEL_COLUMNS if channels else {})
+        columns |= WAY_COLUMNS if relays else {}
         columns |= PAYLOAD_COLUMNS if payloads else {}
         self.trace = Table(folder and folder / "trace", columns) if most_traced else None
         self._most, self._traced = most_traced, 0
@@ -127,12 +132,13 @@ class Recording:
         key, verdict = (record.src, record.dst, record.number), record.verdict
         fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
         signal = (verdict.signal or _UNHEARD)[: len(SIGNAL_COLUMNS)] if self._signals else ()
+        channel = ((verdict.signal or _UNHEARD).channel,) if self._channels else ()
         start = (record.start,) if self._payloads else ()
         way = (max(len(verdict.path) - 1, 0), "-".join(map(str, verdict.path))) if self._relays else ()
         self.trace.add(
             record.sent, record.src, record.dst, record.number, record.kind, record.size,
             verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds, verdict.acknowledged,
-            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal, *way, *start,
+            _or_nan(verdict.arrival), fate, _or_nan(verdict.copy), *signal, *channel, *way, *start,
         )  # fmt: skip
 
 

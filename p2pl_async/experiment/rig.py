@@ -89,6 +89,7 @@ class Rig:
             signals=signals,
             motion=motion,
             relays=world.scenario.relay is not None,
+            channels=world.own_channels() is not None,
         )
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)

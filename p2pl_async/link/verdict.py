@@ -22,6 +22,7 @@ class Signal(NamedTuple):
     rate: float = math.nan  # bit/s
     tries: int = 0  # most transmissions of one of its packets; 0 if unknown
     phy: Any = None  # its modulation, where the sender chose it
+    channel: int = -1  # -1 where it never got on shared air
 
 
 class Verdict(NamedTuple):

@@ -85,6 +85,8 @@ _SIGNAL = {
     "tries": ("", "transmissions of the frame that took most"),
 }
 
+_CHANNEL = {"channel": ("", "channel of its last frame; -1 if it never got on the air")}
+
 _WAY = {
     "hops": ("", "hops of the message"),
     "path": ("", 'devices that it was at, "0-3-7"; of a lost one the last missed it'),
@@ -108,6 +110,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "links": _LINKS,
     "trace": _TRACE,
     "trace, with radios": _SIGNAL,
+    "trace, with channels": _CHANNEL,
     "trace, with relays": _WAY,
     "trace, with payloads": _PAYLOAD,
     "positions": _POSITIONS,

@@ -31,6 +31,10 @@ SIGNAL_COLUMNS = {
 """Of trace.parquet, where a scenario has `[radio]` or shared air: the last frame of a message at its receiver."""
 
 
+CHANNEL_COLUMNS = {"channel": "int64"}
+"""Of trace.parquet, where a medium has several channels: that of the last frame of a message; -1 if it sent none."""
+
+
 WAY_COLUMNS = {"hops": "int64", "path": "string"}
 """Of trace.parquet, where a scenario has `[relay]`: the devices that a message was at, "0-3-7", the last missing it
 if it was lost."""

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from p2pl_async.air.channel_settings import Channel
 from p2pl_async.basics.limits import MOST_DEVICES, MOST_ITEMS
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import (
@@ -91,6 +92,9 @@ class Group(Settings):
     churn: Churn | None = Field(default=None, description="instead of the `[churn]` of all devices")
     clocks: Clocks | None = Field(default=None, description="instead of the `[clocks]` of all devices")
     energy: Energy | None = Field(default=None, description="instead of the `[energy]` of all devices")
+    channel: Channel | None = Field(
+        default=None, description="of `medium.channels` the one that their radios listen on; with hopping, their offset"
+    )
 
 
 class DeviceSettings(Settings):

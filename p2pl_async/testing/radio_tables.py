@@ -22,15 +22,17 @@ def media(radio: bool) -> Tables:
         "airtime": st.one_of(table_of("serial", preamble=seconds_of(0.001, 0.01)), table_of("ofdm"), table_of("lora")),
     }
     sensed = dict(each)
-    contended = dict(each)
+    hops = table_of(count=st.just(4), own=st.just("by-id"), hopping=table_of(dwell=seconds_of(0.01, 0.5)))
+    contended = {**each, "channels": st.one_of(table_of(count=st.integers(1, 4), own=st.just("random")), hops)}
+    watched = {**each, "channels": table_of(count=st.integers(1, 4), own=st.sampled_from(["same", "by-id"]))}
     if radio:
-        sensed["sense"] = contended["sense"] = st.sampled_from(["-85 dBm", "-95 dBm"])
-        contended["collision"] = st.sampled_from(["overlap", "capture", "sinr"])
+        sensed["sense"] = contended["sense"] = watched["sense"] = st.sampled_from(["-85 dBm", "-95 dBm"])
+        contended["collision"] = watched["collision"] = st.sampled_from(["overlap", "capture", "sinr"])
     return st.one_of(
         some_of("half-duplex", **each),
         some_of("ideal", **sensed),
         some_of("csma-ca", **contended, max_backoffs=st.integers(0, 5)),
-        some_of("dcf", **contended),
+        some_of("dcf", **watched),
         some_of("aloha", **contended, slot=seconds_of(0.01, 0.1), backoff=seconds_of(0.01, 1)),
     )
 

@@ -61,6 +61,16 @@ def explain_interferers(world: World, src: int, dst: int) -> list[tuple[str, str
     return rows
 
 
+def explain_channel(world: World, dst: int) -> list[tuple[str, str]]:
+    """Return (quantity, value) of the channel on which a receiver listens; none where there is one."""
+    own, settings = world.own_channels(), getattr(world.scenario.medium, "channels", None)
+    if own is None:
+        return []
+    if settings.hopping is None:
+        return [("channel", f"{own[dst]}, on which {dst} listens")]
+    return [("channel", f"hops every {show_seconds(settings.hopping.dwell)}, with the offset {own[dst]}")]
+
+
 def explain_ways(world: World) -> list[str]:
     """Return a sentence on the hops between neighbors, over links that there ever are; none without relays."""
     if world.scenario.relay is None:

@@ -130,7 +130,17 @@ class World:
             on_transmit=None if meter is None else meter.transmitting,
             on_receive=None if meter is None else meter.receiving,
             presence=None if downtimes is None else Presence(downtimes),
+            own_channels=self.own_channels(),
         )  # fmt: skip
+
+    def own_channels(self) -> list[int] | None:
+        """Return the channel that each device's radio listens on, with hopping its offset; None: there is one."""
+        devices, channels = self.scenario.devices, getattr(self.scenario.medium, "channels", None)
+        if channels is None:
+            return None
+        drawn = channels.owned(devices.count, self.scenario.seed)
+        of_groups = devices.of_each("channel", None)
+        return [mine if group is None else group for mine, (_, group) in zip(drawn, of_groups, strict=True)]
 
     def relaying(self) -> Relaying | None:
         """Return how devices pass messages on; None where they don't."""

@@ -7,15 +7,18 @@ from typing import Any
 
 from pydantic_core import InitErrorDetails
 
-from p2pl_async.air import Contended, LoRa, Medium, SensedMedium, SharedMedium
+from p2pl_async.air import Channels, Contended, LoRa, Medium, SensedMedium, SharedMedium
 from p2pl_async.air.refusals import refusals
 from p2pl_async.basics.settings import kind_of, line
 from p2pl_async.radio.phy import Lora
+from p2pl_async.scenario.tables import DeviceSettings
 
 
 def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
     """Yield where the medium, links and radios don't fit together; absent tables are not looked at."""
     medium: Medium | None = tables.get("medium")
+    if medium is not None and tables.get("devices") is not None:
+        yield from _check_channels(medium, tables["devices"])
     if not isinstance(medium, SharedMedium):
         return
     if "radio" in tables and tables["radio"] is None:
@@ -33,6 +36,20 @@ def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         return
     for refusal in refusals(medium, link):
         yield line(["link", *refusal.keys], refusal.text, refusal.value)
+
+
+def _check_channels(medium: Medium, devices: DeviceSettings) -> Iterator[InitErrorDetails]:
+    """Yield the groups whose channel isn't there."""
+    channels: Channels | None = getattr(medium, "channels", None)
+    for name, group in devices.group.items():
+        keys = ["devices", "group", name, "channel"]
+        if group.channel is None:
+            continue
+        if channels is None:
+            text = "has no effect, as there is one channel; write [medium] channels = 16, on a kind that has them"
+            yield line(keys, text, group.channel)
+        elif group.channel >= channels.count:
+            yield line(keys, f"must be below medium.channels.count, {channels.count}", group.channel)
 
 
 def _check_rates(medium: SharedMedium, tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
