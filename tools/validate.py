@@ -617,6 +617,45 @@ def channels(axes: list[Axes]) -> str:
     return f"Largest difference {worst:.3f}."
 
 
+@part("connections", "Shared air: Bluetooth LE connections", 2)
+def connections(axes: list[Axes]) -> str:
+    """Mean delay of one packet over the loss, and goodput over the connection interval, of two LE devices."""
+    a, b = axes
+    table = {"rate": "2 Mbit/s", "mtu": "262 B", "header": "18 B", "arq": {"retries": "unlimited"}}
+    full, empty, gap, worst, unlike = 262 * 4e-6, 44e-6, 150e-6, 0.0, 0.0
+    losses, count = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5]), 800
+    for interval, color in ((30e-3, BLUE), (100e-3, ORANGE)):
+        means = []
+        for loss in losses:
+            medium = {"kind": "ble-connections", "interval": f"{1e3 * interval} ms", "supervision": "1 h"}
+            cell = Cell(medium, 2, link={**table, "loss": float(loss)}, seed=2)
+            cell.set_link(1, 0, {**table, "loss": 0.0})
+            for k in range(count):
+                cell.offer(10.0 * k + float(cell.random.uniform(0, 1)), 0, [1], 244)
+            means.append(float(np.mean(cell.run().delays())))
+        first = (cell.on_air[0][1] - cell.on_air[0][0]) < 2 * empty  # device 0 is the peripheral
+        wait = interval / 2 + full + (empty + gap if first else 0.0)
+        law = wait + interval * losses / (1 - losses)
+        a.plot(losses, 1e3 * law, **CURVE)
+        a.plot(losses, 1e3 * np.array(means), "o", color=color, markersize=4, label=f"interval {1e3 * interval:.0f} ms")
+        worst = max(worst, float(np.abs(np.array(means) / law - 1).max()))
+    a.set(xlabel="loss", ylabel="mean delay (ms)", title="wait for an event, and repetitions")
+    a.legend(frameon=False, fontsize=8)
+    intervals, found, packets = np.array([7.5e-3, 10e-3, 15e-3, 30e-3, 60e-3, 120e-3, 240e-3]), [], 1000
+    for interval in intervals:
+        cell = Cell({"kind": "ble-connections", "interval": f"{1e3 * interval} ms"}, 2, link=table, seed=2)
+        cell.offer(0.0, 0, [1], 244 * packets)
+        last = cell.run().outcomes[0].verdict.arrival
+        found.append(8e-6 * 244 * packets / (last - cell.on_air[0][0]))
+    pair = full + empty + 2 * gap
+    limit = 8e-6 * 244 * np.floor(intervals / pair) / intervals
+    b.plot(1e3 * intervals, limit, **CURVE)
+    b.plot(1e3 * intervals, found, "o", color=BLUE, markersize=4)
+    b.set(xlabel="connection interval (ms)", ylabel="goodput (Mbit/s)", title="packets that fit an event", xscale="log")
+    unlike = float(np.abs(np.array(found) / limit - 1).max())
+    return f"Mean delay: largest difference {100 * worst:.1f} %. Goodput: {100 * unlike:.1f} %."
+
+
 @dataclass(frozen=True, slots=True)
 class Note(Message, tag="validate-note"):
     """A small message."""

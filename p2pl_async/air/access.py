@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Tdma
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.basics.randomness import draws, stream
@@ -67,6 +68,7 @@ class Access:
     """Base: transmit at once, whatever others do."""
 
     memory = 0.0  # s: how long after its end a transmission still matters
+    paced = False  # it says when frames are sent, and isn't asked
 
     def __init__(self, air: AirView) -> None:
         self.air = air
@@ -77,6 +79,12 @@ class Access:
 
     def rest(self, sender: Sender) -> None:
         """Called when a device has nothing more to transmit."""
+
+    def accepted(self, sender: Sender, message: Outgoing) -> None:
+        """Called when a device has a new message; only where the medium is `paced`."""
+
+    def frame_over(self, sender: Sender, *, heard: bool) -> None:
+        """Called when a device's frame ends, and its receiver has `heard` it; only where the medium is `paced`."""
 
     def started(self, transmission: Transmission) -> None:
         """Called when a transmission begins."""

@@ -21,6 +21,7 @@ from typing import Any, cast
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
 from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
+from p2pl_async.air.connections import ConnectionAccess
 from p2pl_async.air.handshake import Handshake
 from p2pl_async.air.hearing import Hearing, Waves
 from p2pl_async.air.interference import Interference, Places
@@ -28,9 +29,9 @@ from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.retries import Retries
-from p2pl_async.air.settings import Aloha, Contended, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
+from p2pl_async.air.settings import Aloha, BleConnections, Contended, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
 from p2pl_async.air.transmission import NOBODY, Sender, Transmission
-from p2pl_async.air.tuning import Tuning
+from p2pl_async.air.tuning import OwnChannels, TunedByAccess, Tuning, split
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
 from p2pl_async.hardware.downtime import Presence
@@ -80,16 +81,17 @@ class Air:
         self._on_transmit = on_transmit
         self._on_receive = on_receive
         self._on_air: list[Transmission] = []
-        self._tuning: Tuning | None = None
-        if isinstance(settings, Contended) and settings.channels is not None:
-            own = settings.channels.owned(n, seed) if own_channels is None else own_channels
-            self._tuning = Tuning(settings.channels, own, self.senders, isinstance(settings, Dcf))
+        self._tuning = _tuning(settings, self.senders, seed, own_channels)
         self._reception = Reception(settings, n, propagation, presence, self._tuning)
         self._rates = Rates(settings, propagation, seed)
         self._outside: Interference | None = None
-        if propagation is not None and isinstance(settings, CsmaCa | Aloha | Tdma) and settings.interferer:
+        if (
+            propagation is not None
+            and isinstance(settings, CsmaCa | Aloha | Tdma | BleConnections)
+            and settings.interferer
+        ):
             self._outside = Interference(settings.interferer, cast("Places", propagation), settings.sense, seed)
-        self._access = _access(settings, self, seed)
+        self._access = _access(settings, self, seed, self._tuning)
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
         rts = settings.rts if isinstance(settings, Dcf) else None
         self._handshake = None if rts is None else Handshake(rts, self)
@@ -124,7 +126,7 @@ class Air:
         together = [k for k, link in enumerate(links) if once and not link.holds]
         groups = [[k] for k, link in enumerate(links) if link.holds or not once]
         if self._tuning is not None:
-            groups += self._tuning.split(together, links)
+            groups += split(self._tuning, together, links)
         elif together:
             groups.append(together)
         for places in sorted(groups):
@@ -143,7 +145,9 @@ class Air:
             self._decide(message, "queue")
             return
         sender.add(message)
-        if sender.idle:
+        if self._access.paced:
+            self._access.accepted(sender, message)
+        elif sender.idle:
             sender.idle = False
             # Tasks that run at one instant do so in random order; the calendar puts their devices in order.
             self.schedule(self.clock.now, sender, self.next_frame, sender)
@@ -178,7 +182,9 @@ class Air:
         self.clock.schedule(at, device, -2, next(numbers), call, argument)
 
     def next_frame(self, sender: Sender) -> None:
-        """Ask for the channel for the sender's next frame."""
+        """Ask for the channel for the sender's next frame, unless the medium says when it comes."""
+        if self._access.paced:
+            return
         ready = sender.put_first(self.clock.now)
         if ready > self.clock.now:
             sender.idle = True
@@ -204,6 +210,18 @@ class Air:
             self.schedule(at, sender, call, sender)
         else:
             self._access.request(sender)
+
+    def prepare(self, sender: Sender) -> None:
+        """Choose how the sender's next frame is sent."""
+        self._choose_mode(sender, sender.waiting[0])
+
+    def drop(self, sender: Sender, message: Outgoing, cause: str) -> None:
+        """Give up a message that waits."""
+        self._decide(sender.remove(sender.waiting.index(message)), cause)
+
+    def settle(self, sender: Sender, *, acknowledged: bool) -> None:
+        """Go on after the sender's frame has been acknowledged or not."""
+        self._retries.settle(sender, acknowledged=acknowledged)
 
     def _wake(self, sender: Sender) -> None:
         """Look at the messages that waited for their links, unless the sender is busy with others."""
@@ -374,7 +392,9 @@ class Air:
         self._access.ended(transmission)
         if message.arq is None:
             self.frames_over(sender, message, transmission.count)
-        else:
+        if self._access.paced:
+            self._access.frame_over(sender, heard=lost < transmission.count)
+        elif message.arq is not None:
             self._retries.wait(sender, message, heard=lost < transmission.count)
 
     def _listen(self, transmission: Transmission) -> None:
@@ -457,7 +477,19 @@ class Air:
         self._retries.over((sender, False, None))
 
 
-def _access(settings: SharedMedium, air: Air, seed: int) -> Access:
+def _tuning(settings: SharedMedium, senders: Sequence[Sender], seed: int, own: Sequence[int] | None) -> Tuning | None:
+    if isinstance(settings, BleConnections):
+        return TunedByAccess(len(senders))
+    if not isinstance(settings, Contended) or settings.channels is None:
+        return None
+    own = settings.channels.owned(len(senders), seed) if own is None else own
+    return OwnChannels(settings.channels, own, senders, isinstance(settings, Dcf))
+
+
+def _access(settings: SharedMedium, air: Air, seed: int, tuning: Tuning | None) -> Access:
+    if isinstance(tuning, TunedByAccess):
+        assert isinstance(settings, BleConnections)
+        return ConnectionAccess(air, settings, seed, tuning)
     if isinstance(settings, Ideal):
         return IdealAccess(air)
     if isinstance(settings, CsmaCa):

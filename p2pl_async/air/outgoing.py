@@ -93,6 +93,7 @@ class Outgoing:
         self.began = 0.0  # first transmission of the current frame
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
+        self.failures = 0  # of the current frame, while another message is before it
         self.channel = 0  # that its receivers listen on; with hopping, their offset
         self.mode: Mode | None = None  # how its current frame is sent; None until it asks for the channel
         self.latest: Any = None  # its latest transmission

@@ -17,7 +17,7 @@ from p2pl_async.air.hearing import Waves, error_in_interference, most_interferen
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Contended, SharedMedium
 from p2pl_async.air.transmission import NOBODY, OUTSIDE, Transmission
-from p2pl_async.air.tuning import Tuning
+from p2pl_async.air.tuning import Tuning, begin, meet
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Signal
@@ -66,12 +66,12 @@ class Reception:
             transmission.powers = self._propagation.powers(transmission.src, transmission.start)
         tuning = self._tuning
         if tuning is not None:
-            tuning.begin(transmission)
+            begin(tuning, transmission)
         for other in on_air:
             if other.src == NOBODY:
                 continue
             if other.end > transmission.start + _TOUCH and other.start < transmission.end - _TOUCH:
-                if tuning is not None and not tuning.meet(transmission, other):
+                if tuning is not None and not meet(transmission, other):
                     continue
                 other.overlaps.append(transmission)
                 transmission.overlaps.append(other)

@@ -80,12 +80,16 @@ class Retries:
     def over(self, what: tuple[Sender, bool, Transmission | None]) -> None:
         """Continue with the next fragment, or repeat this one."""
         sender, acknowledged, ack = what
+        if self._settings.ack is not None:
+            acknowledged = ack is not None and self._air.arrived(ack, self._settings.ack.size)
+        self.settle(sender, acknowledged=acknowledged)
+
+    def settle(self, sender: Sender, *, acknowledged: bool) -> None:
+        """Continue, as the sender knows whether its frame is acknowledged."""
         sender.ready = self._air.clock.now + self._settings.spacing
         message = sender.waiting[0]
         assert message.arq is not None
         assert message.mode is not None
-        if self._settings.ack is not None:
-            acknowledged = ack is not None and self._air.arrived(ack, self._settings.ack.size)
         if message.cut:
             self._air.finish(sender, message.cut, acknowledged=False)
             return

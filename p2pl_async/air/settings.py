@@ -24,6 +24,7 @@ from p2pl_async.basics.units import (
 )
 from p2pl_async.link.queue import Queue
 
+BLE_CHANNELS = 37  # for data
 BLOCK = 64  # frames that a block acknowledgment tells of
 Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 
@@ -246,4 +247,53 @@ class Tdma(_Disturbed):
     )
 
 
-AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma)]
+class BleConnections(_Disturbed):
+    """Connections of Bluetooth LE: each pair of neighbors meets every interval, on 37 channels in turn.
+
+    At each event central and peripheral send in turns, until neither has more or a packet is lost; the next packet of
+    the other acknowledges. Which of the two is central, and when their first event is, is drawn for each pair. A
+    broadcast goes to each neighbor over its connection.
+    """
+
+    kind: Literal["ble-connections"] = "ble-connections"
+    broadcast: Literal["one-by-one"] = Field(default="one-by-one", description="a copy over each connection")
+    interval: PositiveSeconds = Field(
+        default=30e-3, description="connection interval, from one event to the next: 7.5 ms to 4 s"
+    )
+    latency: Annotated[int, Field(strict=True, ge=0, le=499)] = Field(
+        default=0,
+        description="peripheral latency: events in a row that a peripheral with nothing to send sleeps through",
+    )
+    supervision: PositiveSeconds = Field(
+        default=4.0,
+        description="supervision timeout: after so long without a packet from the other, a connection is lost, with "
+        "all that waits for it; the next message makes it anew",
+    )
+    ack: Ack = Field(
+        default=Ack.model_validate({"size": "11 B", "airtime": "44 us", "delay": "150 us"}),
+        description="the empty packet of who has nothing to send, after the time between two packets (T_IFS)",
+    )
+    channels: Annotated[Annotated[Channels, Short("count")] | None, *word("one")] = Field(
+        default=Channels(count=37), description="data channels in use, of 37; each connection hops by itself"
+    )
+
+    @property
+    def data_channels(self) -> int:
+        """Number of channels in use."""
+        return 1 if self.channels is None else self.channels.count
+
+    @model_validator(mode="after")
+    def _check(self) -> BleConnections:
+        if not 7.5e-3 <= self.interval <= 4 or abs(self.interval / 1.25e-3 - round(self.interval / 1.25e-3)) > 1e-6:
+            raise mistake("interval must be from 7.5 ms to 4 s, in steps of 1.25 ms")
+        if self.channels is not None and self.channels.count > BLE_CHANNELS:
+            raise mistake(f"channels.count must be at most {BLE_CHANNELS}, the data channels of Bluetooth LE")
+        if self.channels is not None and (self.channels.own != "same" or self.channels.hopping is not None):
+            raise mistake("channels takes only a count, as each connection hops by itself; leave own and hopping out")
+        if self.spacing or self.duty_cycle is not None:
+            key = "spacing" if self.spacing else "duty_cycle"
+            raise mistake(f"{key} is for media without connection events; leave it out")
+        return self
+
+
+AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma, BleConnections)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -12,11 +13,27 @@ from p2pl_async.basics.arrays import Bools
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 
+_ASLEEP = -1  # in place of a channel
 _EPSILON = 1e-9  # s; dwells counted from different instants coincide up to rounding
 
 
-class Tuning:
-    """The channels of all radios of a medium.
+class Tuning(Protocol):
+    """Where each radio is."""
+
+    own: Sequence[int]  # of each device, what tells on which channel to send to it
+
+    def to_send(self, sender: Sender, instant: float) -> int:
+        """Return the channel of a sender's next frame; if it has none, of its radio."""
+
+    def of(self, device: DeviceId, instant: float) -> int:
+        """Return the channel on which a device's radio listens."""
+
+    def listening(self, channel: int, instant: float) -> Bools:
+        """Return which radios listen on a channel, shape (n,)."""
+
+
+class OwnChannels(Tuning):
+    """Radios that listen on channels of their own, which may hop.
 
     Args:
         settings: of the channels.
@@ -47,13 +64,6 @@ class Tuning:
         waiting = sender.waiting
         return self.at(waiting[0].channel if waiting else self.own[sender.device], instant)
 
-    def split(self, places: Sequence[int], links: Sequence[Link]) -> list[list[int]]:
-        """Return the places of links, in ascending order, of each channel on which some of their receivers listen."""
-        found: dict[int, list[int]] = {}
-        for place in places:
-            found.setdefault(self.own[links[place].dst], []).append(place)
-        return list(found.values())
-
     def of(self, device: DeviceId, instant: float) -> int:
         """Return the channel on which a device's radio listens."""
         if self._waits_there:
@@ -68,27 +78,62 @@ class Tuning:
             return np.asarray(self._owns == channel)
         return np.asarray(self._hops[(self._owns + self._dwells(instant)) % len(self._hops)] == channel)
 
-    def meet(self, transmission: Transmission, other: Transmission) -> bool:
-        """Tell whether two transmissions that overlap in time may disturb each other; see who misses one of them.
-
-        They do on one channel. On two, who transmits misses the other, and who already receives one misses what
-        begins on the other; who awaits an acknowledgment is where that comes.
-        """
-        if transmission.channel == other.channel:
-            return True
-        both = set(transmission.receivers).intersection(other.receivers)
-        if both:
-            away = other if transmission.message is None else transmission
-            away.deaf = away.deaf.union(both)
-        return other.src in transmission.receivers or transmission.src in other.receivers
-
-    def begin(self, transmission: Transmission) -> None:
-        """Find the receivers that listen elsewhere when a transmission begins."""
-        start, channel = transmission.start, transmission.channel
-        deaf = [device for device in transmission.receivers if self.of(device, start) != channel]
-        if deaf:
-            transmission.deaf = transmission.deaf.union(deaf)
-
     def _dwells(self, instant: float) -> int:
         assert self._hopping is not None
         return int((instant + _EPSILON) // self._hopping.dwell)
+
+
+class TunedByAccess(Tuning):
+    """Radios that the medium's access tunes, and that else sleep.
+
+    Args:
+        n: number of devices.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.own = [0] * n
+        self._tuned = np.full(n, _ASLEEP, np.int64)
+
+    def tune(self, device: DeviceId, channel: int | None) -> None:
+        """Put a radio on a channel from now on; None: let it sleep."""
+        self._tuned[device] = _ASLEEP if channel is None else channel
+
+    def to_send(self, sender: Sender, instant: float) -> int:
+        return int(self._tuned[sender.device])
+
+    def of(self, device: DeviceId, instant: float) -> int:
+        return int(self._tuned[device])
+
+    def listening(self, channel: int, instant: float) -> Bools:
+        return np.asarray(self._tuned == channel)
+
+
+def begin(tuning: Tuning, transmission: Transmission) -> None:
+    """Find the receivers that listen elsewhere when a transmission begins."""
+    start, channel = transmission.start, transmission.channel
+    deaf = [device for device in transmission.receivers if tuning.of(device, start) != channel]
+    if deaf:
+        transmission.deaf = transmission.deaf.union(deaf)
+
+
+def meet(transmission: Transmission, other: Transmission) -> bool:
+    """Tell whether a transmission that begins may disturb one on the air, or be disturbed; see who misses one of them.
+
+    They do on one channel. On two, who transmits misses the other, and who already receives one misses what
+    begins on the other; who awaits an acknowledgment is where that comes.
+    """
+    if transmission.channel == other.channel:
+        return True
+    both = set(transmission.receivers).intersection(other.receivers)
+    if both:
+        away = other if transmission.message is None else transmission
+        away.deaf = away.deaf.union(both)
+    return other.src in transmission.receivers or transmission.src in other.receivers
+
+
+def split(tuning: Tuning, places: Sequence[int], links: Sequence[Link]) -> list[list[int]]:
+    """Return the places of links, in ascending order, of each channel on which some of their receivers listen."""
+    found: dict[int, list[int]] = {}
+    for place in places:
+        found.setdefault(tuning.own[links[place].dst], []).append(place)
+    return list(found.values())

@@ -86,6 +86,21 @@ LINK_PRESETS: dict[str, LinkPreset] = {
         },
         "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; connection events never collide",
     ),
+    "ble_connections": LinkPreset(
+        "Bluetooth LE 5 at 2 Mbit/s, event by event: 30 ms connection interval, 37 channels, 1 % loss, resends.",
+        {
+            "rate": "2 Mbit/s",
+            "mtu": "262 B",
+            "header": "18 B",
+            "loss": {"kind": "bernoulli", "p": "1 %"},
+            "arq": {"retries": "unlimited"},
+        },
+        {
+            "kind": "ble-connections",
+            "ack": {"size": "11 B", "airtime": "44 us", "delay": "150 us"},
+        },
+        "Bluetooth Core 5.4, vol. 6, part B, 4.5: LE 2M, 11 + 7 B of headers per 244 B, T_IFS, supervision of 4 s",
+    ),
     "zigbee_154": LinkPreset(
         "802.15.4 at 250 kbit/s: 102 B in a frame, 2 % loss, 3 retries, CSMA/CA.",
         {
