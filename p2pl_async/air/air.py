@@ -219,6 +219,11 @@ class Air:
         """Give up a message that waits."""
         self._decide(sender.remove(sender.waiting.index(message)), cause)
 
+    def listened(self, device: DeviceId, start: float) -> None:
+        """Called when a device, which has listened since an instant whenever it didn't send, goes to sleep."""
+        if self._on_receive is not None:
+            self._on_receive(device, start, self.clock.now)
+
     def settle(self, sender: Sender, *, acknowledged: bool) -> None:
         """Go on after the sender's frame has been acknowledged or not."""
         self._retries.settle(sender, acknowledged=acknowledged)

@@ -5,8 +5,8 @@
      data or empty          data or empty, acknowledges the one before
 
 An event is on one channel. Who has nothing to send answers with an empty packet. A packet that isn't received ends
-the event; what it carried is repeated in the next, until the supervision timeout. An event in which neither has anything to send is left out: it
-costs no energy here and disturbs nobody.
+the event; what it carried is repeated in the next, until the supervision timeout. An event in which neither has
+anything to send is left out: its energy is counted (`idle_shares`), but it disturbs no other.
 
 Source: Bluetooth Core Specification 5.4, volume 6, part B, 4.5.
 """
@@ -22,6 +22,7 @@ from p2pl_async.air.settings import BLE_CHANNELS, BleConnections
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.air.tuning import TunedByAccess
 from p2pl_async.basics.randomness import stream
+from p2pl_async.hardware.energy import Doze
 from p2pl_async.messages import DeviceId
 
 _EPSILON = 1e-9  # s; instants counted from different ones coincide up to rounding
@@ -44,6 +45,9 @@ class ConnectedAir(AirView, Protocol):
 
     def drop(self, sender: Sender, message: Outgoing, cause: str) -> None:
         """Give up a message that waits."""
+
+    def listened(self, device: DeviceId, start: float) -> None:
+        """Called when a device, which has listened since an instant whenever it didn't send, goes to sleep."""
 
     def settle(self, sender: Sender, *, acknowledged: bool) -> None:
         """Go on after the sender's frame has been acknowledged or not."""
@@ -178,7 +182,7 @@ class ConnectionAccess(Access):
             self._plan(connection, number)
             return
         connection.skipped = 0
-        event = _Event(connection, number, self._limit(connection))
+        event = _Event(connection, number, self.air.clock.now, self._limit(connection))
         settings = self._settings
         hopped = (connection.start + number * connection.hop) % BLE_CHANNELS
         channel = hopped if hopped < settings.data_channels else hopped % settings.data_channels
@@ -303,6 +307,7 @@ class ConnectionAccess(Access):
         event.closed = True
         connection = event.connection
         for end in (connection.central, connection.peripheral):
+            self._on.listened(end, event.start)
             self._event[end] = None
             self._tuning.tune(end, None)
             self.air.senders[end].idle = True
@@ -336,21 +341,37 @@ class ConnectionAccess(Access):
             self._on.settle(sender, acknowledged=acknowledged)
 
 
+def idle_shares(pair: tuple[DeviceId, DeviceId], settings: BleConnections, seed: int) -> dict[DeviceId, Doze]:
+    """Return the shares of time that an idle connection costs each end: an empty packet each way in every event.
+
+    The peripheral sleeps through as many events as it may.
+    """
+    assert settings.ack is not None
+    one, empty = Connection(pair, settings, seed), settings.ack.airtime
+    often = settings.interval, settings.interval * (settings.latency + 1)
+    return {
+        end: Doze(empty / every, (empty + settings.ack.delay) / every)
+        for end, every in zip((one.central, one.peripheral), often, strict=True)
+    }
+
+
 class _Event:
     """A connection event that takes place.
 
     Args:
         connection: whose it is.
         number: of the event.
+        start: its beginning.
         limit: when it must be over, from the second pair of packets on.
     """
 
-    __slots__ = ("closed", "connection", "empty", "limit", "message", "number", "way")
+    __slots__ = ("closed", "connection", "empty", "limit", "message", "number", "start", "way")
 
-    def __init__(self, connection: Connection, number: int, limit: float) -> None:
+    def __init__(self, connection: Connection, number: int, start: float, limit: float) -> None:
         self.connection = connection
         self.number = number
         self.limit = limit
+        self.start = start
         self.way = (connection.central, connection.peripheral)  # sender and receiver of the current packet
         self.message: Outgoing | None = None  # that the current packet carries a frame of
         self.empty: Transmission | None = None  # the current packet, if it is empty

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,14 @@ from p2pl_async.basics.units import Amperes, PositiveJoules, Volts, Watts
 
 Between = Callable[[float, float], Floats]
 """(start, end) -> the intervals that lie in it, shape (n, 2)."""
+
+
+class Doze(NamedTuple):
+    """A radio that sleeps if there is nothing to send or receive, but for short wakings: their shares of that time."""
+
+    tx: float
+    rx: float
+
 
 STATES = ("off", "tx", "sleep", "rx", "idle")
 
@@ -40,7 +48,11 @@ class Energy(Settings):
     tx: Amperes = Field(description="current while transmitting")
     rx: Amperes = Field(description="current while receiving")
     idle: Amperes = Field(description="current while listening to nothing")
-    sleep: Amperes = Field(default=0.0, description="current in the off times of an outage of kind duty-cycle")
+    sleep: Amperes = Field(
+        default=0.0,
+        description="current while the radio sleeps: in the off times of an outage of kind duty-cycle, and between the "
+        "events of connections",
+    )
     cpu: Watts = Field(default=0.0, description="power of training, in addition to the radio's")
     battery: Annotated[
         PositiveJoules | None, Field(description="energy that it holds; when it is empty, the device is gone for good")

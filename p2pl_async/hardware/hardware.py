@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from p2pl_async.hardware.compute import ONE_SECOND, Compute
 from p2pl_async.hardware.downtime import Downtime
-from p2pl_async.hardware.energy import Between, Energy
+from p2pl_async.hardware.energy import Between, Doze, Energy
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
 
 
@@ -23,6 +23,7 @@ class Hardware:
         keeps_state: whether its parameters survive a crash.
         energy: current and power that it draws; None: not measured.
         asleep: when its radio sleeps; None: never.
+        doze: what its radio does while there is nothing to send or receive; None: it listens.
     """
 
     compute: Compute = ONE_SECOND
@@ -32,6 +33,7 @@ class Hardware:
     keeps_state: bool = False
     energy: Energy | None = None
     asleep: Between | None = None
+    doze: Doze | None = None
 
 
 def downtimes_of(hardware: Sequence[Hardware]) -> list[Downtime] | None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.clock import VirtualClock
-from p2pl_async.hardware.energy import STATES, Between, Energy
+from p2pl_async.hardware.energy import STATES, Between, Doze, Energy
 from p2pl_async.hardware.hardware import Hardware
 
 _SETTLE = 4096  # intervals of one device in memory
@@ -35,15 +35,17 @@ class Ledger:
         settings: current and power that the device draws.
         off: when it is off; None: never.
         asleep: when its radio sleeps; None: never.
+        doze: what its radio does while there is nothing to send or receive; None: it listens.
     """
 
-    def __init__(self, settings: Energy, off: Between | None, asleep: Between | None) -> None:
+    def __init__(self, settings: Energy, off: Between | None, asleep: Between | None, doze: Doze | None = None) -> None:
         self.settings = settings
         self.seconds = dict.fromkeys(STATES, 0.0)
         self.cpu_seconds = 0.0
         self.settled = 0.0  # the instant up to which they are counted
         self._off = off
         self._asleep = asleep
+        self._doze = doze
         self._noted: dict[str, list[tuple[float, float]]] = {"tx": [], "rx": [], "cpu": []}
         self.noted = 0  # intervals in memory, at most
 
@@ -99,6 +101,10 @@ class Ledger:
             covered.append(_length(parts) if len(more) else covered[-1])
         covered.append(now - since)
         spent = {state: after - before for state, (before, after) in zip(STATES, pairwise(covered), strict=True)}
+        if self._doze is not None:
+            quiet, doze = spent["idle"], self._doze
+            for state, share in (("idle", -1.0), ("tx", doze.tx), ("rx", doze.rx), ("sleep", 1 - doze.tx - doze.rx)):
+                spent[state] += share * quiet
         trained = self._parts("cpu", since, now)
         spent["cpu"] = _length(np.concatenate((off, trained))) - covered[1] if len(trained) else 0.0
         return spent
@@ -121,7 +127,7 @@ class Meter:
         self._clock = clock
         self.died: dict[int, float] = {}  # device -> the instant at which its battery was empty
         self.ledgers = {
-            device: Ledger(one.energy, None if one.downtime is None else one.downtime.between, one.asleep)
+            device: Ledger(one.energy, None if one.downtime is None else one.downtime.between, one.asleep, one.doze)
             for device, one in enumerate(hardware)
             if one.energy is not None
         }

@@ -10,6 +10,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.air import Aloha, AnyMedium, BleConnections
+from p2pl_async.experiment import running
+from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import Cell
 
 IFS, EMPTY = 150e-6, 44e-6
@@ -173,3 +175,16 @@ def test_every_key_changes_what_happens() -> None:
 def test_what_connections_cannot_be_is_refused(medium: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         TypeAdapter(AnyMedium).validate_python({"kind": "ble-connections", **medium})
+
+
+def test_radios_sleep_between_events_but_for_the_empty_packets_of_idle_connections() -> None:
+    energy = {"voltage": "3 V", "tx": "5 mA", "rx": "5 mA", "idle": "5 mA", "sleep": "0 mA"}
+    tables: dict[str, Any] = {
+        "devices": {"count": 2}, "topology": "complete", "link": LINK, "energy": energy,
+        "medium": {"kind": "ble-connections", "interval": "100 ms", "latency": 4},
+        "protocol": {"kind": "local"}, "stop": {"virtual_time": "10 s"}, "model": {"kind": "softmax"},
+        "data": {"dataset": "digits", "train_samples": 20, "test_samples": 20},
+    }  # fmt: skip
+    summary = running.run(Scenario.model_validate(tables)).summary
+    both = (2 * EMPTY + IFS) / 0.1 * (1 + 1 / 5)  # the peripheral sleeps through four events of five
+    assert summary["energy"]["joules"] == pytest.approx(3 * 5e-3 * 10 * both)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from p2pl_async.air import BleConnections
+from p2pl_async.air.connections import idle_shares
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.hardware.churn import Churn, Times, read_trace
 from p2pl_async.hardware.downtime import ABSENT, CRASHED, Downtime
-from p2pl_async.hardware.energy import Between
+from p2pl_async.hardware.energy import Between, Doze
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
 from p2pl_async.link.outage import DutyCycle
@@ -77,10 +79,12 @@ class DeviceConditions:
         energies = [energy for _, energy in devices.of_each("energy", scenario.energy)]
         churns = devices.of_each("churn", scenario.churn)
         asleep = self._sleeps() if self.measures_energy else [None] * devices.count
+        radios = zip(energies, asleep, self._dozes(), strict=True)
+        starts = devices.starts(scenario.seed)
         lasting = [
-            Hardware(compute, start, clock, None, churn is not None and churn.on_crash == "keep_state", energy, sleeps)
-            for compute, start, clock, (_, churn), energy, sleeps in zip(
-                devices.computes(), devices.starts(scenario.seed), self._clocks(), churns, energies, asleep, strict=True
+            Hardware(compute, start, clock, None, churn is not None and churn.on_crash == "keep_state", *radio)
+            for compute, start, clock, (_, churn), radio in zip(
+                devices.computes(), starts, self._clocks(), churns, radios, strict=True
             )
         ]
         return lasting, list(
@@ -115,6 +119,17 @@ class DeviceConditions:
         Outages of kind duty-cycle say so; a device with a link that has none never sleeps.
         """
         return [functools.partial(_asleep, rhythms) if rhythms else None for rhythms in self.rhythms]
+
+    def _dozes(self) -> list[Doze | None]:
+        """Return for each device what its radio does while there is nothing to send or receive; None: it listens."""
+        medium, n = self._scenario.medium, self._scenario.devices.count
+        if not isinstance(medium, BleConnections) or not self.measures_energy:
+            return [None] * n
+        found = [Doze(0.0, 0.0)] * n
+        for pair in sorted({(min(link), max(link)) for link in self._graph.edges}):
+            for device, idle in idle_shares(pair, medium, self._scenario.seed).items():
+                found[device] = Doze(found[device].tx + idle.tx, found[device].rx + idle.rx)
+        return [*found]
 
     @functools.cached_property
     def rhythms(self) -> list[list[Rhythm]]:

@@ -87,7 +87,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
         "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; connection events never collide",
     ),
     "ble_connections": LinkPreset(
-        "Bluetooth LE 5 at 2 Mbit/s, event by event: 30 ms connection interval, 37 channels, 1 % loss, resends.",
+        "Bluetooth LE 5 at 2 Mbit/s, event by event: every 30 ms, 37 channels, 1 % loss, resends.",
         {
             "rate": "2 Mbit/s",
             "mtu": "262 B",

@@ -48,6 +48,7 @@ def test_the_air_time_of_802154_and_of_ofdm() -> None:
 @pytest.mark.parametrize(("preset", "goodput", "tolerance", "size"), [
     ("wifi_n_adhoc", 18.2e6, 0.02, 500_000),
     ("ble5_2m", 1.40e6, 0.03, 200_000),
+    ("ble_connections", 1.37e6, 0.03, 200_000),
     ("zigbee_154", 119e3, 0.02, 50_000),
     ("lte_m", 375e3, 0.03, 1_000_000),
     ("nb_iot", 26e3, 0.03, 1_000_000),
@@ -86,7 +87,7 @@ def test_a_broadcast_goes_at_the_basic_rate_without_acknowledgment(tmp_path, pre
 
 def test_every_preset_is_described_with_its_source() -> None:
     assert set(LINK_PRESETS) == {
-        "wifi_n_adhoc", "ble5_2m", "zigbee_154",
+        "wifi_n_adhoc", "ble5_2m", "ble_connections", "zigbee_154",
         "lora_sf7", "lora_sf12", "lte_m", "nb_iot", "nr_sidelink", "lossy_mesh",
     }  # fmt: skip
     for preset in LINK_PRESETS.values():
