@@ -69,6 +69,7 @@ class Access:
 
     memory = 0.0  # s: how long after its end a transmission still matters
     paced = False  # it says when frames are sent, and isn't asked
+    continues = False  # it says what follows a frame
 
     def __init__(self, air: AirView) -> None:
         self.air = air
@@ -84,7 +85,7 @@ class Access:
         """Called when a device has a new message; only where the medium is `paced`."""
 
     def frame_over(self, sender: Sender, *, heard: bool) -> None:
-        """Called when a device's frame ends, and its receiver has `heard` it; only where the medium is `paced`."""
+        """Called when a device's frame ends; `heard`: by its last receiver. Only where the medium `continues` itself."""
 
     def started(self, transmission: Transmission) -> None:
         """Called when a transmission begins."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
+from p2pl_async.air.advertising import AdvertisingAccess, Scanning
 from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
 from p2pl_async.air.connections import ConnectionAccess
@@ -29,7 +30,17 @@ from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.retries import Retries
-from p2pl_async.air.settings import Aloha, BleConnections, Contended, CsmaCa, Dcf, Ideal, SharedMedium, Tdma
+from p2pl_async.air.settings import (
+    Aloha,
+    BleAdvertising,
+    BleConnections,
+    Contended,
+    CsmaCa,
+    Dcf,
+    Ideal,
+    SharedMedium,
+    Tdma,
+)
 from p2pl_async.air.transmission import NOBODY, Sender, Transmission
 from p2pl_async.air.tuning import OwnChannels, TunedByAccess, Tuning, split
 from p2pl_async.clock import VirtualClock
@@ -87,7 +98,7 @@ class Air:
         self._outside: Interference | None = None
         if (
             propagation is not None
-            and isinstance(settings, CsmaCa | Aloha | Tdma | BleConnections)
+            and isinstance(settings, CsmaCa | Aloha | Tdma | BleConnections | BleAdvertising)
             and settings.interferer
         ):
             self._outside = Interference(settings.interferer, cast("Places", propagation), settings.sense, seed)
@@ -132,6 +143,8 @@ class Air:
         for places in sorted(groups):
             group = [links[k] for k in places]
             message = Outgoing(group, size, decided, token, now, measure, places, needed, reached)
+            if isinstance(self.settings, BleAdvertising):
+                message.send_copies()
             if self._tuning is not None:
                 message.channel = self._tuning.own[group[0].dst]
             if self._aggregate is not None and message.arq is not None:
@@ -395,11 +408,11 @@ class Air:
         for k, link in enumerate(message.links):
             lost = self._reception.receive(transmission, message, k, link)
         self._access.ended(transmission)
-        if message.arq is None:
-            self.frames_over(sender, message, transmission.count)
-        if self._access.paced:
+        if self._access.continues:
             self._access.frame_over(sender, heard=lost < transmission.count)
-        elif message.arq is not None:
+        elif message.arq is None:
+            self.frames_over(sender, message, transmission.count)
+        else:
             self._retries.wait(sender, message, heard=lost < transmission.count)
 
     def _listen(self, transmission: Transmission) -> None:
@@ -480,29 +493,3 @@ class Air:
     def failed(self, sender: Sender) -> None:
         """Repeat the sender's frame later, or give it up."""
         self._retries.over((sender, False, None))
-
-
-def _tuning(settings: SharedMedium, senders: Sequence[Sender], seed: int, own: Sequence[int] | None) -> Tuning | None:
-    if isinstance(settings, BleConnections):
-        return TunedByAccess(len(senders))
-    if not isinstance(settings, Contended) or settings.channels is None:
-        return None
-    own = settings.channels.owned(len(senders), seed) if own is None else own
-    return OwnChannels(settings.channels, own, senders, isinstance(settings, Dcf))
-
-
-def _access(settings: SharedMedium, air: Air, seed: int, tuning: Tuning | None) -> Access:
-    if isinstance(tuning, TunedByAccess):
-        assert isinstance(settings, BleConnections)
-        return ConnectionAccess(air, settings, seed, tuning)
-    if isinstance(settings, Ideal):
-        return IdealAccess(air)
-    if isinstance(settings, CsmaCa):
-        return CsmaCaAccess(air, settings, seed)
-    if isinstance(settings, Dcf):
-        return DcfAccess(air, settings, seed)
-    if isinstance(settings, Tdma):
-        return TdmaAccess(air, settings)
-    if isinstance(settings, Aloha):
-        return AlohaAccess(air, settings, seed)
-    return Access(air)

@@ -49,6 +49,9 @@ class ConnectedAir(AirView, Protocol):
     def listened(self, device: DeviceId, start: float) -> None:
         """Called when a device, which has listened since an instant whenever it didn't send, goes to sleep."""
 
+    def frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
+        """Continue after so many frames that are finished."""
+
     def settle(self, sender: Sender, *, acknowledged: bool) -> None:
         """Go on after the sender's frame has been acknowledged or not."""
 
@@ -90,7 +93,7 @@ class ConnectionAccess(Access):
         tuning: the channels of all radios.
     """
 
-    paced = True
+    paced = continues = True
 
     def __init__(self, air: ConnectedAir, settings: BleConnections, seed: int, tuning: TunedByAccess) -> None:
         super().__init__(air)
@@ -113,8 +116,10 @@ class ConnectionAccess(Access):
             self._close(event)
 
     def frame_over(self, sender: Sender, *, heard: bool) -> None:
-        event = self._event[sender.device]
+        event, message = self._event[sender.device], sender.waiting[0]
         assert event is not None
+        if message.arq is None:
+            self._on.frames_over(sender, message, 1)
         self._packet_over(event, heard=heard)
 
     def _between(self, one: DeviceId, other: DeviceId) -> Connection:

@@ -93,6 +93,8 @@ class Outgoing:
         self.began = 0.0  # first transmission of the current frame
         self.known = True  # every frame so far has been acknowledged
         self.heard = False  # the current frame has arrived, acknowledged or not
+        self.copies = False  # each frame is sent several times, and nothing is acknowledged
+        self._heard_copy: set[int] = set()  # receivers that have one of the current frame
         self.failures = 0  # of the current frame, while another message is before it
         self.channel = 0  # that its receivers listen on; with hopping, their offset
         self.mode: Mode | None = None  # how its current frame is sent; None until it asks for the channel
@@ -161,6 +163,24 @@ class Outgoing:
         self.air_bytes += self.full if transmission.count == 1 else self.bytes
         if transmission.count == 1 and transmission.first == self.short:
             self.air_bytes += self.frame(self.short) - self.full
+
+    def send_copies(self) -> None:
+        """Have each frame sent several times; a receiver needs one of its copies."""
+        self.copies = self.sends_on = True
+
+    def copy_heard(self, k: int, cause: str) -> None:
+        """Record whether receiver k has heard a copy of the current frame, "", or why it hasn't."""
+        if cause:
+            self._causes[k] = cause if k not in self._heard_copy and not self._missing[k] else self._causes[k]
+        else:
+            self._heard_copy.add(k)
+
+    def copies_over(self) -> None:
+        """Record who has heard no copy of the current frame: no more of them will be sent."""
+        for k in range(len(self.links)):
+            if k not in self._heard_copy:
+                self.missed(k, self.done, self._causes[k])
+        self._heard_copy.clear()
 
     def missed(self, k: int, frame: int, cause: str) -> None:
         """Record that receiver k will never get a frame."""

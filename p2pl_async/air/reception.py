@@ -141,7 +141,9 @@ class Reception:
         message.unheard(k, len(lost))
         if message.sends_on and not lost and transmission.count == 1:
             message.received(k, transmission.first, transmission.end)
-        if message.arq is None:
+        if message.copies:
+            message.copy_heard(k, lost.get(transmission.first, ""))
+        elif message.arq is None:
             for frame, cause in sorted(lost.items()):
                 message.missed(k, frame, cause)
         return len(lost)

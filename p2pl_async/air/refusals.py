@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from p2pl_async.air.airtime import LoRa, Serial
-from p2pl_async.air.settings import BleConnections, Medium, SharedMedium
+from p2pl_async.air.settings import BleAdvertising, BleConnections, Medium, SharedMedium
 from p2pl_async.link import LinkSettings
 from p2pl_async.link.rate_over_time import Mahimahi
 
@@ -43,7 +43,9 @@ def refusals(medium: Medium, link: LinkSettings) -> Iterator[Refusal]:
     elif isinstance(link.rate, Mahimahi):
         text = f'has moments at which 1500 bytes leave, as only dedicated links do; {where} write a kind = "schedule"'
         yield Refusal(("rate",), text, None)
-    if link.arq is not None:
+    if link.arq is not None and isinstance(medium, BleAdvertising):
+        yield Refusal(("arq",), f'has no effect {where}, where nothing is acknowledged; write arq = "none"', None)
+    elif link.arq is not None:
         text = f"is for dedicated links; {where} each packet waits for its ACK, a frame: write [medium] ack = ..."
         for key in ("window", "ack_loss"):
             if getattr(link.arq, key):

@@ -21,10 +21,12 @@ from p2pl_async.basics.units import (
     Probability,
     Seconds,
     SpreadDecibels,
+    show_seconds,
 )
 from p2pl_async.link.queue import Queue
 
 BLE_CHANNELS = 37  # for data
+BLE_ADVERTISING_CHANNELS = 3
 BLOCK = 64  # frames that a block acknowledgment tells of
 Small = Annotated[int, Field(strict=True, ge=0, le=16)]
 
@@ -296,4 +298,59 @@ class BleConnections(_Disturbed):
         return self
 
 
-AnyMedium = Annotated[Medium, OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma, BleConnections)]
+class BleAdvertising(_Disturbed):
+    """Advertising of Bluetooth LE: each packet is sent on three channels in several events; who scans may hear it.
+
+    An event follows the one before after the interval and a random delay of up to 10 ms. A scanner listens on one
+    channel in each window, in turn. Nothing is acknowledged, and a message to one device is advertised like others.
+    """
+
+    kind: Literal["ble-advertising"] = "ble-advertising"
+    broadcast: Literal["once"] = Field(default="once", description="the same packets for all neighbors")
+    interval: PositiveSeconds = Field(
+        default=100e-3, description="advertising interval, from one event to the next: 20 ms to 10.24 s"
+    )
+    events: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
+        default=3, description="advertising events of each packet"
+    )
+    scan_interval: PositiveSeconds = Field(
+        default=100e-3, description="from one scan window to the next: up to 40.96 s"
+    )
+    window: Annotated[PositiveSeconds | None, *word("scan_interval")] = Field(
+        default=None, description='scan window; "scan_interval": a radio scans all the time'
+    )
+    channels: Annotated[Annotated[Channels, Short("count")] | None, *word("one")] = Field(
+        default=Channels(count=3), description="advertising channels in use, of 3"
+    )
+
+    @property
+    def advertising_channels(self) -> int:
+        """Number of channels in use."""
+        return 1 if self.channels is None else self.channels.count
+
+    @property
+    def scan_window(self) -> float:
+        """Length of a scan window, in seconds."""
+        return self.scan_interval if self.window is None else self.window
+
+    @model_validator(mode="after")
+    def _check(self) -> BleAdvertising:
+        if not 20e-3 <= self.interval <= 10.24:
+            raise mistake("interval must be from 20 ms to 10.24 s")
+        if self.scan_interval > 40.96:
+            raise mistake("scan_interval must be at most 40.96 s")
+        if self.scan_window > self.scan_interval:
+            raise mistake(f"window must not be above scan_interval, {show_seconds(self.scan_interval)}")
+        if self.channels is not None and self.channels.count > BLE_ADVERTISING_CHANNELS:
+            raise mistake(f"channels.count must be at most {BLE_ADVERTISING_CHANNELS}: 37, 38 and 39 in Bluetooth LE")
+        if self.channels is not None and (self.channels.own != "same" or self.channels.hopping is not None):
+            raise mistake("channels takes only a count, as scanners take turns on all; leave own and hopping out")
+        if self.ack is not None:
+            raise mistake("ack has no effect, as nothing is acknowledged; leave it out")
+        return self
+
+
+AnyMedium = Annotated[
+    Medium,
+    OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma, BleConnections, BleAdvertising),
+]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from p2pl_async.air import BleConnections
+from p2pl_async.air import BleAdvertising, BleConnections
+from p2pl_async.air.advertising import scan_phase
 from p2pl_async.air.connections import idle_shares
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.errors import Problem, ScenarioError
@@ -135,6 +136,10 @@ class DeviceConditions:
     def rhythms(self) -> list[list[Rhythm]]:
         """The rhythms in which each device's radio wakes, by id; none if it never sleeps."""
         link, result = self._scenario.link, list[list[Rhythm]]()
+        medium, n, seed = self._scenario.medium, self._scenario.devices.count, self._scenario.seed
+        if isinstance(medium, BleAdvertising) and medium.window is not None:
+            long = medium.window, medium.scan_interval
+            return [[Rhythm(scan_phase(medium, seed, device), *long)] for device in range(n)]
         if not isinstance(link.outage, DutyCycle) and not any("outage" in one.table for one in link.override):
             return [[] for _ in range(self._scenario.devices.count)]  # without a look at each of a million links
         for device in range(self._scenario.devices.count):

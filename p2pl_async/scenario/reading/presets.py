@@ -101,6 +101,12 @@ LINK_PRESETS: dict[str, LinkPreset] = {
         },
         "Bluetooth Core 5.4, vol. 6, part B, 4.5: LE 2M, 11 + 7 B of headers per 244 B, T_IFS, supervision of 4 s",
     ),
+    "ble_advertising": LinkPreset(
+        "Bluetooth LE advertising at 1 Mbit/s: 31 B on 3 channels in 3 events, 1 % loss.",
+        {"rate": "1 Mbit/s", "mtu": "47 B", "header": "16 B", "loss": {"kind": "bernoulli", "p": "1 %"}},
+        {"kind": "ble-advertising", "interval": "100 ms", "events": 3, "spacing": "150 us"},
+        "Bluetooth Core 5.4, vol. 6, part B, 4.4: LE 1M, 16 B of headers and CRC per 31 B; number of events assumed",
+    ),
     "zigbee_154": LinkPreset(
         "802.15.4 at 250 kbit/s: 102 B in a frame, 2 % loss, 3 retries, CSMA/CA.",
         {

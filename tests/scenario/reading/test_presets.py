@@ -87,7 +87,7 @@ def test_a_broadcast_goes_at_the_basic_rate_without_acknowledgment(tmp_path, pre
 
 def test_every_preset_is_described_with_its_source() -> None:
     assert set(LINK_PRESETS) == {
-        "wifi_n_adhoc", "ble5_2m", "ble_connections", "zigbee_154",
+        "wifi_n_adhoc", "ble5_2m", "ble_connections", "ble_advertising", "zigbee_154",
         "lora_sf7", "lora_sf12", "lte_m", "nb_iot", "nr_sidelink", "lossy_mesh",
     }  # fmt: skip
     for preset in LINK_PRESETS.values():

@@ -1,0 +1,62 @@
+"""Each kind of medium at work: how its devices get the channel, and which channel their radios are on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
+from p2pl_async.air.advertising import AdvertisingAccess, Scanning
+from p2pl_async.air.connections import ConnectedAir, ConnectionAccess
+from p2pl_async.air.settings import (
+    Aloha,
+    BleAdvertising,
+    BleConnections,
+    Contended,
+    CsmaCa,
+    Dcf,
+    Ideal,
+    SharedMedium,
+    Tdma,
+)
+from p2pl_async.air.transmission import Sender
+from p2pl_async.air.tuning import OwnChannels, TunedByAccess, Tuning
+
+
+def tuning_of(settings: SharedMedium, senders: Sequence[Sender], seed: int, own: Sequence[int] | None) -> Tuning | None:
+    """Return where radios are; None if all are on one channel.
+
+    Args:
+        settings: of the medium.
+        senders: of all devices.
+        seed: of the run.
+        own: the channel of each device; None: as the settings say.
+    """
+    if isinstance(settings, BleConnections):
+        return TunedByAccess(len(senders))
+    if isinstance(settings, BleAdvertising):
+        return Scanning(settings, len(senders), seed)
+    if not isinstance(settings, Contended) or settings.channels is None:
+        return None
+    own = settings.channels.owned(len(senders), seed) if own is None else own
+    return OwnChannels(settings.channels, own, senders, isinstance(settings, Dcf))
+
+
+def access_of(settings: SharedMedium, air: ConnectedAir, seed: int, tuning: Tuning | None) -> Access:
+    """Return how devices get the channel, on a medium whose radios are where `tuning` says."""
+    if isinstance(settings, BleAdvertising):
+        assert isinstance(tuning, Scanning)
+        return AdvertisingAccess(air, settings, seed, tuning)
+    if isinstance(settings, BleConnections):
+        assert isinstance(tuning, TunedByAccess)
+        return ConnectionAccess(air, settings, seed, tuning)
+    if isinstance(settings, Ideal):
+        return IdealAccess(air)
+    if isinstance(settings, CsmaCa):
+        return CsmaCaAccess(air, settings, seed)
+    if isinstance(settings, Dcf):
+        return DcfAccess(air, settings, seed)
+    if isinstance(settings, Tdma):
+        return TdmaAccess(air, settings)
+    if isinstance(settings, Aloha):
+        return AlohaAccess(air, settings, seed)
+    return Access(air)
