@@ -656,6 +656,45 @@ def connections(axes: list[Axes]) -> str:
     return f"Mean delay: largest difference {100 * worst:.1f} %. Goodput: {100 * unlike:.1f} %."
 
 
+@part("advertising", "Shared air: Bluetooth LE advertising", 2)
+def advertising(axes: list[Axes]) -> str:
+    """Packets that a scanner hears: in one event over its window, and over the number of events."""
+    a, b = axes
+    table, count, scan, worst = {"rate": "1 Mbit/s", "mtu": "47 B", "header": "16 B"}, 800, 0.13, 0.0
+
+    def share(events: int, window: float) -> float:
+        medium = {
+            "kind": "ble-advertising", "interval": "50 ms", "events": events, "window": f"{window} s",
+            "scan_interval": f"{scan} s",
+        }  # fmt: skip
+        cell = Cell(medium, 2, link=table, seed=4)
+        for k in range(count):
+            cell.offer(5.0 * k + float(cell.random.uniform(0, 3)), 0, [1], 20)
+        return cell.run().share()
+
+    def simulated(events: int, window: float) -> float:  # with numpy alone
+        random = np.random.default_rng(7)
+        delays = random.uniform(0, 10e-3, (50_000, events)) + 50e-3 * (np.arange(events) > 0)
+        starts = random.uniform(0, 1000 * scan, 50_000)[:, None] + np.cumsum(delays, axis=1)
+        windows, within = np.divmod(starts[:, :, None] + 36 * 8e-6 * np.arange(3), scan)
+        return float(np.mean(np.any((windows % 3 == np.arange(3)) & (within < window), axis=(1, 2))))
+
+    windows, events = np.array([0.01, 0.03, 0.06, 0.09, 0.12]), np.array([1, 2, 4, 8, 16])
+    for ax, at, found, law in (
+        (a, windows / scan, [share(1, w) for w in windows], windows / scan),
+        (b, events, [share(int(e), 0.03) for e in events], np.array([simulated(int(e), 0.03) for e in events])),
+    ):
+        r = np.array(found)
+        ax.plot(at, law, **CURVE)
+        ax.errorbar(at, r, 3 * np.sqrt(r * (1 - r) / count), color=BLUE, **POINTS)
+        worst = max(worst, float(np.abs(r - law).max()))
+    a.set(xlabel="window / scan interval", ylabel="heard", title="one event: window / interval")
+    b.set(
+        xlabel="events, 50 to 60 ms apart", ylabel="heard", title="window 30 ms of 130 ms, against numpy", xscale="log"
+    )
+    return f"Largest difference {worst:.3f}."
+
+
 @dataclass(frozen=True, slots=True)
 class Note(Message, tag="validate-note"):
     """A small message."""

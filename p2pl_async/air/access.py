@@ -85,7 +85,7 @@ class Access:
         """Called when a device has a new message; only where the medium is `paced`."""
 
     def frame_over(self, sender: Sender, *, heard: bool) -> None:
-        """Called when a device's frame ends; `heard`: by its last receiver. Only where the medium `continues` itself."""
+        """Called when a device's frame ends; `heard`: by its last receiver. Only where it `continues` by itself."""
 
     def started(self, transmission: Transmission) -> None:
         """Called when a transmission begins."""

@@ -18,31 +18,20 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
-from p2pl_async.air.advertising import AdvertisingAccess, Scanning
+from p2pl_async.air.access import DcfAccess
 from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
-from p2pl_async.air.connections import ConnectionAccess
 from p2pl_async.air.handshake import Handshake
 from p2pl_async.air.hearing import Hearing, Waves
 from p2pl_async.air.interference import Interference, Places
+from p2pl_async.air.kinds import access_of, tuning_of
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.retries import Retries
-from p2pl_async.air.settings import (
-    Aloha,
-    BleAdvertising,
-    BleConnections,
-    Contended,
-    CsmaCa,
-    Dcf,
-    Ideal,
-    SharedMedium,
-    Tdma,
-)
+from p2pl_async.air.settings import BleAdvertising, Dcf, Disturbed, SharedMedium
 from p2pl_async.air.transmission import NOBODY, Sender, Transmission
-from p2pl_async.air.tuning import OwnChannels, TunedByAccess, Tuning, split
+from p2pl_async.air.tuning import split
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
 from p2pl_async.hardware.downtime import Presence
@@ -92,17 +81,13 @@ class Air:
         self._on_transmit = on_transmit
         self._on_receive = on_receive
         self._on_air: list[Transmission] = []
-        self._tuning = _tuning(settings, self.senders, seed, own_channels)
+        self._tuning = tuning_of(settings, self.senders, seed, own_channels)
         self._reception = Reception(settings, n, propagation, presence, self._tuning)
         self._rates = Rates(settings, propagation, seed)
         self._outside: Interference | None = None
-        if (
-            propagation is not None
-            and isinstance(settings, CsmaCa | Aloha | Tdma | BleConnections | BleAdvertising)
-            and settings.interferer
-        ):
+        if propagation is not None and isinstance(settings, Disturbed) and settings.interferer:
             self._outside = Interference(settings.interferer, cast("Places", propagation), settings.sense, seed)
-        self._access = _access(settings, self, seed, self._tuning)
+        self._access = access_of(settings, self, seed, self._tuning)
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
         rts = settings.rts if isinstance(settings, Dcf) else None
         self._handshake = None if rts is None else Handshake(rts, self)

@@ -134,7 +134,7 @@ class Contended(SensedMedium):
     )
 
 
-class _Disturbed(Contended):
+class Disturbed(Contended):
     """Base of media that other systems may disturb."""
 
     interferer: Annotated[tuple[Interferer, ...], Field(max_length=MOST_ITEMS)] = Field(
@@ -142,7 +142,7 @@ class _Disturbed(Contended):
     )
 
     @model_validator(mode="after")
-    def _check_interferer(self) -> _Disturbed:
+    def _check_interferer(self) -> Disturbed:
         if self.interferer and self.collision != "sinr":
             raise mistake('interferer is noise, and needs collision = "sinr"')
         last = -1 if self.channels is None else self.channels.count - 1
@@ -153,7 +153,7 @@ class _Disturbed(Contended):
         return self
 
 
-class CsmaCa(_Disturbed):
+class CsmaCa(Disturbed):
     """Unslotted CSMA/CA of 802.15.4: random backoff, one look at the channel, then transmit."""
 
     kind: Literal["csma-ca"] = "csma-ca"
@@ -225,7 +225,7 @@ class Dcf(Contended):
         return self
 
 
-class Aloha(_Disturbed):
+class Aloha(Disturbed):
     """Transmit without listening, at once or at the next slot."""
 
     kind: Literal["aloha"] = "aloha"
@@ -235,7 +235,7 @@ class Aloha(_Disturbed):
     backoff: PositiveSeconds = Field(default=1.0, description="mean wait before a retry, for links with arq")
 
 
-class Tdma(_Disturbed):
+class Tdma(Disturbed):
     """Time is divided into frames of slots, and each device sends in its own slot: device k in slot k, modulo `slots`.
 
     A transmission and its acknowledgment fit a slot, and several do if they are short. Devices that share a slot
@@ -249,7 +249,7 @@ class Tdma(_Disturbed):
     )
 
 
-class BleConnections(_Disturbed):
+class BleConnections(Disturbed):
     """Connections of Bluetooth LE: each pair of neighbors meets every interval, on 37 channels in turn.
 
     At each event central and peripheral send in turns, until neither has more or a packet is lost; the next packet of
@@ -298,7 +298,7 @@ class BleConnections(_Disturbed):
         return self
 
 
-class BleAdvertising(_Disturbed):
+class BleAdvertising(Disturbed):
     """Advertising of Bluetooth LE: each packet is sent on three channels in several events; who scans may hear it.
 
     An event follows the one before after the interval and a random delay of up to 10 ms. A scanner listens on one

@@ -34,7 +34,7 @@ def test_each_packet_is_sent_on_three_channels_in_every_event() -> None:
 def test_who_scans_all_the_time_hears_the_first_event() -> None:
     """Unless a scanner changes its channel in the midst of the event: three gaps of 0.4 ms in 100 ms at most."""
     one = cell(events=1)
-    for k in range(1000):
+    for k in range(500):
         one.offer(k + float(one.random.uniform(0, 0.5)), 0, [1], 20)
     one.run()
     assert one.share() > 0.98
@@ -68,10 +68,10 @@ def test_the_share_of_packets_heard_after_several_events(
     events: int, interval: float, window: float, scan: float
 ) -> None:
     one = cell(events=events, interval=f"{interval} s", window=f"{window} s", scan_interval=f"{scan} s")
-    for k in range(1000):
+    for k in range(500):
         one.offer(5.0 * k + float(one.random.uniform(0, 3)), 0, [1], 20)
-    law = simulated(events, interval, window, scan, 36 * 8e-6, 40_000)
-    assert one.run().share() == pytest.approx(law, abs=5 * math.sqrt(law * (1 - law) / 1000))
+    law = simulated(events, interval, window, scan, 36 * 8e-6, 20_000)
+    assert one.run().share() == pytest.approx(law, abs=5 * math.sqrt(law * (1 - law) / 500))
 
 
 def test_a_message_needs_all_of_its_packets_and_one_copy_of_each() -> None:

@@ -35,7 +35,10 @@ def interferer(activity: dict[str, Any], position: list[str] = NEAR, power: str 
 def cell(activity: dict[str, Any], frames: int, kind: str = "aloha", **more: Any) -> Cell:
     """Device 0 sends frames to device 1, at random instants far apart."""
     place = {key: more.pop(key) for key in ("position", "power") if key in more}
-    medium = {"kind": kind, "collision": "sinr", "interferer": [interferer(activity, **place)], **more}
+    source = interferer(activity, **place)
+    if "covers" in more:
+        source["channels"] = more.pop("covers")
+    medium = {"kind": kind, "collision": "sinr", "interferer": [source], **more}
     propagation = waves()
     hearing = PowerHearing(propagation, medium.get("sense", -85.0)) if kind == "csma-ca" else None
     found = Cell({**medium, **({"sense": "-85 dBm"} if hearing else {})}, 2, link=LINK, hearing=hearing,
@@ -112,8 +115,9 @@ def test_every_key_changes_what_happens(tmp_path: Path) -> None:
     def fates(activity: dict[str, Any], **more: Any) -> list[str]:
         return [outcome.verdict.cause for outcome in cell(activity, 400, **more).outcomes]
 
-    assert set(Interferer.model_fields) == {"position", "power", "activity"}
+    assert set(Interferer.model_fields) == {"position", "power", "activity", "channels"}
     assert fates(BURSTS) not in [fates(BURSTS, position=FAR), fates(BURSTS, power="-60 dBm"), fates(recorded)]
+    assert fates(BURSTS, channels=2, covers=[0]) == fates(BURSTS) != fates(BURSTS, channels=2, covers=[1])
     assert set(Bursts.model_fields) == {"kind", "on", "off"}
     assert fates(BURSTS) not in [fates({**BURSTS, "on": "9 ms"}), fates({**BURSTS, "off": "50 ms"})]
     assert set(RecordedActivity.model_fields) == {"kind", "path", "unit", "period"}
