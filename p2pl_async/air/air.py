@@ -209,13 +209,17 @@ class Air:
         else:
             self._access.request(sender)
 
-    def prepare(self, sender: Sender) -> None:
-        """Choose how the sender's next frame is sent."""
-        self._choose_mode(sender, sender.waiting[0])
+    def promote(self, sender: Sender, message: Outgoing) -> None:
+        """Put a message before the others of its sender, and choose how its frame is sent."""
+        sender.promote(message)
+        self._choose_mode(sender, message)
 
     def drop(self, sender: Sender, message: Outgoing, cause: str) -> None:
         """Give up a message that waits."""
-        self._decide(sender.remove(sender.waiting.index(message)), cause)
+        index = sender.waiting.index(message)
+        self._decide(sender.remove(index), cause)
+        if not index:
+            sender.failures = sender.waiting[0].failures if sender.waiting else 0
 
     def listened(self, device: DeviceId, start: float) -> None:
         """Called when a device, which has listened since an instant whenever it didn't send, goes to sleep."""
@@ -433,7 +437,7 @@ class Air:
     def finish(self, sender: Sender, cause: str, acknowledged: bool) -> None:
         """Finish a message, and start the next."""
         message = sender.remove(0)
-        sender.failures = 0
+        sender.failures = sender.waiting[0].failures if sender.waiting else 0
         self._decide(message, cause, acknowledged)
         self.next_frame(sender)
 

@@ -32,8 +32,8 @@ _HOPS = (5, 16)  # least and most hop of channel selection algorithm 1
 class ConnectedAir(AirView, Protocol):
     """What connections need of the air."""
 
-    def prepare(self, sender: Sender) -> None:
-        """Choose how the sender's next frame is sent."""
+    def promote(self, sender: Sender, message: Outgoing) -> None:
+        """Put a message before the others of its sender, and choose how its frame is sent."""
 
     def short_frame(
         self, src: DeviceId, dst: DeviceId, start: float, end: float, heard: Transmission | None = None
@@ -162,7 +162,8 @@ class ConnectionAccess(Access):
 
     def _anchor(self, connection: Connection) -> float:
         assert connection.next is not None
-        return connection.first + connection.next * self._settings.interval
+        anchor: float = connection.first + connection.next * self._settings.interval
+        return anchor
 
     def _ready(self, connection: Connection, end: DeviceId) -> float:
         """Return the first instant at which a device has something to send to its peer; math.inf if it hasn't."""
@@ -227,7 +228,7 @@ class ConnectionAccess(Access):
         message = self._next_message(src, dst)
         event.message = message
         if message is not None:
-            self._promote(sender, message)
+            self._on.promote(sender, message)
             sender.idle = False
             self.air.transmit(sender)
             return
@@ -254,18 +255,8 @@ class ConnectionAccess(Access):
         if message is None:
             return self._empty
         sender = self.air.senders[src]
-        self._promote(sender, message)
+        self._on.promote(sender, message)
         return message.seconds(message.done, 1)
-
-    def _promote(self, sender: Sender, message: Outgoing) -> None:
-        """Put a message before the others, and choose how its frame is sent."""
-        head = sender.waiting[0]
-        if head is not message:
-            head.failures = sender.failures
-            sender.failures = message.failures
-            sender.waiting.remove(message)
-            sender.waiting.appendleft(message)
-        self._on.prepare(sender)
 
     def _empty_over(self, event: _Event) -> None:
         frame = event.empty
@@ -342,7 +333,7 @@ class ConnectionAccess(Access):
         """Go on after a device's frame, unless it is none of its business any more."""
         sender, message = self.air.senders[end], connection.pending.pop(end, None)
         if message is not None and message in sender.waiting:
-            self._promote(sender, message)
+            self._on.promote(sender, message)
             self._on.settle(sender, acknowledged=acknowledged)
 
 

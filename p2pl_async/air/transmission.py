@@ -57,6 +57,14 @@ class Sender:
         self.held_frames -= message.frames
         return message
 
+    def promote(self, message: Outgoing) -> None:
+        """Put a message before the others; each keeps its count of failures."""
+        head = self.waiting[0]
+        if head is not message:
+            head.failures, self.failures = self.failures, message.failures
+            self.waiting.remove(message)
+            self.waiting.appendleft(message)
+
     def put_first(self, now: float) -> float:
         """Put the oldest message whose links are up before those that wait for theirs.
 

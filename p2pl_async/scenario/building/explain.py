@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from p2pl_async.air import IdealRates, SharedMedium
+from p2pl_async.air import BleAdvertising, BleConnections, IdealRates, SharedMedium
 from p2pl_async.air.rates import Rates
 from p2pl_async.basics.units import show_rate, show_seconds
 from p2pl_async.device import Neighborhood
@@ -64,7 +64,7 @@ def explain_interferers(world: World, src: int, dst: int) -> list[tuple[str, str
 def explain_channel(world: World, dst: int) -> list[tuple[str, str]]:
     """Return (quantity, value) of the channel on which a receiver listens; none where there is one."""
     own, settings = world.own_channels(), getattr(world.scenario.medium, "channels", None)
-    if own is None:
+    if own is None or settings is None or isinstance(world.scenario.medium, BleConnections | BleAdvertising):
         return []
     if settings.hopping is None:
         return [("channel", f"{own[dst]}, on which {dst} listens")]
