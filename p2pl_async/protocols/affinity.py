@@ -45,7 +45,7 @@ class Affinity(P2PL):
             if not self.mix_first:
                 w = await self._train(device, w, drift)  # w_k <- w_k - eta v + eta_d d_k, step after step
             for step in range(self.consensus_steps):
-                self._tell(device, step, w)
+                self._tell(received, step, w)
                 heard = await self.mode.listen(received, (device.round, step))
                 told = w
                 w, own = averaged(received, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j

@@ -25,6 +25,6 @@ class ATC(Averaging):
         received = Received(device, like=x)
         while device.running:
             y = await device.train(x, steps=1)  # y_i = x_i - eta g_i(x_i)
-            self.tell(device, y)
+            self.tell(received, y)
             x = await self.mix(received, y)  # x_i <- sum_j W_ij y_j
             device.finish_round(x)

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
-from p2pl_async.protocols.base import STATE, Contract, Protocol
+from p2pl_async.protocols.base import AVERAGED, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Mode, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, unsound, without_missing
@@ -112,11 +111,12 @@ class Averaging(Protocol):
             "some devices count for more",
             "repair": 'use protocol "sgp" or "rasgp", made for one-way links, or write weights = "uniform"',
         }
-        return waiting(replace(STATE, **one_way) if self.weights.startswith("metropolis") else STATE, self.mode)
+        return waiting(replace(AVERAGED, **one_way) if self.weights.startswith("metropolis") else AVERAGED, self.mode)
 
-    def tell(self, device: Device, w: Vector) -> None:
+    def tell(self, received: Received, w: Vector) -> None:
         """Send this round's model to all neighbors."""
-        device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), w))
+        device = received.device
+        device.broadcast(Params(device.round, 0, device.n_samples, received.degree, w))
 
     async def mix(self, received: Received, w: Vector, *, stepped: Vector | None = None) -> Vector:
         """Listen as the mode says; return `w` averaged with the neighbors' models, plus the step to `stepped`."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import abc
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pydantic import Field, PositiveFloat
@@ -69,6 +69,11 @@ STATE = Contract(
     "state",
     deaf="others average a model that never averages theirs, and are drawn to it; "
     'use protocol "p2pl-push" or "rasgp", which give and take in pairs',
+)
+AVERAGED = replace(
+    STATE,
+    deaf="once they have heard nobody for a minute and ten rounds they say so, and the others leave their models out; "
+    "those without a link to them can't tell, and are drawn to them",
 )
 JOIN = Contract("join")
 CUMULATIVE = Contract(

@@ -23,7 +23,7 @@ class CTA(Averaging):
         x = await self.sync.run(device, device.initial_params())
         received = Received(device, like=x)
         while device.running:
-            self.tell(device, x)
+            self.tell(received, x)
             y = await self.mix(received, x)  # y_i = sum_j W_ij x_j
             x = await device.train(y, steps=1)  # x_i <- y_i - eta g_i(y_i)
             device.finish_round(x)

@@ -67,6 +67,7 @@ METRICS = {
     "staleness_rounds": Metric("", "mean number of rounds that those messages are behind"),
     "lead": Metric("", "rounds that the device is ahead of the slowest neighbor it has heard"),
     "too_large": Metric("", "1 for each refused model with an entry beyond `[protocol] largest`"),
+    "deaf": Metric("", "1 for each model left out of a mix since its sender says that it hears nobody"),
     "refused": Metric("", "1 for each message with parameters of another shape, or not finite"),
     "push_weight": Metric("", "push-sum weight of the device"),
     "weight_lost": Metric("", "push-sum weight that the device took along, at each crash"),
