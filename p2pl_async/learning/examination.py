@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from p2pl_async.errors import P2plError
+from p2pl_async.learning.dense import DenseNetwork
 from p2pl_async.learning.layout import VectorLayout, tensor
-from p2pl_async.learning.networks import DenseNetwork, ModuleItself, Network, Vmapped
+from p2pl_async.learning.networks import ModuleItself, Network, Vmapped
 
 if TYPE_CHECKING:
     from p2pl_async.learning.losses import TrainingLoss
@@ -179,7 +180,7 @@ def _outcome(network: Network, starts: Sequence[Sequence[Tensor]], x: Tensor, y:
     labels = labels.to(x) if labels.is_floating_point() else labels
     weights = torch.full((k, n + 1), 1 / n, dtype=x.dtype, device=x.device)
     weights[:, n] = 0
-    gradients = network.gradients(w, filled, labels, weights)
+    gradients = network.gradients(w, filled, network.targets(labels), weights)
     zeros = [torch.zeros_like(layer) for layer in w]
     return [outputs, *(zero if g is None else g.clone() for g, zero in zip(gradients, zeros, strict=True))]
 

@@ -15,6 +15,7 @@ from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.user_code import mistake, source, user_code
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from p2pl_async.learning.data import Dataset
@@ -34,8 +35,17 @@ class TrainingLoss(Settings):
             y: labels, (rows,), int64; or numbers to predict, (rows, n_outputs), of the dtype of `outputs`.
         """
 
+    def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
+        """Return labels (...) in the form in which `slope` is to get them: as they are, or (..., n_outputs)."""
+        return y
+
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return the gradient of each sample's loss by its outputs; it may overwrite them."""
+        """Return the gradient of each sample's loss by its outputs; it may overwrite them.
+
+        Args:
+            outputs: of the model, (rows, n_outputs).
+            y: `targets` of labels, or numbers to predict, (rows, n_outputs).
+        """
         import torch
 
         with torch.enable_grad():
@@ -75,6 +85,10 @@ class CrossEntropy(TrainingLoss):
 
         return -torch.log_softmax(outputs, 1).gather(1, y.unsqueeze(1)).squeeze(1)
 
+    def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
+        """Return one-hot rows."""
+        return _one_hot(y, n_outputs, dtype)
+
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return softmax(outputs) - one-hot."""
         import torch
@@ -97,6 +111,10 @@ class Squared(TrainingLoss):
         """Return |outputs - y|^2 / 2."""
         return 0.5 * (outputs - _targets(outputs, y)).square().sum(1)
 
+    def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
+        """Return one-hot rows."""
+        return _one_hot(y, n_outputs, dtype)
+
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return outputs - y."""
         return _less_targets(outputs, y)
@@ -112,6 +130,10 @@ class BinaryCrossEntropy(TrainingLoss):
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(outputs, _targets(outputs, y).to(outputs), reduction="none").mean(1)
+
+    def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
+        """Return one-hot rows."""
+        return _one_hot(y, n_outputs, dtype)
 
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return (sigmoid(outputs) - y) / n_outputs."""
@@ -129,6 +151,10 @@ def _targets(outputs: Tensor, y: Tensor) -> Tensor:
     from torch.nn.functional import one_hot
 
     return y if y.dim() == 2 else one_hot(y, outputs.shape[1])
+
+
+def _one_hot(y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
+    return y.new_zeros(*y.shape, n_outputs, dtype=dtype).scatter_(-1, y.unsqueeze(-1), 1)
 
 
 def _less_targets(values: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Gradients of many devices' stacked parameters, computed in one of three ways.
 
-    flatten, linear layers with ReLU or tanh                       DenseNetwork   backward pass written out
+    flatten, linear layers with ReLU or tanh                       DenseNetwork   backward pass written out (`dense`)
     a module without a state, samples apart from each other        Vmapped        torch.func.vmap and autograd
     any other: batch normalization, dropout, LSTM, control flow,   ModuleItself   one device at a time
     and on a CPU one with a convolution of 64 channels
@@ -9,9 +9,8 @@
 never on a timing, which would make bits depend on the machine's load.
 
 Measured (2 cores of a Xeon, AVX-512, batches of 10, per device and step): 784-200-200-10 takes
-100 us with DenseNetwork, 250 us with vmap, 480-710 us one device at a time; LeNet on 8 x 8 pixels
-0.2-0.3 ms with vmap, 1.2 ms alone; convolutions of 32 and 64 channels on 28 x 28 pixels 3.1 and
-3.3 ms on two cores, 5.5 and 5.0 ms on one.
+250 us with vmap, 480-710 us one device at a time; LeNet on 8 x 8 pixels 0.2-0.3 ms with vmap, 1.2 ms alone;
+convolutions of 32 and 64 channels on 28 x 28 pixels 3.1 and 3.3 ms on two cores, 5.5 and 5.0 ms on one.
 """
 
 from __future__ import annotations
@@ -28,8 +27,6 @@ from p2pl_async.learning.models.layers import ChannelsLast
 if TYPE_CHECKING:
     from p2pl_async.learning.losses import TrainingLoss
 
-_LARGE = 100_000  # entries of a first layer from which outputs are computed device by device on a CPU
-
 Buffers = Sequence[Tensor]  # of one device
 Gradients = Sequence[Tensor | None]  # one per layer; None for a layer that the loss doesn't depend on
 
@@ -40,6 +37,9 @@ class Network(Protocol):
     def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
         """Return the outputs (k, rows, n_classes) of k devices on the same samples x (rows, *shape)."""
 
+    def targets(self, y: Tensor) -> Tensor:
+        """Return labels, or numbers to predict, in the form in which `gradients` takes them."""
+
     def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradient of each device's weighted sum of losses, one tensor per layer, shaped like `w`.
 
@@ -49,127 +49,9 @@ class Network(Protocol):
         Args:
             w: one tensor (k, *layer) per layer.
             x: (k, batch, *shape).
-            y: labels, (k, batch), or numbers to predict, (k, batch, n_classes).
+            y: `targets` of labels, (k, batch), or of numbers to predict, (k, batch, n_classes).
             weights: of each sample in its device's loss, (k, batch).
         """
-
-
-class DenseNetwork:
-    """Flatten, then linear layers with ReLU or tanh in between; the backward pass is written out.
-
-    Gradients go to buffers that are kept: new ones for every step would cost as much as the
-    products themselves, in page faults.
-    """
-
-    def __init__(self, module: nn.Module, layout: VectorLayout, loss: TrainingLoss) -> None:
-        assert isinstance(module, nn.Sequential)
-        self._loss = loss
-        # The modules in their order; `children()` would leave out the second use of one.
-        self.layers: list[tuple[type[nn.Module], bool]] = [
-            (type(layer), getattr(layer, "bias", None) is not None) for layer in list(module)[1:]
-        ]
-        self._buffers: list[Tensor] = []
-
-    @staticmethod
-    def fits(module: nn.Module) -> bool:
-        """Whether the module has the layers that this class knows, each used once; `examination` checks the rest."""
-        if type(module) is not nn.Sequential or len(module) % 2 or "forward" in vars(module):
-            return False
-        flat, layers = module[0], list(module)[1:]
-        if type(flat) is not nn.Flatten or (flat.start_dim, flat.end_dim) != (1, -1):
-            return False
-        linear = layers[::2]
-        if len({id(layer) for layer in linear}) < len(linear) or not all(type(layer) is nn.Linear for layer in linear):
-            return False
-        return all(type(layer) in (nn.ReLU, nn.Tanh) for layer in layers[1::2])
-
-    def logits(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (k, rows, n_classes), of small networks with one product for all devices' first layers."""
-        k, rows = len(w[0]), len(x)
-        if x.device.type == "cpu" and w[0][0].numel() >= _LARGE:
-            return torch.stack([self._logits_of_one([layer[i] for layer in w], x) for i in range(k)])
-        layers = iter(w)
-        h = x.flatten(1)
-        for kind, bias in self.layers:
-            if kind is not nn.Linear:
-                h = h.relu_() if kind is nn.ReLU else h.tanh_()
-                continue
-            weight = next(layers)
-            if h.dim() == 2:
-                h = (h @ weight.flatten(0, 1).t()).view(rows, k, -1).transpose(0, 1)
-            else:
-                h = torch.bmm(h, weight.transpose(1, 2))
-            if bias:
-                h += next(layers).unsqueeze(1)
-        return h
-
-    def _logits_of_one(self, w: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs (rows, n_classes) of one device: its parameters stay in the core's cache."""
-        rest = iter(w)
-        h = x.flatten(1)
-        for kind, bias in self.layers:
-            if kind is nn.Linear:
-                weight = next(rest).t()
-                h = torch.addmm(next(rest), h, weight) if bias else h @ weight
-            else:
-                h = h.relu_() if kind is nn.ReLU else h.tanh_()
-        return h
-
-    def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
-        """Return the gradients, in buffers that the next call overwrites; see `Network.gradients`."""
-        k = len(x)
-        if not self._buffers or len(self._buffers[0]) < k:
-            self._buffers = [torch.empty_like(layer) for layer in w]
-        g = [buffer[:k] for buffer in self._buffers]
-        self.add_gradients(w, x, y, weights, g, 0.0, 1.0)
-        return g
-
-    def add_gradients(
-        self,
-        w: Sequence[Tensor],
-        x: Tensor,
-        y: Tensor,
-        weights: Tensor,
-        into: Sequence[Tensor],
-        keep: float,
-        scale: float,
-    ) -> None:
-        """Set each layer of `into`, which may be `w`, to `keep * into + scale * gradient`.
-
-        Adding products straight to the momentum, or to the parameters, saves a pass over each:
-        a step of 784-200-200-10 with momentum takes 2/3 of the time, a plain one 5/6.
-        """
-        h = x.flatten(2)
-        outputs = []  # input of every linear layer, output of every activation (activations work in place)
-        layer = 0
-        for kind, bias in self.layers:
-            if kind is nn.Linear:
-                outputs.append(h)
-                transposed = w[layer].transpose(1, 2)
-                h = torch.baddbmm(w[layer + 1].unsqueeze(1), h, transposed) if bias else torch.bmm(h, transposed)
-                layer += 1 + bias
-            else:
-                h = h.relu_() if kind is nn.ReLU else h.tanh_()
-                outputs.append(h)
-
-        d = self._loss.slope(h.flatten(0, 1), y.flatten(0, 1)).view(h.shape)
-        d *= weights.unsqueeze(2)
-        for (kind, bias), h in zip(reversed(self.layers), reversed(outputs), strict=True):
-            if kind is nn.ReLU:
-                d *= h > 0
-            elif kind is nn.Tanh:
-                d *= 1 - h * h
-            else:
-                layer -= 1 + bias
-                below = torch.bmm(d, w[layer]) if layer else d
-                into[layer].baddbmm_(d.transpose(1, 2), h, beta=keep, alpha=scale)
-                if bias:
-                    total = d.sum(1)
-                    if keep:
-                        into[layer + 1].mul_(keep).add_(total, alpha=scale)
-                    else:
-                        into[layer + 1].copy_(total * scale)
-                d = below
 
 
 class Vmapped:
@@ -195,6 +77,10 @@ class Vmapped:
         self._module.eval()
         outputs: Tensor = self._all_the_same(tuple(w), x)
         return outputs
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Return what it is given."""
+        return y
 
     def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradients; see `Network.gradients`."""
@@ -245,6 +131,10 @@ class ModuleItself:
         self._module.eval()
         outputs: Tensor = self._module(x)
         return outputs.unsqueeze(0)
+
+    def targets(self, y: Tensor) -> Tensor:
+        """Return what it is given."""
+        return y
 
     def gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
         """Return the gradients of the device that `bind` was called with, without samples of weight 0."""

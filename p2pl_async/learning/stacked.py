@@ -1,17 +1,18 @@
 """Many devices' parameters stacked in tensors, and the computations on them, in torch.
 
-For k devices and a layer of shape (out, in), `w` holds one contiguous tensor (k, out, in).
-One step of SGD for all of them is a handful of batched matrix products. Devices with
-fewer steps sit at the end of the stack, so those that still train are always a prefix:
-no masks. A short batch is padded with its own first sample at weight 0.
+    vectors --> Stack --> Samples: a batch of each device --> Network: gradients --> Descent: a step --> vectors
+
+For k devices and a layer of shape (out, in), `w` holds one tensor (k, out, in). One step of SGD for all of
+them is a handful of matrix products. Devices with fewer steps sit at the end of the stack, so those that still
+train are always a prefix: no masks. Groups are small, so that what a step reads and writes stays in a core's cache.
 
 A device's result must not depend on the devices it is computed with. MKL's batched product gives a
 matrix the same bits in any stack of two or more, but other bits if it is alone. So on a CPU a
-device is never alone (the one with most steps is computed twice where it would be), and batches are
+device is never alone: a row before the first one, of samples that don't count, is computed beside it. And batches are
 padded to the same width in every group. `crew` says why the number of threads doesn't matter.
 
 A `ModuleItself` is computed by the same steps, on a stack of one device whose rows are the module's own tensors.
-A large dense network, or that of a single device, isn't stacked on a CPU: `one_by_one` says why.
+Where there is a single device in the whole run, as in the central baseline, it is always alone.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ from torch import Tensor, nn
 
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.arithmetic import in_bfloat16
-from p2pl_async.learning.augmentation import augmented
+from p2pl_async.learning.dense import DenseNetwork
+from p2pl_async.learning.descent import Descent
 from p2pl_async.learning.examination import Unfit, choose, examine, refusal, seeded
 from p2pl_async.learning.layout import make_layout, tensor
-from p2pl_async.learning.networks import Buffers, DenseNetwork, Gradients, ModuleItself, Network, losses
-from p2pl_async.learning.one_by_one import WORTHWHILE, Batch, OneByOne
+from p2pl_async.learning.networks import Buffers, ModuleItself, Network, losses
+from p2pl_async.learning.samples import Samples
 from p2pl_async.learning.score_sums import ScoreSums
+from p2pl_async.learning.stack import Stack, frozen, rows_of
 from p2pl_async.learning.user_code import mistake, user_code
 
 if TYPE_CHECKING:
@@ -48,9 +51,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# Working set of a group (parameters and gradients). Larger groups amortise the cost of calling torch, smaller ones
-# stay in the cache. Measured in groups of 4 / 8 / 24 / 96, per device and step of 10 samples:
-# 784-200-200-10 takes 135 / 122 / 100 / 125 us, 784-50-10 46 / 33 / 28 / 24 us.
+# Parameters, gradients and features of a group. Larger groups amortise the cost of calling torch, smaller ones stay in
+# the cache: `dense` has times. A module under vmap takes milliseconds to call.
+_DENSE_BYTES = {"cpu": 5 * 2**19, "cuda": 2 * 2**30}
 _GROUP_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 _BATCH_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # features of one step of a group, at most
 _LARGEST_GROUP = {"cpu": 128, "cuda": 4096}
@@ -110,9 +113,8 @@ class Engine:
         self.device = _accelerator(settings.accelerator)
         self._settings = settings
         self._dtype = np.dtype(settings.precision)
-        self._width = width
-        self._lone = lone
-        self._rate = settings.learning_rate if one_rate and settings.schedule.kind == "constant" else None
+        rate = settings.learning_rate if one_rate and settings.schedule.kind == "constant" else None
+        self._descent = Descent(settings, rate)
         self._torch_dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
         self._x_train, self._x_test = (self._tensor(x).to(self._torch_dtype) for x in (dataset.x_train, dataset.x_test))
         settings.loss.check(dataset)
@@ -155,39 +157,31 @@ class Engine:
         self._n_trained = len(self.layout.trained)
 
         where, size = self.device.type, self._dtype.itemsize
+        features = math.prod(shape)
         held = size * findings.saved_values
-        fitting = min(
-            _GROUP_BYTES[where] // (2 * size * self.n_params),
-            _BATCH_BYTES[where] // (size * width * math.prod(shape)),
-            _HELD_BYTES[where] // max(1, held * width),
-        )
-        self.group = 1 if self.alone else max(4, min(fitting, _LARGEST_GROUP[where]))
-        self._paired = where == "cpu" and not self.alone
-        self._one_by_one = self._make_one_by_one()
         if kind is DenseNetwork:
-            widest = max(max(shape[:1], default=1) for shape in self._shapes)
+            fitting = _DENSE_BYTES[where] // (size * (self.n_params * (1 + bool(settings.momentum)) + width * features))
+            least = 1
+        else:
+            fitting = min(_GROUP_BYTES[where] // (2 * size * self.n_params), _HELD_BYTES[where] // max(1, held * width))
+            least = 4
+        fitting = min(fitting, _BATCH_BYTES[where] // (size * width * features))
+        self.group = 1 if self.alone else max(least, min(fitting, _LARGEST_GROUP[where]))
+        self._filler = int(where == "cpu" and self.group > 1 and not lone)
+        if isinstance(self.network, DenseNetwork):
+            widest = max(self.network.widths)
             self._rows = max(64, min(1000, _EVALUATED_VALUES // (self.group * widest)))
         else:
             self._rows = max(1, min(1000, _HELD_BYTES[where] // max(1, held * self.group)))
-        self._stacks: dict[str, list[Tensor]] = {}
-        self._gathered = self._x_train[:0]
+        self._stacks: dict[str, Stack] = {}
+        self._samples = Samples(self._x_train, self._y_train, width, self._filler)
 
     def twin(self) -> Self:
-        """Return an engine with the same data and buffers of its own, to compute beside this one."""
+        """Return an engine with the same data and memory of its own, to compute beside this one."""
         twin = copy.copy(self)
-        twin._stacks, twin._gathered = {}, self._x_train[:0]
+        twin._stacks, twin._samples = {}, self._samples.twin()
         twin.network = self._make_network()
-        twin._one_by_one = twin._make_one_by_one()
         return twin
-
-    def _make_one_by_one(self) -> OneByOne | None:
-        """Return buffers for large or lone dense networks; the choice depends on sizes alone, so that bits do, too."""
-        worthwhile = self._lone or self.n_params >= WORTHWHILE
-        if self.device.type != "cpu" or not isinstance(self.network, DenseNetwork) or not worthwhile:
-            return None
-        if self._settings.loss.kind not in OneByOne.LOSSES or self._y_train.dim() > 1:
-            return None
-        return OneByOne(self.network, self._shapes, self._settings, self._x_train, self._width)
 
     def refusal(self, size: int) -> str:
         """Return why the module can't train on a batch of so many samples; nothing if it can."""
@@ -199,31 +193,15 @@ class Engine:
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(array).to(self.device)
 
-    def _stack(self, name: str, vectors: Sequence[Array | None]) -> list[Tensor]:
-        """Return flat vectors (None: zeros) as contiguous tensors (k, *layer), one per layer, in buffers kept."""
-        if name not in self._stacks:
-            rows = self.group + self._paired
-            self._stacks[name] = [
-                torch.empty((rows, *shape), dtype=self._torch_dtype, device=self.device) for shape in self._shapes
-            ]
-        stack = [layer[: len(vectors)] for layer in self._stacks[name]]
-        for part, layer in zip(self.layers, stack, strict=True):
-            host = layer if self.device.type == "cpu" else torch.empty_like(layer, device="cpu")
-            for row, vector in zip(host.view(len(vectors), -1).numpy(), vectors, strict=True):
-                row[:] = 0 if vector is None else vector[part]
-            if host is not layer:
-                layer.copy_(host)
+    def _stack(self, name: str, vectors: Sequence[Array | None]) -> Stack:
+        """Return vectors (None: zeros) as a stack, in memory that is kept."""
+        stack = self._stacks.get(name)
+        if stack is None:
+            filler = bool(self._filler)
+            stack = Stack(self._shapes, self.group, filler=filler, dtype=self._torch_dtype, device=self.device)
+            self._stacks[name] = stack
+        stack.put(vectors)
         return stack
-
-    def _unstack(self, stack: Sequence[Tensor]) -> list[Array]:
-        """Return each device's flat vector as a read-only array of its own."""
-        layers = [layer.reshape(len(layer), -1).cpu().numpy() for layer in stack]
-        vectors = []
-        for i in range(len(layers[0])):
-            vector = np.concatenate([layer[i] for layer in layers])
-            vector.setflags(write=False)
-            vectors.append(vector)
-        return vectors
 
     @torch.no_grad()
     def train(
@@ -256,61 +234,33 @@ class Engine:
             The parameters after training, the velocities (None unless they are to be kept), and the
             buffers that stay on the device.
         """
-        settings = self._settings
+        settings, network = self._settings, self.network
         steps = [len(rows) for rows in batches]
-        if self._one_by_one is not None and not shifts:
-            return self._train_one_by_one(self._one_by_one, params, batches, sizes, rates, velocities, drifts, keep)
-        shadow = self._paired and (len(steps) == 1 or steps[0] > steps[1])
-        if shadow:
-            params, batches, sizes, rates, velocities, steps = (
-                [values[0], *values] for values in (params, batches, sizes, rates, velocities, steps)
-            )
-            drifts, shifts = [*drifts[:1], *drifts], [*shifts[:1], *shifts]
-        indices, labels, weight = self._samples(batches, sizes)
-        moves = self._moves(shifts, steps[0])
-        rate = np.zeros((steps[0], len(params)), self._dtype)
-        for i, own_rates in enumerate(rates):
-            rate[: steps[i], i] = own_rates
+        batch = self._samples.batch(network, batches, sizes, shifts)
+        rate = np.zeros((steps[0], self._filler + len(params)), self._dtype)
+        for i, own_rates in enumerate(rates, self._filler):
+            rate[: len(own_rates), i] = own_rates
         rate_tensor = torch.from_numpy(rate).to(self.device)
 
         w = self._stack("w", params)
-        v = self._stack("v", velocities) if settings.momentum else []
-        d = self._stack("d", drifts) if drifts else []
-        moving = [stack[: self._n_trained] for stack in (w, v, d)]
-        # Views are made anew only when devices drop out of the prefix.
+        v = self._stack("v", velocities) if settings.momentum else None
+        d = self._stack("d", drifts) if drifts else None
         active = [sum(own_steps > step for own_steps in steps) for step in range(steps[0])]
-        k = 0
         with self._bound(w, own):
-            for step in range(steps[0]):
-                if active[step] != k:
-                    k = active[step]
-                    w_k, v_k, d_k = ([layer[:k] for layer in stack] for stack in moving)
-                x = self._features(indices[step, :k], None if moves is None else moves[step, :k])
-                self._step(w_k, v_k, x, labels[step, :k], weight[step, :k], rate_tensor[step, :k])
-                for w_layer, drift in zip(w_k, d_k, strict=False):  # no drifts: no layers of them
-                    w_layer += drift
-        results, left = ([layer[shadow:] for layer in stack] for stack in (w, v))
-        return Trained(self._unstack(results), self._unstack(left) if keep else None, self._buffers())
-
-    def _train_one_by_one(
-        self,
-        one: OneByOne,
-        params: Sequence[Array],
-        batches: Sequence[Array],
-        sizes: Sequence[Array],
-        rates: Sequence[Array],
-        velocities: Sequence[Array | None],
-        drifts: Sequence[Array],
-        keep: bool,
-    ) -> Trained:
-        """Do what `train` does, without stacks."""
-        found = []
-        for i, (w, rows, size) in enumerate(zip(params, batches, sizes, strict=True)):
-            batch = Batch(*(values[:, 0] for values in self._samples([rows], [size])))
-            drift = drifts[i] if drifts else None
-            found.append(one.train(w, batch, rates[i].tolist(), velocities[i], drift, keep=keep))
-        left = [velocity for _, velocity in found if velocity is not None]
-        return Trained([w for w, _ in found], left if keep else None, None)
+            for k, alike in itertools.groupby(range(steps[0]), active.__getitem__):  # steps of the same devices
+                w_k = w.rows(k, self._n_trained)
+                v_k, d_k = (None if stack is None else stack.rows(k, self._n_trained) for stack in (v, d))
+                some, rows = list(alike), rows_of(k, self._filler)
+                part = slice(some[0], some[-1] + 1)
+                for (chosen, y, weights, *moves), now in zip(
+                    batch.steps(part, rows), rate_tensor[part, rows].unbind(), strict=True
+                ):
+                    x = self._samples.features(chosen, *moves)
+                    self._descent.step(network, w_k, v_k, x, y, weights, now)
+                    if d_k is not None:
+                        w_k.flat.add_(d_k.flat)
+        left = v.vectors(len(params)) if keep and v is not None else None
+        return Trained(w.vectors(len(params)), left, self._buffers())
 
     @torch.no_grad()
     def gradients(
@@ -323,131 +273,35 @@ class Engine:
         shifts: Sequence[Array] = (),
     ) -> Trained:
         """Return the gradients of up to `group` devices on one batch each; see `train` for the arguments."""
-        if self._one_by_one is not None and not shifts:
-            one, vectors = self._one_by_one, []
-            for start, rows, size in zip(params, batches, sizes, strict=True):
-                batch = Batch(*(values[:, 0] for values in self._samples([rows], [size])))
-                vectors.append(one.gradient(start, batch))
-            return Trained(vectors, None, None)
-        shadow = self._paired and len(params) == 1
-        if shadow:
-            params, batches, sizes = ([values[0], *values] for values in (params, batches, sizes))
-            shifts = [*shifts[:1], *shifts]
-        indices, labels, weight = self._samples(batches, sizes)
+        k = len(params)
+        batch = self._samples.batch(self.network, batches, sizes, shifts)
+        ((chosen, y, weights, *moves),) = batch.steps(slice(1), rows_of(k, self._filler))
+        x = self._samples.features(chosen, *moves)
         w = self._stack("w", params)
-        moves = self._moves(shifts, 1)
-        x = self._features(indices[0], None if moves is None else moves[0])
+        layers = w.rows(k).layers
         with self._bound(w, own):
-            found = self._gradients(w[: self._n_trained], x, labels[0], weight[0])
+            found = self._descent.gradients(self.network, layers[: self._n_trained], x, y, weights)
         g = [
             torch.zeros_like(layer) if gradient is None else gradient
-            for gradient, layer in itertools.zip_longest(found, w)
+            for gradient, layer in itertools.zip_longest(found, layers)
         ]
-        return Trained(self._unstack([layer[shadow:] for layer in g]), None, self._buffers())
+        flat = torch.cat([layer[-k:].reshape(k, -1) for layer in g], 1).cpu().numpy()
+        return Trained([frozen(vector) for vector in flat], None, self._buffers())
 
     @contextlib.contextmanager
-    def _bound(self, w: Sequence[Tensor], own: Own) -> Iterator[None]:
+    def _bound(self, w: Stack, own: Own) -> Iterator[None]:
         """Give a module that is computed alone its device's tensors and random numbers."""
         if not isinstance(self.network, ModuleItself):
             yield
             return
-        self.network.bind(w, own.buffers)
+        layers = w.rows(1).layers
+        self.network.bind(layers, own.buffers)
         with seeded(own.seed, self.device) if self.findings.draws else contextlib.nullcontext():
             yield
-        self.network.collect(w)
+        self.network.collect(layers)
 
     def _buffers(self) -> Buffers | None:
         return self.network.buffers() if self.layout.local and isinstance(self.network, ModuleItself) else None
-
-    def _samples(self, batches: Sequence[Array], sizes: Sequence[Array]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return rows, labels and weights of all samples of all steps, each (steps, k, width)."""
-        shape = (max(map(len, batches)), len(batches), self._width)
-        samples = np.zeros(shape, np.int64)
-        weights = np.zeros(shape, self._dtype)
-        for i, (rows, size) in enumerate(zip(batches, sizes, strict=True)):
-            samples[: len(rows), i] = rows[:, :1]
-            samples[: len(rows), i, : rows.shape[1]] = rows
-            weights[: len(rows), i] = (np.arange(self._width) < size[:, None]) / size[:, None]
-        indices = torch.from_numpy(samples).to(self.device)
-        return indices, self._y_train[indices], torch.from_numpy(weights).to(self.device)
-
-    def _moves(self, shifts: Sequence[Array], steps: int) -> Tensor | None:
-        """Return the augmentation of all samples of all steps, (steps, k, width, 3); None for none."""
-        if not shifts:
-            return None
-        moves = np.zeros((steps, len(shifts), self._width, 3), np.int64)
-        for i, own in enumerate(shifts):
-            moves[: len(own), i, : own.shape[1]] = own
-        return torch.from_numpy(moves).to(self.device)
-
-    def _features(self, rows: Tensor, moves: Tensor | None) -> Tensor:
-        """Return the samples in rows (k, width) of the training data, moved as (k, width, 3) say.
-
-        They are in memory that the next call overwrites.
-        """
-        shape = self._x_train.shape[1:]
-        wanted = rows.numel()
-        if len(self._gathered) < wanted:
-            self._gathered = self._x_train.new_empty(wanted, *shape)
-        found = self._gathered[:wanted]
-        torch.index_select(self._x_train, 0, rows.reshape(-1), out=found)
-        x = found.view(*rows.shape, *shape)
-        return x if moves is None else augmented(x, moves)
-
-    def _gradients(self, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
-        """Return the gradients with weight decay, after clipping each device's norm."""
-        settings = self._settings
-        g = self.network.gradients(w, x, y, weights)
-        if settings.clip is not None:
-            there = [layer for layer in g if layer is not None]
-            norms = torch.stack([torch.linalg.vector_norm(layer.reshape(len(layer), -1), dim=1) for layer in there])
-            scale = (settings.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)
-            for layer in there:
-                layer *= _column(scale, layer)
-        if settings.weight_decay:
-            for gradient, w_layer in zip(g, w, strict=True):
-                if gradient is not None:
-                    gradient.add_(w_layer, alpha=settings.weight_decay)
-        return g
-
-    def _step(
-        self, w: Sequence[Tensor], v: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor, rates: Tensor
-    ) -> None:
-        """Change `w` by one step of SGD: torch.optim.SGD's rule, after clipping the gradient's norm per device.
-
-        The choice among the ways below depends on the settings alone: if it depended on the devices in
-        the stack, their bits would, too.
-        """
-        settings = self._settings
-        rate = self._rate
-        if isinstance(self.network, DenseNetwork) and not (settings.clip or settings.weight_decay or settings.nesterov):
-            if settings.momentum:
-                self.network.add_gradients(w, x, y, weights, v, settings.momentum, 1.0)
-                self._descend(w, v, rate, rates)
-                return
-            if rate is not None:
-                self.network.add_gradients(w, x, y, weights, w, 1.0, -rate)
-                return
-        found = self._gradients(w, x, y, weights)
-        moved = [i for i, layer in enumerate(found) if layer is not None]
-        g = [layer for layer in found if layer is not None]
-        w = [w[i] for i in moved]
-        if settings.momentum:
-            v = [v[i] for i in moved]
-            for layer, v_layer in zip(g, v, strict=True):
-                v_layer.mul_(settings.momentum).add_(layer)
-                if settings.nesterov:
-                    layer.add_(v_layer, alpha=settings.momentum)
-        self._descend(w, v if settings.momentum and not settings.nesterov else g, rate, rates)
-
-    @staticmethod
-    def _descend(w: Sequence[Tensor], change: Sequence[Tensor], rate: float | None, rates: Tensor) -> None:
-        """Subtract the change, times the common rate, or times each device's own if that is None."""
-        for layer, by in zip(w, change, strict=True):
-            if rate is not None:
-                layer.add_(by, alpha=-rate)
-            else:
-                layer.addcmul_(by, _column(rates, by), value=-1.0)
 
     @torch.no_grad()
     def evaluate(
@@ -476,20 +330,17 @@ class Engine:
             x, y = x[chosen], y[chosen]
         loss = np.zeros(len(params))
         sums = [ScoreSums(scores, len(params), weights) for weights in ([None] if own is None else [None, own])]
-        w = self._stack("w", params)
-        with self._bound(w, Own(0, buffers)):
+        stack = self._stack("w", params)
+        w = stack.rows(len(params)).layers
+        with self._bound(stack, Own(0, buffers)):
             for first in range(0, len(y), self._rows):
                 part = slice(first, first + self._rows)
-                outputs = self.network.logits(w, x[part])
+                outputs = self.network.logits(w, x[part])[-len(params) :]  # without the filler
                 labels = y[part].expand(len(outputs), *y[part].shape)
                 for each in sums:
                     each.add(outputs, y[part], part)
                 loss += losses(outputs, labels, self._settings.loss).sum(1, dtype=torch.float64).cpu().numpy()
         return np.concatenate([each.values(len(y)) for each in sums]), loss / len(y)
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.dim() - 1))
 
 
 def _accelerator(choice: str) -> torch.device:

@@ -16,6 +16,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ProtocolError, ScenarioError
 from p2pl_async.learning import networks
 from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.dense import DenseNetwork
 from p2pl_async.learning.job import Job
 from p2pl_async.learning.models import Cnn, LeNet, Lstm, Mlp, Model, ResNet18, ResNet20, Transformer, Vgg11
 from p2pl_async.learning.settings import TrainSettings
@@ -273,7 +274,7 @@ def shipped(model: Model) -> Make:
 
 
 SMALL = {"channels": (4, 6), "kernel": 3, "hidden": (5,)}
-DENSE, VMAPPED, ITSELF = networks.DenseNetwork, networks.Vmapped, networks.ModuleItself
+DENSE, VMAPPED, ITSELF = DenseNetwork, networks.Vmapped, networks.ModuleItself
 KINDS: dict[str, tuple[Make, type[Any]]] = {
     "dense": (dense, DENSE),
     "shared activation": (shared_activation, DENSE),

@@ -19,6 +19,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ProtocolError, ScenarioError
 from p2pl_async.learning import networks, stacked
 from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.dense import DenseNetwork
 from p2pl_async.learning.job import Job
 from p2pl_async.learning.models import LeNet, Mlp, Model, Softmax
 from p2pl_async.learning.settings import Cosine, Inverse, Step, TrainSettings
@@ -152,9 +153,9 @@ class Normalized(Model):
 
 
 MODELS: list[tuple[Model, type[Any]]] = [
-    (Softmax(), networks.DenseNetwork),
-    (Mlp(hidden=(8,)), networks.DenseNetwork),
-    (Mlp(hidden=(8, 6), activation="tanh"), networks.DenseNetwork),
+    (Softmax(), DenseNetwork),
+    (Mlp(hidden=(8,)), DenseNetwork),
+    (Mlp(hidden=(8, 6), activation="tanh"), DenseNetwork),
     (Normalized(), networks.Vmapped),
     (Convolution(), networks.Vmapped),
     (Convolution(channels=64), networks.ModuleItself),

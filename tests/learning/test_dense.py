@@ -1,4 +1,4 @@
-"""Large dense networks, one device after another: the same steps as when stacked."""
+"""Dense networks: products device by device, and a device that is alone, give what a stack gives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from p2pl_async.basics.arrays import Vector
-from p2pl_async.learning import stacked
+from p2pl_async.learning import dense
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import Mlp, Model
 from p2pl_async.learning.settings import Step, TrainSettings
@@ -32,7 +32,7 @@ class NoBias(Model):
         return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 4), nn.Tanh(), nn.Linear(4, n_classes, False))
 
 
-def results(model: Model, options: dict[str, Any]) -> list[Vector]:
+def results(model: Model, options: dict[str, Any], *, alone: bool = False) -> list[Vector]:
     """Return what two trainings of each device, with and without a drift, and a gradient give."""
     parts = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
     settings = TrainSettings(learning_rate=0.1, batch_size=4, precision="float64", **options)
@@ -41,7 +41,8 @@ def results(model: Model, options: dict[str, Any]) -> list[Vector]:
     jobs = [trainer.job(device, w[device], steps=2 + device) for device in range(3)]
     jobs += [trainer.job(device, w[device], steps=3, drift=0.01 * w[0]) for device in range(3)]
     jobs += [trainer.gradient_job(device, w[device]) for device in range(3)]
-    trainer.compute(jobs)
+    for some in [[job] for job in jobs] if alone else [jobs]:
+        trainer.compute(some)
     return [job.result for job in jobs if job.result is not None]
 
 
@@ -57,30 +58,57 @@ def results(model: Model, options: dict[str, Any]) -> list[Vector]:
     ],
     ids=" ".join,
 )
-def test_one_device_after_another_is_what_a_stack_computes(
+def test_products_device_by_device_are_those_of_a_stack(
     model: Model, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = results(model, options)
-    monkeypatch.setattr(stacked, "WORTHWHILE", 1)
+    monkeypatch.setattr(dense, "_LARGE", 1)
     found = results(model, options)
     assert len(found) == 9
     for own, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(own, wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize(("devices", "hidden", "one_by_one"), [(2, 8, False), (2, 20_000, True), (1, 8, True)], ids=str)
-def test_large_dense_networks_and_lone_devices_are_computed_one_by_one(
-    devices: int, hidden: int, one_by_one: bool
+@pytest.mark.parametrize("large", [1, 1_000], ids=["device by device", "stacked"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_device_that_is_alone_has_the_bits_that_it_has_beside_others(
+    momentum: float, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(DATA, [np.arange(4)] * devices, Mlp(hidden=(hidden,)), TrainSettings(), 7)
-    assert (trainer._engine._one_by_one is not None) is one_by_one
+    monkeypatch.setattr(dense, "_LARGE", large)
+    options = {"momentum": momentum, "momentum_across_rounds": "reset"} if momentum else {}
+    for own, wanted in zip(
+        results(Mlp(hidden=(8, 5)), options, alone=True), results(Mlp(hidden=(8, 5)), options), strict=True
+    ):
+        np.testing.assert_array_equal(own, wanted)
+
+
+def test_the_only_device_of_a_run_is_trained_as_if_there_were_others() -> None:
+    settings = TrainSettings(learning_rate=0.1, batch_size=4, precision="float64")
+    found = []
+    for devices in (1, 2):
+        trainer = Trainer(DATA, [np.arange(12)] * devices, Mlp(hidden=(8,)), settings, 7)
+        job = trainer.job(0, trainer.initial_params(0), steps=5)
+        trainer.compute([job])
+        assert job.result is not None
+        found.append(job.result)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-12)
+
+
+def test_groups_of_devices_fit_a_cache() -> None:
+    def group(*hidden: int, **options: Any) -> int:
+        return Trainer(DATA, [np.arange(4)] * 2, Mlp(hidden=hidden), TrainSettings(**options), 7)._engine.group
+
+    assert group(8) == 128  # calls of torch cost more than the cache saves
+    assert group(2**14) == 3
+    assert group(2**14, momentum=0.9) == 1
+    assert group(2**18) == 1
 
 
 def test_outputs_device_by_device_are_those_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(DATA, [np.arange(4)] * 3, Mlp(hidden=(8, 5)), TrainSettings(precision="float64"), 7)
     w = [trainer.initial_params(device) for device in range(3)]
     expected = trainer.evaluate(w)
-    monkeypatch.setattr("p2pl_async.learning.networks._LARGE", 1)
+    monkeypatch.setattr("p2pl_async.learning.dense._LARGE", 1)
     found = trainer.evaluate(w)
     np.testing.assert_array_equal(found.accuracy, expected.accuracy)
     np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
