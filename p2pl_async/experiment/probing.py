@@ -162,7 +162,7 @@ def probe_link(
         world.out_neighbors,
         functools.partial(world.make_link, downtimes=downtimes),
         scenario.seed,
-        make_air=functools.partial(world.make_air, downtimes=downtimes) if scenario.medium.shared else None,
+        make_air=functools.partial(world.make_air, downtimes=downtimes) if world.airs.shared else None,
         neighborhood=world.neighborhood,
         hardware=hardware,
         relaying=world.relaying(),

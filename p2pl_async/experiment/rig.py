@@ -77,7 +77,7 @@ class Rig:
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch, workers)
         folder = None if plan.folder is None else plan.folder.path
-        signals = world.scenario.medium.shared or world.propagation is not None
+        signals = world.airs.shared or world.propagation is not None
         motion = None if world.propagation is None else world.propagation.motion
         if motion is not None and not (motion.moves and plan.out_neighbors is world.out_neighbors):
             motion = None  # a baseline's devices send nothing, wherever they are
@@ -89,7 +89,7 @@ class Rig:
             signals=signals,
             motion=motion,
             relays=world.scenario.relay is not None,
-            channels=world.own_channels() is not None,
+            channels=any(world.own_channels(air) is not None for air in world.airs.built),
         )
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
@@ -98,7 +98,7 @@ class Rig:
             functools.partial(world.make_link, downtimes=downtimes),
             world.scenario.seed,
             clock=self.clock,
-            make_air=make_air if world.scenario.medium.shared else None,
+            make_air=make_air if world.airs.shared else None,
             neighborhood=plan.neighborhood,
             hardware=plan.hardware,
             learner=self.learner,

@@ -45,7 +45,7 @@ BLOCKS = [
 ]
 FILES = {block.name: block.text for block in BLOCKS if block.name}
 SCENARIOS = [block.name for block in BLOCKS if block.language == "toml"]
-SHORT = {"gossip.toml": "1 s", "radios.toml": "3 s", "halfway.toml": "1 min"}
+SHORT = {"gossip.toml": "1 s", "radios.toml": "3 s", "mixed.toml": "3 s", "halfway.toml": "1 min"}
 
 
 @pytest.fixture(scope="module")
