@@ -66,7 +66,7 @@ class Sender:
             self.waiting.appendleft(message)
 
     def oldest(self) -> int | None:
-        """Return the place of the oldest message that waits and for which no frame was due yet; None if there is none."""
+        """Return the place of the oldest waiting message of which no frame was due yet; None if there is none."""
         waiting = range(0 if self.idle else 1, len(self.waiting))
         unsent = [index for index in waiting if self.waiting[index].mode is None]
         return min(unsent, key=lambda index: self.waiting[index].sent, default=None)
