@@ -1,22 +1,20 @@
-"""Shipped scenarios and protocols do what was recorded of them in `goldens.json`: `tools/goldens.py` compares them all.
+"""Shipped scenarios do what was recorded of them in `goldens.json`: `tools/goldens.py` compares them all.
 
-Here are those that take a second or two. Learned numbers, and whatever follows from them, are compared only where
-products of matrices give the bits of the recording machine.
+Here are those that take a second or two; protocols are in `protocols/test_protocol_contract.py`. Learned numbers, and
+whatever follows from them, are compared only where products of matrices give the bits of the recording machine.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from goldens import ROOT, TABLE, differences, load, machine, observe_protocol, observe_scenario, scenarios
+from goldens import ROOT, TABLE, differences, load, observe_scenario, scenarios
+from helpers.recorded import ELSEWHERE, GOLDENS, SAME_MACHINE
 
 from p2pl_async.basics.settings import kind_of
 from p2pl_async.protocols import PROTOCOLS
 
-RECORDED = json.loads(TABLE.read_text())
-GOLDENS: dict[str, Any] = RECORDED["goldens"]
 LONG = {
     "fedavg-mnist-100",
     "p2pl-mnist-100",
@@ -27,8 +25,6 @@ LONG = {
     "walkers",
 }
 """Scenarios that take 4 to 30 s even if shortened."""
-SAME_MACHINE = machine() == RECORDED["machine"]
-ELSEWHERE = f"recorded on another machine: {RECORDED['machine']}, this one is {machine()}"
 
 
 def depends_on_learned_numbers(name: str) -> bool:
@@ -57,13 +53,6 @@ def test_a_scenario_does_what_was_recorded(name: str) -> None:
         expected = without_params(expected)
     found = observe_scenario(name)
     assert differences({name: expected}, {name: found if SAME_MACHINE else without_params(found)}) == []
-
-
-@pytest.mark.skipif(not SAME_MACHINE, reason=ELSEWHERE)
-@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
-def test_a_protocol_does_what_was_recorded(cls: Any) -> None:
-    name = f"protocol {kind_of(cls)}"
-    assert differences({name: GOLDENS[name]}, {name: observe_protocol(cls)}) == []
 
 
 def test_every_scenario_and_protocol_is_recorded_and_nothing_else() -> None:

@@ -116,19 +116,24 @@ def _keys(value: Any) -> Any:
     return {key: _keys(item) for key, item in sorted(value.items()) if key not in ("versions", "lost")}
 
 
-def observe_protocol(cls: type[Protocol]) -> dict[str, Any]:
-    """Run a protocol in the worlds of its contract; return a digest of its outcomes over all topologies."""
-    from helpers.contract_worlds import CASES, LOSSLESS, LOSSY, outcome, run
+def observe_protocol(cls: type[Protocol], *, backwards: bool = False) -> dict[str, Any]:
+    """Run a protocol in the worlds of its contract; return a digest of its outcomes over all topologies.
+
+    Args:
+        cls: the protocol.
+        backwards: whether tasks start in the opposite order, which is to change nothing.
+    """
+    from helpers.contract_worlds import CASES, LOSSLESS, LOSSY, observed
 
     trace, params, sent, delivered = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16), 0, 0
     for topology in (topology for case, topology in CASES if case is cls):
         for link in (LOSSLESS, LOSSY):
-            emulation = run(cls, topology, link)
-            digest, now, models = outcome(emulation)
+            seen = observed(cls, topology, link, backwards=backwards)
+            digest, now, models = seen.outcome
             trace.update(f"{digest}{now!r}".encode())
             params.update("".join(hashlib.blake2b(one).hexdigest() for one in models).encode())
-            sent += emulation.trace.sent
-            delivered += emulation.trace.delivered
+            sent += seen.sent
+            delivered += seen.delivered
     return {"trace": trace.hexdigest(), "params": params.hexdigest(), "sent": sent, "delivered": delivered}
 
 

@@ -25,6 +25,8 @@ from p2pl_async.air.hearing import PowerHearing
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.radio import AnyMobility, Motion, Propagation, RadioSettings, Track
 from p2pl_async.radio.phy import AnyPhy
+from p2pl_async.radio.settings import Shadowing
+from p2pl_async.radio.shadowing import FieldShadows
 from p2pl_async.relay import Flood, Routes, ShortestPaths
 from p2pl_async.testing import Cell, emulate
 from p2pl_async.trace import Record
@@ -254,6 +256,43 @@ def waves(axes: list[Axes]) -> str:
     b.errorbar(ways, found, 3 * (1 - found**2) / math.sqrt(n), color=BLUE, **POINTS)
     b.set(xlabel="way gone by both (m)", ylabel="correlation of shadowing", title="decorrelation 20 m")
     return f"Largest difference of the correlation: {np.max(np.abs(found - np.exp(-ways / length))):.3f}."
+
+
+@part("shadows", "Radio: shadowing that follows from places", 2)
+def shadows(axes: list[Axes]) -> str:
+    """Correlation of links over the distance of their ends, in many fields; and its law."""
+    from scipy import stats
+
+    a, b = axes
+    decorrelation, fields = 20.0, 3000
+    settings = Shadowing.model_validate({"decorrelation": f"{decorrelation} m", "correlated": True})
+    steps = np.arange(0.0, 70.0, 10.0)
+    # Links from (0, 0) to (200, 0), and to ends farther and farther up; and those whose both ends are farther up.
+    ends = [(0.0, step, 0.0) for step in steps] + [(200.0, step, 0.0) for step in steps]
+    points, k = np.array(ends), len(steps)
+    low, high = np.triu_indices(2 * k, 1)
+    pairs = {pair: place for place, pair in enumerate(zip(low.tolist(), high.tolist(), strict=True))}
+    still = np.zeros(2 * k)
+    drawn = np.array([FieldShadows(settings, 2 * k, seed).table(points, still) for seed in range(fields)])
+    worst = 0.0
+    for factor, color, name in ((1, BLUE, "one end moves"), (2, ORANGE, "both ends move")):
+        chosen = [pairs[0 if factor == 1 else place, k + place] for place in range(k)]
+        found = np.array([np.mean(drawn[:, chosen[0]] * drawn[:, other]) for other in chosen])
+        law = np.exp(-factor * steps / decorrelation)
+        at = np.linspace(0, 60, 100)
+        a.plot(at, np.exp(-factor * at / decorrelation), **CURVE)
+        a.errorbar(steps, found, 3 * np.sqrt((1 + law**2) / fields), color=color, label=name, **POINTS)
+        worst = max(worst, float(np.max(np.abs(found - law))))
+    a.set(xlabel="distance between the ends of two links (m)", ylabel="correlation", title="decorrelation 20 m")
+    a.legend(frameon=False, fontsize=8)
+    values = np.sort(drawn[:, pairs[0, k]])
+    at = np.linspace(-3.5, 3.5, 100)
+    b.plot(at, stats.norm.cdf(at), **CURVE)
+    shares = np.arange(0.02, 1, 0.04)
+    b.plot(np.quantile(values, shares), shares, "o", color=BLUE, markersize=4)
+    b.set(xlabel="shadowing of one link, in standard deviations", ylabel="share of fields below", title="256 waves")
+    kolmogorov = float(stats.kstest(values, "norm").statistic) * math.sqrt(fields)
+    return f"Largest difference of the correlation: {worst:.3f}; Kolmogorov distance times sqrt(n): {kolmogorov:.2f}."
 
 
 @part("movement", "Movement", 2)

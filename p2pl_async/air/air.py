@@ -38,6 +38,8 @@ from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Verdict
 from p2pl_async.messages import DeviceId
 
+_EVENTS = 1 << 48  # more than a medium ever has
+
 
 class Air:
     """A shared medium.
@@ -54,6 +56,7 @@ class Air:
         on_receive: called with (device, start, end) of each frame that a device listens to.
         presence: tells which devices are up at an instant; None: all.
         own_channels: the channel of each device; None: as the settings say.
+        number: of several media side by side, which one: its events come after those of the ones before.
     """
 
     def __init__(
@@ -70,12 +73,13 @@ class Air:
         on_receive: Callable[[DeviceId, float, float], object] | None = None,
         presence: Presence | None = None,
         own_channels: Sequence[int] | None = None,
+        number: int = 0,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.senders = [Sender(device) for device in range(n)]
+        self.senders = [Sender(device, number * _EVENTS) for device in range(n)]
         self.undecided = 0  # messages of which at least one receiver's fate is open, counted per receiver
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(number * _EVENTS)
         self._hearing = hearing
         self._back = back
         self._on_transmit = on_transmit
@@ -139,9 +143,12 @@ class Air:
     def _accept(self, source: DeviceId, message: Outgoing) -> None:
         sender = self.senders[source]
         self.undecided += len(message.links)
-        if not sender.has_room(self.settings.queue, message):
-            self._decide(message, "queue")
-            return
+        queue = self.settings.queue
+        while not sender.has_room(queue, message):
+            oldest = sender.oldest() if queue is not None and queue.drops_head else None
+            self._decide(message if oldest is None else sender.remove(oldest), "queue")
+            if oldest is None:
+                return
         sender.add(message)
         if self._access.paced:
             self._access.accepted(sender, message)

@@ -6,7 +6,7 @@ Both change while a run goes: they are asked for at the instant at which a trans
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -89,11 +89,21 @@ class GraphHearing:
 
 
 class PowerHearing:
-    """A device hears those it receives with at least a threshold power, so hidden terminals follow from positions."""
+    """A device hears those it receives with at least a threshold power, so hidden terminals follow from positions.
 
-    def __init__(self, propagation: Waves, threshold: float) -> None:
+    Args:
+        propagation: powers between all devices.
+        threshold: in dBm.
+        members: the devices that have such a radio; None: all.
+    """
+
+    def __init__(self, propagation: Waves, threshold: float, members: Collection[DeviceId] | None = None) -> None:
         self._propagation = propagation
         self._threshold = threshold
+        self._members: Bools | None = None
+        if members is not None:
+            self._members = np.zeros(len(propagation.powers(0, 0.0)), np.bool_)
+            self._members[sorted(members)] = True
         self._latest: dict[DeviceId, tuple[Floats, Audience]] = {}
 
     def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = ()) -> Audience:
@@ -101,6 +111,8 @@ class PowerHearing:
         latest = self._latest.get(speaker)
         if latest is None or latest[0] is not powers:
             mask: Bools = powers >= self._threshold
+            if self._members is not None:
+                mask &= self._members
             order = tuple(np.flatnonzero(mask).tolist())
             self._latest[speaker] = latest = powers, Audience(frozenset(order), mask, order)
         return latest[1]

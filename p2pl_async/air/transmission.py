@@ -21,9 +21,9 @@ _NOBODY: frozenset[DeviceId] = frozenset()
 
 
 class Sender:
-    """One device's messages to transmit, and the state of its radio."""
+    """One device's messages to transmit, and the state of its radio; its events are numbered from `first` on."""
 
-    def __init__(self, device: DeviceId) -> None:
+    def __init__(self, device: DeviceId, first: int = 0) -> None:
         self.device = device
         self.waiting: deque[Outgoing] = deque()
         self.held = 0  # bytes of the waiting messages
@@ -33,7 +33,7 @@ class Sender:
         self.until = 0.0  # end of its latest transmission, ACKs included
         self.ready = 0.0  # earliest start of its next frame
         self.seconds = 0.0  # air time so far
-        self.numbers = itertools.count()
+        self.numbers = itertools.count(first)
 
     def has_room(self, queue: Queue | None, message: Outgoing) -> bool:
         """Tell whether a message fits what may wait."""
@@ -64,6 +64,12 @@ class Sender:
             head.failures, self.failures = self.failures, message.failures
             self.waiting.remove(message)
             self.waiting.appendleft(message)
+
+    def oldest(self) -> int | None:
+        """Return the place of the oldest waiting message of which no frame was due yet; None if there is none."""
+        waiting = range(0 if self.idle else 1, len(self.waiting))
+        unsent = [index for index in waiting if self.waiting[index].mode is None]
+        return min(unsent, key=lambda index: self.waiting[index].sent, default=None)
 
     def put_first(self, now: float) -> float:
         """Put the oldest message whose links are up before those that wait for theirs.

@@ -38,6 +38,7 @@ ANGLE = {"rad": 1.0, "deg": math.pi / 180}
 VOLTAGE = {"V": 1.0, "mV": 1e-3}
 CURRENT = {"A": 1.0, "mA": 1e-3, "uA": 1e-6, "µA": 1e-6, "nA": 1e-9}
 ENERGY = {"J": 1.0, "uJ": 1e-6, "µJ": 1e-6, "mJ": 1e-3, "kJ": 1e3, "MJ": 1e6, "mWh": 3.6, "Wh": 3600.0}
+CHARGE = {"C": 1.0, "mAh": 3.6, "Ah": 3600.0}
 POWER = {"W": 1.0, "uW": 1e-6, "µW": 1e-6, "mW": 1e-3, "kW": 1e3}
 
 
@@ -73,10 +74,8 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
                 "quantity", 'has a decimal comma; write a point, "{number}"',
                 {"number": f"{number}.{decimals[1]} {decimals[2]}".rstrip()},
             )  # fmt: skip
-        hint, bytes_ = _meant(unit, units), re.fullmatch("([kMG]?)B(/s|ps)", unit)
+        hint = _meant(unit, units)
         text = f'write "{number} {hint}"' if hint else f'write it like "{example}"'
-        if bytes_ and units is RATE:
-            text = f'write it in bits, "{8 * float(number):g} {bytes_[1]}bit/s"'
         raise PydanticCustomError(
             "quantity", "{unit}; {text}  known units: {known}",
             {"unit": f'unknown unit "{unit}"' if unit else "has no unit", "text": text, "known": known},
@@ -118,9 +117,18 @@ _WORDS = {
 
 
 def _quantity(
-    units: Mapping[str, float], example: str, *, least: float = 0.0, above: bool = False, whole: bool = False
+    units: Mapping[str, float],
+    example: str,
+    *,
+    least: float = 0.0,
+    above: bool = False,
+    whole: bool = False,
+    also: Mapping[str, float] = {},
 ) -> Any:
-    """Return the pydantic metadata of one kind of quantity: reading, writing, JSON Schema."""
+    """Return the pydantic metadata of one kind of quantity: reading, writing, JSON Schema.
+
+    `also`: units of another kind, which the table converts before the quantity is read.
+    """
     unit = next(iter(units))
 
     def read(value: object) -> float | int:
@@ -145,7 +153,7 @@ def _quantity(
         text = repr(number) if isinstance(number, int) else repr(float(number)).removesuffix(".0")
         return f"{text} {unit}"
 
-    pattern = rf"^\s*{_DECIMAL}\s*({'|'.join(units)})\s*$"  # no unit needs escaping in a pattern
+    pattern = rf"^\s*{_DECIMAL}\s*({'|'.join([*units, *also])})\s*$"  # no unit needs escaping in a pattern
     schema = {"type": "string", "pattern": pattern, "examples": [example]}
     return (
         BeforeValidator(read),
@@ -197,9 +205,9 @@ SpreadDecibels = Annotated[float, *_quantity(GAIN, "4 dB")]  # a standard deviat
 DecibelMilliwatts = Annotated[float, *_quantity(LEVEL, "-95 dBm", least=-math.inf)]
 Radians = Annotated[float, *_quantity(ANGLE, "30 deg")]
 Volts = Annotated[float, *_quantity(VOLTAGE, "3.3 V", above=True)]
-Amperes = Annotated[float, *_quantity(CURRENT, "17.4 mA")]
+Amperes = Annotated[float, *_quantity(CURRENT, "17.4 mA", also=POWER)]  # where a voltage is known
 Joules = Annotated[float, *_quantity(ENERGY, "20 kJ")]
-PositiveJoules = Annotated[float, *_quantity(ENERGY, "20 kJ", above=True)]
+PositiveJoules = Annotated[float, *_quantity(ENERGY, "20 kJ", above=True, also=CHARGE)]  # where a voltage is known
 Watts = Annotated[float, *_quantity(POWER, "200 mW")]
 Probability = Annotated[float, *_PROBABILITY]
 

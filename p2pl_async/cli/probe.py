@@ -80,18 +80,23 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
         if found is not None:  # the settings that follow are those of its first hop
             dst = found[1]
             table.title = f"link {src} -> {dst}"
+    airs = world.airs.of_devices
+    if airs.several:
+        common = airs.between(src, dst)
+        table.add_row("air", "none in common" if common is None else airs.names[common], "devices.group.*.airs")
     for key, value, rule in world.links.explain(src, dst):
         table.add_row(key, str(value), rule)
     for event, what in world.events.touching(src, dst):
         table.add_row(event.rpartition(" at ")[2], what, event.partition(" ")[0])
-    for key, value, rule in explain_medium(loaded.scenario, loaded.origins):
+    for key, value, rule in explain_medium(world, src, dst, loaded.origins):
         table.add_row(key, str(value), rule)
-    for what, value in explain_channel(world, dst):
+    for what, value in explain_channel(world, src, dst):
         table.add_row(what, value, "medium")
-    if world.propagation is not None:
+    air = world.airs.of(src, dst)
+    if air.propagation is not None:
         settings = world.links.settings(src, dst)
         size = settings.mtu or 100 + settings.header
-        budget = explain_radio(world.propagation, src, dst, size)
+        budget = explain_radio(air.propagation, src, dst, size)
         interferers = explain_interferers(world, src, dst)
         for what, value in [*budget, *explain_rate(world, src, dst, size), *interferers]:
             table.add_row(what, value, "radio")

@@ -25,7 +25,7 @@ import numpy as np
 import outcome
 import trio
 
-from p2pl_async.air.air import Air
+from p2pl_async.air.airs import AnyAir
 from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import Idle, VirtualClock
 from p2pl_async.device import NO_OBSERVER, Device, Learner, Neighborhood, Observer
@@ -42,7 +42,7 @@ from p2pl_async.trace import Trace
 from p2pl_async.transport.emulated import EmulatedTransport
 from p2pl_async.transport.relaying import Relaying, RelayingTransport
 
-MakeAir = Callable[[VirtualClock, Callable[[DeviceId], int], Callable[[DeviceId, DeviceId], Link]], Air]
+MakeAir = Callable[[VirtualClock, Callable[[DeviceId], int], Callable[[DeviceId, DeviceId], Link]], AnyAir]
 
 STEPS_AT_AN_INSTANT = 10_000
 """Passes over all tasks that can run, after which an instant is taken for one without end."""

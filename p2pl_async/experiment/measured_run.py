@@ -215,7 +215,6 @@ class MeasuredRun:
             scores=scores,
         )
         try:
-            rig.note_deafness()
             rig.recording.finish(rig.emulation.transport.cut, rig.emulation.transport.in_flight())
             rig.recording.close()
             devices.close()

@@ -30,7 +30,7 @@ from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.trace import Record
 from p2pl_async.transport.wire import encode
 
-_LOOKS = 50  # at a radio that is busy, while one message would be on the air
+_LOOKS = 50  # at a busy radio, while one message would be on the air, and then in each time as long as the wait so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Pings(Protocol):
     size: int = Field(description="encoded bytes of a message")
     count: int
     interval: float | None = None
-    pause: float = Field(description="between two looks at a busy radio, or for the link's turn")
+    pause: float = Field(description="the least between two looks at a busy radio, or for the link's turn")
     _sent: int = PrivateAttr(default=0)  # outlives a crash of the sender
 
     async def run(self, device: Device) -> None:
@@ -73,7 +73,7 @@ class Pings(Protocol):
             began = device.now
             await device.sleep(max(self.pause, 0.9 * shortest))
             while device.is_sending(self.dst):
-                await device.sleep(self.pause)
+                await device.sleep(max(self.pause, (device.now - began) / _LOOKS))  # it may be silent for minutes
             shortest = min(shortest or math.inf, device.now - began)
 
 
@@ -162,7 +162,7 @@ def probe_link(
         world.out_neighbors,
         functools.partial(world.make_link, downtimes=downtimes),
         scenario.seed,
-        make_air=functools.partial(world.make_air, downtimes=downtimes) if scenario.medium.shared else None,
+        make_air=functools.partial(world.make_air, downtimes=downtimes) if world.airs.shared else None,
         neighborhood=world.neighborhood,
         hardware=hardware,
         relaying=world.relaying(),

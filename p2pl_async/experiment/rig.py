@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from p2pl_async.learning.delegation import Workers
     from p2pl_async.learning.trainer import Trainer
 
-_MOST_DEAF = 200_000  # times at which a device of a run hears nobody; of more, the first of each device are recorded
-
 
 class Rig:
     """Everything that one run uses.
@@ -79,7 +77,7 @@ class Rig:
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch, workers)
         folder = None if plan.folder is None else plan.folder.path
-        signals = world.scenario.medium.shared or world.propagation is not None
+        signals = world.airs.shared or world.propagation is not None
         motion = None if world.propagation is None else world.propagation.motion
         if motion is not None and not (motion.moves and plan.out_neighbors is world.out_neighbors):
             motion = None  # a baseline's devices send nothing, wherever they are
@@ -91,7 +89,7 @@ class Rig:
             signals=signals,
             motion=motion,
             relays=world.scenario.relay is not None,
-            channels=world.own_channels() is not None,
+            channels=any(world.own_channels(air) is not None for air in world.airs.built),
         )
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
@@ -100,7 +98,7 @@ class Rig:
             functools.partial(world.make_link, downtimes=downtimes),
             world.scenario.seed,
             clock=self.clock,
-            make_air=make_air if world.scenario.medium.shared else None,
+            make_air=make_air if world.airs.shared else None,
             neighborhood=plan.neighborhood,
             hardware=plan.hardware,
             learner=self.learner,
@@ -170,13 +168,6 @@ class Rig:
 
     def _on_up(self, device: Device) -> None:
         self.recording.record(device.id, "up", device.boots)
-
-    def note_deafness(self) -> None:
-        """Record when random outages kept each device from hearing anyone; the run is over."""
-        if self.plan.out_neighbors is self.world.out_neighbors:
-            most = max(1, _MOST_DEAF // len(self.devices))
-            for device, start, end in self.world.conditions.deaf(self.clock.now, most):
-                self.recording.record(device, "deaf_s", end - start, at=end)
 
     def _keep(self, record: Record) -> None:
         self.recording.keep(record, self.emulation.transport.cut)

@@ -29,7 +29,7 @@ from p2pl_async.scenario.reading.load import dump
 from p2pl_async.scenario.scenario import Scenario
 
 _OF_DEVICES = frozenset(
-    {"devices", "topology", "churn", "clocks", "energy", "event", "radio", "mobility", "medium", "relay"}
+    {"devices", "topology", "churn", "clocks", "energy", "event", "radio", "mobility", "medium", "air", "relay"}
 )
 _OF_RUNS = frozenset({"name", "link", "protocol", "baselines", "stop"})
 

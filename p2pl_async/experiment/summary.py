@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import statistics
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def summarize(
         "scenario": scenario.name,
         "protocol": rig.plan.label,
         "seed": scenario.seed,
-        "versions": _versions(),
+        "versions": dict(_versions()),
         "trace_digest": digest,
         "params_digest": params_digest(params) if params and complete else None,
         "virtual_seconds": rig.clock.now,
@@ -141,8 +142,7 @@ def _refused(rig: Rig) -> dict[str, int]:
 def _influence(rig: Rig) -> dict[str, float] | None:
     """Return whose messages moved others most, on average, how far the median device's did, and whose samples count.
 
-    Moved means: the distance of a mixed model from the receiver's, or, of a message that is part of a model, how far
-    it moved the receiver's; as the root of the mean square of entries.
+    Moved means: the distance of a mixed model from the receiver's, as the root of the mean square of entries.
     """
     found: dict[str, float] = {}
     far: dict[int, list[float]] = {}
@@ -224,6 +224,7 @@ def _training(rig: Rig) -> dict[str, Any] | None:
     return {"jobs": jobs, "batches": batches, "mean_batch": mean_batch, "samples": rig.samples_trained}
 
 
+@functools.cache  # reading what is installed takes 5 ms a package
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 

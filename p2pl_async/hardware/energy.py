@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import Settings, mistake
-from p2pl_async.basics.units import Amperes, PositiveJoules, Volts, Watts
+from p2pl_async.basics.units import CHARGE, POWER, VOLTAGE, Amperes, PositiveJoules, Volts, Watts, parse
 
 Between = Callable[[float, float], Floats]
 """(start, end) -> the intervals that lie in it, shape (n, 2)."""
@@ -41,7 +42,11 @@ RadioName = Literal["nrf52840", "cc2420", "esp32-s2", "sx1276", "nrf9160"]
 
 
 class Energy(Settings):
-    """The `[energy]` table: currents and power that a device draws, and its battery."""
+    """The `[energy]` table: currents and power that a device draws, and its battery.
+
+    What is drawn may also be a power ("52 mW"), and what a battery holds a charge ("225 mAh"): by the voltage, a
+    current and an energy follow.
+    """
 
     preset: RadioName | None = Field(default=None, description="radio whose values this table starts from")
     voltage: Volts = Field(description="supply voltage")
@@ -62,8 +67,8 @@ class Energy(Settings):
     @classmethod
     def _under_preset(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and isinstance(value.get("preset"), str):
-            return {**PRESETS.get(value["preset"], {}), **value}
-        return value
+            value = {**PRESETS.get(value["preset"], {}), **value}
+        return _by_voltage(value) if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _check(self) -> Energy:
@@ -75,3 +80,27 @@ class Energy(Settings):
     def watts(self) -> float:
         """The largest power that the device can draw."""
         return self.voltage * max(self.tx, self.rx, self.idle, self.sleep) + self.cpu
+
+
+def _by_voltage(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table in which powers of the radio are currents, and a charge is an energy; others as they are."""
+    written = dict(table)
+    voltage = _number(table.get("voltage"), VOLTAGE)
+    if not voltage:  # the field says what is wrong with it
+        return written
+    for key in STATES[1:]:
+        power = _number(table.get(key), POWER)
+        if power is not None:
+            written[key] = f"{power / voltage!r} A"
+    charge = _number(table.get("battery"), CHARGE)
+    if charge is not None:
+        written["battery"] = f"{charge * voltage!r} J"
+    return written
+
+
+def _number(text: object, units: Mapping[str, float]) -> float | None:
+    """Return a quantity in one of these units; None if it is no such thing."""
+    try:
+        return parse(text, units, "") if isinstance(text, str) else None
+    except PydanticCustomError:
+        return None

@@ -136,23 +136,6 @@ def find_or_download(kind: str, name: str, url: str, checksum: str) -> Path:
         raise ScenarioError(name, [Problem("data.dataset.kind", text, kind)]) from error
 
 
-class Digits(DataSource):
-    """Handwritten digits of 8 x 8 pixels, 1,437 for training and 360 for testing; needs no download."""
-
-    kind: Literal["digits"] = "digits"
-
-    def load(self) -> Dataset:
-        """Return the digits that ship with scikit-learn, features from 0 to 1, shape (8, 8), in a fixed split."""
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        digits: Any = load_digits()
-        x_train, x_test, y_train, y_test = train_test_split(
-            digits.images / 16, digits.target, test_size=360, stratify=digits.target, random_state=0
-        )
-        return Dataset("digits", x_train, y_train, x_test, y_test, 10)
-
-
 class _Idx(DataSource):
     """Images and labels in four gzipped IDX files, the format of MNIST.
 

@@ -14,7 +14,8 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.learning.augmentation import Augment
-from p2pl_async.learning.data import Dataset, DataSource, Digits, FashionMnist, Mnist, Npz
+from p2pl_async.learning.data import Dataset, DataSource, FashionMnist, Mnist, Npz
+from p2pl_async.learning.digits import Digits
 from p2pl_async.learning.images import Cifar10, ImageFolder
 from p2pl_async.learning.partition import AnyPartition, Iid, Partition
 from p2pl_async.learning.spreadsheets import Csv, Parquet

@@ -126,9 +126,8 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
     for table, covered, settings in (("", _COVERED, scenario), ("devices.", _COVERED_DEVICES, scenario.devices)):
         for key, field in type(settings).model_fields.items():
             if key not in covered and getattr(settings, key) != field.get_default(call_default_factory=True):
-                yield Problem(
-                    table + key, "must be left out: the theory assumes devices that never leave, and dedicated links"
-                )
+                text = "devices that never leave, and a dedicated link to each neighbor"
+                yield Problem(table + key, f"must be left out: the theory assumes {text}")
 
 
 def _lock_step(scenario: Scenario) -> bool:

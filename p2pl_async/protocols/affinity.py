@@ -17,17 +17,15 @@ bit. The paper also has a term in the consensus phase; the abstract doesn't defi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeFloat
 
+from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import averaged
 from p2pl_async.protocols.listening import Received
 from p2pl_async.protocols.p2pl import P2PL
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 
 class Affinity(P2PL):
@@ -47,7 +45,7 @@ class Affinity(P2PL):
             if not self.mix_first:
                 w = await self._train(device, w, drift)  # w_k <- w_k - eta v + eta_d d_k, step after step
             for step in range(self.consensus_steps):
-                self._tell(device, step, w)
+                self._tell(received, step, w)
                 heard = await self.mode.listen(received, (device.round, step))
                 told = w
                 w, own = averaged(received, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j

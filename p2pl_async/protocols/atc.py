@@ -7,13 +7,11 @@ local steps before each average this is local DSGD: `p2pl` with `sync = "none"`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Received
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 
 class ATC(Averaging):
@@ -27,6 +25,6 @@ class ATC(Averaging):
         received = Received(device, like=x)
         while device.running:
             y = await device.train(x, steps=1)  # y_i = x_i - eta g_i(x_i)
-            self.tell(device, y)
+            self.tell(received, y)
             x = await self.mix(received, y)  # x_i <- sum_j W_ij y_j
             device.finish_round(x)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from p2pl_async.messages import DeviceId, Vector
-from p2pl_async.protocols.base import STATE, Contract, Protocol
+from p2pl_async.protocols.base import AVERAGED, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Mode, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, unsound, without_missing
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 
 def average(
@@ -65,7 +62,10 @@ def averaged(
             received.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
             mixed, weights = _mean(received, w, heard, rule, on_missing, stepped)
-    device.mixed((j, weight) for j, weight in weights.items() if j != device.id)
+    device.mixes += 1
+    for j, weight in weights.items():
+        if j != device.id:
+            device.given[j] = device.given.get(j, 0.0) + weight
     return mixed, weights[device.id]
 
 
@@ -111,11 +111,12 @@ class Averaging(Protocol):
             "some devices count for more",
             "repair": 'use protocol "sgp" or "rasgp", made for one-way links, or write weights = "uniform"',
         }
-        return waiting(replace(STATE, **one_way) if self.weights.startswith("metropolis") else STATE, self.mode)
+        return waiting(replace(AVERAGED, **one_way) if self.weights.startswith("metropolis") else AVERAGED, self.mode)
 
-    def tell(self, device: Device, w: Vector) -> None:
+    def tell(self, received: Received, w: Vector) -> None:
         """Send this round's model to all neighbors."""
-        device.broadcast(Params(device.round, 0, device.n_samples, len(device.in_neighbors), w))
+        device = received.device
+        device.broadcast(Params(device.round, 0, device.n_samples, received.degree, w))
 
     async def mix(self, received: Received, w: Vector, *, stepped: Vector | None = None) -> Vector:
         """Listen as the mode says; return `w` averaged with the neighbors' models, plus the step to `stepped`."""

@@ -17,16 +17,14 @@ from __future__ import annotations
 import abc
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from pydantic import Field, PositiveFloat
 
 from p2pl_async.basics.settings import Settings
+from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 FAULTS = {
     "loss": "lose nothing",
@@ -71,6 +69,11 @@ STATE = Contract(
     "state",
     deaf="others average a model that never averages theirs, and are drawn to it; "
     'use protocol "p2pl-push" or "rasgp", which give and take in pairs',
+)
+AVERAGED = replace(
+    STATE,
+    deaf="once they have heard nobody for a minute and ten rounds they say so, and the others leave their models out; "
+    "those without a link to them can't tell, and are drawn to them",
 )
 JOIN = Contract("join")
 CUMULATIVE = Contract(

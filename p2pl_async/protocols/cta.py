@@ -6,13 +6,11 @@ Machine Learning 2014. This device is i. `dgd` says how `[train]` applies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Received
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 
 class CTA(Averaging):
@@ -25,7 +23,7 @@ class CTA(Averaging):
         x = await self.sync.run(device, device.initial_params())
         received = Received(device, like=x)
         while device.running:
-            self.tell(device, x)
+            self.tell(received, x)
             y = await self.mix(received, x)  # y_i = sum_j W_ij x_j
             x = await device.train(y, steps=1)  # x_i <- y_i - eta g_i(y_i)
             device.finish_round(x)

@@ -13,13 +13,11 @@ is `p2pl` with `sync = "none"`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Received
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 
 class DGD(Averaging):
@@ -32,7 +30,7 @@ class DGD(Averaging):
         x = await self.sync.run(device, device.initial_params())
         received = Received(device, like=x)
         while device.running:
-            self.tell(device, x)
+            self.tell(received, x)
             y = await device.train(x, steps=1)  # x_i - eta g_i(x_i)
             x = await self.mix(received, x, stepped=y)  # x_i <- sum_j W_ij x_j - eta g_i(x_i)
             device.finish_round(x)

@@ -12,23 +12,22 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds, Seconds
+from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.mixing import Peer, is_count, is_like
 from p2pl_async.protocols.silence import Silence
 
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
-
 Version = tuple[int, int]
 
 _IN_VAIN = 3  # waits for a neighbor, after which a barrier doesn't wait for it
+_DEAF = 60.0, 10  # seconds, and own rounds, without a message, after which a device says that it hears nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Params(Message, tag="params"):
     round: int
     step: int  # of the consensus phase
     n_samples: int
-    degree: int  # number of the sender's in-neighbors
+    degree: int  # number of the sender's in-neighbors; 0 if it has heard none of them for long
     w: Vector  # (n_params,)
 
 
@@ -47,6 +46,10 @@ class Received:
 
     Messages that can't be mixed with `like` (another shape or dtype, no sample count, not from an
     in-neighbor) are refused, counted and forgotten, so no peer can end a device with one.
+
+    A device that hears nobody would draw all others to its model, as one that never averages theirs. It says that its
+    degree is 0, and a neighbor that has a link to it leaves its model out. One without links to it has
+    degree 0 too, and is averaged: nobody has a link to it.
     """
 
     def __init__(self, device: Device, like: Vector) -> None:
@@ -58,6 +61,9 @@ class Received:
         self.arrived: dict[DeviceId, int] = {}  # this device's round in which the newest came
         self.late = 0  # messages no newer than one known already
         self._silence = Silence(device, 0.0)
+        self._targets = frozenset() if device.roams else frozenset(device.all_out_neighbors)
+        self._last, self._last_round = device.now, device.round  # when something came
+        self._pause = 0.0  # s; the longest between two arrivals of late
         self._missed: Counter[DeviceId] = Counter()  # how often a neighbor was waited for in vain since it was heard
         self._like = like
         self._neighbors = frozenset(device.all_in_neighbors)
@@ -74,6 +80,12 @@ class Received:
             self.device.record("refused", 1)
             self.unusable.setdefault(version, set()).add(sender)
             return
+        now = self.device.now
+        self._pause = max(now - self._last, self._pause / 2)
+        self._last, self._last_round = now, self.device.round
+        if message.degree == 0 and sender in self._targets:
+            self._leave_out(sender, version)
+            return
         self.versions.setdefault(version, {}).setdefault(sender, message)
         known = self.newest.get(sender)
         if known is not None and version <= (known.round, known.step):
@@ -83,6 +95,20 @@ class Received:
         self._missed.pop(sender, None)
         self.newest[sender] = self.fresh[sender] = message
         self.arrived[sender] = self.device.round
+
+    def _leave_out(self, deaf: DeviceId, version: Version) -> None:
+        """Don't mix, nor wait for, the models of a neighbor that hears nobody."""
+        self.device.record("deaf", 1)
+        self.unusable.setdefault(version, set()).add(deaf)
+        self.newest.pop(deaf, None)
+        self.fresh.pop(deaf, None)
+
+    @property
+    def degree(self) -> int:
+        """How many neighbors this device says to have: 0 if it has heard none for long, although there are some."""
+        device, (seconds, rounds) = self.device, _DEAF
+        silent = self._targets and device.round - self._last_round >= rounds
+        return 0 if silent and device.now - self._last > max(seconds, 3 * self._pause) else len(device.in_neighbors)
 
     def miss(self, neighbors: Iterable[DeviceId]) -> None:
         """Note that these neighbors were waited for in vain."""

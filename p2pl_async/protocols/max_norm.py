@@ -19,13 +19,10 @@ about the past, which loss, delay, duplication and reordering can't make wrong.
 
 Those who are done say so, and who is done wins: a device that hears it has either the same key, and is done
 too, or comes late (it restarted, or was left out), and then takes over what the other trains.
-A neighbor that is silent for `patience` is left out, and that is recorded. Where links come and go with
-time, neighbors prove nothing: two devices that meet would raise each other's levels without a third. There
-beacons carry the set of all devices known to have held the key, and a device is done when all have, or
-when nothing new has been heard for `patience`.
-
-A neighbor that claims a larger key, and in ten times the patience answers none of 64 beacons that ask it for the
-model, is not believed: it lies, or doesn't hear; it is left out as a silent one is.
+A neighbor that is silent for `patience`, or for longer where links are slow (see `norm_neighbors`), is left
+out, and that is recorded. Where links come and go with time, neighbors prove nothing: two devices that meet
+would raise each other's levels without a third. There beacons carry the set of all devices known to have held
+the key, and a device is done when all have, or when nothing new has been heard for the patience.
 
 Neighbors over one-way links can't ask: they get models unasked, repeated more and more rarely.
 
@@ -39,8 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,16 +44,13 @@ from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds
+from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.norm_keys import Candidate, Key, NormKey, NormModel, Sent, SyncMessage, arrays_of
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
+from p2pl_async.protocols.norm_neighbors import NormNeighbors
+from p2pl_async.protocols.norm_supply import Supply
 
 _SOON = 0.25  # of the time between beacons: how long news waits at most, so that neighbors don't all talk at once
-_LONGEST_PAUSE = 16.0  # beacons between two models sent unasked
-_ASKS = 64  # in vain, each given time for a message both ways, after which a neighbor's key is not believed
-_PATIENCES = 10.0  # that those take at least
 _EARLY = 1e-6  # s; a device's own clock may end a pause a little too soon
 
 
@@ -70,8 +63,8 @@ class MaxNormSync(Settings):
     )
     patience: PositiveSeconds = Field(
         default=60.0,
-        description="A neighbor silent for so long is left out; more than a model takes on the slowest link, and, "
-        "where links come and go, than devices take to meet again",
+        description="A neighbor silent for so long is left out, or for longer where messages are seen to take, or to "
+        "pause, for long; where links come and go, more than devices take to meet again",
     )
     scope: Literal["model", "layer"] = Field(
         default="model", description="Compare norms of whole models, or adopt each parameter tensor by its own norm"
@@ -126,19 +119,8 @@ Sync = Annotated[
 """The `sync` key of protocols whose devices start from one model."""
 
 
-@dataclass(slots=True)
-class Neighbor:
-    """The newest that a device knows of an in-neighbor."""
-
-    key: Key
-    level: int
-    done: bool
-    number: int  # of the sender's messages, the newest heard
-    at: float  # virtual second at which the latest arrived
-
-
 class Participant:
-    """One device's part in the synchronization: what it holds, what it heard, whom it answers."""
+    """One device's part in the synchronization: what it holds, what that proves, whom it asks and answers."""
 
     def __init__(self, device: Device, candidate: Candidate, beacon: float, patience: float) -> None:
         self.candidate = candidate
@@ -149,36 +131,25 @@ class Participant:
         self.joined = False  # took over the model of one who was done
         self._device = device
         self._beacon = beacon
-        self._patience = patience
-        self._started = self._left = self._grew = device.now
+        self._left = self._grew = device.now
         self._next_beacon = device.now + self._draw(0.0, _SOON)
-        self._heard: dict[DeviceId, Neighbor] = {}
-        self._delay = 0.0  # the longest that a message has taken to get here, in seconds
+        self._neighbors = NormNeighbors(device, beacon, patience, candidate.w.nbytes)
+        self._supply = Supply(device, self._neighbors, beacon, self._model)
         self._ask: DeviceId = -1
-        self._served: dict[DeviceId, tuple[Key, float]] = {}  # which key's model went where, and when it had left
-        self._barred: set[DeviceId] = set()  # neighbors whose models can't be used, or don't come
-        self._asked: dict[DeviceId, tuple[int, float]] = {}  # how often since its latest model, and since when
-        self._serving: set[DeviceId] = set()  # to whom one is on the air
-        hears = frozenset(device.all_in_neighbors)
         self._targets = frozenset(device.all_out_neighbors)
-        self._one_way = [j for j in device.all_out_neighbors if j not in hears]  # they can't ask
         self._replies: set[DeviceId] = set()  # to whom one is about to be sent
-        self._pushes = 0  # models sent to them unasked since the key changed
-        self._next_push = device.now + self._beacon if self._one_way else math.inf
-        self._pushed = -math.inf  # when the latest was sent
-        self._on_air = 0.0  # s; how long one has been seen to take
 
     async def take_part(self) -> None:
         """Exchange beacons and models until this device's level proves that all hold what it holds."""
-        device = self._device
+        device, supply = self._device, self._supply
         self._look()
         while not self.done:
             now = device.now + _EARLY
-            if now >= self._next_push:
-                self._push()
+            if now >= supply.next_push:
+                supply.push(wait=self._waits())
             if now >= self._next_beacon:
                 self._tell()
-            with device.timeout(min(self._next_beacon, self._next_push) - now):
+            with device.timeout(min(self._next_beacon, supply.next_push) - now):
                 self._hear(cast("Sent", await device.receive(SyncMessage)))
             self._look()
 
@@ -201,14 +172,11 @@ class Participant:
     # Beacons
 
     def _tell(self) -> None:
-        """Broadcast a beacon, but to neighbors that the radio is still busy with."""
-        device = self._device
-        targets = device.out_neighbors if device.roams else device.all_out_neighbors
-        device.send([j for j in targets if self._is_idle(j)], self._key())
+        """Broadcast a beacon."""
+        self._supply.tell(self._key())
         if self._ask >= 0:
-            asked, since = self._asked.get(self._ask, (0, device.now))
-            self._asked[self._ask] = asked + 1, since
-        self._next_beacon = device.now + self._draw(0.5, 1.5)
+            self._neighbors.asked(self._ask)
+        self._next_beacon = self._device.now + self._draw(0.5, 1.5)
 
     def _news(self) -> None:
         """Have the next beacon sent soon."""
@@ -219,13 +187,14 @@ class Participant:
         return self._beacon * float(self._device.random.uniform(low, high))
 
     def _remind(self) -> None:
-        """Go on to tell neighbors over one-way links that this device is done: they can't ask."""
-        device = self._device
-        if not self._one_way or device.now > self._left + self._patience:
+        """Go on to tell neighbors that this device is done, if they can't ask, or sleep when they are answered."""
+        device, supply = self._device, self._supply
+        targets = device.all_out_neighbors if self._neighbors.asleep and not device.roams else supply.one_way
+        if not targets or device.now > self._left + self._neighbors.patience:
             return
-        if not device.all_in_neighbors and device.now + _EARLY >= self._next_push:
-            self._push()  # no level has shown that others have the model
-        device.send([j for j in self._one_way if not device.is_sending(j)], self._key())
+        if not device.all_in_neighbors and supply.is_due():
+            supply.push(wait=self._waits())  # no level has shown that others have the model
+        device.send([j for j in targets if not device.is_sending(j)], self._key())
         device.later(self._draw(0.5, 1.5), self._remind)
 
     # What is heard
@@ -236,11 +205,11 @@ class Participant:
         if key is None:
             self._device.record("refused", 1)
             if isinstance(message, NormModel):
-                self._barred.add(message.sender)  # asking it again would never end
+                self._neighbors.barred.add(message.sender)  # asking it again would never end
             return
-        self._note(message, key)
+        self._neighbors.note(message, key)
         if isinstance(message, NormModel):
-            self._asked.pop(message.sender, None)
+            self._neighbors.answered(message.sender)
             if message.done:
                 self.candidate.key, self.candidate.w, self.joined, self.done = key, message.w, True, True
             elif self.candidate.merge(key, message.w):
@@ -264,26 +233,17 @@ class Participant:
         elif message.ask == self._device.id:
             self._serve(message.sender, key)
         elif message.sender not in self._replies:
-            # Not at once: neighbors that all answer one beacon on shared air would drown each other.
+            # Not at once: neighbors that all answer one beacon on shared air would drown each other, and a radio
+            # that sleeps when the answer comes at once would sleep each time.
+            wait = self._neighbors.asleep or _SOON * self._beacon
             self._replies.add(message.sender)
-            self._device.later(self._draw(0.0, _SOON), lambda: self._reply(message.sender))
+            self._device.later(wait * float(self._device.random.uniform(0.0, 1.0)), lambda: self._reply(message.sender))
 
     def _reply(self, target: DeviceId) -> None:
         """Tell one neighbor that this device is done."""
         self._replies.remove(target)
         if not self._device.is_sending(target):
             self._device.send(target, self._key())
-
-    def _note(self, message: Sent, key: Key) -> None:
-        """Remember what a neighbor holds now; an older message that comes late changes nothing."""
-        now = self._device.now
-        self._delay = max(self._delay, now - message.sent)
-        level = message.level if isinstance(message, NormKey) else 0
-        known = self._heard.get(message.sender)
-        if known is None or message.number > known.number:
-            self._heard[message.sender] = Neighbor(key, level, message.done, message.number, now)
-        else:
-            known.at = now
 
     def _unite(self, held: NDArray[np.uint8]) -> None:
         """Add the devices that a neighbor knows to have held this key."""
@@ -298,9 +258,7 @@ class Participant:
         if self._held.size:
             self._held = _set_of(self._device.id, self._device.hops + 1)
         self._grew = self._device.now
-        self._pushes = 0
-        if self._one_way:
-            self._next_push = self._device.now
+        self._supply.changed()
         self._news()
 
     # Levels
@@ -309,17 +267,18 @@ class Participant:
         """See what the neighbors' keys prove, and whom to ask for a model."""
         if self.done:
             return  # it took over what others train: to a device that comes late keys prove nothing
-        device, key = self._device, self.candidate.key
-        if self._ask >= 0 and self._is_in_vain(self._ask):
-            self._barred.add(self._ask)
-        counted = self._counted()
-        heard = [self._heard[j] for j in counted if j in self._heard]
-        if device.boots and self._finished():
+        device, key, neighbors = self._device, self.candidate.key, self._neighbors
+        if self._ask >= 0 and neighbors.is_in_vain(self._ask):
+            neighbors.barred.add(self._ask)
+        counted = neighbors.counted()
+        heard = [neighbors.heard[j] for j in counted if j in neighbors.heard]
+        finished = neighbors.finished(counted)
+        if device.boots and finished:
             pass  # what they train is wanted, not what they began with, whatever their keys prove
         elif any(one.done and one.key == key for one in heard) and not device.boots:
             self.done = self._confirmed = True
         elif device.roams:
-            self.done = not self._unheard_of() or device.now - self._grew >= self._patience
+            self.done = not self._unheard_of() or device.now - self._grew >= neighbors.patience
         elif len(heard) == len(counted) and all(one.key == key for one in heard):
             proven = device.hops if not heard else 1 + min(one.level for one in heard)
             if proven > self.level:
@@ -327,13 +286,7 @@ class Participant:
                 self._news()
             self.done = self.level >= device.hops
         if not self.done:
-            self._ask_for(self._better())
-
-    def _counted(self) -> list[DeviceId]:
-        """Return the in-neighbors that a level depends on."""
-        if self._device.roams:
-            return [j for j in sorted(self._heard) if not self._is_silent(j)]
-        return [j for j in self._device.all_in_neighbors if not self._is_silent(j)]
+            self._ask_for(finished or neighbors.largest(counted, key))
 
     def _left_out(self) -> int:
         """Return how many devices this one did not wait for."""
@@ -341,93 +294,32 @@ class Participant:
             return 0
         if self._device.roams:
             return 0 if self._confirmed else self._unheard_of()
-        return sum(map(self._is_silent, self._device.all_in_neighbors))
-
-    def _is_in_vain(self, j: DeviceId) -> bool:
-        """Tell whether a neighbor was asked often enough, and for long enough, to have sent its model."""
-        asked, since = self._asked.get(j, (0, math.inf))
-        long = max(_PATIENCES * self._patience, _ASKS * 2 * (self._delay + self._beacon))
-        return asked >= _ASKS and self._device.now - since > long
+        return self._neighbors.left_out()
 
     def _unheard_of(self) -> int:
         """Return how many devices are not known to have held this key, where links come and go."""
         return self._device.hops + 1 - int(np.unpackbits(self._held).sum())
 
-    def _is_silent(self, j: DeviceId) -> bool:
-        if j in self._barred:
-            return True
-        last = self._heard[j].at if j in self._heard else self._started
-        return self._device.now - last >= self._patience
-
-    def _better(self) -> list[DeviceId]:
-        """Return the neighbors to ask for a model: those who are done, else those with the largest key."""
-        finished = self._finished()
-        if finished:
-            return finished
-        larger = [j for j in self._larger() if j in self._targets]
-        most = max((self._heard[j].key for j in larger), default=None)
-        return [j for j in larger if self._heard[j].key == most]
-
-    def _finished(self) -> list[DeviceId]:
-        """Return the neighbors that are done and can be asked."""
-        return [j for j in self._counted() if j in self._heard and j in self._targets and self._heard[j].done]
-
-    def _larger(self) -> list[DeviceId]:
-        """Return the neighbors that hold something larger, in order of id."""
-        near, mine = [j for j in self._counted() if j in self._heard], self.candidate.key
-        return [j for j in near if any(theirs > own for own, theirs in zip(mine, self._heard[j].key, strict=True))]
+    def _waits(self) -> bool:
+        """Tell whether a neighbor holds something larger."""
+        return bool(self._neighbors.larger(self._neighbors.counted(), self.candidate.key))
 
     def _ask_for(self, better: Sequence[DeviceId]) -> None:
         """Ask one of these neighbors for its model; stay with the one asked before as long as it is heard."""
-        lively = self._device.now - self._patience / 4
-        if self._ask not in better or self._heard[self._ask].at < lively:
-            chosen = max(better, key=lambda j: (self._heard[j].at >= lively, -j), default=-1)
+        heard, lively = self._neighbors.heard, self._device.now - self._neighbors.patience / 4
+        if self._ask not in better or heard[self._ask].at < lively:
+            chosen = max(better, key=lambda j: (heard[j].at >= lively, -j), default=-1)
             if chosen != self._ask:
                 self._ask = chosen
                 self._news()
 
-    # Models
+    # Messages
 
     def _serve(self, target: DeviceId, theirs: Key) -> None:
-        """Send a neighbor the model that it asks for, unless one may still be on its way there."""
-        device, key = self._device, self.candidate.key
-        if not self.done and not any(mine > other for mine, other in zip(key, theirs, strict=True)):
-            return
-        self._is_idle(target)
-        if target in self._serving:
-            return
-        sent, at = self._served.get(target, (None, -math.inf))
-        if sent != key or device.now - at > 2 * self._delay + 2 * self._beacon:
-            device.send(target, self._model())
-            self._served[target] = (key, device.now)
-            self._serving.add(target)
-
-    def _is_idle(self, target: DeviceId) -> bool:
-        """Tell whether the radio has nothing to send to a neighbor; note when a model has left."""
-        if self._device.is_sending(target):
-            return False
-        if target in self._serving:
-            self._serving.remove(target)
-            self._served[target] = (self._served[target][0], self._device.now)
-        return True
-
-    def _push(self) -> None:
-        """Send the model to neighbors that can't ask; the pause until the next time doubles.
-
-        A device that has heard of a larger model waits for that one.
-        """
-        device, now = self._device, self._device.now
-        idle = [j for j in self._one_way if not device.is_sending(j)]
-        if self._pushes and len(idle) < len(self._one_way):
-            self._on_air = max(self._on_air, now - self._pushed)
-        if not idle or self._larger():
-            self._next_push = now + self._draw(0.5, 1.0)
-            return
-        device.send(idle, self._model())
-        self._pushed = now
-        self._pushes += 1
-        pause = min(2.0**self._pushes, _LONGEST_PAUSE) * max(self._beacon, self._on_air)
-        self._next_push = now + pause * float(device.random.uniform(0.75, 1.25))
+        """Send a neighbor the model that it asks for, if it is larger than what it has, or trained already."""
+        key = self.candidate.key
+        if self.done or any(mine > other for mine, other in zip(key, theirs, strict=True)):
+            self._supply.serve(target, key)
 
     def _key(self) -> NormKey:
         return NormKey(*arrays_of(self.candidate.key), self.level, self.done, self._ask, self._held)

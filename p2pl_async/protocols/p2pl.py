@@ -8,20 +8,18 @@ asynchronous, lossy links. With `sync = "none"` this is local DSGD.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.basics.units import PositiveSeconds
+from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import average
-from p2pl_async.protocols.base import STATE, Contract, Protocol
+from p2pl_async.protocols.base import AVERAGED, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Fresh, Mode, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, WeightRule
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 
 class P2PL(Protocol):
@@ -68,7 +66,7 @@ class P2PL(Protocol):
     @property
     def contract(self) -> Contract:
         """State: old models are mixed like new ones."""
-        return waiting(STATE, self.mode)
+        return waiting(AVERAGED, self.mode)
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
@@ -78,7 +76,7 @@ class P2PL(Protocol):
             if not self.mix_first:
                 w = await self._train(device, w)  # w_k <- w_k - eta v, epoch after epoch
             for step in range(self.consensus_steps):
-                self._tell(device, step, w)
+                self._tell(received, step, w)
                 heard = await self.mode.listen(received, (device.round, step))
                 w = average(received, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
             if self.mix_first:
@@ -92,8 +90,9 @@ class P2PL(Protocol):
             return await device.train(w, steps=self.steps, drift=drift)
         return await device.train(w, epochs=self.epochs, drift=drift)
 
-    def _tell(self, device: Device, step: int, w: Vector) -> None:
-        device.broadcast(Params(device.round, step, device.n_samples, len(device.in_neighbors), w))
+    def _tell(self, received: Received, step: int, w: Vector) -> None:
+        device = received.device
+        device.broadcast(Params(device.round, step, device.n_samples, received.degree, w))
 
     async def _let_others_catch_up(self, device: Device, received: Received, max_lead: int) -> None:
         with device.timeout(self.lead_timeout):

@@ -7,18 +7,16 @@ data; this momentum is the difference of two averaged models, and needs no extra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
+from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Received
 from p2pl_async.protocols.mixing import BLOCK, blocks
-
-if TYPE_CHECKING:
-    from p2pl_async.device import Device
 
 
 class QGM(Averaging):
@@ -39,7 +37,7 @@ class QGM(Averaging):
             eta = device.learning_rate
             drift.flags.writeable = False  # so that training needs no copy
             y = await device.train(x, steps=1, drift=drift)  # y_i = x_i - eta (mu m_i + g_i(x_i))
-            self.tell(device, y)
+            self.tell(received, y)
             old, x = x, await self.mix(received, y)  # x_i <- sum_j W_ij y_j
             drift.flags.writeable = True
             ratio = device.learning_rate / eta if eta > 0 else 0.0  # a schedule may end at 0

@@ -46,10 +46,16 @@ class Track:
         x, y, z = (*point, 0.0)[:3]
         return cls([(0.0, x, y, z)])
 
+    @classmethod
+    def nowhere(cls) -> Track:
+        """Return the track of a device that has no place, since no radio asks for it."""
+        return cls.still((math.nan, math.nan, math.nan))
+
     @property
     def moves(self) -> bool:
         """Whether the device ever leaves its first place."""
-        return self._times[-1] < math.inf or bool(np.any(self._points != self._points[0]))
+        first = self._points[0]
+        return self._times[-1] < math.inf or bool(np.any((self._points != first) & ~np.isnan(first)))
 
     def corners_until(self, end: float) -> list[Corner]:
         """Return the corners up to the instant `end`, and the place at that instant: after a jump, if there is one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,14 +25,26 @@ class RadioNeighbors:
         size: bytes on the air of such packets.
         hysteresis: dB.
         update: seconds between two updates.
+        others: pairs of devices whose links are over other radios, as (which, shape (n, n); the powers and noise of
+            those radios, or True where they reach any distance, False where there are none).
     """
 
     roams = True
 
     def __init__(
-        self, propagation: Propagation, most_loss: float, size: int, hysteresis: float = 0.0, update: float = 1.0
+        self,
+        propagation: Propagation,
+        most_loss: float,
+        size: int,
+        hysteresis: float = 0.0,
+        update: float = 1.0,
+        others: Sequence[tuple[Bools, Propagation | bool]] = (),
     ) -> None:
         self.least_snr = least_snr(propagation, most_loss, size)
+        self._others = [
+            (pairs, radio, math.nan if isinstance(radio, bool) else least_snr(radio, most_loss, size))
+            for pairs, radio in others
+        ]
         self._propagation = propagation
         self._hysteresis = hysteresis
         self._update = update
@@ -78,10 +90,17 @@ class RadioNeighbors:
             self._look, self._latest = -1, self._nothing
         while self._look < due:
             self._look += 1
-            snr = self._propagation.mean_snr_table(self._look * self._update)
-            least = np.where(self._latest.table, self.least_snr - self._hysteresis, self.least_snr)
-            self._before, self._latest = self._latest, _Links(snr >= least)
+            at = self._look * self._update
+            table = self._reached(self._propagation, self.least_snr, at)
+            for pairs, radio, least in self._others:
+                table = np.where(pairs, radio if isinstance(radio, bool) else self._reached(radio, least, at), table)
+            self._before, self._latest = self._latest, _Links(table)
         return self._latest
+
+    def _reached(self, radio: Propagation, least_snr: float, at: float) -> Bools:
+        """Return which links a radio has at an instant, given those of the last update, shape (n, n)."""
+        least = np.where(self._latest.table, least_snr - self._hysteresis, least_snr)
+        return np.asarray(radio.mean_snr_table(at) >= least)
 
 
 class _Links:

@@ -3,7 +3,7 @@
     power_i + gain_i + gain_j - loss(d_ij) - shadowing_ij - hardware_i - hardware_j + fading_ij(t)
 
 Traffic has no influence. Hardware is a number per device, shadowing a function of a pair and of the
-path lengths of the two, fading a function of a pair and of the coherence time that an instant lies in.
+path lengths or places of the two, fading a function of a pair and of the coherence time that an instant lies in.
 All three are looked up, not drawn in turn, so the answers don't depend on the order of the questions,
 and one more device changes nothing between the others.
 
@@ -17,24 +17,19 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.randomness import uniform_at, uniforms_at
+from p2pl_async.radio.kept import keep_row
 from p2pl_async.radio.motion import Motion, distances
 from p2pl_async.radio.phy import Phy, noise_power
-from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioSettings
-
-Ids = NDArray[np.int64]
+from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioModel, Shadowing
+from p2pl_async.radio.shadowing import MOST, FieldShadows, PairShadows, Shadows, normals
 
 _BEST_FADE = 19.0  # dB; no gain of fading is larger: at 2^-53 from 1, Rayleigh has 15.7 dB, Nakagami of m = 0.5 18.4
-_MOST_NORMAL = 8.3  # no normal variable of the shadowing is larger, being a quantile of a float below 1
-_STEPS = 8  # steps of shadowing in a decorrelation distance
-_RESTART = 64  # steps from one start of the recursion to the next; a normal of 64 steps before counts 3e-4
-_ROWS = 4096  # rows of powers that are kept; one of 1,000 devices takes 8 kB
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Transceivers:
     antenna_gain: Floats
 
     @classmethod
-    def alike(cls, settings: RadioSettings, n: int) -> Transceivers:
+    def alike(cls, settings: RadioModel, n: int) -> Transceivers:
         """Return the transceivers of `n` devices that are all as the table says."""
         figure = settings.phy.typical_noise_figure if settings.noise_figure is None else settings.noise_figure
         return cls(np.full(n, settings.power), np.full(n, figure), np.full(n, settings.antenna_gain))
@@ -62,14 +57,14 @@ class Propagation:
     """Powers, noise and losses between all devices of a run.
 
     Args:
-        settings: the `[radio]` table.
+        settings: of the radios.
         motion: where the devices are.
         seed: of the run; streams "hardware", "shadowing" and "fading".
         transceivers: differences between devices; none by default.
     """
 
     def __init__(
-        self, settings: RadioSettings, motion: Motion, seed: int, transceivers: Transceivers | None = None
+        self, settings: RadioModel, motion: Motion, seed: int, transceivers: Transceivers | None = None
     ) -> None:
         devices = Transceivers.alike(settings, motion.n) if transceivers is None else transceivers
         self.settings = settings
@@ -83,8 +78,8 @@ class Propagation:
         self._block = settings.fading.block(settings.carrier)
         ids = np.arange(self.n)
         spread = settings.asymmetry
-        self._tx = devices.power + devices.antenna_gain - spread.tx * _normals(uniforms_at(seed, "hardware", ids, 0, 0))
-        self._rx = devices.antenna_gain - spread.rx * _normals(uniforms_at(seed, "hardware", ids, 1, 0))
+        self._tx = devices.power + devices.antenna_gain - spread.tx * normals(uniforms_at(seed, "hardware", ids, 0, 0))
+        self._rx = devices.antenna_gain - spread.rx * normals(uniforms_at(seed, "hardware", ids, 1, 0))
         self._noise = noise_power(settings.noise_bandwidth, devices.noise_figure)
         self._noises: list[float] = self._noise.tolist()
         self._typical = None if self._block is None else settings.fading.gains((np.arange(256) + 0.5) / 256)
@@ -95,14 +90,11 @@ class Propagation:
         self._outside: dict[tuple[float, ...], Floats] = {}  # powers of senders at places, if no device moves
         self._apart: dict[tuple[int, int], float] = {}  # distances in m, if no device moves
         self._gains: dict[int, tuple[int, Floats]] = {}  # device -> number of the coherence time, gains
-        # Shadowing computed so far, as (steps gone, value): of a device with all others, of pairs, of all pairs.
-        self._row_shadows: dict[int, tuple[Ids, Floats]] = {}
-        self._pair_shadows: dict[tuple[int, int], tuple[Ids, Floats]] = {}
-        self._table_shadows: tuple[Ids, Floats] | None = None
+        self._shadows = None if settings.shadowing is None else _shadows(settings.shadowing, motion, seed)
 
     def best_snr(self, src: int, dst: int, distance: float) -> float:
         """Return the most power over noise, in dB, that shadowing and fading allow at a distance in m."""
-        loss = float(self.settings.path_loss.loss(distance, self._frequency)) - _MOST_NORMAL * self._sd
+        loss = float(self.settings.path_loss.loss(distance, self._frequency)) - MOST * self._sd
         return float(self._tx[src] + self._rx[dst] - self._noise[dst]) - loss + self.best_fade
 
     # All receivers of one sender
@@ -121,7 +113,7 @@ class Propagation:
         if kept is None or kept[0] != block:
             low, high = np.minimum(src, self._ids), np.maximum(src, self._ids)
             kept = block, self._decibels(uniforms_at(self._seed, "fading", low, high, np.uint64(block)))
-            _keep(self._gains, src, kept)
+            keep_row(self._gains, src, kept)
         return mean + kept[1]
 
     def mean_powers(self, src: int, at: float) -> Floats:
@@ -131,15 +123,11 @@ class Propagation:
             points, gone = self.motion.at(at)
             apart = distances(points, points[src])
             row = self._tx[src] + self._rx - self.settings.path_loss.loss(apart, self._frequency)
-            low, high = np.minimum(src, self._ids), np.maximum(src, self._ids)
-            shadow = self._shadow(low, high, gone[src] + gone, self._row_shadows.get(src))
-            if shadow is not None:
-                row -= self._sd * shadow[1]
-                if self.motion.moves:
-                    _keep(self._row_shadows, src, shadow)
+            if self._shadows is not None:
+                row -= self._sd * self._shadows.row(src, points, gone)
             row[src] = -math.inf
             kept = at, row
-            _keep(self._rows, src, kept)
+            keep_row(self._rows, src, kept)
         return kept[1]
 
     def powers_from(self, place: Sequence[float], power: float, at: float) -> Floats:
@@ -182,10 +170,8 @@ class Propagation:
         points, gone = self.motion.at(at)
         low, high = np.triu_indices(self.n, 1)
         loss = self.settings.path_loss.loss(distances(points[low], points[high]), self._frequency)
-        shadow = self._shadow(low, high, gone[low] + gone[high], self._table_shadows)
-        if shadow is not None:
-            loss += self._sd * shadow[1]
-            self._table_shadows = shadow
+        if self._shadows is not None:
+            loss += self._sd * self._shadows.table(points, gone)
         table = np.full((self.n, self.n), math.inf)
         table[low, high] = table[high, low] = loss
         return np.asarray(self._tx[:, None] + (self._rx - self._noise) - table, dtype=np.float64)
@@ -209,8 +195,8 @@ class Propagation:
         here, gone = self.motion.place(src, at)
         there, gone_there = self.motion.place(dst, at)
         loss = float(self.settings.path_loss.loss(math.dist(here, there), self._frequency))
-        if self.settings.shadowing is not None:
-            loss += self._sd * self._pair_shadow(src, dst, gone + gone_there)
+        if self._shadows is not None:
+            loss += self._sd * self._shadows.pair(src, dst, here, there, gone + gone_there)
         return float(self._tx[src] + self._rx[dst] - self._noise[dst]) - loss
 
     def fade(self, src: int, dst: int, at: float) -> float:
@@ -297,83 +283,9 @@ class Propagation:
         here, gone = self.motion.tracks[src].along(times)
         there, gone_there = self.motion.tracks[dst].along(times)
         loss = self.settings.path_loss.loss(distances(there, here), self._frequency)
-        low, high = min(src, dst), max(src, dst)
-        ways, which = np.unique(gone + gone_there, return_inverse=True)
-        shadow = self._shadow(np.array([low]), np.array([high]), ways, self._pair_shadows.get((low, high)))
-        if shadow is not None:
-            loss = loss + self._sd * shadow[1][which]
-            self._pair_shadows[low, high] = shadow[0][-1:], shadow[1][-1:]
+        if self._shadows is not None:
+            loss = loss + self._sd * self._shadows.along(src, dst, here, there, gone + gone_there)
         return np.asarray(self._tx[src] + self._rx[dst] - self._noise[dst] - loss, dtype=np.float64)
-
-    def _pair_shadow(self, src: int, dst: int, gone: float) -> float:
-        """Return the shadowing of one pair, with standard deviation 1, after path lengths that sum to `gone`."""
-        assert self.settings.shadowing is not None
-        low, high = min(src, dst), max(src, dst)
-        known = self._pair_shadows.get((low, high))
-        if known is None or known[0][0] != math.floor(gone * (_STEPS / self.settings.shadowing.decorrelation)):
-            known = self._shadow(np.array([low]), np.array([high]), np.array([gone]), known)
-            assert known is not None
-            self._pair_shadows[low, high] = known
-        return float(known[1][0])
-
-    def _shadow(self, low: Ids, high: Ids, gone: Floats, known: tuple[Ids, Floats] | None) -> tuple[Ids, Floats] | None:
-        """Return the shadowing of pairs, given the path lengths of the two.
-
-        A sequence in steps of an eighth of the decorrelation distance: each value is the one
-        before times rho, plus a new normal. It restarts every 64 steps, from the value that the
-        64 normals before give, so that no lookup has to start at the beginning of the run.
-        `known` doesn't change the result.
-
-        Args:
-            low: the smaller id of each pair, shape (k,) or (1,).
-            high: the larger id, likewise.
-            gone: path lengths of the two, summed, in meters, shape (k,).
-            known: an earlier result for these pairs, or one for all; saves time.
-
-        Returns:
-            Steps gone, and values of standard deviation 1, each shape (k,); None without shadowing.
-        """
-        if self.settings.shadowing is None:
-            return None
-        steps = np.floor(gone * (_STEPS / self.settings.shadowing.decorrelation)).astype(np.int64)
-        low, high = np.broadcast_to(low, steps.shape), np.broadcast_to(high, steps.shape)
-        rho = math.exp(-1 / _STEPS)
-        new = math.sqrt(1 - rho * rho)
-        begin = steps - steps % _RESTART
-        if known is None:
-            at, values = begin.copy(), np.zeros(steps.shape)
-            fresh = np.ones(steps.shape, np.bool_)
-        else:
-            at, values = np.broadcast_to(known[0], steps.shape).copy(), np.broadcast_to(known[1], steps.shape).copy()
-            fresh = (at < begin) | (at > steps)
-            at[fresh] = begin[fresh]
-        if np.any(fresh):
-            values[fresh] = self._restarted(low[fresh], high[fresh], begin[fresh], rho)
-        ahead = int(np.max(steps - at))
-        if ahead:
-            (moved,) = np.nonzero(at < steps)
-            index = (at[moved, None] + 1 + np.arange(ahead)).astype(np.uint64)
-            normals = self._shadow_normals(low[moved, None], high[moved, None], index)
-            left = steps[moved] - at[moved]
-            value = values[moved]
-            for k in range(ahead):
-                value = np.where(k < left, rho * value + new * normals[:, k], value)
-            values[moved] = value
-        return steps, values
-
-    def _restarted(self, low: Ids, high: Ids, begin: Ids, rho: float) -> Floats:
-        """Return the values at steps where the recursion restarts, shape (k,)."""
-        first = self._shadow_normals(low, high, np.zeros(1, np.uint64))
-        if not np.any(begin):
-            return first
-        weights = rho ** np.arange(_RESTART)
-        weights /= math.sqrt(float(np.sum(weights * weights)))
-        index = np.maximum(begin[:, None] - np.arange(_RESTART), 0).astype(np.uint64)
-        summed = np.sum(weights * self._shadow_normals(low[:, None], high[:, None], index), axis=1)
-        return np.where(begin > 0, summed, first)
-
-    def _shadow_normals(self, low: Ids, high: Ids, index: NDArray[np.uint64]) -> Floats:
-        return _normals(uniforms_at(self._seed, "shadowing", low, high, index))
 
 
 class RadioLink:
@@ -456,14 +368,7 @@ def _block_numbers(times: Floats, length: float) -> NDArray[np.uint64]:
     return np.floor(times / length).astype(np.uint64)
 
 
-def _normals(uniforms: Floats) -> Floats:
-    from scipy.special import ndtri  # slow to import; only runs with radios need it
-
-    return np.asarray(ndtri(uniforms), dtype=np.float64)
-
-
-def _keep(kept: dict[int, Any], device: int, row: object) -> None:
-    """Keep a row; if there are too many, forget the oldest."""
-    if len(kept) >= _ROWS and device not in kept:
-        del kept[next(iter(kept))]
-    kept[device] = row
+def _shadows(settings: Shadowing, motion: Motion, seed: int) -> Shadows:
+    if settings.correlated:
+        return FieldShadows(settings, motion.n, seed)
+    return PairShadows(settings, motion.n, seed, moves=motion.moves)

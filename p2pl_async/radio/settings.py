@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StrictBool, field_validator, model_validator
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.basics.settings import OneOf, Settings, Short, mistake, word
@@ -78,14 +78,20 @@ class Shadowing(Settings):
     """Loss by walls and trees between a pair of devices: normal in dB, the same both ways.
 
     It changes as the two move: after paths that sum to `moved` meters, the correlation is
-    exp(-moved / decorrelation).
+    exp(-moved / decorrelation). By default each pair has its own; if `correlated`, it follows from the two places, so
+    that links whose ends lie a and b meters apart have the correlation exp(-(a + b) / decorrelation), and who returns
+    finds the same again.
 
-    Source: M. Gudmundson, "Correlation model for shadow fading", Electronics Letters 27, 1991.
+    Sources: M. Gudmundson, "Correlation model for shadow fading", Electronics Letters 27, 1991; Z. Wang, E. K. Tameh,
+    A. R. Nix, "Joint shadowing process in urban peer-to-peer radio channels", IEEE Trans. Veh. Technol. 57, 2008.
     """
 
     sd: SpreadDecibels = Field(default=4.0, description="standard deviation; 2 to 8 dB are usual")
     decorrelation: PositiveMeters = Field(
         default=20.0, description="movement after which the correlation is 1/e; 20 m outdoors, 3 m indoors"
+    )
+    correlated: StrictBool = Field(
+        default=False, description="whether links whose ends are near each other are shadowed alike"
     )
 
 
@@ -200,12 +206,8 @@ AnyFading = Annotated[Fading, OneOf("fading", NoFading, Rayleigh, Rician, Nakaga
 Position = tuple[Meters, Meters] | tuple[Meters, Meters, Meters]
 
 
-class RadioSettings(Settings):
-    """The radios of all devices, and the propagation between them.
-
-    Positions are those given here, or those of `[mobility]`, or those of the topology, which the area
-    scales from the unit square to meters.
-    """
+class RadioModel(Settings):
+    """Radios of one kind, and the propagation between them, wherever they are."""
 
     phy: AnyPhy = Field(default=Oqpsk(), description="modulation: how loss follows from SNR")
     frequency: Hertz | None = Field(default=None, description="carrier; by default the usual one of the phy")
@@ -221,15 +223,9 @@ class RadioSettings(Settings):
     )
     fading: AnyFading = Field(default=NoFading(), description="how power varies from moment to moment")
     asymmetry: Asymmetry = Field(default=Asymmetry(), description="spread among radios of one make")
-    area: PositiveMeters | tuple[PositiveMeters, PositiveMeters] | None = Field(
-        default=None, description="side of the square that devices are in, or width and height"
-    )
-    positions: Annotated[tuple[Position, ...], Field(min_length=1)] | None = Field(
-        default=None, description="where each device is: x, y and, if given, z, in order of id"
-    )
 
     @model_validator(mode="after")
-    def _check(self) -> RadioSettings:
+    def _check(self) -> RadioModel:
         if self.bandwidth is not None and isinstance(self.phy, Lora | Nr):
             raise mistake("bandwidth contradicts phy: noise has the bandwidth of the signal, phy.bandwidth")
         return self
@@ -243,6 +239,21 @@ class RadioSettings(Settings):
     def noise_bandwidth(self) -> float:
         """The bandwidth in Hz."""
         return self.phy.typical_bandwidth if self.bandwidth is None else self.bandwidth
+
+
+class RadioSettings(RadioModel):
+    """The radios of all devices, and the propagation between them.
+
+    Positions are those given here, or those of `[mobility]`, or those of the topology, which the area
+    scales from the unit square to meters.
+    """
+
+    area: PositiveMeters | tuple[PositiveMeters, PositiveMeters] | None = Field(
+        default=None, description="side of the square that devices are in, or width and height"
+    )
+    positions: Annotated[tuple[Position, ...], Field(min_length=1)] | None = Field(
+        default=None, description="where each device is: x, y and, if given, z, in order of id"
+    )
 
     @property
     def sides(self) -> tuple[float, float] | None:

@@ -102,7 +102,7 @@ class EventsInOrder:
         match = self._matches.of(src, dst)
         key = (match, *(index for index, _ in touching))
         if key not in self._settings:
-            self._settings[key] = _changes(self._matches.table(match), touching, self._matches.medium)
+            self._settings[key] = _changes(self._matches.table(match), touching, self._matches.medium(match))
         return self._settings[key]
 
     @property
@@ -218,7 +218,7 @@ class EventsInOrder:
         seen_texts = set()
         for src in seen.values():
             for dst in seen.values():
-                if src != dst:
+                if src != dst and self._matches.airs.between(src, dst) is not None:
                     try:
                         self.changes(src, dst)
                     except EventError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from p2pl_async.air import Medium
 from p2pl_async.air.refusals import refused
 from p2pl_async.link import LinkSettings
+from p2pl_async.scenario.airs import AirSettings, AirsOfDevices
 from p2pl_async.scenario.reading.plain import Table, merge, toml_value, without_none
 from p2pl_async.scenario.reading.schema_walk import expand
 from p2pl_async.scenario.selector import select
@@ -48,18 +49,31 @@ def changed_settings(
 
 
 class LinkMatches:
-    """Which overrides each link matches, as a number with bit i set for `override[i]`.
+    """Which overrides each link matches, as a number with bit i set for `override[i]`; above them, that of its air.
 
     Args:
         devices: the `[devices]` table, whose groups overrides can name.
         link: the `[link]` table.
         medium: the one that the devices share, which can't follow all settings.
+        airs: further airs, each with links and a medium of its own; none by default.
     """
 
-    def __init__(self, devices: DeviceSettings, link: LinkTableSettings, medium: Medium) -> None:
-        self.medium = medium
+    def __init__(
+        self,
+        devices: DeviceSettings,
+        link: LinkTableSettings,
+        medium: Medium,
+        airs: Mapping[str, AirSettings] | None = None,
+    ) -> None:
+        others = airs or {}
+        self.airs = AirsOfDevices(devices, others)
         self.count = devices.count
-        self._base: Table = without_none(link.model_dump(mode="json", exclude={"override"}))
+        self._links: list[LinkSettings] = [link, *(air.link for air in others.values())]
+        self._media = [medium, *(air.medium for air in others.values())]
+        self._bases: list[Table] = [
+            without_none(one.model_dump(mode="json", exclude={"override"})) for one in self._links
+        ]
+        self._bits = len(link.override)
         self._tables = [override.table for override in link.override]
         self._sends = [0] * devices.count  # for each device, the overrides whose `from` has it
         self._hears = [0] * devices.count
@@ -72,31 +86,44 @@ class LinkMatches:
                 self._hears[device] |= 1 << index
             self._both |= override.both << index
 
-    def signature(self, device: int) -> tuple[int, int]:
-        """Return the overrides of the links from a device, and of those to it: equal ones make equal links."""
-        return self._sends[device], self._hears[device]
+    def signature(self, device: int) -> tuple[int, int, tuple[int, ...]]:
+        """Return the overrides of the links from a device and of those to it, and its airs: equal ones, equal links."""
+        return self._sends[device], self._hears[device], self.airs.of_device[device]
 
     def of(self, src: int, dst: int) -> int:
-        """Return the overrides that the link from `src` to `dst` matches."""
+        """Return the overrides that the link from `src` to `dst` matches, and its air."""
         back = self._sends[dst] & self._hears[src] & self._both
-        return self._sends[src] & self._hears[dst] | back
+        air = (self.airs.between(src, dst) or 0) << self._bits if self.airs.several else 0
+        return self._sends[src] & self._hears[dst] | back | air
+
+    def air(self, match: int) -> int:
+        """Return the number of the air of links that match this."""
+        return match >> self._bits
+
+    def medium(self, match: int) -> Medium:
+        """Return the medium of links that match this."""
+        return self._media[self.air(match)]
+
+    def unchanged(self, match: int) -> LinkSettings:
+        """Return the settings of links that match this, before any override."""
+        return self._links[self.air(match)]
 
     def all(self) -> set[int]:
         """Return every set of overrides that a link can match, whatever the topology."""
         # Devices that no override tells apart are of one sort; two of a sort also have links to each other.
-        sorts = Counter(zip(self._sends, self._hears, strict=True))
-        some = dict(zip(zip(self._sends, self._hears, strict=True), range(len(self._sends)), strict=True))
+        sorts = Counter(map(self.signature, range(self.count)))
+        some = {self.signature(device): device for device in range(self.count)}
         return {
             self.of(some[a], some[b])
             for a in sorts
             if a[0] | a[1] & self._both
             for b in sorts
-            if a != b or sorts[a] > 1
+            if (a != b or sorts[a] > 1) and self.airs.between(some[a], some[b]) is not None
         }
 
     def table(self, match: int, rules: dict[str, str] | None = None) -> Table:
         """Return the merged table of links that match these overrides; `rules` takes which override set each key."""
-        table = self._base
+        table = self._bases[self.air(match)]
         for index, change in enumerate(self._tables):
             if match >> index & 1:
                 table = merge(table, change, f"link.override[{index}]", rules)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from p2pl_async.air import AnyMedium, Dedicated
+from p2pl_async.air import AnyMedium, Dedicated, Medium
 from p2pl_async.basics.limits import MOST_ITEMS
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import Settings, line, mistake, mistakes
@@ -32,9 +32,10 @@ from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.protocols import AnyProtocol
 from p2pl_async.radio import AnyMobility, Static
 from p2pl_async.relay import AnyRelay
+from p2pl_async.scenario.airs import AirSettings, RadioTableSettings
 from p2pl_async.scenario.events import AnyEvent
 from p2pl_async.scenario.link_matches import LinkMatches
-from p2pl_async.scenario.tables import Baselines, DeviceSettings, Evaluate, LinkTableSettings, RadioTableSettings, Stop
+from p2pl_async.scenario.tables import Baselines, DeviceSettings, Evaluate, LinkTableSettings, Stop
 from p2pl_async.topology.from_file import RecordedLinks
 from p2pl_async.topology.kinds import AnyTopology
 from p2pl_async.topology.shapes import Ring
@@ -65,6 +66,9 @@ class Scenario(Settings):
     )
     mobility: AnyMobility = Static()
     medium: AnyMedium = Dedicated()
+    air: Annotated[dict[str, AirSettings], Field(max_length=MOST_ITEMS)] = Field(
+        default={}, description="further radios by name, which groups of devices may have"
+    )
     relay: AnyRelay | None = Field(
         default=None, description="how devices pass messages on; none: neighbors have a link of their own"
     )
@@ -81,6 +85,11 @@ class Scenario(Settings):
     def _digits_unless_nothing_learns(cls, value: object, info: ValidationInfo) -> object:
         protocol = info.data.get("protocol")
         return {} if value is None and protocol is not None and protocol.trains else value
+
+    @property
+    def media(self) -> list[Medium]:
+        """Every medium: that of "main", then those of the other airs."""
+        return [self.medium, *(air.medium for air in self.air.values())]
 
     @model_validator(mode="after")
     def _check(self) -> Scenario:
@@ -103,6 +112,7 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         tables: the valid tables of a scenario by name; checks that need another one are left out,
             so that a file with a mistake in one table hears about the others too.
     """
+    from p2pl_async.scenario.checks.airs import check_airs
     from p2pl_async.scenario.checks.events import check_events
     from p2pl_async.scenario.checks.links import check_changes, check_overrides, check_selectors
     from p2pl_async.scenario.checks.medium import check_medium
@@ -116,12 +126,13 @@ def check_tables(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         for text in topology.check(devices.count):
             yield line(["topology"], text)
     yield from check_medium(tables)
+    yield from check_airs(tables)
     yield from check_relay(tables)
     matches: LinkMatches | None = None
     if devices is not None and link is not None:
         mistaken = list(check_selectors(devices, link))
         if not mistaken:
-            matches = LinkMatches(devices, link, tables.get("medium", Dedicated()))
+            matches = LinkMatches(devices, link, tables.get("medium", Dedicated()), tables.get("air"))
             mistaken = list(check_overrides(matches, link))
         yield from mistaken
         direct = topology_of_links(tables)

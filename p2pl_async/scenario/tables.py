@@ -34,7 +34,7 @@ from p2pl_async.basics.settings import (
     unknown_key,
     word,
 )
-from p2pl_async.basics.units import DecibelMilliwatts, Decibels, PositiveSeconds, Probability, Seconds, SpreadDecibels
+from p2pl_async.basics.units import PositiveSeconds, Probability, Seconds
 from p2pl_async.hardware.churn import Churn
 from p2pl_async.hardware.compute import ONE_SECOND, Compute, GroupCompute
 from p2pl_async.hardware.energy import Energy
@@ -42,7 +42,8 @@ from p2pl_async.hardware.local_clock import Clocks
 from p2pl_async.learning.scores import AnyScore
 from p2pl_async.learning.settings import OwnTraining
 from p2pl_async.link import LinkSettings
-from p2pl_async.radio import RadioSettings
+from p2pl_async.radio import AnyMobility, Area, Mobility, Static
+from p2pl_async.radio.settings import Position
 from p2pl_async.scenario.selector import GROUP_NAME, Selector, select
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -95,6 +96,24 @@ class Group(Settings):
     channel: Channel | None = Field(
         default=None, description="of `medium.channels` the one that their radios listen on; with hopping, their offset"
     )
+    positions: Annotated[tuple[Position, ...], Field(min_length=1)] | None = Field(
+        default=None, description="where each device of the group is: x, y and, if given, z, in order of id"
+    )
+    area: Area | None = Field(
+        default=None, description="where the group's devices are: each at a place drawn in it, unless they roam it"
+    )
+    mobility: AnyMobility | None = Field(default=None, description="instead of the `[mobility]` of all devices")
+    airs: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_ITEMS)] | None = Field(
+        default=None,
+        description='which radios its devices have: "main", that of [link], [medium] and [radio], and names of '
+        '[air.NAME]; of several that both its ends have, a link takes the last in the file. None given: ["main"]',
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Group:
+        if self.positions is not None and self.area is not None:
+            raise mistake("takes only one of positions and area")
+        return self
 
 
 class DeviceSettings(Settings):
@@ -122,9 +141,13 @@ class DeviceSettings(Settings):
             if not GROUP_NAME.fullmatch(name):
                 found.append(line(["group", name], "a group's name must be a letter, then letters, digits, _ and -"))
             try:
-                select(group.ids, self.count, {})
+                ids = select(group.ids, self.count, {})
             except ValueError as error:
                 found.append(line(["group", name, "ids"], str(error), group.ids))
+                continue
+            if group.positions is not None and len(group.positions) != len(ids):
+                text = f"has {len(group.positions)} places, and the group has {len(ids)} devices"
+                found.append(line(["group", name, "positions"], text))
         if found:
             raise mistakes("devices", found)
         for join, leave in zip(self.of_each("join", self.join), self.of_each("leave", self.leave), strict=True):
@@ -179,6 +202,26 @@ class DeviceSettings(Settings):
                 for device in ids:
                     result[device] = (name, value)
         return result
+
+    def places(self) -> list[Position | Area | None]:
+        """Return where groups say that each device is; None where none does; by id."""
+        result: list[Position | Area | None] = [None] * self.count
+        for name, ids in self.groups().items():
+            group = self.group[name]
+            for number, device in enumerate(sorted(ids)):
+                if group.positions is not None:
+                    result[device] = group.positions[number]
+                elif group.area is not None:
+                    result[device] = group.area
+        return result
+
+    def mobilities(self, default: Mobility) -> list[Mobility]:
+        """Return how each device moves; those of no group that says so as `default`; by id."""
+        return [mobility for _, mobility in self.of_each("mobility", default)]
+
+    def move(self, default: Mobility) -> bool:
+        """Tell whether any device moves by a law or a record."""
+        return any(not isinstance(one, Static) for one in self.mobilities(default))
 
     def starts(self, seed: int) -> list[float]:
         """Return the virtual second at which each device begins, groups applied; by id."""
@@ -258,27 +301,6 @@ class LinkTableSettings(LinkSettings):
     read_before: ClassVar[tuple[str, ...]] = ("preset",)
 
     override: tuple[LinkOverride, ...] = Field(default=(), max_length=MOST_ITEMS)
-
-
-class RadioOverride(Settings):
-    """Some devices with a radio of their own; where overrides overlap, the later one wins."""
-
-    devices: Selector = Field(description="the devices that have this radio")
-    power: DecibelMilliwatts | None = Field(default=None, description="transmit power")
-    noise_figure: SpreadDecibels | None = Field(default=None, description="noise that the receiver adds")
-    antenna_gain: Decibels | None = Field(default=None, description="gain of the antenna, sending and receiving")
-
-    @model_validator(mode="after")
-    def _check(self) -> RadioOverride:
-        if self.power is None and self.noise_figure is None and self.antenna_gain is None:
-            raise mistake("changes nothing; give some of power, noise_figure, antenna_gain")
-        return self
-
-
-class RadioTableSettings(RadioSettings):
-    """The `[radio]` table: all radios, the space between them, and then changes for some devices."""
-
-    override: tuple[RadioOverride, ...] = Field(default=(), max_length=MOST_ITEMS)
 
 
 class Baselines(Settings):

@@ -12,7 +12,7 @@ from p2pl_async.testing.draws import Tables, seconds_of, some_of, table_of
 def media(radio: bool) -> Tables:
     each: dict[str, Any] = {
         "broadcast": st.sampled_from(["once", "one-by-one"]),
-        "queue": table_of(messages=st.integers(1, 10)),
+        "queue": table_of(messages=st.integers(1, 10), drop=st.sampled_from(["tail", "head"])),
         "ack": table_of(size=st.just("11 B"), airtime=seconds_of(0.001, 0.002), delay=seconds_of(0, 0.001)),
         "spacing": seconds_of(0, 0.005),
         "duty_cycle": st.one_of(
@@ -43,7 +43,7 @@ def radios() -> Tables:
         phy=st.sampled_from(["802.15.4", "ble", "lora", "wifi"]),
         power=st.sampled_from(["-10 dBm", "0 dBm", "14 dBm"]),
         path_loss=st.one_of(table_of("free-space"), table_of("log-distance")),
-        shadowing=st.one_of(st.just("none"), table_of(sd=st.just("6 dB"))),
+        shadowing=st.one_of(st.just("none"), table_of(sd=st.just("6 dB"), correlated=st.booleans())),
         fading=st.one_of(table_of("rayleigh"), table_of("rayleigh", speed=st.just("2 m/s"))),
         asymmetry=table_of(tx=st.just("2 dB"), rx=st.just("2 dB")),
     )

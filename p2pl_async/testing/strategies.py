@@ -64,6 +64,7 @@ _TOPOLOGIES: dict[str, Tables] = {
 _ONE_WAY = ("directed-ring", "exponential", "one-peer-exponential")
 _TURNS = ("one-peer-exponential", "random-matchings")
 _PLACED = ("random-geometric", "in-range")
+_LASTING = ("ring", "path", "star", "directed-ring", "grid", "random-geometric", "erdos-renyi", "complete")
 
 
 # Faults
@@ -188,6 +189,7 @@ def worlds(
     down: bool = True,
     crash: bool = True,
     shared: bool = True,
+    relays: bool = True,
 ) -> RandomWorld:
     """Whole scenarios without a protocol: graph, links, medium, radios, movement, faults, clocks, energy, seed.
 
@@ -210,6 +212,7 @@ def worlds(
         down: whether links may go down.
         crash: whether devices may crash, leave, or empty their batteries.
         shared: whether devices may share the air.
+        relays: whether devices may pass messages on; never where no message may be lost.
     """
     n = draw(st.integers(min_size, max_size))
     table: Table = {"seed": draw(st.integers(0, 1000))}
@@ -228,6 +231,12 @@ def worlds(
         kinds = [kind for kind in topologies if kind in _TOPOLOGIES]
         kinds = [kind for kind in kinds if (directed or kind not in _ONE_WAY) and (turns or kind not in _TURNS)]
         table["topology"] = draw(st.one_of([_TOPOLOGIES[kind] for kind in kinds]))
+    if relays and loss > 0 and draw(st.booleans()) and draw(st.booleans()):
+        over = table["topology"] if radio else draw(st.one_of([_TOPOLOGIES[kind] for kind in _LASTING]))
+        table["relay"] = draw(_relays(over, flood=reorder))
+        if radio:
+            kinds = [kind for kind in _LASTING if kind in topologies and (directed or kind not in _ONE_WAY)]
+            table["topology"] = draw(st.one_of([_TOPOLOGIES[kind] for kind in kinds or ["ring"]]))
     if on_air:
         table["medium"] = draw(media(radio))
     table["link"] = link
@@ -238,6 +247,14 @@ def worlds(
     except ValidationError:
         reject()
     return world
+
+
+def _relays(over: Table, *, flood: bool) -> Tables:
+    """Tables of relays over such links; by a flood, messages may overtake each other."""
+    kinds = ["shortest-path", *(["flooding"] if flood else [])]
+    return table_of(
+        kind=st.sampled_from(kinds), over=st.just(over), hops=st.sampled_from([16, 1, 2]), header=st.just("5 B")
+    )
 
 
 @st.composite

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from p2pl_async.air.air import Air
+from p2pl_async.air.airs import AnyAir, SeveralAirs
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
 from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
@@ -62,7 +62,7 @@ class EmulatedTransport:
         out_neighbors: Sequence[Sequence[DeviceId]],
         make_link: Callable[[DeviceId, DeviceId], Link],
         trace: Trace,
-        make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], Air] | None = None,
+        make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], AnyAir] | None = None,
         downtimes: Sequence[Downtime] | None = None,
         meter: Meter | None = None,
         inbox: int | None = None,
@@ -84,6 +84,7 @@ class EmulatedTransport:
         self._unfinished: set[tuple[DeviceId, DeviceId, int]] = set()
         self._backs: dict[tuple[DeviceId, DeviceId], Link] = {}
         self.air = None if make_air is None else make_air(self._link)
+        self._takes = self.air.takes if isinstance(self.air, SeveralAirs) else None  # which links; None: all
         clock.goes_on = self.air is not None
 
     def inbox(self, device: DeviceId) -> Inbox:
@@ -127,12 +128,15 @@ class EmulatedTransport:
         """Send what is encoded over the links to the targets."""
         size, number, needed, paths = encoded.size, encoded.number, encoded.needed, self._paths[source]
         if self.air is not None:
-            found = [paths.get(target) or self._path(source, target) for target in targets]
+            shared = targets if self._takes is None else [each for each in targets if self._takes(source, each)]
+            found = [paths.get(target) or self._path(source, target) for target in shared]
             if found:
                 self.trace.undecided += len(found)
                 links = [path.link for path in found]
                 self.air.send(source, links, size, self._decided, (encoded, number, kind, found), needed, self._reached)
-            return
+            if self._takes is None:
+                return
+            targets = [target for target in targets if target not in shared]
         for target in targets:
             path = paths.get(target) or self._path(source, target)
             if path.line is None:
@@ -256,7 +260,7 @@ class EmulatedTransport:
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether the source's radio is still busy with messages for the target."""
-        if self.air is not None:
+        if self.air is not None and (self._takes is None or self._takes(source, target)):
             return self.air.is_sending(source, target)
         path = self._paths[source].get(target)
         return path is not None and path.link.sending_until > self._clock.now
@@ -292,7 +296,8 @@ class EmulatedTransport:
         if target not in self._out_sets[source]:
             raise no_link(source, target, self.out_neighbors[source])
         path = Path(source, target, self._make_link(source, target), self._inboxes[target])
-        if path.link.drops_head and self.air is None:
+        dedicated = self.air is None or (self._takes is not None and not self._takes(source, target))
+        if path.link.drops_head and dedicated:
             path.line = Line(path.link, self._clock, self._left_line)
         self._paths[source][target] = path
         return path

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from p2pl_async.air.air import Air
+from p2pl_async.air.airs import AnyAir
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError, RemoteError
 from p2pl_async.hardware.downtime import BATTERY, Downtime
@@ -113,7 +113,7 @@ class RelayingTransport(EmulatedTransport):
         out_neighbors: Sequence[Sequence[DeviceId]],
         make_link: Callable[[DeviceId, DeviceId], Link],
         trace: Trace,
-        make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], Air] | None,
+        make_air: Callable[[Callable[[DeviceId, DeviceId], Link]], AnyAir] | None,
         downtimes: Sequence[Downtime] | None,
         meter: Meter | None,
         inbox: int | None,

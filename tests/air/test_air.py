@@ -187,7 +187,6 @@ rounds = 1
     (SHARED + 'arq = { retries = 3, kind = "go-back-n", window = 4 }', "link.arq", "[medium] ack"),
     (SHARED + "arq = { retries = 3, ack_loss = 0.1 }", "link.arq", "[medium] ack"),
     (SHARED + "corrupt = 0.1\ndeliver_corrupted = true", "link.deliver_corrupted", "false"),
-    (SHARED.replace("[link]", 'queue = { size = "9 kB", drop = "head" }\n[link]'), "medium.queue", "tail"),
     ('[medium]\nkind = "ideal"', "link", "1 Mbit/s"),
     ('[medium]\nkind = "csma-ca"\nmin_exponent = 6', "medium", "max_exponent"),
     ('[medium]\nkind = "dcf"\nmin_window = 2000', "medium", "max_window"),
@@ -655,6 +654,27 @@ def test_the_queue_of_a_device_has_limits(queue, fates) -> None:
         cell.offer(0.0, 0, [1], 1000)  # ten frames, 1 s
     cell.run()
     assert sorted(outcome.verdict.cause for outcome in cell.outcomes) == sorted(fates)
+
+
+@pytest.mark.parametrize("drop", ["tail", "head"])
+def test_a_full_queue_drops_the_new_message_or_the_oldest_that_waits(drop: str) -> None:
+    """Against a queue of three written down: the one being sent, which takes 1 s, and two that wait."""
+    cell = Cell({"kind": "half-duplex", "queue": {"messages": 3, "drop": drop}}, 2, link={"rate": "8 kbit/s"})
+    cell.poisson(2.0, 0, [1], 1000, 200)
+    cell.run()
+    waiting: list[float] = []
+    kept, free = [], 0.0
+    for at in sorted(outcome.sent for outcome in cell.outcomes):
+        while waiting and free <= at:
+            free = max(free, waiting[0]) + 1.0
+            kept.append(waiting.pop(0))
+        if len(waiting) + (free > at) == 3:
+            if drop == "tail":
+                continue
+            waiting.pop(0)
+        waiting.append(at)
+    assert sorted(outcome.sent for outcome in cell.outcomes if not outcome.verdict.cause) == kept + waiting
+    assert cell.share("queue") > 0.3
 
 
 def sent(k: int, p: float, count: int, **medium) -> Cell:

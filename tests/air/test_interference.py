@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from p2pl_async.air import AnyMedium
+from p2pl_async.air import AnyMedium, LoRa
 from p2pl_async.air.hearing import PowerHearing
 from p2pl_async.air.interferers import Bursts, Interferer, RecordedActivity
 from p2pl_async.air.settings import CsmaCa
@@ -95,6 +95,39 @@ def test_a_recorded_activity_is_followed_to_the_instant_and_again_in_each_period
     found.run()
     assert [outcome.verdict.cause for outcome in found.outcomes] == ["", "interference", "interference", "",
                                                                      "interference", ""]  # fmt: skip
+
+
+LORA = {"kind": "lora", "sf": 7}
+LORA_TIME = LoRa(sf=7).seconds(20, None)
+
+
+def lora_cell(activity: dict[str, Any], power: str, frames: int) -> Cell:
+    """Device 0 sends frames of 20 bytes to device 1, at random instants far apart."""
+    source = interferer(activity, power=power)
+    medium = {"kind": "aloha", "collision": "sinr", "airtime": LORA, "interferer": [source]}
+    found = Cell(medium, 2, link={"rate": "5 kbit/s"}, propagation=waves(phy=LORA, power="0 dBm"))
+    found.poisson(0.5, 0, [1], 20, frames)
+    return found.run()
+
+
+def test_a_frame_of_lora_survives_if_no_burst_of_another_system_meets_it() -> None:
+    found = lora_cell({"kind": "bursts", "on": "40 ms", "off": "160 ms"}, "60 dBm", 2000)
+    law = 0.8 * math.exp(-LORA_TIME / 160e-3)
+    assert found.share() == pytest.approx(law, abs=5 * math.sqrt(law * (1 - law) / 2000))
+    assert found.share() + found.share("interference") == 1
+
+
+@pytest.mark.parametrize("above", [-9.0, -9.8, -10.6])
+def test_another_system_is_noise_to_lora_which_receives_below_it(above: float, tmp_path: Path) -> None:
+    """Chirps of its own kind it must exceed by 6 dB, and noise hardly: by the ratio at which it loses 1 %."""
+    path = tmp_path / "activity.csv"
+    path.write_text("start,end\n0,10000000\n")
+    propagation = waves(phy=LORA, power="0 dBm")
+    received = float(propagation.powers(0, 0.0)[1])
+    at_receiver = float(propagation.powers_from((10.0, 1.0), 0.0, 0.0)[1])
+    found = lora_cell({"kind": "recorded", "path": str(path)}, f"{received - above - at_receiver} dBm", 2000)
+    law = 1 - float(propagation.phy.error(above, 20))
+    assert found.share() == pytest.approx(law, abs=5 * math.sqrt(law * (1 - law) / 2000) + 1e-3)
 
 
 def test_an_interferer_out_of_reach_changes_nothing() -> None:

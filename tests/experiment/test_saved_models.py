@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.experiment.running import run
-from p2pl_async.learning.data import Digits
+from p2pl_async.learning.digits import Digits
 from p2pl_async.learning.models import Mlp
 from p2pl_async.results.run import load_run
 from p2pl_async.scenario.reading.load import load_scenario

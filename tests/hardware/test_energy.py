@@ -55,6 +55,38 @@ def test_energy_is_the_sum_by_hand() -> None:
     assert sum(joules.values()) == pytest.approx(3 * (0.020 * 2 + 0.010 * 3 + 0.005 * 4 + 0.001 * 1) + 0.5 * 6)
 
 
+def test_a_power_is_a_current_and_a_charge_an_energy_at_the_voltage() -> None:
+    """A coin cell of 225 mAh at 3 V holds 2430 J; 52.2 mW are 17.4 mA."""
+    found = settings(tx="52.2 mW", rx="56400 uW", sleep="3 uW", battery="225 mAh")
+    assert (found.tx, found.rx, found.idle, found.sleep) == pytest.approx((0.0174, 0.0188, 0.005, 1e-6))
+    assert found.battery == pytest.approx(2430)
+    assert Energy.model_validate({"preset": "cc2420", "battery": "1 Ah"}).battery == pytest.approx(3 * 3600)
+    assert Energy.model_validate(found.model_dump(mode="json")) == found
+
+
+def test_a_device_draws_the_same_whether_its_table_says_currents_or_powers() -> None:
+    ledgers = [Ledger(settings(**more), None, None) for more in ({}, {"tx": "60 mW", "rx": "30 mW", "idle": "15 mW"})]
+    for ledger in ledgers:
+        ledger.note("tx", 0.0, 2.0)
+        ledger.note("rx", 3.0, 4.0)
+        ledger.settle(12.0)
+    assert ledgers[0].joules() == pytest.approx(ledgers[1].joules())
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"tx": "52 mW"}, "voltage"),
+        ({**RADIO, "tx": "-52 mW"}, "at least 0 A"),
+        ({**RADIO, "battery": "0 mAh"}, "above 0 J"),
+        ({**RADIO, "battery": "225 mA"}, "mAh|J"),
+    ],
+)
+def test_powers_and_charges_that_make_no_sense_are_refused(table: dict[str, str], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Energy.model_validate(table)
+
+
 INTERVALS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), max_size=8)
 
 

@@ -5,9 +5,11 @@ A protocol that needs a certain topology says so in `ONLY_ON`.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
+import trio
 from pydantic import TypeAdapter
 
 from p2pl_async.basics.randomness import stream
@@ -133,6 +135,35 @@ def run(
         emulation.devices.reverse()  # the order in which their tasks start
     emulation.run(cls.model_validate(settings))
     return emulation
+
+
+class Observed(NamedTuple):
+    """What is seen of a run: counts of messages, the rounds of each device, and the outcome."""
+
+    sent: int
+    delivered: int
+    rounds: list[int]
+    outcome: tuple[str, float, list[bytes]]
+
+
+@functools.cache
+def _observed(cls: type[Protocol], topology: str, lossy: bool, backwards: bool) -> Observed:
+    trio._core._run._r.seed(2 if backwards else 1)
+    emulation = run(cls, topology, LOSSY if lossy else LOSSLESS, backwards=backwards)
+    rounds = [device.round for device in emulation.devices]
+    return Observed(emulation.trace.sent, emulation.trace.delivered, rounds, outcome(emulation))
+
+
+def observed(cls: type[Protocol], topology: str, link: dict[str, Any], *, backwards: bool = False) -> Observed:
+    """Return what is seen of a protocol's run with its usual settings; each is run once in a process.
+
+    Args:
+        cls: the protocol.
+        topology: one of `TOPOLOGIES`.
+        link: `LOSSLESS` or `LOSSY`.
+        backwards: whether tasks start in the opposite order, and trio throws its own dice in another way.
+    """
+    return _observed(cls, topology, link is LOSSY, backwards)
 
 
 def outcome(emulation: Emulation) -> tuple[str, float, list[bytes]]:

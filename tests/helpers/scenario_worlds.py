@@ -24,7 +24,7 @@ def world_run(
         world.out_neighbors,
         world.make_link,
         scenario.seed,
-        make_air=world.make_air if scenario.medium.shared else None,
+        make_air=world.make_air if world.airs.shared else None,
         neighborhood=world.neighborhood,
         observer=observer,
     )

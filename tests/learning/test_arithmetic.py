@@ -10,7 +10,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from p2pl_async.learning.data import Dataset, Digits
+from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.digits import Digits
 from p2pl_async.learning.models import Mlp, Model
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.learning.trainer import Trainer

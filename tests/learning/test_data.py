@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.errors import ScenarioError
-from p2pl_async.learning.data import Dataset, DataSource, Digits, FashionMnist, Mnist, Npz
+from p2pl_async.learning import digits
+from p2pl_async.learning.data import Dataset, DataSource, FashionMnist, Mnist, Npz
 from p2pl_async.learning.data_settings import AnyDataset, DataSettings
+from p2pl_async.learning.digits import Digits
 from p2pl_async.learning.partition import Shards
 
 ADAPTER: TypeAdapter[DataSource] = TypeAdapter(AnyDataset)
@@ -58,16 +60,28 @@ def check(dataset: Dataset) -> None:
     assert dataset.x_train.shape[1:] == dataset.x_test.shape[1:]
 
 
-def test_digits_are_scaled_and_split_alike_every_time() -> None:
-    digits, again = Digits().load(), Digits().load()
-    check(digits)
-    assert digits.x_train.shape == (1437, 8, 8)
-    assert digits.x_test.shape == (360, 8, 8)
-    assert (digits.x_train.min(), digits.x_train.max()) == (0, 1)
-    np.testing.assert_array_equal(digits.x_test, again.x_test)
-    # Stratified: each class has its share of the test set, within a sample.
-    shares = np.bincount(digits.y_test) / 360 - np.bincount(digits.y_train) / 1437
-    assert np.abs(shares).max() < 1 / 360
+@pytest.mark.parametrize("kept_elsewhere", [False, True])
+def test_digits_are_those_of_scikit_learn_scaled_and_in_its_stratified_split(
+    monkeypatch: pytest.MonkeyPatch, kept_elsewhere: bool
+) -> None:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    if kept_elsewhere:
+        monkeypatch.setattr(Path, "exists", lambda path: path.name != "digits.csv.gz")
+    digits._dataset.cache_clear()
+    found = Digits().load()
+    check(found)
+    whole: Any = load_digits()
+    x_train, x_test, y_train, y_test = train_test_split(
+        whole.images / 16, whole.target, test_size=360, stratify=whole.target, random_state=0
+    )
+    for mine, theirs in (
+        (found.x_train, x_train), (found.x_test, x_test), (found.y_train, y_train), (found.y_test, y_test),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(mine, theirs)
+    assert found.x_train.shape == (1437, 8, 8)
+    assert (found.x_train.min(), found.x_train.max()) == (0, 1)
 
 
 def test_mnist_is_read_from_the_users_folder_and_scaled(folder: Path) -> None:

@@ -279,6 +279,7 @@ def test_recorded_rounds_are_spread_evenly_unless_named() -> None:
         ({"model": {"kind": "mlp", "hidden": [4], "common_init": False}}, "model.common_init"),
         ({"topology": {"kind": "random-matchings"}}, "topology.kind"),
         ({"medium": {"kind": "ideal"}, "link": {"rate": "1 Mbit/s"}}, "medium"),
+        ({"relay": {"kind": "shortest-path", "over": {"kind": "path"}}}, "relay"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -311,46 +311,46 @@ def test_neighbors_that_come_and_go_need_repair(cls) -> None:
     assert np.abs(away - away.mean(axis=0)).max() < 0.02
 
 
-SPEEDS = [0.5, 0.86, 1.22, 1.58, 1.94, 2.3]
+SPEEDS = [0.5, 1.1, 1.7, 2.3]
 FRESH, PATIENT = "fresh", {"kind": "barrier", "timeout": "6 s"}
 
 
 @pytest.mark.parametrize("cls", [Choco, ChocoSGP, QuantizedPushSum])
 @pytest.mark.parametrize(
-    ("delivery", "mode", "loss", "speeds"),
+    ("delivery", "mode", "loss", "speeds", "until"),
     [
-        ("repaired", FRESH, 0.0, [1.0] * 6),
-        ("repaired", PATIENT, 0.3, [1.0] * 6),
-        ("repaired", FRESH, 0.3, SPEEDS),
-        ("exactly_once", FRESH, 0.0, SPEEDS),
-        ("exactly_once", FRESH, 0.0, [1.0] * 6),
+        ("repaired", FRESH, 0.0, [1.0] * 4, 160),
+        ("repaired", PATIENT, 0.3, [1.0] * 4, 1000),  # a lost message costs 6 s
+        ("repaired", FRESH, 0.3, SPEEDS, 400),
+        ("exactly_once", FRESH, 0.0, SPEEDS, 300),
+        ("exactly_once", FRESH, 0.0, [1.0] * 4, 160),
     ],
 )
-def test_the_mean_is_kept_at_any_speeds(cls, delivery, mode, loss, speeds) -> None:
+def test_the_mean_is_kept_at_any_speeds(cls, delivery, mode, loss, speeds, until) -> None:
     """Without training and compression, whatever the two ends of a link know of each other, and when."""
-    x0 = start(6)
+    x0 = start(4)
     protocol = cls(sync="none", compressor=Identity(), gamma=0.4, delivery=delivery, mode=mode)
     emulation = emulate(
         protocol,
-        ring(6),
+        ring(4),
         link={"latency": "50 ms", "loss": loss},
         learner=FixedLearner(x0, seconds=speeds),
-        until=600 if mode == FRESH else 3000,  # a lost message costs 6 s
+        until=until,
     )
-    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (6, 1)), atol=1e-9)
+    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (4, 1)), atol=1e-9)
 
 
-@pytest.mark.parametrize("speeds", [[1.0] * 6, SPEEDS])
+@pytest.mark.parametrize("speeds", [[1.0] * 4, SPEEDS])
 def test_sparse_push_keeps_the_mean_at_any_speeds_and_deepsqueeze_says_that_it_does_not(speeds) -> None:
-    x0 = start(6)
+    x0 = start(4)
     emulation = emulate(
         SparsePush(sync="none", compressor=Identity(), averaging_rate=1.0, delivery="repaired", mode="fresh"),
-        ring(6),
+        ring(4),
         link={"latency": "50 ms", "loss": "30 %"},
         learner=FixedLearner(x0, seconds=speeds),
-        until=600,
+        until=300,
     )
-    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (6, 1)), atol=1e-9)
+    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (4, 1)), atol=1e-9)
     assert any("unequal speeds" in warning for warning in DeepSqueeze(mode="fresh").warnings)
     assert not DeepSqueeze().warnings
 

@@ -19,8 +19,10 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.choco import Choco
 from p2pl_async.protocols.choco_sgp import ChocoSGP
 from p2pl_async.protocols.deepsqueeze import DeepSqueeze
+from p2pl_async.protocols.dgd import DGD
 from p2pl_async.protocols.norm_keys import NormKey
 from p2pl_async.protocols.osgp import OSGP
+from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.protocols.p2pl_push import P2PLPush
 from p2pl_async.protocols.push_diging import PushDIGing
 from p2pl_async.protocols.quantized_push_sum import QuantizedPushSum
@@ -110,6 +112,26 @@ def test_a_mute_or_deaf_device_harms_nobody_else(form: Protocol, ill: str) -> No
     z = models(world(form, seconds, {}, **{ill: 7}), without=7)
     assert np.ptp(z) < 4  # 6 without a word
     assert z.mean() == pytest.approx(3, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [P2PL(sync="none"), P2PL(sync="none", mode="cache"), DGD(sync="none", mode=HASTY, on_missing="cache")],
+    ids=["p2pl-fresh", "p2pl-cache", "dgd"],
+)
+def test_those_who_average_leave_out_a_device_that_says_that_it_hears_nobody(form: Protocol) -> None:
+    """It says so after a minute, in which it draws them towards 7; their own minimum is 3."""
+    z = models(world(form, 300, {}, deaf=7), without=7)
+    assert np.ptp(z) < 2
+    assert z.mean() == pytest.approx(3, abs=0.3)
+
+
+def test_a_device_without_in_neighbors_is_averaged_all_the_same() -> None:
+    """Nobody has a link to it, so that it hears nobody is no news."""
+    chain = [[1], [2], []]
+    learner = FixedLearner([np.full(8, value) for value in (3.0, 0.0, 0.0)])
+    emulation = emulate(P2PL(sync="none", mode="cache"), chain, learner=learner, until=100)
+    np.testing.assert_allclose([model_of(device).mean() for device in emulation.devices], 3, atol=1e-6)
 
 
 @EVERY_FORM

@@ -201,6 +201,36 @@ def test_it_ends_in_one_model_bitwise_the_largest_in_random_worlds(world, seed) 
     assert set(seen["sync_left_out"].values()) == set(seen["sync_joined"].values()) == {0}
 
 
+SLOW: dict[str, dict[str, Any]] = {
+    "distant": {"latency": {"kind": "lognormal", "mean": "10 s", "sd": "5 s"}, "loss": "40 %"},
+    "slow": {"rate": "400 bit/s"},  # a model takes 82 s
+    "asleep": {"outage": {"kind": "duty-cycle", "awake": "1 s", "period": "10 s"}, "latency": "20 ms"},
+    "asleep, and messages wait": {
+        "outage": {"kind": "duty-cycle", "awake": "1 s", "period": "10 s", "when_off": "hold"}, "rate": "64 kbit/s",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("link", SLOW.values(), ids=SLOW)
+@settings(max_examples=4)
+@given(undirected(max_size=4), st.integers(0, 1000))
+def test_slow_links_and_radios_that_sleep_cost_time_and_nothing_else(link, graph, seed) -> None:
+    """With the usual beacons and patience, which fit links whose messages take less than a second."""
+    x = models(len(graph), size=1000, seed=seed)
+    seen: dict[str, dict[int, float]] = {}
+    emulation = emulate(
+        Sync(serve_s=2000.0),
+        graph,
+        link=link,
+        learner=FixedLearner(x),
+        seed=seed,
+        until=20_000.0,
+        record=recorded(seen),
+    )
+    assert {w.tobytes() for w in held(emulation)} == {x[largest(x)].tobytes()}
+    assert seen["sync_left_out"] == dict.fromkeys(range(len(graph)), 0)
+
+
 @settings(max_examples=25)
 @given(strongly_connected(max_size=6), lossy_links(max_loss=0.5), st.integers(0, 1000))
 def test_keys_only_grow(graph, link, seed) -> None:

@@ -321,10 +321,14 @@ def walkers(n: int = 5) -> Motion:
 
 @hypothesis.settings(max_examples=15)
 @given(
-    st.lists(st.tuples(st.floats(0, 300), st.sampled_from(["row", "pair", "table", "link"])), min_size=1, max_size=8)
+    st.booleans(),
+    st.lists(st.tuples(st.floats(0, 300), st.sampled_from(["row", "pair", "table", "link"])), min_size=1, max_size=8),
 )
-def test_shadowing_of_devices_that_move_is_the_same_whoever_asked_before(questions: list[tuple[float, str]]) -> None:
-    table = RadioSettings.model_validate({**PLAIN, "shadowing": {"sd": "6 dB", "decorrelation": "5 m"}})
+def test_shadowing_of_devices_that_move_is_the_same_whoever_asked_before(
+    correlated: bool, questions: list[tuple[float, str]]
+) -> None:
+    shadowing = {"sd": "6 dB", "decorrelation": "5 m", "correlated": correlated}
+    table = RadioSettings.model_validate({**PLAIN, "shadowing": shadowing})
     asked = Propagation(table, walkers(), 1)
     for at, how in questions:
         fresh = Propagation(table, walkers(), 1)

@@ -280,7 +280,7 @@ RADIOS: dict[str, tuple[type[Settings], Table, Table]] = {
         },
     ),
     "asymmetry": (Asymmetry, {"tx": "1 dB"}, {"tx": "8 dB", "rx": "20 dB"}),
-    "shadowing": (Shadowing, {"sd": "4 dB"}, {"sd": "9 dB", "decorrelation": "1 m"}),
+    "shadowing": (Shadowing, {"sd": "4 dB"}, {"sd": "9 dB", "decorrelation": "1 m", "correlated": True}),
     "path_loss-log-distance": (
         LogDistance,
         {},

@@ -67,11 +67,12 @@ def test_no_radio_is_on_the_air_for_longer_than_the_run() -> None:
 
 
 def test_a_radio_does_not_transmit_twice_at_once() -> None:
+    from p2pl_async.air.air import Air
     from p2pl_async.air.hearing import GraphHearing
     from p2pl_async.air.transmission import Transmission
 
     air = emulate(Say(), complete(3), medium={"kind": "ideal"}, link={"rate": "1 Mbit/s"}).transport.air
-    assert air is not None
+    assert isinstance(air, Air)
     air.senders[1].until = math.inf
     audience = GraphHearing(complete(3)).audience(1, 0.0)
     with pytest.raises(InvariantError, match="device 1 starts to transmit"):

@@ -97,16 +97,16 @@ def test_what_each_link_owes_is_accounted_for_while_neighbors_change(table, n, l
 @pytest.mark.parametrize("every", ["round", "1500 ms"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_average_is_exact_though_links_change_and_lose_most(kind, every) -> None:
-    x0 = start(5)
+    x0 = start(4)
     emulation = on(
         RASGP(sync="none"),
         {"kind": kind, "every": every},
         x0,
         link={"latency": "200 ms", "loss": "60 %", "duplicate": 0.2},
-        seconds=[1.0, 1.1, 1.2, 1.3, 1.4],
-        until=1500,
+        seconds=[1.0, 1.1, 1.2, 1.3],
+        until=400 if kind == "one-peer-exponential" else 900,
     )
-    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (5, 1)), atol=1e-6)
+    np.testing.assert_allclose(values(emulation), np.tile(np.mean(x0, axis=0), (4, 1)), atol=1e-6)
 
 
 @pytest.mark.parametrize("every", ["round", "1500 ms"])

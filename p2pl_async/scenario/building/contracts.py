@@ -89,7 +89,7 @@ def loses_anyway(scenario: Scenario) -> bool:
     return (
         scenario.radio is not None
         or scenario.relay is not None
-        or isinstance(scenario.medium, Contended)
+        or any(isinstance(medium, Contended) for medium in scenario.media)
         or isinstance(scenario.topology, RecordedLinks)
         or _devices_leave(scenario)
         or any(group.join is not None for group in scenario.devices.group.values())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from p2pl_async.air import BleAdvertising, BleConnections
+from p2pl_async.air import BleAdvertising, BleConnections, Medium
 from p2pl_async.air.advertising import scan_phase
 from p2pl_async.air.connections import idle_shares
 from p2pl_async.basics.arrays import Floats
@@ -22,7 +22,8 @@ from p2pl_async.hardware.downtime import ABSENT, CRASHED, Downtime
 from p2pl_async.hardware.energy import Between, Doze
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
-from p2pl_async.link.outage import DrawnOutage, DutyCycle, NoOutage
+from p2pl_async.link.outage import DutyCycle
+from p2pl_async.scenario.building.airs import seed_of_air
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
@@ -123,56 +124,49 @@ class DeviceConditions:
 
     def _dozes(self) -> list[Doze | None]:
         """Return for each device what its radio does while there is nothing to send or receive; None: it listens."""
-        medium, n = self._scenario.medium, self._scenario.devices.count
-        if not isinstance(medium, BleConnections) or not self.measures_energy:
-            return [None] * n
-        found = [Doze(0.0, 0.0)] * n
+        radios = [self._only_radio(device) for device in range(self._scenario.devices.count)]
+        found = [Doze(0.0, 0.0) if isinstance(medium, BleConnections) else None for medium, _ in radios]
+        if not self.measures_energy or all(one is None for one in found):
+            return [None] * len(found)
         for pair in sorted({(min(link), max(link)) for link in self._graph.edges}):
-            for device, idle in idle_shares(pair, medium, self._scenario.seed).items():
-                found[device] = Doze(found[device].tx + idle.tx, found[device].rx + idle.rx)
-        return [*found]
+            medium, seed = self._radio(self._links.matches.airs.between(*pair) or 0)
+            for device, idle in idle_shares(pair, medium, seed).items() if isinstance(medium, BleConnections) else ():
+                before = found[device]
+                if before is not None:
+                    found[device] = Doze(before.tx + idle.tx, before.rx + idle.rx)
+        return found
+
+    def _only_radio(self, device: int) -> tuple[Medium | None, int]:
+        """Return the medium of a device's radio, and the seed of what is drawn for it; (None, 0) if it has several."""
+        numbers = self._links.matches.airs.of_device[device]
+        return self._radio(numbers[0]) if len(numbers) == 1 else (None, 0)
+
+    def _radio(self, number: int) -> tuple[Medium, int]:
+        name = self._links.matches.airs.names[number]
+        return self._scenario.media[number], seed_of_air(self._scenario.seed, name)
 
     @functools.cached_property
     def rhythms(self) -> list[list[Rhythm]]:
         """The rhythms in which each device's radio wakes, by id; none if it never sleeps."""
         link, result = self._scenario.link, list[list[Rhythm]]()
-        medium, n, seed = self._scenario.medium, self._scenario.devices.count, self._scenario.seed
-        if isinstance(medium, BleAdvertising) and medium.window is not None:
-            long = medium.window, medium.scan_interval
-            return [[Rhythm(scan_phase(medium, seed, device), *long)] for device in range(n)]
-        if not isinstance(link.outage, DutyCycle) and not any("outage" in one.table for one in link.override):
-            return [[] for _ in range(self._scenario.devices.count)]  # without a look at each of a million links
+        outages_of = [link.outage, *(air.link.outage for air in self._scenario.air.values())]
+        cycles = any(isinstance(one, DutyCycle) for one in outages_of) or any(
+            "outage" in one.table for one in link.override
+        )
         for device in range(self._scenario.devices.count):
+            medium, seed = self._only_radio(device)
+            if isinstance(medium, BleAdvertising) and medium.window is not None:
+                result.append([Rhythm(scan_phase(medium, seed, device), medium.window, medium.scan_interval)])
+                continue
+            if not cycles:
+                result.append([])  # without a look at each of a million links
+                continue
             outages = {self._links.settings(src, device).outage for src in self._graph.predecessors(device)}
             plans = [outage for outage in outages if isinstance(outage, DutyCycle) and outage.of != "sender"]
             sleeps = bool(outages) and len(plans) == len(outages)
             found = [Rhythm(plan.wakes(self._scenario.seed, device), plan.awake, plan.period) for plan in plans]
             result.append(sorted(found) if sleeps else [])
         return result
-
-    def deaf(self, until: float, most: int) -> Iterator[tuple[int, float, float]]:
-        """Yield (device, from, to) of each time at which random outages keep a device from hearing anyone.
-
-        Args:
-            until: the end of the last one, in virtual seconds.
-            most: of them, for each device; the first.
-        """
-        link, seed = self._scenario.link, self._scenario.seed
-        if isinstance(link.outage, NoOutage) and not any("outage" in one.table for one in link.override):
-            return
-        for device in range(self._scenario.devices.count):
-            outages = {self._links.settings(src, device).outage for src in self._graph.predecessors(device)}
-            outage = outages.pop() if len(outages) == 1 else None
-            process = outage.deafness(seed, device) if isinstance(outage, DrawnOutage) else None
-            if process is None:
-                continue
-            now, found = 0.0, 0
-            while now < until and found < most:
-                is_deaf, end = process.at(now)
-                if is_deaf:
-                    yield device, now, min(end, until)
-                    found += 1
-                now = end
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def _of_meetings(world: World) -> list[str]:
     ever = np.zeros((n, n), np.bool_)
     for _, table in neighborhood.snapshots(end):
         ever |= table
-    never = np.argwhere(np.triu(~(ever | ever.T), 1))
+    never = np.argwhere(np.triu(~(ever | ever.T) & (world.airs.of_devices.table >= 0), 1))
     alone = np.flatnonzero(~(ever.any(axis=0) | ever.any(axis=1)))
     if not len(never):
         return []

@@ -7,6 +7,8 @@ from typing import Literal
 
 from p2pl_async.basics.machine import cores
 from p2pl_async.hardware.compute import Compute
+from p2pl_async.link import LinkSettings
+from p2pl_async.radio import RadioModel
 from p2pl_async.scenario.events import Event, label
 from p2pl_async.scenario.scenario import Scenario
 
@@ -21,11 +23,13 @@ def warn_of_late_events(events: Sequence[Event], end: float | None) -> list[str]
 
 def warn_of_radio(scenario: Scenario) -> list[str]:
     """Return a warning if noise spoils whole messages, as packets have no largest size."""
-    if scenario.radio is None or scenario.link.mtu is not None or not scenario.radio.phy.by_length:
-        return []
+    airs: list[tuple[str, LinkSettings, RadioModel | None]] = [("link", scenario.link, scenario.radio)]
+    airs += [(f"air.{name}.link", air.link, air.radio) for name, air in scenario.air.items()]
     return [
-        "without [link] mtu each message is one packet, however long, and noise spoils long packets first; "
+        f"without [{table}] mtu each message is one packet, however long, and noise spoils long packets first; "
         'give mtu = "127 B", or that of your radio'
+        for table, link, radio in airs
+        if radio is not None and link.mtu is None and radio.phy.by_length
     ]
 
 
@@ -59,6 +63,6 @@ def warn_of_workers(workers: int | Literal["auto"]) -> list[str]:
 def warn_of_energy(scenario: Scenario, *, measured: bool) -> list[str]:
     """Return a warning if energy is measured and sending takes no time."""
     free = scenario.link.rate is None and not any("rate" in override.table for override in scenario.link.override)
-    if not measured or scenario.medium.shared or not free:
+    if not measured or any(medium.shared for medium in scenario.media) or not free:
         return []
     return ['links have no rate, so that sending takes no time and no energy; give link.rate = "250 kbit/s"']

@@ -44,27 +44,29 @@ def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> li
 
 def explain_rate(world: World, src: int, dst: int, size: int) -> list[tuple[str, str]]:
     """Return (quantity, value) of the rate that a sender who knows the SNR takes at the beginning; none otherwise."""
-    medium = world.scenario.medium
+    air = world.airs.of(src, dst)
+    medium = air.medium
     if not isinstance(medium, SharedMedium) or not isinstance(medium.rates, IdealRates):
         return []
-    mode = Rates(medium, world.propagation, world.scenario.seed).pick(src, [dst], size, 0.0, 0, True, None)
+    mode = Rates(medium, air.propagation, air.seed).pick(src, [dst], size, 0.0, 0, True, None)
     return [("rate", show_rate(mode.rate))] if mode.rate is not None else []
 
 
 def explain_interferers(world: World, src: int, dst: int) -> list[tuple[str, str]]:
     """Return (quantity, value) of the power with which the ends of a link receive each interferer at the beginning."""
-    rows = []
-    for number, one in enumerate(getattr(world.scenario.medium, "interferer", ())):
-        assert world.propagation is not None
-        powers = world.propagation.powers_from(one.position, one.power, 0.0)
+    rows, air = [], world.airs.of(src, dst)
+    for number, one in enumerate(getattr(air.medium, "interferer", ())):
+        assert air.propagation is not None
+        powers = air.propagation.powers_from(one.position, one.power, 0.0)
         rows.append((f"interferer {number}", f"{powers[src]:.1f} dBm at {src}, {powers[dst]:.1f} dBm at {dst}"))
     return rows
 
 
-def explain_channel(world: World, dst: int) -> list[tuple[str, str]]:
-    """Return (quantity, value) of the channel on which a receiver listens; none where there is one."""
-    own, settings = world.own_channels(), getattr(world.scenario.medium, "channels", None)
-    if own is None or settings is None or isinstance(world.scenario.medium, BleConnections | BleAdvertising):
+def explain_channel(world: World, src: int, dst: int) -> list[tuple[str, str]]:
+    """Return (quantity, value) of the channel on which a link's receiver listens; none where there is one."""
+    air = world.airs.of(src, dst)
+    own, settings = world.own_channels(air), getattr(air.medium, "channels", None)
+    if own is None or settings is None or isinstance(air.medium, BleConnections | BleAdvertising):
         return []
     if settings.hopping is None:
         return [("channel", f"{own[dst]}, on which {dst} listens")]
@@ -110,7 +112,7 @@ def explain_sync(world: World) -> list[str]:
     sync = getattr(world.scenario.protocol, "sync", None)
     roams = world.neighborhood is not None and world.neighborhood.roams
     pairs = sorted(world.graph.edges)[:: max(1, world.graph.number_of_edges() // _LINKS)]
-    apart = world.scenario.medium.shared or world.scenario.relay is not None
+    apart = world.airs.shared or world.scenario.relay is not None
     if not isinstance(sync, MaxNormSync) or apart or roams or not pairs:
         return []
     tried = []  # (mean delay, share lost) of each link
@@ -134,9 +136,11 @@ def explain_sync(world: World) -> list[str]:
     ]
 
 
-def explain_medium(scenario: Scenario, origins: Mapping[str, str]) -> list[tuple[str, object, str]]:
-    """Return (key path, value, rule that set it) of the medium that the links of a scenario share, if they do."""
-    if not scenario.medium.shared:
+def explain_medium(world: World, src: int, dst: int, origins: Mapping[str, str]) -> list[tuple[str, object, str]]:
+    """Return (key path, value, rule that set it) of the medium that a link is on, if devices share it."""
+    air = world.airs.of(src, dst)
+    if not air.medium.shared:
         return []
-    table = without_none(scenario.medium.model_dump(mode="json"))
-    return [(path, value, origin_of(origins, path, "medium") or "default") for path, value in leaves(table, "medium")]
+    path = f"air.{air.name}.medium" if air.number else "medium"
+    table = without_none(air.medium.model_dump(mode="json"))
+    return [(key, value, origin_of(origins, key, path) or "default") for key, value in leaves(table, path)]

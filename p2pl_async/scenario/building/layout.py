@@ -1,24 +1,25 @@
-"""The places of a scenario's devices, its topology, and the radios between the places.
+"""The topology of a scenario, and the radios between the places of its devices.
 
-[radio] positions, or [mobility], or the topology's places times [radio] area  ->  Motion
-[radio], its overrides, Motion                                                 ->  Propagation
+[mobility], groups, [radio] positions, or the topology's places times [radio] area  ->  Motion (places.py)
+[radio], its overrides, Motion                                                      ->  Propagation
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from p2pl_async.basics.arrays import Bools
 from p2pl_async.basics.randomness import stream
 from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
-from p2pl_async.radio import Motion, Propagation, RadioNeighbors, Track, Transceivers
+from p2pl_async.radio import Propagation, RadioNeighbors, Static
+from p2pl_async.scenario.building.airs import Airs, make_airs
 from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
-from p2pl_async.scenario.selector import select
 from p2pl_async.topology.base import TopologySettings, neighbors
 from p2pl_async.topology.random_graphs import InRange
 
@@ -33,14 +34,19 @@ class Layout:
     Attributes:
         graph: nodes 0 to n - 1, an edge j -> k where k can ever hear j.
         neighborhood: the neighbors at each instant; None where they never change.
-        propagation: powers and error rates between the places; None without `[radio]`.
+        airs: what links go over, "main" first.
         direct: the links that messages go over.
     """
 
     graph: nx.DiGraph[int]
     neighborhood: Neighborhood | None
-    propagation: Propagation | None
+    airs: Airs
     direct: Direct
+
+    @property
+    def propagation(self) -> Propagation | None:
+        """Powers and error rates of `[radio]`; None without."""
+        return self.airs.built[0].propagation
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,14 @@ def lay_out(scenario: Scenario, events: EventsInOrder | None = None) -> Layout:
     relay = scenario.relay
     graph = _build(scenario, scenario.topology, "topology")
     if relay is None:
-        propagation = make_propagation(scenario, graph, events)
-        direct = _direct(scenario, scenario.topology, "topology", graph, propagation)
-        return Layout(direct.graph, direct.neighborhood, propagation, direct)
+        airs = make_airs(scenario, graph, events)
+        direct = _direct(scenario, scenario.topology, "topology", graph, airs)
+        return Layout(direct.graph, direct.neighborhood, airs, direct)
     links = _build(scenario, relay.over, "relay-links")
-    propagation = make_propagation(scenario, links if relay.over.placed else graph, events)
-    direct = _direct(scenario, relay.over, "relay-links", links, propagation)
+    airs = make_airs(scenario, links if relay.over.placed else graph, events)
+    direct = _direct(scenario, relay.over, "relay-links", links, airs)
     neighborhood = scenario.topology.neighborhood(scenario.devices.count, stream(scenario.seed, "topology"))
-    return Layout(graph, neighborhood, propagation, direct)
+    return Layout(graph, neighborhood, airs, direct)
 
 
 def _build(scenario: Scenario, topology: TopologySettings, purpose: str) -> nx.DiGraph[int]:
@@ -99,76 +105,38 @@ def _build(scenario: Scenario, topology: TopologySettings, purpose: str) -> nx.D
         raise ScenarioError(scenario.name, [Problem(where, str(error))]) from error
 
 
-def _direct(
-    scenario: Scenario,
-    topology: TopologySettings,
-    purpose: str,
-    graph: nx.DiGraph[int],
-    propagation: Propagation | None,
-) -> Direct:
-    """Return the links of a topology; those in range follow from the radios."""
+def _direct(scenario: Scenario, topology: TopologySettings, purpose: str, graph: nx.DiGraph[int], airs: Airs) -> Direct:
+    """Return the links of a topology; those in range follow from the radios.
+
+    Raises:
+        ScenarioError: if links come and go between devices that have no air in common.
+    """
     neighborhood: Neighborhood | None
-    if propagation is None or not isinstance(topology, InRange):
+    main = airs.built[0].propagation
+    if main is None or not isinstance(topology, InRange):
         neighborhood = topology.neighborhood(scenario.devices.count, stream(scenario.seed, purpose))
+        linked = airs.linked(graph)
+        if neighborhood is not None and linked.number_of_edges() < graph.number_of_edges():
+            src, dst = next(edge for edge in graph.edges if not linked.has_edge(*edge))
+            text = f"links devices {src} and {dst} in turn, which have no air in common; take one whose links stay"
+            raise ScenarioError(scenario.name, [Problem("topology", text)])
+        graph = linked
     else:
-        in_range = RadioNeighbors(
-            propagation, topology.loss, topology.size, topology.hysteresis, scenario.mobility.update
-        )
-        moves = propagation.motion.moves
-        graph, neighborhood = _linked(graph, in_range, moves), in_range if moves else None
+        moving = [one for one in scenario.devices.mobilities(scenario.mobility) if not isinstance(one, Static)]
+        update = min((one.update for one in moving), default=scenario.mobility.update)
+        in_range = RadioNeighbors(main, topology.loss, topology.size, topology.hysteresis, update, _other_radios(airs))
+        moves = main.motion.moves
+        graph, neighborhood = airs.linked(_linked(graph, in_range, moves)), in_range if moves else None
     return Direct(topology, graph, neighbors(graph).outgoing, neighborhood)
 
 
-def make_propagation(
-    scenario: Scenario, graph: nx.DiGraph[int], events: EventsInOrder | None = None
-) -> Propagation | None:
-    """Return powers and error rates between the places of a scenario; None if it has no `[radio]`.
-
-    Args:
-        scenario: a valid one.
-        graph: its topology, with the attribute "pos" of devices that have a place there.
-        events: those that move devices; None: no event moves any.
-
-    Raises:
-        ScenarioError: if a device has no place, or a trace can't be used.
-    """
-    radio, n = scenario.radio, scenario.devices.count
-    if radio is None:
-        return None
-    try:
-        tracks = scenario.mobility.tracks(n, radio.sides, scenario.seed)
-    except ValueError as error:
-        raise ScenarioError(scenario.name, [Problem("mobility.path", str(error))]) from error
-    if radio.positions is not None:
-        places: Mapping[int, Any] = dict(enumerate(radio.positions))
-    elif radio.sides is not None:
-        width, height = radio.sides
-        places = {k: (width * pos[0], height * pos[1]) for k, pos in graph.nodes("pos") if pos is not None}
-    else:
-        places = {}
-    lost = [k for k in range(n) if k not in tracks and k not in places]
-    if lost:
-        text = f"device {lost[0]} has no place: give [radio] positions, or a topology with places and an area"
-        raise ScenarioError(scenario.name, [Problem("mobility", text)])
-    motion = Motion([tracks[k] if k in tracks else Track.still(places[k]) for k in range(n)])
-    if events is not None and events.events:
-        motion = events.moved(motion)
-    return Propagation(radio, motion, scenario.seed, transceivers(scenario))
-
-
-def transceivers(scenario: Scenario) -> Transceivers:
-    """Return the power, noise figure and antenna gain of each device, overrides applied."""
-    radio, n = scenario.radio, scenario.devices.count
-    assert radio is not None
-    result = Transceivers.alike(radio, n)
-    groups = scenario.devices.groups()
-    for override in radio.override:
-        ids = sorted(select(override.devices, n, groups))
-        for name in ("power", "noise_figure", "antenna_gain"):
-            value = getattr(override, name)
-            if value is not None:
-                getattr(result, name)[ids] = value
-    return result
+def _other_radios(airs: Airs) -> list[tuple[Bools, Propagation | bool]]:
+    """Return the pairs of devices whose links are not on "main", and the radio of each air; see `RadioNeighbors`."""
+    if not airs.of_devices.several:
+        return []
+    table = airs.of_devices.table
+    radios = [(table == air.number, air.propagation or True) for air in airs.built[1:]]
+    return [(table == -1, False), *radios]
 
 
 def _linked(graph: nx.DiGraph[int], in_range: RadioNeighbors, moves: bool) -> nx.DiGraph[int]:

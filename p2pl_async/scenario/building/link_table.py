@@ -38,7 +38,7 @@ class LinkTable:
         if origins is None:
             origins = {f"link.{key}": "" for key in scenario.link.model_fields_set}
         self._overrides = scenario.link.override
-        self.matches = LinkMatches(scenario.devices, scenario.link, scenario.medium)
+        self.matches = LinkMatches(scenario.devices, scenario.link, scenario.medium, scenario.air)
         self._origins = origins
         self._settings: dict[int, LinkSettings] = {}
 
@@ -61,7 +61,8 @@ class LinkTable:
         Raises:
             ValueError: if a change is impossible; it names the line.
         """
-        return changed_settings(self.matches.table(self.matches.of(src, dst)), changes, folder, self.matches.medium)
+        match = self.matches.of(src, dst)
+        return changed_settings(self.matches.table(match), changes, folder, self.matches.medium(match))
 
     def explain(self, src: int, dst: int) -> list[tuple[str, object, str]]:
         """Return (key path, value, rule) of everything that the link from `src` to `dst` has.
@@ -70,9 +71,12 @@ class LinkTable:
         the scenario extends, or "--set KEY".
         """
         table = without_none(self.settings(src, dst).model_dump(mode="json"))
-        found = {key: origin_of(self._origins, f"link.{key}", "link") for key, _ in leaves(table)}
+        match = self.matches.of(src, dst)
+        air = self.matches.air(match)
+        base = f"air.{self.matches.airs.names[air]}.link" if air else "link"
+        found = {key: origin_of(self._origins, f"{base}.{key}", base) for key, _ in leaves(table)}
         rules = {key: rule for key, rule in found.items() if rule is not None}
-        self.matches.table(self.matches.of(src, dst), rules)
+        self.matches.table(match, rules)
         rows: list[tuple[str, object, str]] = []
         for key, value in leaves(table):
             rule = rules.get(key)

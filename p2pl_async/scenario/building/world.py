@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.air import SensedMedium, SharedMedium
 from p2pl_async.air.air import Air
+from p2pl_async.air.airs import AnyAir, SeveralAirs
 from p2pl_async.air.hearing import GraphHearing, Hearing, PowerHearing
 from p2pl_async.clock import VirtualClock
 from p2pl_async.device import Neighborhood
@@ -21,6 +22,7 @@ from p2pl_async.link import Link
 from p2pl_async.link.switching import UpIntervals
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio import Propagation
+from p2pl_async.scenario.building.airs import Airs, PlacedAir
 from p2pl_async.scenario.building.contracts import warn_of_contract
 from p2pl_async.scenario.building.device_conditions import DeviceConditions
 from p2pl_async.scenario.building.event_warnings import (
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
     from p2pl_async.learning.data import Dataset
 
+Now = Callable[[DeviceId, float], Sequence[DeviceId]]
+
 
 @dataclass(frozen=True)
 class World:
@@ -60,7 +64,7 @@ class World:
         links: settings of every link.
         events: scripted events in order, and their effect on links.
         conditions: the devices' hardware, and when they are down.
-        propagation: powers and error rates between the places; None without `[radio]`.
+        airs: what links go over, "main" first.
         dataset: training and test data; None for a protocol that never trains.
         parts: for each device, its rows of the training data.
         warnings: sentences that the scenario's author should read before trusting the run.
@@ -74,10 +78,15 @@ class World:
     links: LinkTable
     events: EventsInOrder
     conditions: DeviceConditions
-    propagation: Propagation | None
+    airs: Airs
     dataset: Dataset | None
     parts: list[NDArray[np.int64]]
     warnings: list[str]
+
+    @property
+    def propagation(self) -> Propagation | None:
+        """Powers and error rates of `[radio]`; None without."""
+        return self.airs.built[0].propagation
 
     def make_link(self, src: DeviceId, dst: DeviceId, downtimes: Sequence[Downtime] | None = None) -> Link:
         """Return a new link with its own random streams.
@@ -96,7 +105,8 @@ class World:
         if isinstance(contacts, Contacts) and isinstance(topology, RecordedLinks):
             changes = self.links.changes(src, dst, contacts.settings_changes(src, dst), topology.path.parent)
             down.append(("outage", lambda: UpIntervals(contacts.contacts(src, dst), None)))
-        radio = None if self.propagation is None else self.propagation.link(src, dst)
+        air = self.airs.of(src, dst)
+        radio = None if air.propagation is None else air.propagation.link(src, dst)
         settings = self.links.settings(src, dst)
         return Link(src, dst, settings, self.scenario.seed, changes=changes, down=down, radio=radio)
 
@@ -107,8 +117,8 @@ class World:
         back: Callable[[DeviceId, DeviceId], Link],
         meter: Meter | None = None,
         downtimes: Sequence[Downtime] | None = None,
-    ) -> Air:
-        """Return the medium that the devices share; only where they share one.
+    ) -> AnyAir:
+        """Return the medium that the devices share, or all of them; only where they share one.
 
         Args:
             clock: its calendar takes the medium's events.
@@ -117,28 +127,52 @@ class World:
             meter: takes the intervals in which each radio sends and receives.
             downtimes: for each device of the run, when it is down.
         """
-        medium, n = self.scenario.medium, self.scenario.devices.count
+        found = [
+            self._one_air(air, clock, round_of, back, meter, downtimes) if air.medium.shared else None
+            for air in self.airs.built
+        ]
+        if len(found) == 1:
+            assert found[0] is not None
+            return found[0]
+        return SeveralAirs(found, lambda src, dst: self.airs.of(src, dst).number)
+
+    def _one_air(
+        self,
+        air: PlacedAir,
+        clock: VirtualClock,
+        round_of: Callable[[DeviceId], int],
+        back: Callable[[DeviceId, DeviceId], Link],
+        meter: Meter | None,
+        downtimes: Sequence[Downtime] | None,
+    ) -> Air:
+        medium, n = air.medium, self.scenario.devices.count
         assert isinstance(medium, SharedMedium)
-        waves = self.propagation
-        hearing: Hearing = self._hearing(round_of)
-        if waves is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
-            hearing = PowerHearing(waves, medium.sense)
+        members = self.airs.of_devices.members(air.number) if self.airs.of_devices.several else None
+        hearing: Hearing = self._hearing(round_of, members)
+        if air.propagation is not None and isinstance(medium, SensedMedium) and medium.sense is not None:
+            hearing = PowerHearing(air.propagation, medium.sense, members)
         return Air(
-            medium, clock, n, hearing, self.scenario.seed,
+            medium, clock, n, hearing, air.seed,
             back=back,
-            propagation=waves,
+            propagation=air.propagation,
             on_transmit=None if meter is None else meter.transmitting,
             on_receive=None if meter is None else meter.receiving,
             presence=None if downtimes is None else Presence(downtimes),
-            own_channels=self.own_channels(),
+            own_channels=self.own_channels(air),
+            number=air.number,
         )  # fmt: skip
 
-    def own_channels(self) -> list[int] | None:
-        """Return the channel that each device's radio listens on, with hopping its offset; None: there is one."""
-        devices, channels = self.scenario.devices, getattr(self.scenario.medium, "channels", None)
+    def own_channels(self, air: PlacedAir) -> list[int] | None:
+        """Return the channel that each device's radio listens on, with hopping its offset; None: there is one.
+
+        What groups say of it is about "main".
+        """
+        devices, channels = self.scenario.devices, getattr(air.medium, "channels", None)
         if channels is None:
             return None
-        drawn = channels.owned(devices.count, self.scenario.seed)
+        drawn: list[int] = channels.owned(devices.count, air.seed)
+        if air.number:
+            return drawn
         of_groups = devices.of_each("channel", None)
         return [mine if group is None else group for mine, (_, group) in zip(drawn, of_groups, strict=True)]
 
@@ -150,13 +184,28 @@ class World:
         routes = relay.routes(direct.out_neighbors, direct.now(lambda device: 0))
         return Relaying(direct.out_neighbors, routes, relay.header)
 
-    def _hearing(self, round_of: Callable[[DeviceId], int]) -> GraphHearing:
-        """Return who hears whom at each instant, by the links that there are and that no event has cut."""
+    def _hearing(self, round_of: Callable[[DeviceId], int], members: frozenset[DeviceId] | None) -> GraphHearing:
+        """Return who hears whom at each instant, by the links that there are and that no event has cut.
+
+        `members`: the devices that have the radio; None: all.
+        """
         out_neighbors, now = self.direct.out_neighbors, self.direct.now(round_of)
+        if members is not None:
+            out_neighbors, now = _among(members, out_neighbors, now)
         if not self.events.cut_links:
             return GraphHearing(out_neighbors, now)
         down = functools.cache(self.events.down)
         return GraphHearing(out_neighbors, now, lambda src, dst, at: down(src, dst).at(at).value != "")
+
+
+def _among(
+    members: frozenset[DeviceId], out_neighbors: list[list[DeviceId]], now: Now | None
+) -> tuple[list[list[DeviceId]], Now | None]:
+    """Return neighbors without the devices that are not among some."""
+    near = [[dst for dst in neighbors if dst in members] for neighbors in out_neighbors]
+    if now is None:
+        return near, None
+    return near, lambda device, at: tuple(dst for dst in now(device, at) if dst in members)
 
 
 def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str, str] | None = None) -> World:
@@ -199,7 +248,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
         links,
         events,
         conditions,
-        layout.propagation,
+        layout.airs,
         dataset,
         list(parts),
         warnings,

@@ -25,8 +25,8 @@ def check_changes(matches: LinkMatches, contacts: Contacts, path: Path) -> Itera
     wrong = set()
     for src, dst in contacts.links:
         try:
-            table, changes = matches.table(matches.of(src, dst)), contacts.settings_changes(src, dst)
-            changed_settings(table, changes, path.parent, matches.medium)
+            match, changes = matches.of(src, dst), contacts.settings_changes(src, dst)
+            changed_settings(matches.table(match), changes, path.parent, matches.medium(match))
         except ValueError as error:
             wrong.add(str(error))
     for text in sorted(wrong):
@@ -64,22 +64,24 @@ def check_overrides(matches: LinkMatches, link: LinkTableSettings) -> Iterator[I
         if not any(match >> index & 1 for match in possible):
             yield line(["link", "override", index], "matches no link, as no device links to itself")
     seen: set[tuple[int, tuple[str | int, ...]]] = set()
-    known = {refusal.keys for refusal in refusals(matches.medium, link)}  # of [link] itself
     for match in sorted(possible):
         rules: dict[str, str] = {}
+        overrides = match & (1 << len(link.override)) - 1
         try:
             settings = LinkSettings.model_validate(matches.table(match, rules))
         except ValidationError as error:
             for detail in error.errors():
-                index = _culprit(detail["loc"], rules, match)
+                index = _culprit(detail["loc"], rules, overrides)
                 if (index, detail["loc"]) not in seen:
                     seen.add((index, detail["loc"]))
                     yield _blame(detail, index, matches.table(match))
             continue
+        medium, unchanged = matches.medium(match), matches.unchanged(match)
         if settings.outage != link.outage:
-            yield from _unknown_contacts(settings, match, rules, matches.count)
-        for refusal in refused(matches.medium, settings, link):
-            index = _culprit(refusal.keys, rules, match)
+            yield from _unknown_contacts(settings, overrides, rules, matches.count)
+        known = {refusal.keys for refusal in refusals(medium, unchanged)}  # of [link] itself
+        for refusal in refused(medium, settings, unchanged):
+            index = _culprit(refusal.keys, rules, overrides)
             if refusal.keys in known and not _sets(refusal.keys, rules):
                 continue
             if (index, refusal.keys) not in seen:

@@ -1,4 +1,4 @@
-"""Checks of `[medium]` with the tables it works with."""
+"""Checks of `[medium]`, and of the media of further airs, with the tables they work with."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from p2pl_async.basics.settings import kind_of, line
 from p2pl_async.radio.phy import Lora
 from p2pl_async.scenario.tables import DeviceSettings
 
+Keys = tuple[str, ...]
 
-def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-    """Yield where the medium, links and radios don't fit together; absent tables are not looked at."""
+
+def check_medium(tables: Mapping[str, Any], above: Keys = ()) -> Iterator[InitErrorDetails]:
+    """Yield where the medium, links and radios don't fit together; absent tables are not looked at.
+
+    Args:
+        tables: "medium", "link" and "radio" of one air.
+        above: the keys of the table that holds them; none of a scenario itself.
+    """
     medium: Medium | None = tables.get("medium")
     if medium is not None and tables.get("devices") is not None:
         yield from _check_channels(medium, tables["devices"])
@@ -23,19 +30,17 @@ def check_medium(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         return
     if "radio" in tables and tables["radio"] is None:
         if isinstance(medium, SensedMedium) and medium.sense is not None:
-            yield line(["medium", "sense"], "needs received powers; add a [radio] table, or leave it out")
+            yield line([*above, "medium", "sense"], "needs received powers; add a [radio] table, or leave it out")
         if isinstance(medium, Contended) and medium.collision != "overlap":
             text = 'needs received powers; add a [radio] table, or write collision = "overlap"'
-            yield line(["medium", "collision"], text, medium.collision)
+            yield line([*above, "medium", "collision"], text, medium.collision)
     if medium.rates is not None:
-        yield from _check_rates(medium, tables)
-    if medium.queue is not None and medium.queue.drops_head:
-        yield line(["medium", "queue", "drop"], 'must be "tail"; dedicated links can drop the oldest', "head")
+        yield from _check_rates(medium, tables, above)
     link = tables.get("link")
     if link is None:
         return
     for refusal in refusals(medium, link):
-        yield line(["link", *refusal.keys], refusal.text, refusal.value)
+        yield line([*above, "link", *refusal.keys], refusal.text, refusal.value)
 
 
 def _check_channels(medium: Medium, devices: DeviceSettings) -> Iterator[InitErrorDetails]:
@@ -52,16 +57,16 @@ def _check_channels(medium: Medium, devices: DeviceSettings) -> Iterator[InitErr
             yield line(keys, f"must be below medium.channels.count, {channels.count}", group.channel)
 
 
-def _check_rates(medium: SharedMedium, tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+def _check_rates(medium: SharedMedium, tables: Mapping[str, Any], above: Keys) -> Iterator[InitErrorDetails]:
     """Yield why rates can't adapt to radios."""
     if "radio" not in tables:
         return
     radio = tables["radio"]
     if radio is None:
-        yield line(["medium", "rates"], 'needs received powers; add a [radio] table, or write "none"')
+        yield line([*above, "medium", "rates"], 'needs received powers; add a [radio] table, or write "none"')
     elif len(radio.phy.modes) < 2:
         text = f'needs a phy with several rates, and "{radio.phy.kind}" has one; write [radio] phy = "wifi"'
-        yield line(["medium", "rates"], text)
+        yield line([*above, "medium", "rates"], text)
     elif isinstance(medium.airtime, LoRa) != isinstance(radio.phy, Lora):
         text = f'must be of the kind of [radio] phy, "{radio.phy.kind}", for its rates to count'
-        yield line(["medium", "airtime"], text, kind_of(type(medium.airtime)))
+        yield line([*above, "medium", "airtime"], text, kind_of(type(medium.airtime)))

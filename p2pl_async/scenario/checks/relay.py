@@ -8,7 +8,6 @@ from typing import Any
 from pydantic_core import InitErrorDetails
 
 from p2pl_async.basics.settings import line
-from p2pl_async.radio import Static
 from p2pl_async.relay import ShortestPath
 from p2pl_async.scenario.checks.sizes import check_links
 from p2pl_async.topology.changing import OnePeerExponential, RandomMatchings, RotatingRings
@@ -31,7 +30,7 @@ def check_relay(tables: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
         yield from check_links(relay.over, devices.count, ("relay", "over"))
         for text in relay.over.check(devices.count):
             yield line(["relay", "over"], text)
-    moving = tables.get("mobility") is not None and not isinstance(tables["mobility"], Static)
+    moving = devices is not None and tables.get("mobility") is not None and devices.move(tables["mobility"])
     moves = any(event.kind == "move" for event in tables.get("event") or ())
     change = isinstance(relay.over, RecordedLinks) or (isinstance(relay.over, InRange) and (moving or moves))
     if change and isinstance(relay, ShortestPath):

@@ -35,7 +35,7 @@ def scenario_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     preset = {"enum": list(LINK_PRESETS), "description": "a radio whose values hold where this table gives none"}
     link, override = definitions["LinkTableSettings"], definitions["LinkOverride"]
-    link["properties"]["preset"] = preset
+    link["properties"]["preset"] = definitions["AirLink"]["properties"]["preset"] = preset
     keys = {key: value for key, value in link["properties"].items() if key != "override"}
     override["properties"] = {**override["properties"], **{key: _partial(value) for key, value in keys.items()}}
     override["additionalProperties"] = False

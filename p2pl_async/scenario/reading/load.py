@@ -220,9 +220,6 @@ def read_toml(path: Path, source: str | None = None, where: str = "") -> Table:
         if twice:
             text = text.replace(twice[0], f"[{'.'.join(re.findall(chr(39) + '([^' + chr(39) + ']*)', twice[0])[::2])}]")
         hint = "; a text must be in quotes" if text == "Invalid value" else ""
-        written = content.decode("utf-8", "replace").splitlines()[int(line_number) - 1] if line_number else ""
-        if comma := re.search(r"=\s*([-+]?\d+),(\d+)\s*(?:#.*)?$", written):
-            hint = f"; a decimal comma must be a point, {comma[1]}.{comma[2]}"
         problem = Problem(where + place, f"not valid TOML: {text[0].lower()}{text[1:]}{hint}")
     except ValueError:  # Python reads 4,300 digits
         problem = Problem(where or str(path), "has a whole number of more than 64 bits")
@@ -262,23 +259,38 @@ def _put(table: Table, keys: Keys, value: Any, source: str, rule: str, origins: 
 
 def _expand_presets(raw: Table, origins: dict[str, str]) -> list[Problem]:
     """Put the tables of link presets under what the scenario says; changes `raw`, returns problems."""
+    found: list[Problem] = []
+    if isinstance(raw.get("air"), Mapping):
+        raw["air"] = {
+            name: _under_air(air, f"air.{name}.", origins, found) if isinstance(air, Mapping) else air
+            for name, air in raw["air"].items()
+        }
+    raw.update(_under_air(raw, "", origins, found))
     link = raw.get("link")
     if not isinstance(link, Mapping):
-        return []
-    found: list[Problem] = []
-    name, medium = link.get("preset"), raw.get("medium", {})
-    if isinstance(name, str) and name in LINK_PRESETS and isinstance(medium, Mapping):
-        shared = LINK_PRESETS[name].medium
-        if medium.get("kind", shared["kind"]) == shared["kind"]:
-            raw["medium"] = _under(shared, "medium", name, medium, origins)
-    raw["link"] = link = _under_preset(link, "link", origins, found)
+        return found
     overrides = link.get("override")
     if isinstance(overrides, list):
-        link["override"] = [
+        layers = [
             _under_preset(item, f"link.override[{i}]", origins, found) if isinstance(item, Mapping) else item
             for i, item in enumerate(overrides)
         ]
+        raw["link"] = {**link, "override": layers}
     return found
+
+
+def _under_air(air: Mapping[str, Any], path: str, origins: dict[str, str], found: list[Problem]) -> Table:
+    """Return a table with `link` and `medium`, and under both those of the preset that its link names."""
+    link, medium = air.get("link"), air.get("medium", {})
+    if not isinstance(link, Mapping):
+        return dict(air)
+    result, name = dict(air), link.get("preset")
+    if isinstance(name, str) and name in LINK_PRESETS and isinstance(medium, Mapping):
+        shared = LINK_PRESETS[name].medium
+        if medium.get("kind", shared["kind"]) == shared["kind"]:
+            result["medium"] = _under(shared, f"{path}medium", name, medium, origins)
+    result["link"] = _under_preset(link, f"{path}link", origins, found)
+    return result
 
 
 def _under_preset(table: Mapping[str, Any], path: str, origins: dict[str, str], found: list[Problem]) -> Table:

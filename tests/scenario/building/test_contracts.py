@@ -12,10 +12,11 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.device import Device
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.asy_sonata import AsySonata
-from p2pl_async.protocols.base import FAULTS, INCREMENT, STATE, Contract, Protocol
+from p2pl_async.protocols.base import AVERAGED, FAULTS, INCREMENT, STATE, Contract, Protocol
 from p2pl_async.protocols.choco_sgp import ChocoSGP
 from p2pl_async.protocols.diging import DIGing
 from p2pl_async.protocols.fedavg import FedAvg
+from p2pl_async.protocols.gossip_learning import GossipLearning
 from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.protocols.rasgp import RASGP
 from p2pl_async.scenario.building.contracts import faults, warn_of_contract
@@ -126,7 +127,8 @@ def absence(protocol: Protocol, src: str, dst: str) -> str:
 
 def test_a_deaf_device_is_told_with_what_becomes_of_the_others() -> None:
     assert "device 3 can't hear" in absence(P2PL(), "*", "3")
-    assert 'use protocol "p2pl-push"' in absence(P2PL(), "*", "3")
+    assert "the others leave their models out" in absence(P2PL(), "*", "3")
+    assert 'use protocol "p2pl-push"' in absence(GossipLearning(), "*", "3")
     assert "the others as if they weren't there" in absence(RASGP(), "*", "3")
     assert "the others as if they weren't there" in absence(ChocoSGP(delivery="absolute"), "*", "3")
     assert "can't hear" not in absence(P2PL(), "3", "*")
@@ -157,7 +159,7 @@ def test_a_contract_may_depend_on_settings() -> None:
     barrier = {"kind": "barrier", "timeout": "1 s"}
     assert P2PL(mode="barrier").contract.loss
     assert not P2PL(mode=barrier).contract.loss
-    assert P2PL().contract == P2PL(mode=barrier).contract == STATE
+    assert P2PL().contract == P2PL(mode=barrier).contract == AVERAGED
     assert FedAvg().contract.loss
     assert "weigh more" in FedAvg.model_validate({"timeout": "5 s"}).contract.loss
     assert not FedAvg.model_validate({"timeout": "5 s", "missing": "last"}).contract.loss

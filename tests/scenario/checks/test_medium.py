@@ -115,6 +115,27 @@ def test_each_setting_changes_what_happens_or_is_refused_whoever_sets_it(key: st
     assert set(outcomes.values()) in ({"changes"}, {"refused"}), outcomes
 
 
+@pytest.mark.parametrize("medium", ["dedicated", "csma-ca"])
+@pytest.mark.parametrize("key", CHANGES)
+def test_links_of_an_air_by_name_pass_the_same_door(key: str, medium: str) -> None:
+    def outcome(medium: str, change: dict[str, Any]) -> str:
+        near = {"link": {**LINK, **change}, "medium": MEDIA[medium]}
+        group = {"all": {"ids": "*", "airs": ["near"]}}
+        try:
+            return digest("dedicated", {"devices": {"count": 3, "group": group}, "air": {"near": near}})
+        except ValidationError:
+            return "refused"
+
+    try:
+        digest(medium, DOORS["link"](CHANGES[key]))
+        refused = False
+    except ValidationError:
+        refused = True
+    found = outcome(medium, CHANGES[key])
+    assert (found == "refused") == refused
+    assert found != outcome(medium, {})
+
+
 def test_a_trace_of_links_passes_the_same_door(tmp_path) -> None:
     path = tmp_path / "links.csv"
     path.write_text("t,src,dst,change\n0,0,1,up\n0,1,0,up\n1,0,1,arq.ack_loss=5 %\n")

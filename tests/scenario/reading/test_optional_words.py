@@ -46,7 +46,7 @@ WRITTEN = {  # class -> key -> a scenario that writes it
         for key, text in (("eifs", "auto"), ("aggregate", "none"), ("rts", "none"))
     },
     "Tdma": {"slots": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "tdma"\nslot = "5 ms"\nslots = "devices"'},
-    "RadioSettings": {
+    "RadioModel": {
         "shadowing": '[topology]\nkind = "grid"\n[radio]\narea = "10 m"\nshadowing = "none"'
     },
 }  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_word_is_read_as_it_is_written(tmp_path, text) -> None:
 
 def test_no_shadowing_is_none(tmp_path) -> None:
     path = tmp_path / "words.toml"
-    path.write_text(LEAST + WRITTEN["RadioSettings"]["shadowing"])
+    path.write_text(LEAST + WRITTEN["RadioModel"]["shadowing"])
     radio = load_scenario(path).radio
     assert radio is not None
     assert radio.shadowing is None
