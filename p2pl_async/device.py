@@ -200,7 +200,11 @@ class Device:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, by this device's own clock."""
-        await trio.sleep(self._lasts(seconds))
+        length = self._lasts(seconds)
+        if 0 < length < math.inf:
+            await self._transport.sleep_until(self.id, trio.current_time() + length)
+        else:
+            await trio.sleep(length)
 
     def timeout(self, seconds: float) -> trio.CancelScope:
         """Limit the block that follows to `seconds` by this device's own clock, as `trio.move_on_after`.

@@ -143,12 +143,14 @@ class Message:
         """For the emulation: return a copy that shares all fields, as one receiver heard it."""
         copy = object.__new__(type(self))
         kind: type[Message] = type(self)
+        put = object.__setattr__
         for name in _slots_of(kind):  # type: ignore[arg-type]  # mypy takes the class for one that can't be hashed
-            if hasattr(self, name):
-                object.__setattr__(copy, name, getattr(self, name))
+            value = getattr(self, name, _UNSET)
+            if value is not _UNSET:
+                put(copy, name, value)
         if hasattr(self, "__dict__"):
             copy.__dict__.update(self.__dict__)
-        object.__setattr__(copy, "_heard", heard)
+        put(copy, "_heard", heard)
         return copy
 
     def mask(self, field: str) -> NDArray[np.bool_]:
@@ -167,6 +169,9 @@ class Message:
             for start, end in damage.missing:
                 gone[max(start - place, 0) // array.itemsize : max(-(-(end - place) // array.itemsize), 0)] = True
         return gone.reshape(array.shape)
+
+
+_UNSET = object()
 
 
 @functools.cache

@@ -70,6 +70,40 @@ def test_sleep_takes_exactly_its_virtual_time() -> None:
     assert run(main)[-1] > 1e6
 
 
+def test_a_sleep_as_an_event_takes_exactly_its_virtual_time() -> None:
+    clock = VirtualClock()
+
+    async def main() -> list[float]:
+        seen = []
+        for seconds in (0.1, 0.2, 1e6):
+            await clock.sleep_until(trio.current_time() + seconds, 0)
+            seen.append(trio.current_time())
+        return seen
+
+    assert run(main, clock) == [0.1, 0.1 + 0.2, 0.1 + 0.2 + 1e6]
+
+
+def test_a_sleep_as_an_event_that_is_cut_short_keeps_no_run_alive() -> None:
+    """Its event is left in the calendar; time doesn't go on for it."""
+    clock = VirtualClock()
+
+    async def sleeper() -> None:
+        with trio.move_on_after(3):
+            await clock.sleep_until(100.0, 0)
+        assert trio.current_time() == 3
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleeper)
+            with pytest.raises(Idle):
+                await clock.supervise()
+            nursery.cancel_scope.cancel()
+
+    run(main, clock)
+    assert clock.now == 3.0
+
+
 def test_move_on_after_and_fail_after_are_virtual() -> None:
     async def main() -> None:
         with trio.move_on_after(3600):

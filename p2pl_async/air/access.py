@@ -2,7 +2,7 @@
 
 Each class decides for all devices of one medium. The air asks (`request`) once per
 transmission; the answer is a call of `air.transmit`, at once or from a later event, or of
-`air.give_up`. The air itself knows which devices hear each other (`air.is_busy`).
+`air.give_up`. `air.on_air` knows what is on the air, and which devices hear each other.
 `AirView` is all that these classes see of the air.
 """
 
@@ -12,22 +12,21 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from p2pl_async.air.on_air import OnAir
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Tdma
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.basics.randomness import draws, stream
 from p2pl_async.basics.units import show_seconds
-from p2pl_async.clock import VirtualClock
+from p2pl_async.clock import VirtualClock, rounding
 from p2pl_async.errors import ProtocolError
-from p2pl_async.messages import DeviceId
-
-_EPSILON = 1e-9  # s; slots counted from different instants coincide up to rounding
 
 
 class AirView(Protocol):
     """What channel access needs of the air."""
 
     clock: VirtualClock
+    on_air: OnAir
 
     @property
     def senders(self) -> Sequence[Sender]:
@@ -44,24 +43,6 @@ class AirView(Protocol):
 
     def give_up(self, sender: Sender, cause: str) -> None:
         """Stop trying to send the sender's next frame."""
-
-    def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
-        """Tell whether a device would notice a transmission of another that began now."""
-
-    def is_off(self, sender: Sender) -> bool:
-        """Tell whether the sender's next frame goes out on another channel than its radio's own."""
-
-    def heard(self, device: DeviceId, since: float) -> list[Transmission]:
-        """Return the transmissions that a device sent or heard and that end after the instant `since`."""
-
-    def watches(self, device: DeviceId, transmission: Transmission) -> bool:
-        """Tell whether a device that looks whether it may send looks at the channel of a transmission, or sends it."""
-
-    def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
-        """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
-
-    def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
-        """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
 
 
 class Access:
@@ -93,6 +74,10 @@ class Access:
     def ended(self, transmission: Transmission) -> None:
         """Called when a transmission ends."""
 
+    def _meet(self, one: int, other: int) -> bool:
+        """Tell whether one of two devices would notice the other."""
+        return self.air.on_air.hears(one, other) or self.air.on_air.hears(other, one)
+
 
 class IdealAccess(Access):
     """Ideal: devices transmit in the order of their requests, never two within range of each other."""
@@ -117,13 +102,10 @@ class IdealAccess(Access):
 
     def _look(self, _: None) -> None:
         self._asked = -1.0
-        now = self.air.clock.now
         waiting, self._waiting = sorted(self._waiting), []
         blocked: list[tuple[float, int]] = []
         for since, device in waiting:
-            held_up = self.air.is_busy(device, now, now) or any(
-                self.air.hears(device, earlier) or self.air.hears(earlier, device) for _, earlier in blocked
-            )
+            held_up = self.air.on_air.is_busy(device) or any(self._meet(device, earlier) for _, earlier in blocked)
             if held_up:
                 blocked.append((since, device))
             else:
@@ -160,7 +142,7 @@ class CsmaCaAccess(Access):
     def _assess(self, sender: Sender) -> None:
         """Transmit if the channel was clear during the assessment that ends now; else back off longer, or give up."""
         now = self.air.clock.now
-        if not self.air.is_busy(sender.device, now - self._settings.cca_time, now):
+        if not self.air.on_air.was_busy(sender.device, now - self._settings.cca_time):
             self.air.transmit(sender, now + self._settings.turnaround)
         elif self._tries[sender.device] == self._settings.max_backoffs:
             self.air.give_up(sender, "access")
@@ -200,7 +182,7 @@ class DcfAccess(Access):
         device = sender.device
         if device in self._expiry:
             self._sends.add(device)
-            if self.air.is_off(sender):
+            if self.air.on_air.is_off(sender):
                 self._tune(device)
         elif device in self._free:
             if not self._eager:
@@ -216,41 +198,41 @@ class DcfAccess(Access):
 
     def _tune(self, device: int) -> None:
         """Count on, on the channel of the device's new frame, after that has been idle for long enough."""
-        now = self.air.clock.now
         if self._expiry[device] != math.inf:
             self._freeze(device)
-        if not self.air.is_busy(device, now, now):
+        if not self.air.on_air.is_busy(device):
             self._count(device)
 
     def started(self, transmission: Transmission) -> None:
         if transmission.cut:
             return
-        now = self.air.clock.now
+        now, slack = self.air.clock.now, rounding(self.air.clock.now)
         for device, expiry in self._expiry.items():
-            noticed = device in transmission.audience.ids or device == transmission.src
+            if expiry == math.inf or not (device in transmission.audience.ids or device == transmission.src):
+                continue
             # A device whose countdown ends at this very instant transmits too: it can't have noticed in time.
-            if expiry != math.inf and expiry > now + _EPSILON and noticed and self.air.watches(device, transmission):
+            if expiry > now + slack and self.air.on_air.watches(device, transmission):
                 self._freeze(device)
 
     def _freeze(self, device: int) -> None:
         """Stop counting down, and keep the slots that are left."""
-        idle = self.air.clock.now - self._idle_since[device] - self._wait[device]
-        counted = max(0, math.floor((idle + _EPSILON) / self._settings.slot))
+        now = self.air.clock.now
+        idle = now - self._idle_since[device] - self._wait[device]
+        counted = max(0, math.floor((idle + rounding(now)) / self._settings.slot))
         self._slots[device] -= min(counted, self._slots[device])
         self._expiry[device] = math.inf
 
     def ended(self, transmission: Transmission) -> None:
-        now = self.air.clock.now
         for device, expiry in self._expiry.items():
-            if expiry == math.inf and not self.air.is_busy(device, now, now):
+            if expiry == math.inf and not self.air.on_air.is_busy(device):
                 self._count(device)
 
     def _look(self, _: None) -> None:
         """Let the devices that asked at this instant send, where each is alone and the medium idle for long enough."""
         eager, self._eager = sorted(self._eager), []
         for device in eager:
-            alone = not any(self.air.hears(device, other) or self.air.hears(other, device) for other in eager)
-            if alone and self._missing(device) <= _EPSILON:
+            alone = not any(self._meet(device, other) for other in eager)
+            if alone and self._missing(device) <= rounding(self.air.clock.now):
                 self._free.discard(device)
                 self.air.transmit(self.air.senders[device])
             else:
@@ -258,19 +240,19 @@ class DcfAccess(Access):
                 self._back_off(self.air.senders[device])
 
     def _back_off(self, sender: Sender) -> None:
-        settings, device, now = self._settings, sender.device, self.air.clock.now
+        settings, device = self._settings, sender.device
         window = min((settings.min_window + 1) * 2 ** min(sender.failures, 32) - 1, settings.max_window)
         self._slots[device] = int(next(self._uniforms[device]) * (window + 1))
         self._expiry[device] = math.inf
-        if not self.air.is_busy(device, now, now):
+        if not self.air.on_air.is_busy(device):
             self._count(device)
 
     def _missing(self, device: int) -> float:
         """Return for how long the medium must still be idle before the device may send."""
         now, difs = self.air.clock.now, self._settings.difs
         ready = [
-            other.end + (self._eifs if self.air.is_garbled(device, other) else difs)
-            for other in self.air.heard(device, now - self.memory)
+            other.end + (self._eifs if self.air.on_air.is_garbled(device, other) else difs)
+            for other in self.air.on_air.heard(device, now - self.memory)
         ]
         return max(ready, default=now) - now
 
@@ -312,7 +294,7 @@ class AlohaAccess(Access):
         if sender.failures:
             at -= self._settings.backoff * math.log1p(-next(self._uniforms[sender.device]))
         if self._settings.slot is not None:
-            at = math.ceil(at / self._settings.slot - _EPSILON) * self._settings.slot
+            at = math.ceil((at - rounding(at)) / self._settings.slot) * self._settings.slot
         if at <= now:
             self.air.transmit(sender)
         else:
@@ -329,14 +311,15 @@ class TdmaAccess(Access):
 
     def request(self, sender: Sender) -> None:
         now, needed, own = self.air.clock.now, self.air.needs(sender), sender.device % self._slots
-        if needed > self._slot + _EPSILON:
+        slack = rounding(now)
+        if needed > self._slot + slack:
             raise ProtocolError(
                 f"a frame of {show_seconds(needed)}, its acknowledgment included, can never be sent: a slot lasts "
                 f"{show_seconds(self._slot)}; send it in fragments (mtu)"
             )
-        frame = math.floor((now + _EPSILON) / (self._slot * self._slots))
+        frame = math.floor((now + slack) / (self._slot * self._slots))
         begin = (frame * self._slots + own) * self._slot
-        if now > begin + self._slot - needed + _EPSILON:
+        if now > begin + self._slot - needed + slack:
             begin += self._slots * self._slot
         if begin <= now:
             self.air.transmit(sender)

@@ -16,22 +16,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from p2pl_async.air.access import DcfAccess
 from p2pl_async.air.aggregation import Burst
 from p2pl_async.air.airtime_budget import AirtimeBudget
+from p2pl_async.air.framing import Recipients, recipients
 from p2pl_async.air.handshake import Handshake
 from p2pl_async.air.hearing import Hearing, Waves
-from p2pl_async.air.interference import Interference, Places
-from p2pl_async.air.kinds import access_of, tuning_of
+from p2pl_async.air.kinds import access_of, interference_of, tuning_of
+from p2pl_async.air.listening import Listening, OnReceive
+from p2pl_async.air.on_air import OnAir
 from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.retries import Retries
-from p2pl_async.air.settings import BleAdvertising, Dcf, Disturbed, SharedMedium
-from p2pl_async.air.transmission import NOBODY, Sender, Transmission
-from p2pl_async.air.tuning import split
+from p2pl_async.air.settings import BleAdvertising, Dcf, SharedMedium
+from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
 from p2pl_async.hardware.downtime import Presence
@@ -53,7 +54,7 @@ class Air:
         propagation: powers and error rates; required for `capture` and `sinr`.
         back: (src, dst) -> the link that an acknowledgment takes.
         on_transmit: called with (device, start, end) of each transmission.
-        on_receive: called with (device, start, end) of each frame that a device listens to.
+        on_receive: called with (devices, start, end) of each frame: those that listen to it.
         presence: tells which devices are up at an instant; None: all.
         own_channels: the channel of each device; None: as the settings say.
         number: of several media side by side, which one: its events come after those of the ones before.
@@ -70,7 +71,7 @@ class Air:
         back: Callable[[DeviceId, DeviceId], Link],
         propagation: Waves | None = None,
         on_transmit: Callable[[DeviceId, float, float], object] | None = None,
-        on_receive: Callable[[DeviceId, float, float], object] | None = None,
+        on_receive: OnReceive | None = None,
         presence: Presence | None = None,
         own_channels: Sequence[int] | None = None,
         number: int = 0,
@@ -80,18 +81,17 @@ class Air:
         self.senders = [Sender(device, number * _EVENTS) for device in range(n)]
         self.undecided = 0  # messages of which at least one receiver's fate is open, counted per receiver
         self._numbers = itertools.count(number * _EVENTS)
-        self._hearing = hearing
         self._back = back
+        self._latest: list[tuple[Sequence[Link], list[Recipients]] | None] = [None] * n  # what each device sent to last
         self._on_transmit = on_transmit
-        self._on_receive = on_receive
-        self._on_air: list[Transmission] = []
         self._tuning = tuning_of(settings, self.senders, seed, own_channels)
-        self._reception = Reception(settings, n, propagation, presence, self._tuning)
+        self._listening = Listening(on_receive, self._tuning)
+        self._reception = Reception(settings, propagation, presence, self._tuning)
         self._rates = Rates(settings, propagation, seed)
-        self._outside: Interference | None = None
-        if propagation is not None and isinstance(settings, Disturbed) and settings.interferer:
-            self._outside = Interference(settings.interferer, cast("Places", propagation), settings.sense, seed)
+        outside = interference_of(settings, propagation, seed)
+        self.on_air = OnAir(clock, hearing, self._reception, outside, self._tuning, self.senders)
         self._access = access_of(settings, self, seed, self._tuning)
+        self.on_air.memory = self._access.memory
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
         rts = settings.rts if isinstance(settings, Dcf) else None
         self._handshake = None if rts is None else Handshake(rts, self)
@@ -115,27 +115,23 @@ class Air:
     ) -> None:
         """Accept a message for the devices at the ends of `links`.
 
-        `decided(token, k, verdict)` is called once for each link k, now or later; `reached(token, k, verdict)`
-        before, when the message reaches its receiver. `needed`: number of bytes at the start without which
-        a part of the message is useless; None if only the whole is useful. A neighbor whose link waits for it
-        to wake up gets a copy of its own, and so do those that listen on one of several channels.
+        `decided(token, places, verdicts)` is called now or later, once for each of the links, of which `places` are
+        the indices; `reached` of the same form before, when the message reaches their receivers. `needed`: number of
+        bytes at the start without which a part of the message is useless; None if only the whole is useful. A neighbor
+        whose link waits for it to wake up gets a copy of its own, and so do those that listen on one of several
+        channels. `links` may be kept, and must not change.
         """
-        now = self.clock.now
-        measure = self._reception.signal
-        once = self.settings.broadcast == "once"
-        together = [k for k, link in enumerate(links) if once and not link.holds]
-        groups = [[k] for k, link in enumerate(links) if link.holds or not once]
-        if self._tuning is not None:
-            groups += split(self._tuning, together, links)
-        elif together:
-            groups.append(together)
-        for places in sorted(groups):
-            group = [links[k] for k in places]
-            message = Outgoing(group, size, decided, token, now, measure, places, needed, reached)
+        latest = self._latest[source]
+        if latest is None or latest[0] is not links:
+            channels = None if self._tuning is None else self._tuning.own
+            self._latest[source] = latest = links, recipients(links, self.settings.broadcast == "once", channels)
+        now, measure = self.clock.now, self._reception.signals
+        for group in latest[1]:
+            message = Outgoing(group, size, decided, token, now, measure, needed, reached)
             if isinstance(self.settings, BleAdvertising):
                 message.send_copies()
             if self._tuning is not None:
-                message.channel = self._tuning.own[group[0].dst]
+                message.channel = self._tuning.own[group.receivers[0]]
             if self._aggregate is not None and message.arq is not None:
                 message.burst = Burst(self._aggregate, message.frames, message.frame)
             self._accept(source, message)
@@ -168,17 +164,15 @@ class Air:
             self._decide(sender.remove(len(sender.waiting) - 1), cause)
         if sender.waiting:
             sender.waiting[0].cut = cause
-        for transmission in self._on_air:
-            if transmission.src == device and transmission.end > self.clock.now:
-                self._cut_off(sender, transmission)
+        for transmission in self.on_air.by(device):
+            self._cut_off(sender, transmission)
 
     def abandon(self, verdict: Verdict) -> None:
         """Give this verdict to every message that is not finished, as a run ends."""
         for sender in self.senders:
             for message in sender.waiting:
-                for k in range(len(message.links)):
-                    self.undecided -= 1
-                    message.abandon(k, verdict, self.clock.now)
+                self.undecided -= len(message.links)
+                message.abandon(verdict)
             sender.waiting.clear()
 
     def schedule(self, at: float, sender: Sender | None, call: Callable[[Any], object], argument: Any) -> None:
@@ -201,7 +195,7 @@ class Air:
         if message.cut:
             self.finish(sender, message.cut, acknowledged=False)
             return
-        if self._lifetime is not None and not message.done and self.clock.now - message.sent > self._lifetime:
+        if self._lifetime is not None and message.is_older(self._lifetime, self.clock.now):
             self.finish(sender, "expired", acknowledged=False)
             return
         at = max(self.clock.now, sender.ready)
@@ -211,7 +205,7 @@ class Air:
         if self._duty is not None:
             at = self._duty[sender.device].earliest(at, message.seconds(message.done, self._count(message)))
         if at > self.clock.now:
-            call = self.next_frame if message.waits else self._access.request  # its link may be down by then
+            call = self.next_frame if message.group.waits else self._access.request  # its link may be down by then
             self.schedule(at, sender, call, sender)
         else:
             self._access.request(sender)
@@ -230,8 +224,7 @@ class Air:
 
     def listened(self, device: DeviceId, start: float) -> None:
         """Called when a device, which has listened since an instant whenever it didn't send, goes to sleep."""
-        if self._on_receive is not None:
-            self._on_receive(device, start, self.clock.now)
+        self._listening.listened(device, start, self.clock.now)
 
     def settle(self, sender: Sender, *, acknowledged: bool) -> None:
         """Go on after the sender's frame has been acknowledged or not."""
@@ -245,19 +238,17 @@ class Air:
 
     def _choose_mode(self, sender: Sender, message: Outgoing) -> None:
         """Choose the rate of the frame for which a sender asks for the channel."""
-        if message.mode is None or message.varies or self._rates.adapts:
-            receivers = [link.dst for link in message.links]
-            size, tries = message.frame(message.done), sender.failures
-            acknowledged = message.arq is not None
-            message.mode = self._rates.pick(
-                sender.device, receivers, size, self.clock.now, tries, acknowledged, message.rate_at(self.clock.now)
-            )
+        group, now = message.group, self.clock.now
+        if message.mode is None or group.varies or self._rates.adapts:
+            size, tries, acknowledged = message.frame(message.done), sender.failures, message.arq is not None
+            rate = group.rate_at(now)
+            message.mode = self._rates.pick(sender.device, group.receivers, size, now, tries, acknowledged, rate)
 
     def _count(self, message: Outgoing) -> int:
         """Return the fragments of one transmission: one if another device could cut in or must acknowledge it."""
         if message.burst is not None:
             return len(message.burst.sent)
-        alone = self._reception.collides or self._rates.adapts or message.waits or message.arq is not None
+        alone = self._reception.collides or self._rates.adapts or message.group.waits or message.arq is not None
         return 1 if alone else message.frames
 
     # On the air
@@ -280,12 +271,10 @@ class Air:
             message.asked = True
             self._handshake.ask(sender, start)
             return
-        receivers = [link.dst for link in message.links]
-        audience = self._hearing.audience(sender.device, start, receivers)
+        receivers, src = message.group.receivers, sender.device
+        audience = self.on_air.audience(src, start, receivers)
         channel = 0 if self._tuning is None else self._tuning.to_send(sender, start)
-        transmission = Transmission(
-            sender.device, start, end, message, message.done, count, audience, receivers, channel
-        )
+        transmission = Transmission(src, start, end, message, message.done, count, audience, receivers, channel)
         assert message.mode is not None
         transmission.rate, transmission.phy = message.mode.airtime.rate(message.mode.rate), message.mode.phy
         if self._duty is not None:
@@ -309,63 +298,16 @@ class Air:
             message.missed(k, message.done, cause)
         self.frames_over(sender, message, 1)
 
-    def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
-        """Tell whether a device would notice a transmission of another that began now."""
-        now, tuning = self.clock.now, self._tuning
-        if tuning is not None and len({tuning.to_send(self.senders[each], now) for each in (listener, speaker)}) > 1:
-            return False
-        return listener in self._hearing.audience(speaker, now).ids
-
-    def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
-        """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
-        for other in self._on_air:
-            if (
-                other.end > since
-                and other.start <= until
-                and (other.src == device or device in other.audience.ids)
-                and self.watches(device, other)
-            ):
-                return True
-        if self._outside is None:
-            return False
-        channel = 0 if self._tuning is None else self._tuning.to_send(self.senders[device], until)
-        return self._outside.is_noticed(device, since, until, channel)
-
-    def watches(self, device: DeviceId, transmission: Transmission) -> bool:
-        """Tell whether a device that looks whether it may send looks at the channel of a transmission, or sends it."""
-        if self._tuning is None or transmission.src == device:
-            return True
-        return self._tuning.to_send(self.senders[device], self.clock.now) == transmission.channel
-
-    def is_off(self, sender: Sender) -> bool:
-        """Tell whether the sender's next frame goes out on another channel than its radio's own."""
-        return self._tuning is not None and sender.waiting[0].channel != self._tuning.own[sender.device]
-
-    def heard(self, device: DeviceId, since: float) -> list[Transmission]:
-        """Return the transmissions that a device sent or heard and that end after the instant `since`."""
-        return [
-            other
-            for other in self._on_air
-            if other.end > since
-            and (other.src == device or device in other.audience.ids)
-            and self.watches(device, other)
-        ]
-
-    def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
-        """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
-        return self._reception.is_garbled(device, transmission)
-
     def _cut_off(self, sender: Sender, transmission: Transmission) -> None:
         """End a transmission of a device that has crashed; no device receives it."""
         now = max(self.clock.now, transmission.start)
         sender.seconds -= transmission.end - now
         sender.until = min(sender.until, now)
         transmission.end, transmission.cut = now, True
-        self._reception.cut_off(transmission)
         self._access.ended(transmission)
         message = transmission.message
         if message is not None:
-            self._listen(transmission)
+            self._listening.over(transmission)
             message.count(transmission, sender.failures + 1)
             for k in range(len(message.links)):
                 message.unheard(k, transmission.count)
@@ -379,10 +321,7 @@ class Air:
             )
         sender.until = end
         sender.seconds += end - start
-        horizon = now - self._access.memory
-        self._on_air = [other for other in self._on_air if other.end > horizon]
-        self._reception.begin(transmission, self._on_air)
-        self._on_air.append(transmission)
+        self.on_air.begin(transmission)
         if self._on_transmit is not None:
             self._on_transmit(sender.device, start, end)
         if self._follows:
@@ -397,12 +336,10 @@ class Air:
         assert message is not None
         if transmission.cut:
             return
-        self._listen(transmission)
-        self._meet_outside(transmission)
+        self._listening.over(transmission)
+        self.on_air.meet_outside(transmission)
         message.count(transmission, sender.failures + 1)
-        lost = 0
-        for k, link in enumerate(message.links):
-            lost = self._reception.receive(transmission, message, k, link)
+        lost = self._reception.receive(transmission, message)
         self._access.ended(transmission)
         if self._access.continues:
             self._access.frame_over(sender, heard=lost < transmission.count)
@@ -410,25 +347,6 @@ class Air:
             self.frames_over(sender, message, transmission.count)
         else:
             self._retries.wait(sender, message, heard=lost < transmission.count)
-
-    def _listen(self, transmission: Transmission) -> None:
-        if self._on_receive is not None:
-            for device in transmission.audience.order:
-                if device != transmission.src and self._listens(device, transmission):
-                    self._on_receive(device, transmission.start, transmission.end)
-
-    def _listens(self, device: DeviceId, transmission: Transmission) -> bool:
-        """Tell whether a device's radio was on the channel of a transmission when it began."""
-        if self._tuning is None:
-            return True
-        if device in transmission.receivers:
-            return device not in transmission.deaf
-        return self._tuning.of(device, transmission.start) == transmission.channel
-
-    def _meet_outside(self, transmission: Transmission) -> None:
-        """Add what interferers sent during a transmission, which ends now, to what overlaps it."""
-        if self._outside is not None:
-            transmission.overlaps += self._outside.during(transmission.start, transmission.end, transmission.channel)
 
     def frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
         """Continue after so many frames that are finished."""
@@ -449,17 +367,14 @@ class Air:
         self.next_frame(sender)
 
     def _decide(self, message: Outgoing, cause: str, acknowledged: bool = False) -> None:
-        for k in range(len(message.links)):
-            self.undecided -= 1
-            message.decide(k, cause, self.clock.now, acknowledged)
-
-    # Short frames: acknowledgments, requests and clearances
+        self.undecided -= len(message.links)
+        message.decide(cause, self.clock.now, acknowledged)
 
     def short_frame(
         self, src: DeviceId, dst: DeviceId, start: float, end: float, heard: Transmission | None = None
     ) -> Transmission:
         """Put a frame without content on the air, from one device to another, on the channel of what it answers."""
-        audience = self._hearing.audience(src, start, [dst])
+        audience = self.on_air.audience(src, start, [dst])
         channel = 0
         if self._tuning is not None:
             channel = self._tuning.to_send(self.senders[src], start) if heard is None else heard.channel
@@ -472,8 +387,8 @@ class Air:
         """Tell whether a short frame, which ends now, was received; a radio stays awake for one that it awaits."""
         if frame.cut:
             return False
-        self._listen(frame)
-        self._meet_outside(frame)
+        self._listening.over(frame)
+        self.on_air.meet_outside(frame)
         (target,) = frame.receivers
         lost = self._reception.fate(frame, self._back(frame.src, target), size, awaited=awaited)
         self._access.ended(frame)
@@ -481,8 +396,7 @@ class Air:
 
     def reserve(self, heard: Transmission, until: float) -> None:
         """Keep the channel busy for all who heard a transmission, from now until an instant."""
-        silence = Transmission(NOBODY, self.clock.now, until, None, 0, 1, heard.audience, channel=heard.channel)
-        self._on_air.append(silence)
+        silence = self.on_air.reserve(heard, until)
         self._access.started(silence)
         self.schedule(until, None, self._access.ended, silence)
 

@@ -82,12 +82,12 @@ class _Part(NamedTuple):
     reached: Reached | None
 
 
-def _decided(part: _Part, k: int, verdict: Verdict) -> None:
-    part.decided(part.token, part.places[k], verdict)
+def _decided(part: _Part, places: Sequence[int], verdicts: Sequence[Verdict]) -> None:
+    part.decided(part.token, [part.places[k] for k in places], verdicts)
 
 
-def _reached(part: _Part, k: int, verdict: Verdict) -> Verdict:
-    return verdict if part.reached is None else part.reached(part.token, part.places[k], verdict)
+def _reached(part: _Part, places: Sequence[int], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+    return verdicts if part.reached is None else part.reached(part.token, [part.places[k] for k in places], verdicts)
 
 
 AnyAir = Air | SeveralAirs

@@ -22,10 +22,10 @@ from p2pl_async.air.settings import BLE_CHANNELS, BleConnections
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.air.tuning import TunedByAccess
 from p2pl_async.basics.randomness import stream
+from p2pl_async.clock import rounding
 from p2pl_async.hardware.energy import Doze
 from p2pl_async.messages import DeviceId
 
-_EPSILON = 1e-9  # s; instants counted from different ones coincide up to rounding
 _HOPS = (5, 16)  # least and most hop of channel selection algorithm 1
 
 
@@ -139,7 +139,7 @@ class ConnectionAccess(Access):
         for end, at in ready.items():
             if at == math.inf:
                 continue
-            number = max(after + 1, math.ceil((max(at, now) - connection.first) / settings.interval - _EPSILON))
+            number = max(after + 1, math.ceil((max(at, now) - connection.first - rounding(now)) / settings.interval))
             if end == connection.central:  # the peripheral, with nothing to send, listens now and then
                 number += -number % (settings.latency + 1)
             numbers.append(number)
@@ -292,7 +292,7 @@ class ConnectionAccess(Access):
         ends = event.way
         if not event.connection.pending and all(self._next_message(*way) is None for way in (ends, ends[::-1])):
             return False
-        return start + self._longest(event.connection) + self._ifs <= event.limit + _EPSILON
+        return start + self._longest(event.connection) + self._ifs <= event.limit + rounding(start)
 
     def _go_on(self, event: _Event) -> None:
         if not event.closed:

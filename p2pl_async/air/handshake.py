@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from p2pl_async.air.on_air import OnAir
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Rts
 from p2pl_async.air.transmission import Sender, Transmission
-from p2pl_async.clock import VirtualClock
+from p2pl_async.clock import VirtualClock, rounding
 from p2pl_async.messages import DeviceId
 
 
@@ -23,6 +24,7 @@ class Exchanging(Protocol):
     """What a handshake needs of the air."""
 
     clock: VirtualClock
+    on_air: OnAir
 
     @property
     def senders(self) -> list[Sender]:
@@ -41,9 +43,6 @@ class Exchanging(Protocol):
 
     def reserve(self, heard: Transmission, until: float) -> None:
         """Keep the channel busy for all who heard a transmission, from now until an instant."""
-
-    def is_busy(self, device: DeviceId, since: float, until: float) -> bool:
-        """Tell whether a device transmitted or heard a transmission at any moment from `since` to `until`."""
 
     def needs(self, sender: Sender) -> float:
         """Return how long the sender's next frame takes, its acknowledgment included."""
@@ -90,11 +89,12 @@ class Handshake:
         heard = air.arrived(request, self._settings.size, awaited=False)
         start = now + clearance.delay
         end = start + clearance.airtime
-        free = not air.is_busy(target, now, now) and air.senders[target].until <= start
+        until = air.senders[target].until  # an acknowledgment of its own may end later
+        free = not air.on_air.is_busy(target) and until <= start + rounding(start)
         air.reserve(request, end + clearance.delay)
         answer = None
         if heard and free:
-            answer = air.short_frame(target, sender.device, start, end, request)
+            answer = air.short_frame(target, sender.device, max(start, until), end, request)
         air.schedule(end, sender, self._answered, (sender, answer))
 
     def _answered(self, what: tuple[Sender, Transmission | None]) -> None:

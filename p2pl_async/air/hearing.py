@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
+from p2pl_async.clock import rounding
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio.phy import Phy
 
@@ -164,10 +165,17 @@ def most_interference(span: tuple[float, float], interference: Sequence[tuple[fl
 def _parts(
     span: tuple[float, float], interference: Sequence[tuple[float, float, float]]
 ) -> Iterator[tuple[float, float, float]]:
-    """Yield the parts of a frame between which an interferer begins or ends: begin, end, and their power in mW."""
+    """Yield the parts of a frame between which an interferer begins or ends: begin, end, and their power in mW.
+
+    Where one begins as another ends, no part is as short as the rounding of the two instants.
+    """
     start, end = span
-    limits = {start, end}
-    limits.update(limit for begin, over, _ in interference for limit in (begin, over) if start < limit < end)
-    for left, right in pairwise(sorted(limits)):
-        others = sum(10 ** (power / 10) for begin, over, power in interference if begin < right and over > left)
+    slack = rounding(end)
+    limits = [start]
+    for limit in sorted(limit for begin, over, _ in interference for limit in (begin, over)):
+        if limits[-1] + slack < limit < end - slack:
+            limits.append(limit)
+    for left, right in pairwise([*limits, end]):
+        middle = (left + right) / 2
+        others = sum(10 ** (power / 10) for begin, over, power in interference if begin < middle < over)
         yield left, right, others

@@ -1,12 +1,15 @@
-"""Each kind of medium at work: how its devices get the channel, and which channel their radios are on."""
+"""Each kind of medium at work: how devices get the channel, which one radios are on, and who disturbs them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
 from p2pl_async.air.advertising import AdvertisingAccess, Scanning
 from p2pl_async.air.connections import ConnectedAir, ConnectionAccess
+from p2pl_async.air.hearing import Waves
+from p2pl_async.air.interference import Interference, Places
 from p2pl_async.air.settings import (
     Aloha,
     BleAdvertising,
@@ -14,6 +17,7 @@ from p2pl_async.air.settings import (
     Contended,
     CsmaCa,
     Dcf,
+    Disturbed,
     Ideal,
     SharedMedium,
     Tdma,
@@ -39,6 +43,13 @@ def tuning_of(settings: SharedMedium, senders: Sequence[Sender], seed: int, own:
         return None
     own = settings.channels.owned(len(senders), seed) if own is None else own
     return OwnChannels(settings.channels, own, senders, isinstance(settings, Dcf))
+
+
+def interference_of(settings: SharedMedium, propagation: Waves | None, seed: int) -> Interference | None:
+    """Return what other systems send in the same band; None if there are none."""
+    if propagation is None or not isinstance(settings, Disturbed) or not settings.interferer:
+        return None
+    return Interference(settings.interferer, cast("Places", propagation), settings.sense, seed)
 
 
 def access_of(settings: SharedMedium, air: ConnectedAir, seed: int, tuning: Tuning | None) -> Access:

@@ -13,17 +13,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from p2pl_async.air.hearing import Waves, error_in_interference, most_interference
+from p2pl_async.air.hearing import Audience, Waves, error_in_interference, most_interference
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Contended, SharedMedium
 from p2pl_async.air.transmission import NOBODY, OUTSIDE, Transmission
 from p2pl_async.air.tuning import Tuning, begin, meet
-from p2pl_async.basics.arrays import Floats
+from p2pl_async.basics.arrays import Bools, Floats
+from p2pl_async.clock import rounding
 from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Signal
 from p2pl_async.messages import DeviceId
-
-_TOUCH = 1e-9  # s; a shorter overlap is rounding: instants are sums of slots
+from p2pl_async.radio.phy import Phy
 
 
 class Reception:
@@ -31,7 +31,6 @@ class Reception:
 
     Args:
         settings: how devices share it.
-        n: number of devices.
         propagation: powers and error rates; required for `capture` and `sinr`.
         presence: tells which devices are up at an instant; None: all.
         tuning: the channels of radios; None: all are on one.
@@ -40,7 +39,6 @@ class Reception:
     def __init__(
         self,
         settings: SharedMedium,
-        n: int,
         propagation: Waves | None,
         presence: Presence | None,
         tuning: Tuning | None = None,
@@ -50,10 +48,9 @@ class Reception:
         self._presence = presence
         self._collision = settings.collision if isinstance(settings, Contended) else None
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
-        self._busy_until = np.zeros(n)  # for each receiver, the end of the frame it is busy with
-        self._busy_power = np.full(n, -np.inf)  # and its power in dBm
-        self._busy_code = np.zeros(n, np.int64)  # and its spreading factor
-        self._sending_until = np.zeros(n)  # end of its own latest transmission
+        self._masks: dict[DeviceId, tuple[Audience, Sequence[DeviceId], Bools]] = {}  # of each sender's latest
+        # Of each sender's latest that met no other: rate, tries, channel and modulation, and how devices heard it.
+        self._quiet: dict[DeviceId, tuple[float, int, int, Phy | None, dict[DeviceId, Signal]]] = {}
 
     @property
     def collides(self) -> bool:
@@ -67,10 +64,10 @@ class Reception:
         tuning = self._tuning
         if tuning is not None:
             begin(tuning, transmission)
+        slack = rounding(transmission.end)
+        start, end = transmission.start + slack, transmission.end - slack
         for other in on_air:
-            if other.src == NOBODY:
-                continue
-            if other.end > transmission.start + _TOUCH and other.start < transmission.end - _TOUCH:
+            if other.end > start and other.start < end and other.src != NOBODY:
                 if tuning is not None and not meet(transmission, other):
                     continue
                 other.overlaps.append(transmission)
@@ -78,42 +75,45 @@ class Reception:
         if self._collision in ("capture", "sinr"):
             self._lock(transmission, on_air)
 
-    def cut_off(self, transmission: Transmission) -> None:
-        """Called when a transmission ends early."""
-        self._sending_until[transmission.src] = min(self._sending_until[transmission.src], transmission.end)
-
     def _lock(self, transmission: Transmission, on_air: Sequence[Transmission]) -> None:
         """Find the receivers that start to decode a transmission: a receiver holds one frame at a time.
 
         They notice it, or it is for them, and they are free, or busy with a frame so much weaker that this one
         captures them: then they lose the other. A frame of another spreading factor captures no receiver.
         """
-        start, powers = transmission.start, transmission.powers
-        noticed = transmission.audience.mask
-        if self._tuning is not None:
-            noticed = noticed & self._tuning.listening(transmission.channel, start)
-            noticed[transmission.receivers] = True
-            if transmission.deaf and transmission.message is not None:
-                noticed[list(transmission.deaf)] = False
-        elif not transmission.audience.ids.issuperset(transmission.receivers):
-            noticed = noticed.copy()
-            noticed[transmission.receivers] = True
-        turned, code = noticed & (self._sending_until <= start), transmission.code
-        busy = self._busy_until > start
-        if busy.any():
-            turned &= ~busy | ((self._busy_code == code) & (powers >= self._busy_power + self._capture))
-        up = None if self._presence is None else self._presence.at(start)
-        if up is not None:
-            turned &= up
-        for other in on_air:
-            if other.end > start and other.decoders is not None:
-                other.decoders[turned] = False
-        # Who begins to transmit drops what it was busy with.
-        self._busy_until[transmission.src], self._sending_until[transmission.src] = 0.0, transmission.end
-        np.copyto(self._busy_until, transmission.end, where=turned)
-        np.copyto(self._busy_power, powers, where=turned)
-        np.copyto(self._busy_code, code, where=turned)
+        turned = self._noticed(transmission)
+        up = None if self._presence is None else self._presence.at(transmission.start)
+        turned = turned.copy() if up is None else turned & up
+        start = transmission.start + rounding(transmission.start)
+        others = [other for other in on_air if other.end > start and other.decoders is not None]
+        for other in others:
+            turned[other.src] = False
+            free = ~other.decoders
+            if other.code == transmission.code:
+                free |= transmission.powers >= other.powers + self._capture
+            turned &= free
+        for other in others:
+            other.decoders &= ~turned
+            other.decoders[transmission.src] = False  # who begins to transmit drops what it was busy with
         transmission.decoders = turned
+
+    def _noticed(self, transmission: Transmission) -> Bools:
+        """Return who notices a transmission, or is meant by it, and is on its channel, shape (n,); don't change it."""
+        audience, receivers = transmission.audience, transmission.receivers
+        if self._tuning is not None:
+            there: Bools = audience.mask & self._tuning.listening(transmission.channel, transmission.start)
+            there[receivers] = True
+            if transmission.deaf and transmission.message is not None:
+                there[list(transmission.deaf)] = False
+            return there
+        known = self._masks.get(transmission.src)
+        if known is None or known[0] is not audience or known[1] is not receivers:
+            mask = audience.mask
+            if not audience.ids.issuperset(receivers):
+                mask = mask.copy()
+                mask[receivers] = True
+            known = self._masks[transmission.src] = audience, receivers, mask
+        return known[2]
 
     def is_garbled(self, device: DeviceId, transmission: Transmission) -> bool:
         """Tell whether a device hears a transmission and can't decode it, since others meet it there."""
@@ -128,24 +128,39 @@ class Reception:
         held = bool(transmission.decoders[device])
         return not held or float(transmission.powers[device]) < most + self._capture
 
-    def receive(self, transmission: Transmission, message: Outgoing, k: int, link: Link) -> int:
-        """Record the frames of a transmission that a receiver misses, and return their number."""
+    def receive(self, transmission: Transmission, message: Outgoing) -> int:
+        """Record the frames of a transmission that its receivers miss, and return how many the last one does."""
         if message.burst is not None:
-            return self._receive_burst(transmission, message, link)
-        if transmission.count == 1:
-            cause = self.fate(transmission, link, message.frame(transmission.first))
-            lost = {transmission.first: cause} if cause else {}
-        else:
-            starts, ends = message.spans(transmission)
+            return self._receive_burst(transmission, message, message.links[0])
+        if transmission.count > 1:
+            return self._receive_many(transmission, message)
+        first, size, cause = transmission.first, message.frame(transmission.first), ""
+        disturbed = transmission.overlaps or transmission.deaf or transmission.phy is not None
+        start, end = transmission.start, transmission.end
+        for k, link in enumerate(message.links):
+            cause = self.fate(transmission, link, size) if disturbed else link.hear(size, start, end)
+            if cause:
+                message.unheard(k, 1)
+                if message.arq is None and not message.copies:
+                    message.missed(k, first, cause)
+            elif message.sends_on:
+                message.received(k, first, end)
+            if message.copies:
+                message.copy_heard(k, cause)
+        return 1 if cause else 0
+
+    def _receive_many(self, transmission: Transmission, message: Outgoing) -> int:
+        """Record which frames of a whole message, sent in one transmission, its receivers miss."""
+        starts, ends = message.spans(transmission)
+        lost: dict[int, str] = {}
+        for k, link in enumerate(message.links):
             lost = self.fates(transmission, starts, ends, link, message.full)
-        message.unheard(k, len(lost))
-        if message.sends_on and not lost and transmission.count == 1:
-            message.received(k, transmission.first, transmission.end)
-        if message.copies:
-            message.copy_heard(k, lost.get(transmission.first, ""))
-        elif message.arq is None:
-            for frame, cause in sorted(lost.items()):
-                message.missed(k, frame, cause)
+            message.unheard(k, len(lost))
+            if message.copies:
+                message.copy_heard(k, lost.get(transmission.first, ""))
+            elif message.arq is None:
+                for frame, cause in sorted(lost.items()):
+                    message.missed(k, frame, cause)
         return len(lost)
 
     def _receive_burst(self, transmission: Transmission, message: Outgoing, link: Link) -> int:
@@ -198,15 +213,30 @@ class Reception:
         lost = link.hear_all(size, starts, ends)
         for other in transmission.overlaps:
             if other.src == link.dst:
-                for frame in np.flatnonzero((starts < other.end) & (ends > other.start)).tolist():
+                slack = rounding(other.end)
+                for frame in np.flatnonzero((starts + slack < other.end) & (ends > other.start + slack)).tolist():
                     lost[frame] = "half-duplex"
         return lost
 
-    def signal(self, transmission: Transmission, dst: DeviceId, tries: int) -> Signal:
-        """Return how a device heard a transmission; powers, ratio and distance are nan without `[radio]`."""
+    def signals(self, transmission: Transmission, devices: Sequence[DeviceId], tries: int) -> Sequence[Signal]:
+        """Return how devices heard a transmission; powers, ratio and distance are nan without `[radio]`."""
         rate = math.nan if transmission.rate is None else transmission.rate
         if self._propagation is None:
-            return Signal(rate=rate, tries=tries, channel=transmission.channel)
+            return [Signal(rate=rate, tries=tries, channel=transmission.channel)] * len(devices)
+        if transmission.overlaps or not self._propagation.is_constant:
+            return [self._signal(transmission, dst, rate, tries) for dst in devices]
+        # Undisturbed, all frames of one sender at one rate are heard alike.
+        known = self._quiet.get(transmission.src)
+        if known is None or known[:3] != (rate, tries, transmission.channel) or known[3] is not transmission.phy:
+            known = self._quiet[transmission.src] = rate, tries, transmission.channel, transmission.phy, {}
+        heard = known[4]
+        for dst in devices:
+            if dst not in heard:
+                heard[dst] = self._signal(transmission, dst, rate, tries)
+        return [heard[dst] for dst in devices]
+
+    def _signal(self, transmission: Transmission, dst: DeviceId, rate: float, tries: int) -> Signal:
+        assert self._propagation is not None
         power = float(transmission.powers[dst])
         noise = self._propagation.noise(dst)
         if transmission.overlaps and (
@@ -270,4 +300,4 @@ def _powers(transmissions: Sequence[Transmission], dst: DeviceId) -> list[tuple[
 
 def _ended_before(other: Transmission, transmission: Transmission) -> bool:
     """Tell whether another transmission, cut off by a crash, ended before this one began."""
-    return other.cut and other.end <= transmission.start + _TOUCH
+    return other.cut and other.end <= transmission.start + rounding(transmission.start)

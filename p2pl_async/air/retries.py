@@ -13,7 +13,7 @@ from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.settings import SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
-from p2pl_async.clock import VirtualClock
+from p2pl_async.clock import VirtualClock, rounding
 from p2pl_async.messages import DeviceId
 
 
@@ -73,8 +73,9 @@ class Retries:
         end = start + settings.ack.airtime
         receiver = self._air.senders[message.links[0].dst]
         ack = None
-        if heard and receiver.until <= start:
-            ack = self._air.short_frame(receiver.device, sender.device, start, end, message.latest)
+        if heard and receiver.until <= start + rounding(start):
+            begin = max(start, receiver.until)
+            ack = self._air.short_frame(receiver.device, sender.device, begin, end, message.latest)
         self._air.schedule(end, sender, self.over, (sender, heard, ack))
 
     def over(self, what: tuple[Sender, bool, Transmission | None]) -> None:
@@ -121,7 +122,7 @@ class Retries:
         arq = message.arq
         assert arq is not None
         again = sender.ready + arq.backoff * arq.growth ** (sender.failures - 1)
-        if arq.timeout is not None and again > message.began + arq.timeout:
+        if arq.timeout is not None and again > message.began + arq.timeout + rounding(again):
             return True
         sender.ready = again
         return False

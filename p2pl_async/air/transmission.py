@@ -11,6 +11,7 @@ from typing import Any
 
 from p2pl_async.air.hearing import Audience
 from p2pl_async.air.outgoing import Outgoing
+from p2pl_async.clock import rounding
 from p2pl_async.link.queue import Queue
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio.phy import Lora, Phy
@@ -134,8 +135,10 @@ class Transmission:
         """Return a part of this transmission; others that overlap it disturb it, or begin before `preamble` ends."""
         part = copy(self)
         part.start, part.end = start, end
+        slack = rounding(end)
+        preamble, begin, over = preamble - slack, start + slack, end - slack
         part.overlaps = [
-            other for other in self.overlaps if other.start < preamble or (other.start < end and other.end > start)
+            other for other in self.overlaps if other.start < preamble or (other.start < over and other.end > begin)
         ]
         return part
 

@@ -10,11 +10,10 @@ import numpy as np
 from p2pl_async.air.channel_settings import Channels
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.basics.arrays import Bools
-from p2pl_async.link import Link
+from p2pl_async.clock import rounding
 from p2pl_async.messages import DeviceId
 
 _ASLEEP = -1  # in place of a channel
-_EPSILON = 1e-9  # s; dwells counted from different instants coincide up to rounding
 
 
 class Tuning(Protocol):
@@ -80,7 +79,7 @@ class OwnChannels(Tuning):
 
     def _dwells(self, instant: float) -> int:
         assert self._hopping is not None
-        return int((instant + _EPSILON) // self._hopping.dwell)
+        return int((instant + rounding(instant)) // self._hopping.dwell)
 
 
 class TunedByAccess(Tuning):
@@ -129,11 +128,3 @@ def meet(transmission: Transmission, other: Transmission) -> bool:
         away = other if transmission.message is None else transmission
         away.deaf = away.deaf.union(both)
     return other.src in transmission.receivers or transmission.src in other.receivers
-
-
-def split(tuning: Tuning, places: Sequence[int], links: Sequence[Link]) -> list[list[int]]:
-    """Return the places of links, in ascending order, of each channel on which some of their receivers listen."""
-    found: dict[int, list[int]] = {}
-    for place in places:
-        found.setdefault(tuning.own[links[place].dst], []).append(place)
-    return list(found.values())

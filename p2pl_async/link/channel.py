@@ -125,8 +125,7 @@ class Channel:
         corrupt: float,
         uniform: float,
         noise: float,
-        *,
-        awaited: bool = False,
+        awaited: bool,
     ) -> int:
         """Return the code of the fate of one frame on shared air; see `Link.hear`."""
         code = 0 if self._loss is None else CAUSES.index(self._loss.fate(uniform, start))
@@ -134,7 +133,7 @@ class Channel:
             if error is None:
                 error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
             code = _CORRUPT if noise < corrupt else _NOISE if noise < corrupt + (1 - corrupt) * error else 0
-        return self._taken_down(start, end, code, awaited=awaited)
+        return self._taken_down(start, end, code, awaited=awaited) if self._outages else code
 
     def fates(self, starts: Floats, ends: Floats, size: int) -> Codes:
         """Return the codes of packets of `size` bytes if they are sent, shape (n,); `passed` says how many are."""

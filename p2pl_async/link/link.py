@@ -97,6 +97,7 @@ class Link:
         self._changes = changes
         self._make_down = down
         self._radio = radio
+        self._noises: Iterator[float] | None = None
         self._seed = seed
         self._backlog: Backlog | None = None
         self._arrived = 0.0  # latest arrival so far
@@ -120,7 +121,6 @@ class Link:
         loss = self._losses(settings)
         # A stream costs 20 µs and 3 kB, so most are opened when something is drawn from them.
         self._uniforms: Iterator[float] = repeat(0.0) if loss is None else draws(stream(seed, "loss", *owner))
-        self._noises: Iterator[float] | None = None
         others = Substreams(seed, "noise", *owner)
         self._channel = Channel(
             loss, *self._outages(settings), self._radio, Substreams(seed, "loss-fragments", *owner), others
@@ -290,14 +290,19 @@ class Link:
                 than this link's own radio.
             awaited: an answer, for which a radio stays awake whose sleep senders wait for.
         """
-        if not self._opened:
-            self._open()
         if self._noises is None:
+            if not self._opened:
+                self._open()
             self._noises = draws(stream(self._seed, "noise-heard", self.src, self.dst))
-        drops = self._stage_at(start).drops
-        drawn = next(self._uniforms), next(self._noises)
-        code = self._channel.heard(size, start, end, error, drops, *drawn, awaited=awaited)
+        stage = self._stage_at(start) if self._instants else self._stage
+        uniform, noise = next(self._uniforms), next(self._noises)
+        code = self._channel.heard(size, start, end, error, stage.drops, uniform, noise, awaited)
         return self._causes[code]
+
+    @property
+    def changes(self) -> bool:
+        """Whether its settings ever change."""
+        return bool(self._changes)
 
     def hear_all(self, size: int, starts: Floats, ends: Floats) -> dict[int, str]:
         """Return why frames that follow each other on the air are lost to this receiver.
@@ -322,7 +327,7 @@ class Link:
         """Return when a message whose last frame ended at the instant `end` reaches the receiver."""
         if not self._opened:
             self._open()
-        stage = self._stage_at(end)
+        stage = self._stage_at(end) if self._instants else self._stage
         self._singles += 1
         way = 0.0 if self._radio is None else self._radio.delay(end)
         return self._in_order(end + way + stage.latency(end), stage.fifo)

@@ -59,6 +59,11 @@ def single(arrival: float, cause: str, air_bytes: int, air_seconds: float) -> Ve
     return _make(Verdict, (arrival, cause, 1, lost, air_bytes, air_seconds, False, math.inf, (), False, None, ()))
 
 
+def on_air(arrival: float, cause: str, missing: Ranges, signal: Signal | None) -> Verdict:
+    """Return the verdict on a message over shared air, without what its transmissions cost."""
+    return _make(Verdict, (arrival, cause, 0, 0, 0, 0.0, False, math.inf, missing, False, signal, ()))
+
+
 def missing_ranges(lost: Indices, packets: int, payload: float, size: int, needed: int | None) -> Ranges:
     """Return the missing parts of a message; () if the part that arrives is of no use.
 

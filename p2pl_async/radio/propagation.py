@@ -297,13 +297,14 @@ class RadioLink:
         dst: the receiver.
     """
 
-    __slots__ = ("_known", "_mean", "_propagation", "dst", "src")
+    __slots__ = ("_delay", "_known", "_mean", "_propagation", "dst", "src")
 
     def __init__(self, propagation: Propagation, src: int, dst: int) -> None:
         self.src = src
         self.dst = dst
         self._propagation = propagation
         self._mean = math.nan if propagation.motion.moves else propagation.mean_snr(src, dst, 0.0)
+        self._delay = math.nan if propagation.motion.moves else propagation.delay(src, dst, 0.0)
         self._known: dict[int, float] = {}  # size -> error rate, if powers never change
 
     def error_rate(self, at: float, size: int) -> float:
@@ -352,7 +353,8 @@ class RadioLink:
 
     def delay(self, at: float) -> float:
         """Return the travel time of the signal, in seconds."""
-        return self._propagation.delay(self.src, self.dst, at)
+        delay = self._delay
+        return self._propagation.delay(self.src, self.dst, at) if delay != delay else delay  # nan: they move
 
 
 def _block_number(at: float, length: float) -> int:

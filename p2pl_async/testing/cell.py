@@ -116,6 +116,9 @@ class Cell:
         links = [self.link(src, dst) for dst in targets]
         self.air.send(src, links, size, self._decided, (self.clock.now, src, targets), needed)
 
-    def _decided(self, token: tuple[float, int, Sequence[int]], k: int, verdict: Verdict) -> None:
+    def _decided(
+        self, token: tuple[float, int, Sequence[int]], places: Sequence[int], verdicts: Sequence[Verdict]
+    ) -> None:
         sent, src, targets = token
-        self.outcomes.append(Outcome(sent, src, targets[k], self.clock.now, verdict))
+        for k, verdict in zip(places, verdicts, strict=True):
+            self.outcomes.append(Outcome(sent, src, targets[k], self.clock.now, verdict))

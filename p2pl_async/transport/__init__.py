@@ -7,7 +7,7 @@ Devices see only this contract, so the same protocol runs on any transport.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.transport.inbox import Inbox
@@ -24,6 +24,9 @@ class Transport(typing.Protocol):
 
     def schedule(self, source: DeviceId, at: float, call: Callable[[object], object]) -> None:
         """Have `call(None)` run at the instant `at`, unless the device crashes before."""
+
+    def sleep_until(self, device: DeviceId, at: float) -> Awaitable[None]:
+        """Wait until the instant `at`, in a task of a device."""
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether the source's radio is still busy with messages for the target."""

@@ -9,19 +9,18 @@ read-only message. A model of 800 kB to 99 neighbors is copied once, or not at a
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from p2pl_async.air.airs import AnyAir, SeveralAirs
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
 from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
 from p2pl_async.hardware.meter import Meter
-from p2pl_async.link import Link, Signal, Verdict
+from p2pl_async.link import Link, Verdict
 from p2pl_async.link.verdict import UNDER_WAY
-from p2pl_async.messages import AsReceived, DeviceId, Message
+from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
@@ -75,8 +74,13 @@ class EmulatedTransport:
         self._make_link = make_link
         self._downtimes = downtimes
         self._meter = meter
+        self._some_empty = False  # whether any device's battery is
+        for downtime in downtimes or ():
+            downtime.on_end.append(self._on_empty)
         self._inboxes = [Inbox(inbox) for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
+        # On shared air, to whom each device sent last, and over which links.
+        self._latest: list[tuple[Sequence[DeviceId], list[Path], tuple[Link, ...]] | None] = [None] * len(out_neighbors)
         self._numbers = [0] * len(out_neighbors)
         self._lives = [0] * len(out_neighbors)  # of each device: how often it has crashed
         self._alarms = 0
@@ -128,15 +132,18 @@ class EmulatedTransport:
         """Send what is encoded over the links to the targets."""
         size, number, needed, paths = encoded.size, encoded.number, encoded.needed, self._paths[source]
         if self.air is not None:
-            shared = targets if self._takes is None else [each for each in targets if self._takes(source, each)]
-            found = [paths.get(target) or self._path(source, target) for target in shared]
+            targets, latest = tuple(targets), self._latest[source]
+            if latest is None or latest[0] != targets:
+                shared = targets if self._takes is None else [each for each in targets if self._takes(source, each)]
+                found = [paths.get(target) or self._path(source, target) for target in shared]
+                latest = self._latest[source] = targets, found, tuple(path.link for path in found)
+            _, found, links = latest
             if found:
                 self.trace.undecided += len(found)
-                links = [path.link for path in found]
                 self.air.send(source, links, size, self._decided, (encoded, number, kind, found), needed, self._reached)
             if self._takes is None:
                 return
-            targets = [target for target in targets if target not in shared]
+            targets = [target for target in targets if not self._takes(source, target)]
         for target in targets:
             path = paths.get(target) or self._path(source, target)
             if path.line is None:
@@ -145,21 +152,25 @@ class EmulatedTransport:
                 self.trace.undecided += 1
                 path.line.add((path, encoded, number, kind), size, needed)
 
-    def _reached(self, token: tuple[Encoded, int, str, list[Path]], k: int, verdict: Verdict) -> Verdict:
-        """Schedule the arrival of a message that got over the shared air, at the k-th of its receivers."""
+    def _reached(self, token: _Sending, places: Sequence[int], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+        """Schedule the arrivals of a message that got over the shared air, at some of its receivers."""
         encoded, _, _, paths = token
-        path, now = paths[k], self._clock.now
+        now = self._clock.now
         if self._downtimes is not None:
-            verdict = self._between_crashes(path, now, verdict)
-        if verdict.arrival != math.inf:
-            self._schedule(path, encoded, now, verdict)
-        return verdict
+            verdicts = [
+                self._between_crashes(paths[k], now, verdict) for k, verdict in zip(places, verdicts, strict=True)
+            ]
+        for k, verdict in zip(places, verdicts, strict=True):
+            if verdict.arrival != math.inf:
+                self._schedule(paths[k], encoded, now, verdict)
+        return verdicts
 
-    def _decided(self, token: tuple[Encoded, int, str, list[Path]], k: int, verdict: Verdict) -> None:
-        """Take the verdict on a message over the shared air, at the k-th of its receivers."""
+    def _decided(self, token: _Sending, places: Sequence[int], verdicts: Sequence[Verdict]) -> None:
+        """Take the verdicts on a message over the shared air, at some of its receivers."""
         encoded, number, kind, paths = token
-        self.trace.undecided -= 1
-        self._record(paths[k], encoded, number, kind, verdict)
+        self.trace.undecided -= len(places)
+        for k, verdict in zip(places, verdicts, strict=True):
+            self._record(paths[k], encoded, number, kind, verdict)
 
     def _left_line(self, token: tuple[Path, Encoded, int, str], verdict: Verdict) -> None:
         """Take the verdict on a message that had to wait in line."""
@@ -175,7 +186,7 @@ class EmulatedTransport:
         if self._meter is not None and air_seconds:
             self._meter.transmitting(path.src, left - air_seconds, left)
             if verdict.cause not in _DEAF:
-                self._meter.receiving(path.dst, left - air_seconds, left)
+                self._meter.receiving((path.dst,), left - air_seconds, left)
         self._record(path, encoded, number, kind, verdict)
         if verdict.arrival != math.inf:
             # The tolerance is for rounding: air time is a sum over many packets.
@@ -211,6 +222,10 @@ class EmulatedTransport:
         """Have `call(None)` run at the instant `at`, unless the device crashes before."""
         self._alarms += 1
         self._clock.schedule(at, source, -3, self._alarms, self._ring, (source, self._lives[source], call))
+
+    def sleep_until(self, device: DeviceId, at: float) -> Awaitable[None]:
+        """Wait until the instant `at`, in a task of a device."""
+        return self._clock.sleep_until(at, device)
 
     def _ring(self, alarm: tuple[DeviceId, int, Callable[[object], object]]) -> None:
         device, life, call = alarm
@@ -318,6 +333,9 @@ class EmulatedTransport:
             return verdict
         return verdict._replace(arrival=math.inf, cause=cause, acknowledged=False, copy=math.inf)
 
+    def _on_empty(self) -> None:
+        self._some_empty = True
+
     def _is_cut(self, path: Path, left: float) -> bool:
         """Tell whether a battery that has run out meanwhile cuts off a message that was to leave by `left`."""
         assert self._downtimes is not None
@@ -326,7 +344,7 @@ class EmulatedTransport:
 
     def _arrive(self, arrival: _Arrival) -> None:
         path, encoded, left, verdict = arrival
-        if self._downtimes is not None and self._is_cut(path, left):
+        if self._some_empty and self._is_cut(path, left):
             self._cut_off(path, encoded)
             return
         if verdict.missing:
@@ -350,7 +368,7 @@ class EmulatedTransport:
 
     def _arrive_again(self, arrival: _Arrival) -> None:
         path, encoded, left, verdict = arrival
-        if self._downtimes is None or not self._is_cut(path, left):
+        if not self._some_empty or not self._is_cut(path, left):
             self.trace.duplicates += 1
             self._hand_over(path, encoded, verdict)
 
@@ -371,17 +389,13 @@ class EmulatedTransport:
         """Put a message into an inbox; return False if that is full."""
         signal = verdict.signal
         if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
-            message = message.as_heard(_heard(path.link, signal, encoded))
+            message = message.as_heard(path.heard(signal, encoded))
         if path.inbox.answers:
             self._clock.pause()
         return path.inbox.put(message)
 
 
-def _heard(link: Link, signal: Signal, encoded: Encoded) -> AsReceived:
-    """Return what a receiver can tell of the way of a message."""
-    odds = functools.partial(link.expected_delivery, signal, encoded.size, encoded.sent)
-    return AsReceived(signal.rssi, signal.sinr, odds)
-
-
+_Sending = tuple[Encoded, int, str, list[Path]]
+"""A message over shared air: the bytes, their number, the message's tag, and the links to all of its receivers."""
 _Arrival = tuple[Path, Encoded, float, Verdict]
 """An arrival: the link, the bytes, the instant at which they had left the sender, and the link's verdict."""

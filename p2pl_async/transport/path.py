@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
-from p2pl_async.link import Link
-from p2pl_async.messages import DeviceId, Message
+from p2pl_async.link import Link, Signal
+from p2pl_async.messages import AsReceived, DeviceId, Message
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
 from p2pl_async.transport.wire import SharedBytes, decode
@@ -60,6 +61,11 @@ class Path:
         self.air_seconds = 0.0
         self.delay = 0.0  # s, summed over the delivered
         self.first = self.last = math.nan  # virtual seconds of the first and the latest delivery
+
+    def heard(self, signal: Signal, encoded: Encoded) -> AsReceived:
+        """Return what its receiver can tell of the way of a message."""
+        odds = functools.partial(self.link.expected_delivery, signal, encoded.size, encoded.sent)
+        return AsReceived(signal.rssi, signal.sinr, odds)
 
     def lose(self, cause: str) -> None:
         """Count a lost message."""
