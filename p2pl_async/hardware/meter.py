@@ -96,7 +96,8 @@ class Ledger:
         """Return the time in each state from the settled instant to the instant `now`, as far as it is known."""
         since = self.settled
         off = _NONE if self._off is None else self._off(since, now)
-        if self.noted < _FEW and self._asleep is None and not len(off):
+        awake = self._asleep is None and self._doze is None and not len(off)
+        if awake and self.noted < _FEW:
             return self._spent_on_few(since, now)
         asleep = _NONE if self._asleep is None else self._asleep(since, now)
         parts, covered = _NONE, [0.0]
