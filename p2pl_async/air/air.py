@@ -79,7 +79,6 @@ class Air:
         self.settings = settings
         self.clock = clock
         self.senders = [Sender(device, number * _EVENTS) for device in range(n)]
-        self.undecided = 0  # messages of which at least one receiver's fate is open, counted per receiver
         self._numbers = itertools.count(number * _EVENTS)
         self._back = back
         self._latest: list[tuple[Sequence[Link], list[Recipients]] | None] = [None] * n  # what each device sent to last
@@ -138,7 +137,6 @@ class Air:
 
     def _accept(self, source: DeviceId, message: Outgoing) -> None:
         sender = self.senders[source]
-        self.undecided += len(message.links)
         queue = self.settings.queue
         while not sender.has_room(queue, message):
             oldest = sender.oldest() if queue is not None and queue.drops_head else None
@@ -171,7 +169,6 @@ class Air:
         """Give this verdict to every message that is not finished, as a run ends."""
         for sender in self.senders:
             for message in sender.waiting:
-                self.undecided -= len(message.links)
                 message.abandon(verdict)
             sender.waiting.clear()
 
@@ -367,7 +364,6 @@ class Air:
         self.next_frame(sender)
 
     def _decide(self, message: Outgoing, cause: str, acknowledged: bool = False) -> None:
-        self.undecided -= len(message.links)
         message.decide(cause, self.clock.now, acknowledged)
 
     def short_frame(

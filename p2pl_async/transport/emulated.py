@@ -157,9 +157,7 @@ class EmulatedTransport:
         encoded, _, _, paths = token
         now = self._clock.now
         if self._downtimes is not None:
-            verdicts = [
-                self._between_crashes(paths[k], now, verdict) for k, verdict in zip(places, verdicts, strict=True)
-            ]
+            verdicts = [self._between_crashes(paths[k], now, one) for k, one in zip(places, verdicts, strict=True)]
         for k, verdict in zip(places, verdicts, strict=True):
             if verdict.arrival != math.inf:
                 self._schedule(paths[k], encoded, now, verdict)
