@@ -84,7 +84,7 @@ class Air:
         self._latest: list[tuple[Sequence[Link], list[Recipients]] | None] = [None] * n  # what each device sent to last
         self._on_transmit = on_transmit
         self._tuning = tuning_of(settings, self.senders, seed, own_channels)
-        self._listening = Listening(on_receive, self._tuning)
+        self.listening = Listening(on_receive, self._tuning)
         self._reception = Reception(settings, propagation, presence, self._tuning)
         self._rates = Rates(settings, propagation, seed)
         outside = interference_of(settings, propagation, seed)
@@ -150,6 +150,11 @@ class Air:
             sender.idle = False
             # Tasks that run at one instant do so in random order; the calendar puts their devices in order.
             self.schedule(self.clock.now, sender, self.next_frame, sender)
+
+    @property
+    def undecided(self) -> int:
+        """Messages that their senders haven't finished, counted once for each receiver."""
+        return sum(len(message.links) for sender in self.senders for message in sender.waiting)
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether a message for `target` waits for the source's sender, or is on the air."""
@@ -219,10 +224,6 @@ class Air:
         if not index:
             sender.failures = sender.waiting[0].failures if sender.waiting else 0
 
-    def listened(self, device: DeviceId, start: float) -> None:
-        """Called when a device, which has listened since an instant whenever it didn't send, goes to sleep."""
-        self._listening.listened(device, start, self.clock.now)
-
     def settle(self, sender: Sender, *, acknowledged: bool) -> None:
         """Go on after the sender's frame has been acknowledged or not."""
         self._retries.settle(sender, acknowledged=acknowledged)
@@ -252,8 +253,7 @@ class Air:
 
     def transmit(self, sender: Sender, start: float | None = None) -> None:
         """Put the sender's next frame on the air, at the instant `start` (now by default)."""
-        start = self.clock.now if start is None else start
-        message = sender.waiting[0]
+        start, message = self.clock.now if start is None else start, sender.waiting[0]
         if message.cut:  # its device has crashed since it asked for the channel
             self.finish(sender, message.cut, acknowledged=False)
             return
@@ -304,10 +304,9 @@ class Air:
         self._access.ended(transmission)
         message = transmission.message
         if message is not None:
-            self._listening.over(transmission)
+            self.listening.over(transmission)
             message.count(transmission, sender.failures + 1)
-            for k in range(len(message.links)):
-                message.unheard(k, transmission.count)
+            message.unheard(0, transmission.count)
             self.finish(sender, message.cut, acknowledged=False)
 
     def _begin(self, sender: Sender, transmission: Transmission) -> None:
@@ -333,7 +332,7 @@ class Air:
         assert message is not None
         if transmission.cut:
             return
-        self._listening.over(transmission)
+        self.listening.over(transmission)
         self.on_air.meet_outside(transmission)
         message.count(transmission, sender.failures + 1)
         lost = self._reception.receive(transmission, message)
@@ -383,7 +382,7 @@ class Air:
         """Tell whether a short frame, which ends now, was received; a radio stays awake for one that it awaits."""
         if frame.cut:
             return False
-        self._listening.over(frame)
+        self.listening.over(frame)
         self.on_air.meet_outside(frame)
         (target,) = frame.receivers
         lost = self._reception.fate(frame, self._back(frame.src, target), size, awaited=awaited)

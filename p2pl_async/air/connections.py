@@ -17,6 +17,7 @@ import math
 from typing import Protocol
 
 from p2pl_async.air.access import Access, AirView
+from p2pl_async.air.listening import Listening
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import BLE_CHANNELS, BleConnections
 from p2pl_async.air.transmission import Sender, Transmission
@@ -32,6 +33,8 @@ _HOPS = (5, 16)  # least and most hop of channel selection algorithm 1
 class ConnectedAir(AirView, Protocol):
     """What connections need of the air."""
 
+    listening: Listening
+
     def promote(self, sender: Sender, message: Outgoing) -> None:
         """Put a message before the others of its sender, and choose how its frame is sent."""
 
@@ -45,9 +48,6 @@ class ConnectedAir(AirView, Protocol):
 
     def drop(self, sender: Sender, message: Outgoing, cause: str) -> None:
         """Give up a message that waits."""
-
-    def listened(self, device: DeviceId, start: float) -> None:
-        """Called when a device, which has listened since an instant whenever it didn't send, goes to sleep."""
 
     def frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
         """Continue after so many frames that are finished."""
@@ -303,7 +303,7 @@ class ConnectionAccess(Access):
         event.closed = True
         connection = event.connection
         for end in (connection.central, connection.peripheral):
-            self._on.listened(end, event.start)
+            self._on.listening.listened(end, event.start, self.air.clock.now)
             self._event[end] = None
             self._tuning.tune(end, None)
             self.air.senders[end].idle = True

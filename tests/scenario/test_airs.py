@@ -165,7 +165,7 @@ def test_a_hidden_sender_is_one_that_the_air_has_too() -> None:
     assert [sender.device for sender in air.senders] == [*range(8), *range(8)]
     main = air._airs[0]  # type: ignore[union-attr]
     assert main is not None
-    assert [listener for listener in range(8) if main.hears(listener, 0)] == [1, 2, 3]
+    assert [listener for listener in range(8) if main.on_air.hears(listener, 0)] == [1, 2, 3]
 
 
 def test_a_gateway_draws_what_sending_draws_while_any_of_its_radios_sends() -> None:
