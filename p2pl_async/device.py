@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -109,9 +109,11 @@ class Device:
         holds: set by a protocol whose devices share something out: returns the share of this one, which a crash takes
             along, and which is then recorded as `weight_lost`.
         largest: bound on the entries of models that `takes` accepts; None for no bound.
-        pulls: sender -> how far its mixed models were from this device's, summed, and how many there were.
+        pulls: sender -> how far its models were from this device's, or its messages moved it, summed; and how many.
         given: sender -> mixing weight of its models, summed over mixes.
         mixes: how many mixes these are.
+        entered: factor with which its local steps entered the mass that push-sum shares out, summed; and how many
+            there were.
         state: of a protocol from round to round, if it puts it here; for tests and debuggers.
     """
 
@@ -145,6 +147,7 @@ class Device:
         self.pulls: dict[DeviceId, tuple[float, int]] = {}
         self.given: dict[DeviceId, float] = {}
         self.mixes = 0
+        self.entered = 0.0, 0
         self._make_random = random
         self._transport = transport
         self._inbox = transport.inbox(id)
@@ -419,6 +422,26 @@ class Device:
         self.record("too_large", 1)
         return False
 
+    def mixed(self, weights: Iterable[tuple[DeviceId, float]]) -> None:
+        """Note in `given` the weights that models of other devices had in a mix; of one device there may be several."""
+        self.mixes += 1
+        for j, weight in weights:
+            self.given[j] = self.given.get(j, 0.0) + weight
+
+    def steps_enter(self, factor: float) -> None:
+        """Note in `entered` the factor with which the local steps of a training enter the mass."""
+        total, count = self.entered
+        self.entered = total + factor, count + 1
+
+    def pulled(self, j: DeviceId, far: float) -> None:
+        """Note in `pulls` how far a message of device j moved this one, or its model was from this one's.
+
+        `record_mix` does so for messages that hold a model; a protocol whose messages don't calls it for each.
+        """
+        if self._record is not None and far < math.inf:
+            total, count = self.pulls.get(j, (0.0, 0))
+            self.pulls[j] = total + far, count + 1
+
     def record_mix(self, heard: Mapping[DeviceId, Message]) -> None:
         """Record how many messages were mixed, and how old they were.
 
@@ -429,10 +452,8 @@ class Device:
         if self._record is None:
             return
         for j in sorted(heard):
-            far = math.inf if self.params is None else distance(heard[j], self.params)
-            if far < math.inf:
-                total, count = self.pulls.get(j, (0.0, 0))
-                self.pulls[j] = total + far, count + 1
+            if self.params is not None:
+                self.pulled(j, distance(heard[j], self.params))
         self.record("neighbors_mixed", len(heard))
         if heard:
             now = self.now

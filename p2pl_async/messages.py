@@ -36,7 +36,7 @@ _BY_TAG: dict[str, type[Message]] = {}
 _SCALARS = (int, float, bool, str, bytes)
 ARRAY_KINDS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 """The types of entries that arrays in messages can have, as numpy writes them."""
-_SAMPLED = 256  # entries that `distance` looks at, about
+_SAMPLED = 256  # entries that stand for all of a vector, about: it takes a few microseconds
 _FAMILIES = (np.generic, np.number, np.integer, np.signedinteger, np.unsignedinteger, np.inexact, np.floating)
 
 
@@ -180,10 +180,9 @@ def _slots_of(kind: type[Message]) -> tuple[str, ...]:
 
 
 def distance(message: Message, own: Vector) -> float:
-    """Return how far the model in a message is from a device's own: the root of the mean square of their difference.
+    """Return how far the model in a message is from a device's own, as `apart` does; infinite if it has no model.
 
-    The model is the field `w`, or `x` divided by the push weight `u`. Some entries stand for all, so that it takes a
-    few microseconds. Infinite if there is no such model, or if it isn't finite.
+    The model is the field `w`, or `x` divided by the push weight `u`.
 
     Args:
         message: the message.
@@ -192,9 +191,24 @@ def distance(message: Message, own: Vector) -> float:
     model = getattr(message, "w", getattr(message, "x", None))
     if not isinstance(model, np.ndarray) or model.size < own.size:
         return math.inf
-    step = -(-own.size // _SAMPLED)
-    u = getattr(message, "u", 1.0) or 1.0
-    far = float(np.sqrt(np.mean(np.square(model.reshape(-1)[: own.size : step] / u - own[::step]))))
+    return apart(some_of(model.reshape(-1)[: own.size]), some_of(own), getattr(message, "u", 1.0))
+
+
+def some_of(w: Vector) -> Vector:
+    """Return some entries of a vector, evenly spaced, that stand for all where only a distance counts; a view."""
+    return w[:: -(-w.size // _SAMPLED)]
+
+
+def apart(x: Vector, own: Vector, u: float = 1.0) -> float:
+    """Return the root of the mean square of x / u - own; infinite if it isn't finite.
+
+    Args:
+        x: the numerator of a model, (n,).
+        own: a model, (n,).
+        u: the push weight of x; 0, which no model has, counts as 1.
+    """
+    with np.errstate(all="ignore"):  # what a peer sent may be anything
+        far = float(np.sqrt(np.mean(np.square(x / (u or 1.0) - own))))
     return far if math.isfinite(far) else math.inf
 
 

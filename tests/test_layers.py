@@ -203,21 +203,40 @@ def test_help_needs_no_library_but_the_command_lines() -> None:
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert child.stderr.split() == []
-    assert "Emulate a scenario and its baselines; write and print" in child.stdout
+    assert "Emulate a scenario and its baselines; show and keep results." in child.stdout
+    assert "..." not in child.stdout.partition("Commands:")[2]  # each command's line is whole
+    said = [line.split()[0] for line in child.stdout.partition("Commands:")[2].splitlines() if line.strip()]
+    assert said[:4] == ["guide", "check", "run", "report"]
 
 
-def test_checking_a_scenario_is_light(tmp_path) -> None:
-    path = tmp_path / "s.toml"
-    path.write_text(
-        'devices.count = 20\ntopology = { kind = "ring" }\nprotocol.kind = "p2pl"\nstop.rounds = 1\n'
-        'link = { latency = { kind = "lognormal", mean = "20 ms", sd = "5 ms" }, loss = "5 %" }\n'
-    )
-    code = (
-        "import sys; from p2pl_async import load_scenario; load_scenario(sys.argv[1]); "
-        f"print(*[name for name in {HEAVY} if name in sys.modules])"
-    )
-    child = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert child.stdout.split() == []
+CHECK = """
+import sys
+from p2pl_async.cli.main import app
+app(["check", "--quick", "scenarios/quickstart.toml"], standalone_mode=False)
+from p2pl_async.basics.settings import Settings
+tables, classes = [Settings], []
+while tables:
+    classes += (found := tables.pop().__subclasses__())
+    tables += found
+print(*sorted(sys.modules), file=sys.stderr)
+print(*(cls.__name__ for cls in classes if cls.__pydantic_complete__), file=sys.stderr)
+print(len(set(classes)), file=sys.stderr)
+"""
+
+
+def test_a_quick_check_loads_no_library_that_a_file_can_do_without_and_only_its_own_protocol_and_tables() -> None:
+    child = subprocess.run([sys.executable, "-c", CHECK], capture_output=True, text=True, check=True, cwd=ROOT)
+    modules, built, classes = child.stderr.splitlines()
+    assert not {*HEAVY, "trio", "rich", "msgpack", "pooch"} & set(modules.split())
+    own = {name.removeprefix(f"{PACKAGE}.") for name in modules.split() if name.startswith(PACKAGE)}
+    assert not {"device", "transport", "experiment", "report", "study"} & own
+    protocols = {name.removeprefix("protocols.") for name in own if name.startswith("protocols.")}
+    assert protocols == {
+        "averaging", "base", "listening", "max_norm", "mixing", "norm_keys", "norm_neighbors", "norm_supply", "p2pl",
+        "silence",
+    }  # fmt: skip
+    assert {"Scenario", "P2PL", "GilbertElliott"} <= set(built.split())
+    assert len(set(built.split())) < int(classes) / 4  # pydantic builds a table when it first reads one
 
 
 def test_a_run_without_learning_loads_no_torch(tmp_path) -> None:

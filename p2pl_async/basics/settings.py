@@ -90,6 +90,7 @@ class OneOf:
             ValueError is an error of the field.
         outside: loads the class behind a kind such as `"file.py:Class"`; its ValueError is
             an error of the field.
+        found_by: instead of `classes`, kind -> class; may load a class when it is looked up.
     """
 
     def __init__(
@@ -98,9 +99,10 @@ class OneOf:
         *classes: type[Any],
         shorthand: Callable[[Any], Mapping[str, Any]] | None = None,
         outside: Callable[[str], type[Any]] | None = None,
+        found_by: Mapping[str, type[Any]] | None = None,
     ) -> None:
         self.what = what
-        self.classes = {kind_of(cls): cls for cls in classes}
+        self.classes = {kind_of(cls): cls for cls in classes} if found_by is None else found_by
         self.shorthand = shorthand
         self.outside = outside
         self._named: dict[tuple[type[Any], str], type[Any]] = {}

@@ -74,8 +74,10 @@ def parse(text: object, units: Mapping[str, float], example: str) -> float:
                 "quantity", 'has a decimal comma; write a point, "{number}"',
                 {"number": f"{number}.{decimals[1]} {decimals[2]}".rstrip()},
             )  # fmt: skip
-        hint = _meant(unit, units)
+        hint, bytes_ = _meant(unit, units), re.fullmatch("([kMG]?)B(/s|ps)", unit)
         text = f'write "{number} {hint}"' if hint else f'write it like "{example}"'
+        if bytes_ and units is RATE:
+            text = f'write it in bits, "{8 * float(number):g} {bytes_[1]}bit/s"'
         raise PydanticCustomError(
             "quantity", "{unit}; {text}  known units: {known}",
             {"unit": f'unknown unit "{unit}"' if unit else "has no unit", "text": text, "known": known},

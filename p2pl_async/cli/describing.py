@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from p2pl_async.basics.settings import OneOf, Settings, inner_class, kind_of, marker
+from p2pl_async.basics.settings import OneOf, Settings, inner_class, kind_of, marker, word_of
+from p2pl_async.basics.units import show_seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,7 +86,10 @@ def keys_of(cls: type[Settings]) -> list[Key]:
         default = "" if field.is_required() else _toml(part.get("default"))
         units = _units(part)
         if units and isinstance(part.get("default"), int | float):
-            default = f'"{part["default"]:g} {units[0]}"'
+            value = part["default"]
+            default = f'"{show_seconds(value)}"' if units[0] == "s" else f'"{value:g} {units[0]}"'
+        elif field.default is None and (word := word_of(field)):
+            default = f'"{word}"'
         found.append(Key(key, _type(part, definitions), default, part.get("description") or field.description or ""))
     return found
 
@@ -96,7 +100,11 @@ def _type(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         part = {**definitions.get(part["$ref"].rpartition("/")[2], {}), **part}
     if "anyOf" in part or "oneOf" in part:
         options = [_type(option, definitions) for option in (*part.get("anyOf", ()), *part.get("oneOf", ()))]
-        return " or ".join(dict.fromkeys(option for option in options if option != "null"))
+        shown = list(dict.fromkeys(option for option in options if option != "null"))
+        alone = {word for option in shown for word in option.split(" or ")}
+        tables = [option for option in shown if f'"{_kind_in(option)}"' in alone]
+        also = ["a table with one of these as its kind"] if tables else []
+        return " or ".join([*(option for option in shown if option not in tables), *also])
     if "const" in part:
         return json.dumps(part["const"])
     if "enum" in part:
@@ -111,6 +119,12 @@ def _type(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
              "array": "list", "object": "table", "null": "null"}  # fmt: skip
     kinds = part.get("type", "value")
     return " or ".join(names.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+
+
+def _kind_in(option: str) -> str:
+    """Return the kind of the table that an option of `_type` stands for; "" if it is something else."""
+    found = re.fullmatch(r'\{ kind = "([^"]*)", \.\.\. \}', option)
+    return found[1] if found else ""
 
 
 def _units(part: Mapping[str, Any]) -> list[str]:
@@ -157,21 +171,20 @@ def _sample(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 def description(kind: Kind) -> Iterator[RenderableType]:
     """Yield what to print of a kind."""
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     yield Text.assemble((kind_of(kind.cls), "bold"), f": {kind.what}, {kind.path} of a scenario\n")
     for text in (inspect.cleandoc(kind.cls.__doc__ or ""), source_of(kind.cls)):
         if text:
             yield Text(re.sub(r"(?<!\n)\n(?![\n -])", " ", text) + "\n")  # the terminal breaks lines
-    keys = keys_of(kind.cls)
-    if keys:
-        table = Table("key", "value", "default", "meaning", box=None, pad_edge=False)
-        for key in keys:
-            table.add_row(
-                Text(key.name, "bold"), Text(key.type), Text(key.default or "must be given"), Text(key.meaning)
-            )
-        yield table
+    yield Text()
+    for key in keys_of(kind.cls):
+        default = f" = {key.default}" if key.default else "  must be given"
+        default = "  none by default" if key.default == "none" else default  # which no scenario can write
+        yield Padding(Text.assemble((key.name, "bold"), default), 0)
+        for text in filter(None, (key.meaning, f"value: {key.type}")):
+            yield Padding(Text(text), (0, 0, 0, 4))
     yield Text("\n" + example_of(kind) + "\n")
 
 

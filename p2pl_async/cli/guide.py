@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Annotated
@@ -37,7 +38,23 @@ def guide(
         from rich.console import Console
         from rich.markdown import Markdown
 
-        Console().print(Markdown(known[topic]))
+        console = Console()
+        console.print(Markdown(narrow(known[topic], console.width - 2)))
+
+
+def narrow(text: str, width: int) -> str:
+    """Return Markdown whose lines of code fit a width, where a comment at their end can go onto lines above them."""
+    found, is_code = list[str](), False
+    for line in text.split("\n"):
+        is_code = is_code != line.startswith("```")
+        code = line.removeprefix("    ") if line.startswith("    ") else line if is_code else ""
+        indent = line[: len(line) - len(line.lstrip())]
+        command, mark, comment = line.rpartition("  # ")
+        if len(code) > width and mark and command.strip():
+            found += [f"{indent}# {part}" for part in textwrap.wrap(comment, width - 2)]
+            line = command.rstrip()
+        found.append(line)
+    return "\n".join(found)
 
 
 def _open(text: str) -> None:

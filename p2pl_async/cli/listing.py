@@ -21,7 +21,7 @@ def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:
     from p2pl_async.scenario.scenario import Scenario
     from p2pl_async.scenario.tables import Evaluate
 
-    def classes(table: type[Settings], key: str) -> dict[str, type[Settings]]:
+    def classes(table: type[Settings], key: str) -> Mapping[str, type[Settings]]:
         from p2pl_async.basics.settings import OneOf, marker
 
         found = marker(table.model_fields[key])

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import gc
 import shlex
+import shutil
 import sys
 import textwrap
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from p2pl_async.cli.endings import errors
 from p2pl_async.cli.guide import guide
@@ -28,8 +30,32 @@ if TYPE_CHECKING:
     from p2pl_async.results.folder import RunFolder
     from p2pl_async.scenario import Loaded
 
+
+class _InOrder(TyperGroup):
+    """Lists the commands as people come to need them; those that are not named here follow."""
+
+    _FIRST = (
+        "guide",
+        "check",
+        "run",
+        "report",
+        "explain-run",
+        "compare",
+        "study",
+        "list",
+        "probe",
+        "predict",
+        "export",
+    )
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*self._FIRST, *(name for name in self.commands if name not in self._FIRST)]
+
+
 app = typer.Typer(
+    cls=_InOrder,
     help="Emulate asynchronous peer-to-peer deep learning over imperfect links.",
+    epilog="p2pl guide start leads through a first run.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -58,12 +84,31 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 _MESSAGES_OF_PAGE = 1_000_000  # with more, the page is made when asked for
 
+_UNTIL_STARTED, _THEN = 500_000, 50_000  # new objects from one look for garbage to the next
+
 
 def main() -> None:
     """Run the command line."""
     # Nearly all that starting makes is there to stay: looking for garbage among it took a seventh of `p2pl check`.
-    gc.set_threshold(50_000)
+    gc.set_threshold(_UNTIL_STARTED)
     app()
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from p2pl_async import __version__
+
+        print(f"p2pl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 @app.command()
@@ -120,7 +165,7 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time, with --vary or --seeds.")] = 1,
     debug: Debug = False,
 ) -> None:
-    """Emulate a scenario and its baselines; write and print results."""
+    """Emulate a scenario and its baselines; show and keep results."""
     if vary or seeds is not None:
         first = 1 if seed is None else seed
         numbers = list(range(first, first + (seeds or 1)))
@@ -287,16 +332,20 @@ def list_kinds(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """List all that a scenario can choose by name, and the metrics; or the keys of one, with an example."""
+    """List what a scenario can choose by name; or the keys of one.
+
+    Metrics are listed too, and each list of keys ends with an example.
+    """
     with errors(debug):
         groups = groups_of_kinds()
         if what is not None and what not in groups:
             _describe(what, list(groups))
             return
+        width = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 100) - 23
         for name in groups if what is None else [what]:
             print(name)
             for kind, line in groups[name]:
-                for i, part in enumerate(textwrap.wrap(line, 77)):
+                for i, part in enumerate(textwrap.wrap(line, width)):
                     print(f"  {'' if i else kind:<20} {part}")
 
 
@@ -325,7 +374,7 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Turn a trace, a netem line or movements into part of a scenario."""
+    """Turn a trace, netem line or movements into scenario tables."""
     with errors(debug):
         from p2pl_async.importing import import_file
 
@@ -410,7 +459,10 @@ def _value(command: str, option: str, text: str, kind: str) -> float:
 def _load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
     from p2pl_async.scenario.reading.load import read_scenario
 
-    return read_scenario(path, changes or (), seed)
+    loaded = read_scenario(path, changes or (), seed)
+    gc.freeze()
+    gc.set_threshold(_THEN)
+    return loaded
 
 
 def _recorded(folder: RunFolder) -> str:

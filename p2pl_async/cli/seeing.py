@@ -33,7 +33,10 @@ def report(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write one page that shows a run, compares several, or answers a study's question: it opens anywhere, offline."""
+    """Write a page of a run, of runs side by side, or of a study.
+
+    It is one file that opens anywhere, offline.
+    """
     with errors(debug):
         if serve:
             from p2pl_async.report.serving import ResultsServer
@@ -90,7 +93,7 @@ def export(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write a run for other tools: Perfetto, Wireshark, TensorBoard, or as CSV."""
+    """Write a run for Perfetto, Wireshark, TensorBoard, or as CSV."""
     with errors(debug):
         if not (perfetto or pcapng or tensorboard or csv):
             text = "is missing: choose one or more of --perfetto, --pcapng, --tensorboard, --csv"

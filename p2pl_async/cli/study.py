@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2pl_async.study.running import Tally
 
 study = typer.Typer(
-    help="Answer a question with many runs: variants of a scenario, each with several seeds.", no_args_is_help=True
+    help="Answer a question with many runs.\n\nVariants of a scenario, each with several seeds.", no_args_is_help=True
 )
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study, as a TOML file.", show_default=False)]
@@ -238,7 +238,10 @@ def compare(
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no figure.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Compare runs: settings that differ, one table, differences by seed, and one figure."""
+    """Compare runs: what differs in settings, and what came out.
+
+    One table, differences by seed, and one figure.
+    """
     with errors(debug):
         from rich.console import Console
 

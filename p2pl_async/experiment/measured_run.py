@@ -215,6 +215,7 @@ class MeasuredRun:
             scores=scores,
         )
         try:
+            rig.note_deafness()
             rig.recording.finish(rig.emulation.transport.cut, rig.emulation.transport.in_flight())
             rig.recording.close()
             devices.close()

@@ -92,9 +92,9 @@ class Recording:
                 self.positions.add(now, device, *place)
         self._clock.observe(now + interval, functools.partial(self.follow, interval))
 
-    def record(self, device: DeviceId, metric: str, value: float) -> None:
-        """Write a measurement, with the time."""
-        self.metrics.add(self._clock.now, device, metric, value)
+    def record(self, device: DeviceId, metric: str, value: float, at: float | None = None) -> None:
+        """Write a measurement, with the time: now, or `at` an instant that has passed."""
+        self.metrics.add(self._clock.now if at is None else at, device, metric, value)
         self.totals[metric].add(value)
 
     def keep(self, record: Record, cut: Collection[Key]) -> None:

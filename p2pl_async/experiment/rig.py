@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from p2pl_async.learning.delegation import Workers
     from p2pl_async.learning.trainer import Trainer
 
+_MOST_DEAF = 200_000  # times at which a device of a run hears nobody; of more, the first of each device are recorded
+
 
 class Rig:
     """Everything that one run uses.
@@ -168,6 +170,13 @@ class Rig:
 
     def _on_up(self, device: Device) -> None:
         self.recording.record(device.id, "up", device.boots)
+
+    def note_deafness(self) -> None:
+        """Record when random outages kept each device from hearing anyone; the run is over."""
+        if self.plan.out_neighbors is self.world.out_neighbors:
+            most = max(1, _MOST_DEAF // len(self.devices))
+            for device, start, end in self.world.conditions.deaf(self.clock.now, most):
+                self.recording.record(device, "deaf_s", end - start, at=end)
 
     def _keep(self, record: Record) -> None:
         self.recording.keep(record, self.emulation.transport.cut)

@@ -142,7 +142,8 @@ def _refused(rig: Rig) -> dict[str, int]:
 def _influence(rig: Rig) -> dict[str, float] | None:
     """Return whose messages moved others most, on average, how far the median device's did, and whose samples count.
 
-    Moved means: the distance of a mixed model from the receiver's, as the root of the mean square of entries.
+    Moved means: the distance of a mixed model from the receiver's, or, of a message that is part of a model, how far
+    it moved the receiver's; as the root of the mean square of entries.
     """
     found: dict[str, float] = {}
     far: dict[int, list[float]] = {}

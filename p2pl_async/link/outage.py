@@ -71,7 +71,7 @@ class _Interrupted(Outage):
         return self.when_off == "hold"
 
 
-class _Drawn(_Interrupted):
+class DrawnOutage(_Interrupted):
     """Base of outages that are drawn; `of` says which links are down at the same times."""
 
     of: Of = Field(
@@ -83,21 +83,29 @@ class _Drawn(_Interrupted):
     def process(self, seed: int, src: int, dst: int) -> Process:
         of = self.of
         if of == "device":
-            return Either([self.draw(stream(seed, "outage-device", device)) for device in (src, dst)])
+            return Either([self._shared(seed, device) for device in (src, dst)])
         if of == "link":
             return self.draw(stream(seed, "outage", src, dst))
         if of == "pair":
             return self.draw(stream(seed, "outage-shared", min(src, dst), max(src, dst)))
-        if of in ("sender", "receiver"):
-            return self.draw(stream(seed, f"outage-{of}", src if of == "sender" else dst))
-        return self.draw(stream(seed, f"outage of {of}"))
+        return self._shared(seed, src if of == "sender" else dst)
+
+    def deafness(self, seed: int, device: int) -> Switching | None:
+        """Return when all links to a device are down together (state 1), or None if each sender's are by themselves."""
+        return None if self.of in ("link", "pair", "sender") else self._shared(seed, device)
+
+    def _shared(self, seed: int, device: int) -> Switching:
+        """Return the process of one device's links, or of all links with the same name."""
+        if self.of in ("device", "sender", "receiver"):
+            return self.draw(stream(seed, f"outage-{self.of}", device))
+        return self.draw(stream(seed, f"outage of {self.of}"))
 
     def draw(self, generator: np.random.Generator) -> Switching:
         """Return one process, from a stream of its own."""
         raise NotImplementedError
 
 
-class OnOff(_Drawn):
+class OnOff(DrawnOutage):
     """Up and down for random stretches of time: exponential with these means, or of any distribution."""
 
     kind: Literal["on-off"] = "on-off"
@@ -111,7 +119,7 @@ class OnOff(_Drawn):
         return Renewal(generator, (self.up, self.down))
 
 
-class Slotted(_Drawn):
+class Slotted(DrawnOutage):
     """Time is cut into slots; in each, the link is down with probability p, independently.
 
     Slots start at 0 s on every link.

@@ -24,18 +24,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import trio
 from pydantic import Field, NonNegativeInt
 
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import REQUEST_REPLY, Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import is_count, is_finite, is_like
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class Pairwise(Message):

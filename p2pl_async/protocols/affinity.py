@@ -17,15 +17,17 @@ bit. The paper also has a term in the consensus phase; the abstract doesn't defi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import averaged
 from p2pl_async.protocols.listening import Received
 from p2pl_async.protocols.p2pl import P2PL
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class Affinity(P2PL):

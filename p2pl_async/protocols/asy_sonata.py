@@ -20,13 +20,12 @@ Optimization", IEEE TAC 2020. This device is i; the tracker z of the paper is y,
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.diging import GRADIENTS_STAY
@@ -36,6 +35,9 @@ from p2pl_async.protocols.mixing import stepped
 from p2pl_async.protocols.pushing import ReceivedPushes
 from p2pl_async.protocols.silence import PATIENCE, Silence
 from p2pl_async.protocols.tracking import Tracked, Tracker
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class AsySonata(Protocol):

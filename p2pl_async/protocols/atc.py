@@ -7,11 +7,13 @@ local steps before each average this is local DSGD: `p2pl` with `sync = "none"`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Received
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class ATC(Averaging):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from p2pl_async.protocols.base import AVERAGED, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Mode, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, Peer, WeightRule, is_finite, mix, row, unsound, without_missing
+
+if TYPE_CHECKING:
+    pass
 
 
 def average(
@@ -62,10 +65,7 @@ def averaged(
             received.refuse(j)
             heard = {i: message for i, message in heard.items() if i != j}
             mixed, weights = _mean(received, w, heard, rule, on_missing, stepped)
-    device.mixes += 1
-    for j, weight in weights.items():
-        if j != device.id:
-            device.given[j] = device.given.get(j, 0.0) + weight
+    device.mixed((j, weight) for j, weight in weights.items() if j != device.id)
     return mixed, weights[device.id]
 
 

@@ -18,13 +18,15 @@ import abc
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveFloat
 
 from p2pl_async.basics.settings import Settings
-from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 FAULTS = {
     "loss": "lose nothing",

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class Choco(CopyProtocol):

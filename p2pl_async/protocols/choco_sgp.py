@@ -9,15 +9,17 @@ pushes p_ji = 1 / (1 + number of its out-neighbors) to each of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from p2pl_async.device import Device
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
 from p2pl_async.protocols.pushing import Mass
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class ChocoSGP(CopyProtocol):
@@ -50,6 +52,7 @@ class ChocoSGP(CopyProtocol):
         z = mass.z
         while device.running:
             mass.x += await device.train(z, steps=self.steps) - z  # x_i <- x_i - eta g(z_i)
+            device.steps_enter(1.0)
             # q_i = C(x_i - h_i),  h_i <- h_i + q_i;  x_i <- x_i - gamma sum_j p_ji h_i,  u_i likewise
             told, targets = replicas.tell(mass.x, mass.u)
             _add(mass, told, -gamma * len(targets))

@@ -15,13 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.compression import Compressor, Payload, decode
-from p2pl_async.device import Device
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract
@@ -31,6 +30,9 @@ from p2pl_async.protocols.mixing import is_count
 from p2pl_async.protocols.pushing import MOST_WEIGHT, ReceivedPushes
 from p2pl_async.protocols.repairing import Applied, Confirmation, Confirmations, Confirmed, Owed, Share
 from p2pl_async.protocols.silence import Silence
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 _ROUNDING = 1e-6  # of a sum of push weights
 _UNCONFIRMED = 8  # pushes of mass to one neighbor that may wait for confirmation, where there is a link back

@@ -6,11 +6,13 @@ Machine Learning 2014. This device is i. `dgd` says how `[train]` applies.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Received
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class CTA(Averaging):

@@ -11,17 +11,19 @@ in every round: over two-way links, with Metropolis-Hastings weights, and withou
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
-from p2pl_async.device import Device
 from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 GRADIENTS_STAY = (
     "what one that is gone had last added to the trackers stays there, and devices converge beside the minimum"

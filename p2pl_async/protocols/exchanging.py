@@ -22,13 +22,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.repairing import Confirmation, Confirmations
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 WAITING = 2
 """Marks of one end that may wait for a confirmation or a counterpart, on links that lose messages."""

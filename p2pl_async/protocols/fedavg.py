@@ -11,16 +11,18 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from p2pl_async.basics.units import PositiveSeconds, Probability
-from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.mixing import is_count, is_finite, is_like, mix
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 _SERVERS_MODEL: DeviceId = -1  # stands for the server's model of before among those that are averaged
 

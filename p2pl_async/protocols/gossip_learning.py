@@ -10,16 +10,18 @@ period; one message arrives in each on average, so a round has about one trainin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import is_count, is_finite, is_like, mix
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,19 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds, Seconds
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.mixing import Peer, is_count, is_like
 from p2pl_async.protocols.silence import Silence
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 Version = tuple[int, int]
 

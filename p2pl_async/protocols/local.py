@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class Local(Protocol):

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,13 @@ from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.norm_keys import Candidate, Key, NormKey, NormModel, Sent, SyncMessage, arrays_of
 from p2pl_async.protocols.norm_neighbors import NormNeighbors
 from p2pl_async.protocols.norm_supply import Supply
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 _SOON = 0.25  # of the time between beacons: how long news waits at most, so that neighbors don't all talk at once
 _EARLY = 1e-6  # s; a device's own clock may end a pause a little too soon

@@ -20,10 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.norm_keys import Key, NormKey, Sent
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 _PAUSES = 6.0  # of the longest seen, of a neighbor or the own radio, that a neighbor may be silent
 _DELAYS = 4.0  # of the longest seen

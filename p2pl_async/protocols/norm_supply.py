@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.norm_keys import Key, NormKey, NormModel
 from p2pl_async.protocols.norm_neighbors import NormNeighbors
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 _LONGEST_PAUSE = 16.0  # beacons between two models sent unasked
 _EARLY = 1e-6  # s; a device's own clock may end a pause a little too soon

@@ -7,17 +7,19 @@ waits only for older ones. Here every round pushes.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import PUSH_CONTRACT, GradScale
 from p2pl_async.protocols.sharing import Shares
 from p2pl_async.protocols.silence import PATIENCE
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class OSGP(Protocol):

@@ -8,18 +8,20 @@ asynchronous, lossy links. With `sync = "none"` this is local DSGD.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import AVERAGED, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier, Fresh, Mode, Params, Received, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, WeightRule
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class P2PL(Protocol):

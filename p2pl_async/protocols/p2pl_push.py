@@ -19,12 +19,11 @@ combination is ours. Letters follow P2PL; this device is k.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract, Protocol
 from p2pl_async.protocols.listening import Barrier
@@ -32,6 +31,9 @@ from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import PushMode, ReceivedPushes, patient
 from p2pl_async.protocols.running_sums import Account, Sums
 from p2pl_async.protocols.silence import PATIENCE, Silence
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class P2PLPush(Protocol):

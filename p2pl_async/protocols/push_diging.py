@@ -17,12 +17,11 @@ here and its numerator u is x, as in the other push-sum protocols. This device i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from p2pl_async.basics.units import PositiveSeconds
-from p2pl_async.device import Device
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.diging import GRADIENTS_STAY
 from p2pl_async.protocols.listening import Barrier
@@ -30,6 +29,9 @@ from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import PUSH_CONTRACT, PushMode, patient
 from p2pl_async.protocols.sharing import Shares
 from p2pl_async.protocols.silence import PATIENCE
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class PushDIGing(Protocol):

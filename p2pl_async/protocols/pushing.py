@@ -17,20 +17,22 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import Field
 
 from p2pl_async.basics.settings import OneOf
-from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.mixing import BLOCK, blocks, is_count, is_finite, is_like, unsound
 from p2pl_async.protocols.silence import Silence
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 MOST_WEIGHT = 1e15
 """Above any sum of push weights; what claims more is refused, as sums of such weights would overflow."""

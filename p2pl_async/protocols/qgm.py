@@ -7,16 +7,18 @@ data; this momentum is the difference of two averaged models, and needs no extra
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from p2pl_async.device import Device
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import Averaging
 from p2pl_async.protocols.listening import Received
 from p2pl_async.protocols.mixing import BLOCK, blocks
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 class QGM(Averaging):

@@ -24,16 +24,15 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.compression import AnyCompressor, Compressor, Dense, Payload, RandomK, Sparse, TopK
-from p2pl_async.device import Device
 from p2pl_async.errors import ProtocolError
-from p2pl_async.messages import DeviceId, Vector
+from p2pl_async.messages import DeviceId, Vector, apart, some_of
 from p2pl_async.protocols.base import STATE, Contract, Protocol
 from p2pl_async.protocols.compressing import CONTRACTS, Delivery, Heard, MassLinks, contraction
 from p2pl_async.protocols.exchanging import TRANSFERS, WAITING, Fate, Pairs, Told
@@ -42,6 +41,9 @@ from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import MOST_WEIGHT, PushMode, patient
 from p2pl_async.protocols.repairing import Share
 from p2pl_async.protocols.silence import PATIENCE
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 _RESYNC = 100  # messages
 
@@ -260,6 +262,9 @@ class Replicas:
                 self._device.record("refused", 1)
                 replica.u = min(max(replica.u, 0.0), MOST_WEIGHT)
             replica.degree = degree
+            if self._device.params is not None:
+                far = apart(some_of(replica.x), some_of(self._device.params), replica.u)
+                self._device.pulled(sender, far)
             if marked:
                 yield sender, Told(replica.x, replica.u, degree)
 

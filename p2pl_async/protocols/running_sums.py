@@ -34,16 +34,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.mixing import BLOCK, blocks, is_count, is_finite, is_like, unsound
 from p2pl_async.protocols.pushing import MOST_WEIGHT, reciprocal
 from p2pl_async.protocols.settling import Credit, Promised, Promises, headers, read_header
 from p2pl_async.protocols.silence import Silence
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,8 @@ class Account:
         """
         if self.u == 0:
             self.z = new
+        else:
+            device.steps_enter(scale)
         splits = self.u > 0 and self.u >= least
         # Links that have always had the same shares share one sum, which is added up, and encoded, once.
         pushed, repeated = self._groups(device.out_neighbors, splits)
@@ -172,11 +177,14 @@ class Account:
                 device.record("refused", 1)
                 z, u, finite = self._with(newest)
         z.flags.writeable = False
+        weights = []
         for j, sums in newest.items():
             header = read_header(sums.links, device.id)
             assert header is not None
             self.born += sums.born - self._sums_of(j).born
+            weights.append((j, (sums.u - self._sums_of(j).u) / u))
             self.credited[j].take(header.number, Promised(sums.u, sums.born, sums.x))
+        device.mixed(weights)
         self.z, self.u = z, u
         self._apart.update(newest)
         return newest

@@ -18,16 +18,18 @@ Nothing is settled afterwards: what a neighbor had, and could not confirm, count
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.listening import Barrier, Fresh
 from p2pl_async.protocols.mixing import is_finite
 from p2pl_async.protocols.pushing import Mass, Push, ReceivedPushes
 from p2pl_async.protocols.silence import Silence
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 WINDOW = 4
 """Pushes to one neighbor that may be open."""
@@ -75,6 +77,7 @@ class Shares:
             self.push()
         else:
             factor = self.mass.u if scale == "u" else self.mass.left
+            self._device.steps_enter(factor)
             self._push(lambda shares: self.mass.learn_and_split(new, self.z, shares, factor))
 
     def push(self) -> None:
@@ -121,6 +124,8 @@ class Shares:
             self.z, bad = mass.add([*pushes, *self._returned])
             for _ in bad:
                 device.record("refused", 1)
+            refused = set(map(id, bad))
+            device.mixed((push.sender, push.u / mass.u) for push in pushes if id(push) not in refused)
         elif self.silence.is_over(None, self._begun):
             mass.x, mass.u = mass.x.copy(), 1.0  # nobody is there
             mass.x.reshape(-1, self.z.size)[0] = self.z

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 PATIENCE = (
     "How long a neighbor may be silent before nothing more is pushed to it; "

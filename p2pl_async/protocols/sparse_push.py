@@ -9,15 +9,14 @@ says what a message means on links that do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
 from p2pl_async.basics.settings import Settings
 from p2pl_async.basics.units import PositiveSeconds, Seconds
 from p2pl_async.compression import AnyCompressor, Compressor, ErrorFeedback, Identity, RandomK, TopK
-from p2pl_async.device import Device
-from p2pl_async.messages import Vector
+from p2pl_async.messages import Vector, apart, some_of
 from p2pl_async.protocols.base import Contract, Protocol
 from p2pl_async.protocols.compressing import CONTRACTS, Delivery, MassLinks, contraction
 from p2pl_async.protocols.listening import Barrier, Fresh
@@ -25,6 +24,9 @@ from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.pushing import Mass, PushMode, patient
 from p2pl_async.protocols.repairing import Share
 from p2pl_async.protocols.silence import PATIENCE
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 
@@ -103,6 +105,7 @@ class SparsePush(Protocol):
                 await device.sleep(self.compensation.pause)
             else:
                 mass.x += await device.train(z, steps=self.steps) - z  # x_i <- x_i - eta g(z_i)
+                device.steps_enter(1.0)
             push(mass, feedback, links, rate)
             await absorb(mass, links, self.mode)
             z = self.model(mass)
@@ -136,16 +139,26 @@ def push(mass: Mass, feedback: ErrorFeedback, links: MassLinks, rate: float) -> 
 
 async def absorb(mass: Mass, links: MassLinks, mode: Barrier | Fresh) -> None:
     """Add the shares received: x_i <- x_i + eta_a sum_j p_ij q_j, and u_i likewise; and what is taken back."""
-    shares = [heard.share for heard in await links.listen(mode)] + links.returned
+    shares = await links.listen(mode)
+    for heard in shares:
+        before = some_of(mass.x) / mass.u
+        _take(mass, links, heard.share)
+        links.device.pulled(heard.sender, apart(some_of(mass.x), before, mass.u))
+    links.device.mixed((heard.sender, max(heard.share.u, 0.0) / mass.u) for heard in shares)
+    for share in links.returned:
+        _take(mass, links, share)
     links.returned = []
-    for share in shares:
-        if share.u < 0:  # to be given back, as a neighbor had given up this device
-            links.debts.append(share)
-        else:
-            share.q.add_to(mass.x)
-            mass.u += share.u
     links.debts = [rest for debt in links.debts if (rest := _pay(mass, debt)) is not None]
     links.device.record("push_weight", mass.u)
+
+
+def _take(mass: Mass, links: MassLinks, share: Share) -> None:
+    """Add a share; one to be given back, as a neighbor had given up this device, becomes a debt."""
+    if share.u < 0:
+        links.debts.append(share)
+    else:
+        share.q.add_to(mass.x)
+        mass.u += share.u
 
 
 def _pay(mass: Mass, debt: Share) -> Share | None:

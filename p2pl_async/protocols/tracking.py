@@ -28,15 +28,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.device import Device
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.mixing import is_count, is_finite, is_like
 from p2pl_async.protocols.silence import Silence
+
+if TYPE_CHECKING:
+    from p2pl_async.device import Device
 
 Sum = NDArray[np.float64]
 

@@ -4,8 +4,9 @@
     /run/PATH/       the page of a run, written anew at each request; that of a run that goes on renews itself
     /events          server-sent events: the table's rows as JSON, whenever they change
 
-It reads results folders and nothing else, in threads beside whatever else goes on. It listens on the loopback address,
-and answers only requests that name it, so that no page of another site can read results through a browser.
+It reads results folders and nothing else, in threads beside whatever else goes on: with `--watch` that is a run, whose
+trio has the main thread and a virtual clock, by which no real time can be waited for. It listens on the loopback
+address, and answers only requests that name it, so that no page of another site can read results through a browser.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class ResultsServer:
         self.names = {f"{host}:{self._server.server_port}" for host in (LOOPBACK, "localhost")}
         self.address = f"http://{LOOPBACK}:{self._server.server_port}/"
         self.closed = threading.Event()
+        self._told: dict[str, tuple[int, dict[str, str] | None]] = {}  # run -> when its summary changed, its row
 
     def __enter__(self) -> ResultsServer:
         """Serve in a thread of its own until left."""
@@ -89,8 +91,20 @@ class ResultsServer:
         return dict(sorted(found.items()))
 
     def rows(self) -> list[dict[str, str]]:
-        """Return what the table tells of each run."""
-        return [row for name, path in self.runs().items() if (row := _row(name, path)) is not None]
+        """Return what the table tells of each run; the summary of one that has ended is read once."""
+        told = {}
+        for name, path in self.runs().items():
+            try:
+                changed = (path / "summary.json").stat().st_mtime_ns
+            except OSError:  # replaced a moment ago
+                continue
+            before = self._told.get(name)
+            ended = before is not None and before[1] is not None and before[1]["status"] != "running"
+            told[name] = (
+                before if before is not None and ended and before[0] == changed else (changed, _row(name, path))
+            )
+        self._told = told
+        return [row for _, row in told.values() if row is not None]
 
 
 def _row(name: str, path: Path) -> dict[str, str] | None:
@@ -123,6 +137,7 @@ def _handler_of(server: ResultsServer) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = 60.0  # s that a connection may be idle
 
         def do_GET(self) -> None:
             path = unquote(self.path.partition("?")[0])

@@ -11,7 +11,7 @@ _DEVICES = {
     "class_*": ("", "training samples of each class: class_0, ..."),
     "rounds": ("", "rounds finished"),
     "accuracy": ("", "accuracy of its model on all test data; empty where another score is measured"),
-    "sample_weight": ("", "how much each of its samples counts, where models are averaged: 1 on average"),
+    "sample_weight": ("", "how much each of its samples counts, where models are averaged or pushed: 1 on average"),
     "*": ("", "each other score that `evaluate.metrics` asks for, on all test data"),
 }
 
@@ -50,7 +50,10 @@ _LINKS = {
     "first_delivery_s": ("s", "virtual time of the first delivery; empty if there was none"),
     "last_delivery_s": ("s", "virtual time of the last delivery"),
     "lost_*": ("", "messages lost, for each cause: lost_loss, lost_collision, ..."),
-    "weight_in_mixes": ("", "mean weight of the sender's model in the receiver's mixes; where models are averaged"),
+    "weight_in_mixes": (
+        "",
+        "mean weight of the sender's model in the receiver's mixes; where models are averaged or pushed",
+    ),
 }
 
 _METRICS = {

@@ -70,6 +70,7 @@ METRICS = {
     "deaf": Metric("", "1 for each model left out of a mix since its sender says that it hears nobody"),
     "refused": Metric("", "1 for each message with parameters of another shape, or not finite"),
     "push_weight": Metric("", "push-sum weight of the device"),
+    "deaf_s": Metric("s", "time without any link to the device, as random outages have it, at the end of each"),
     "weight_lost": Metric("", "push-sum weight that the device took along, at each crash"),
     "links_undone": Metric("", "links to a neighbor that fell silent, whose running sums were undone, both ways"),
     "weight_taken_back": Metric("", "push-sum weight taken back from a neighbor that fell silent"),

@@ -44,7 +44,11 @@ SUMMARY_KEYS: dict[str, tuple[str, str]] = {
     "refused.too_large": ("", "because an entry of their model was beyond `[protocol] largest`"),
     "refused.unusable": ("", "because of a shape, a number that isn't finite, or a count that no honest device has"),
     "influence.device": ("", "the device whose messages moved others most"),
-    "influence.distance": ("", "mean distance of its models from those of receivers that mix them; RMS over entries"),
+    "influence.distance": (
+        "",
+        "mean distance of its models from those of receivers that mix them; where messages are parts of models, how "
+        "far one moved its receiver; RMS over entries",
+    ),
     "influence.median": ("", "the same of the median device"),
     "influence.most_sample": (
         "",

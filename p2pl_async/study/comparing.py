@@ -18,7 +18,7 @@ from p2pl_async.scenario.reading.plain import leaves
 from p2pl_async.study.answers import Sheet
 from p2pl_async.study.expressions import Expression, RecordedValues
 from p2pl_async.study.factors import Labels, title_of
-from p2pl_async.study.results import USUAL, Results
+from p2pl_async.study.results import Results, usual_table
 from p2pl_async.study.settings import StudySettings
 from p2pl_async.study.writing import terminal, terminal_sheet
 
@@ -69,7 +69,8 @@ class Comparison:
         for labels in self.labels:
             if labels not in variants:
                 variants.append(labels)
-        samples: dict[str, list[dict[int, Any]]] = {value.of: [{} for _ in variants] for value in USUAL.value}
+        usual = usual_table(run.summary for _, run in self.runs)
+        samples: dict[str, list[dict[int, Any]]] = {value.of: [{} for _ in variants] for value in usual.value}
         runs = []
         for (path, run), labels in zip(self.runs, self.labels, strict=True):
             recorded, seed = RecordedValues(path), int(run.summary["seed"])
@@ -77,7 +78,7 @@ class Comparison:
             for text, of_variants in samples.items():
                 of_variants[variants.index(labels)][seed] = Expression(text).of(recorded)
         seeds = tuple(sorted({seed for _, seed, *_ in runs}))
-        settings = StudySettings(base=Path("runs"), seeds=seeds, baseline=variants[0])
+        settings = StudySettings(base=Path("runs"), seeds=seeds, baseline=variants[0], table=(usual,))
         return Results("comparison", settings, variants, samples, runs, len(runs))
 
     def answer(self) -> Any:

@@ -37,7 +37,7 @@ def study_page(results: Results, folder: StudyFolder, path: Path) -> str:
     """Return the page as HTML; its links are relative to the folder of `path`. It has no scripts."""
     styles = [asset("page.css")]
     policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src {hashed(styles[0])}"
-    values = [value for table in results.tables for value in table.value]
+    values = [value for table in results.settings.table for value in table.value]
     names = list(dict.fromkeys(value.of for value in values))
     told = f"{min(len(results.runs), _MOST_RUNS):,} of {len(results.runs):,} runs"
     page: str = template_of("study.html").render(

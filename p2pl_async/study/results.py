@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from p2pl_async.report.tables import metric_of
+from p2pl_async.results.metrics import is_share, words
 from p2pl_async.results.table import refuse
 from p2pl_async.study.expressions import Expression, Number, RecordedValues
 from p2pl_async.study.factors import Labels, matches
 from p2pl_async.study.folder import StudyFolder
 from p2pl_async.study.planning import Study
 from p2pl_async.study.running import record_of
-from p2pl_async.study.settings import Selection, StudySettings, TableSettings
-
-USUAL = TableSettings(value=("100 * accuracy.min", "100 * accuracy.mean", "virtual_seconds", "messages.bytes_on_air"))
-"""The table of a study that asks for none."""
+from p2pl_async.study.settings import Selection, StudySettings, TableSettings, ValueSettings
 
 Samples = dict[int, Number]
 """Seed -> value, of the runs of one variant that are done."""
@@ -28,7 +27,7 @@ class Results:
 
     Attributes:
         name: of the study.
-        settings: its tables, figures and expectations.
+        settings: its tables, or the usual one; figures and expectations.
         variants: labels of each variant.
         samples: expression -> for each variant, its values by seed.
         runs: for each finished run: labels, seed, id, and the numbers of its summary.
@@ -42,11 +41,6 @@ class Results:
     runs: Sequence[tuple[Labels, int, str, Mapping[str, float]]]
     jobs: int
 
-    @property
-    def tables(self) -> Sequence[TableSettings]:
-        """The tables that are asked for, or the usual one."""
-        return self.settings.table or (USUAL,)
-
     def chosen(self, selection: Selection) -> list[int]:
         """Return the places of the variants that a selection matches."""
         return [i for i, labels in enumerate(self.variants) if matches(selection, labels)]
@@ -54,6 +48,32 @@ class Results:
     def place(self, labels: Labels) -> int | None:
         """Return the place of a variant; None if there is no such variant."""
         return next((i for i, known in enumerate(self.variants) if known == labels), None)
+
+
+def usual_table(summaries: Iterable[Mapping[str, Any]]) -> TableSettings:
+    """Return the table of a study that asks for none: what the runs' models are scored by first, time and bytes.
+
+    Args:
+        summaries: of its runs; where they are scored by different metrics, the table has all of these.
+    """
+    scored = {metric_of(one): bool(one.get("lower_is_better")) for one in summaries if one.get("metric", "accuracy")}
+    values = [value for metric, falls in scored.items() for value in _score_values(metric, falls)]
+    values += [
+        ValueSettings(of="virtual_seconds", name="virtual time, s"),
+        ValueSettings(of="messages.bytes_on_air", name="bytes on air"),
+    ]
+    return TableSettings(value=tuple(values))
+
+
+def _score_values(metric: str, falls: bool) -> Iterator[ValueSettings]:
+    """Yield a score of the worst device and of the mean one; `falls` says that less of it is better."""
+    range_ = metric if metric == "accuracy" else f"scores.{metric}"
+    scale, unit = ("100 * ", ", %") if is_share(metric) else ("", "")
+    better = " (less is better)" if falls else ""
+    for which, name in (("max" if falls else "min", "worst"), ("mean", "mean")):
+        path = f"{range_}.{which}"
+        path = path if path.replace(".", "_").isidentifier() else f'"{path}"'  # a name of the user's own
+        yield ValueSettings(of=f"{scale}{path}", name=f"{name} {words(metric)}{unit}{better}")
 
 
 def results_of(study: Study, folder: StudyFolder) -> Results:
@@ -76,14 +96,14 @@ def recorded_results(folder: StudyFolder) -> Results:
 
 
 def _read(record: Mapping[str, Any], folder: StudyFolder) -> Results:
-    settings = StudySettings.model_validate(record["settings"])
-    texts = [text for _, text in settings.expressions()] + (
-        [] if settings.table else [value.of for value in USUAL.value]
-    )
-    expressions = {text: Expression(text) for text in texts}
+    settings, done = StudySettings.model_validate(record["settings"]), folder.done()
+    if not settings.table:
+        first = [next((id for id in one["jobs"].values() if id in done), None) for one in record["variants"]]
+        usual = usual_table(RecordedValues(folder.job(id)).summary for id in first if id is not None)
+        settings = settings.model_copy(update={"table": (usual,)})
+    expressions = {text: Expression(text) for _, text in settings.expressions()}
     samples: dict[str, list[Samples]] = {text: [] for text in expressions}
     runs = []
-    done = folder.done()
     for variant in record["variants"]:
         own: dict[str, Samples] = {text: {} for text in expressions}
         for seed, id in variant["jobs"].items():

@@ -17,7 +17,7 @@ _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"
 def sheets(results: Results) -> list[Sheet]:
     """Return every table of the answer, each followed by its differences from the baseline."""
     found = []
-    for table in results.tables:
+    for table in results.settings.table:
         found.append(table_sheet(results, table))
         differences = difference_sheet(results, table)
         found += [differences] if differences is not None else []

@@ -20,7 +20,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from p2pl_async import Run, load_scenario, messages, run
-from p2pl_async.cli.guide import pages
+from p2pl_async.cli.guide import narrow, pages
 from p2pl_async.cli.main import app
 from p2pl_async.results.columns import COLUMNS
 from p2pl_async.results.metrics import METRICS
@@ -245,6 +245,25 @@ def test_the_pages_study_plans(place: Path) -> None:
     from p2pl_async.study.planning import load_study
 
     assert len(load_study("loss.toml").jobs) == 25
+
+
+# In the terminal
+
+
+@pytest.mark.parametrize("topic", ["start", "scenario", "studies"])
+def test_on_80_columns_no_command_or_line_of_a_scenario_is_broken(topic: str) -> None:
+    said = CliRunner().invoke(app, ["guide", topic], env={"COLUMNS": "80"}).output
+    shown = {line.partition("  # ")[0].strip() for line in said.splitlines()}
+    code = [line.partition("  # ")[0].strip() for line in re.findall(r"^    (\S.*)$", pages()[topic], re.MULTILINE)]
+    assert code
+    assert [line for line in code if line not in shown and len(line) < 76] == []
+
+
+def test_a_comment_moves_above_a_line_that_is_too_long_and_no_other_line_changes() -> None:
+    text = "    p2pl check s.toml   # what is wrong\n    x = 1  # one\nfar too long   # but no code\n"
+    assert narrow(text, 24) == (
+        "    # what is wrong\n    p2pl check s.toml\n    x = 1  # one\nfar too long   # but no code\n"
+    )
 
 
 # Commands

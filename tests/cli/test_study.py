@@ -59,7 +59,7 @@ def test_a_study_is_planned_run_and_shown(file: Path) -> None:
     assert "2 of 8 runs failed; logs are in results/study/failed; --retry-failed runs them again" in run.output
     assert "failed   2 (with --retry-failed they run again)" in p2pl("study", "plan", file).output
     shown = p2pl("study", "show", "results/study").output
-    assert "100 * accuracy.min" in shown
+    assert "worst accuracy, %" in shown
     assert "2 of 8 runs are missing" in shown
     assert p2pl("study", "show", file, "--markdown").output.startswith("## Does it?")
     assert p2pl("study", "show", file, "--csv").output.count("\n") == 7

@@ -61,8 +61,37 @@ def test_faster_devices_count_more_and_step_sizes_of_groups_too() -> None:
     assert weight[0] < 0.5 * weight[1:].min()
 
 
-@pytest.mark.parametrize("protocol", [{"kind": "sgp"}, {"kind": "local"}])
+@pytest.mark.parametrize("protocol", ["sgp", "rasgp", "p2pl-push", "sparse-push"])
+def test_what_push_sum_shares_out_counts_steps_however_unequal_the_graph(protocol) -> None:
+    settings = {"steps": 1, "mode": "barrier"} | ({"grad_scale": "one"} if protocol == "rasgp" else {})
+    result = run(small(**UNEQUAL, protocol={"kind": protocol, **settings}))
+    n = result.devices["n_samples"].to_numpy(np.float64)
+    factors = n if protocol == "p2pl-push" else np.ones(5)  # its steps count by samples
+    np.testing.assert_allclose(result.devices["sample_weight"], sample_weight(factors, np.ones(5), n), rtol=1e-6)
+
+
+def test_steps_scaled_by_push_weights_count_as_the_weights_of_mixes_say() -> None:
+    protocol = {"kind": "rasgp", "grad_scale": "u", "mode": "barrier", "steps": 1}
+    result = run(small(**UNEQUAL, protocol=protocol, stop={"rounds": 60}))
+    given = np.zeros((5, 5))
+    links = result.links
+    given[links["dst"], links["src"]] = links["weight_in_mixes"]
+    pi = stationary(given)
+    assert pi is not None
+    n = result.devices["n_samples"].to_numpy(np.float64)
+    np.testing.assert_allclose(result.devices["sample_weight"], sample_weight(pi, np.ones(5), n), rtol=0.03)
+    assert pi.max() > 1.4 * pi.min()  # the ends of a path have one neighbor
+
+
+@pytest.mark.parametrize("protocol", ["sgp", "rasgp"])
+def test_on_a_ring_of_one_direction_half_of_each_mix_comes_from_the_neighbor(protocol) -> None:
+    ring = {**UNEQUAL, "topology": "directed-ring"}
+    result = run(small(**ring, protocol={"kind": protocol, "mode": "barrier"}, stop={"rounds": 5}))
+    assert result.links["weight_in_mixes"].to_numpy() == pytest.approx(np.full(5, 0.5), abs=1e-9)
+
+
+@pytest.mark.parametrize("protocol", [{"kind": "diging"}, {"kind": "local"}])
 def test_protocols_that_average_no_models_have_no_such_weights(protocol) -> None:
-    result = run(small(link={"loss": "0 %"}, protocol=protocol, stop={"rounds": 1}))
+    result = run(small(link={"loss": "0 %"}, train={"momentum": 0.0}, protocol=protocol, stop={"rounds": 1}))
     assert "sample_weight" not in result.devices
     assert "from_data" not in (result.summary["influence"] or {})

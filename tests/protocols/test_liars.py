@@ -106,6 +106,27 @@ def test_a_run_tells_who_moved_others_most_and_what_was_refused_by_cause() -> No
     assert "too large" in said.getvalue()
 
 
+@pytest.mark.parametrize("cls", [cls for cls in PROTOCOLS if kind_of(cls) not in ("local", "fedavg")], ids=kind_of)
+def test_the_device_whose_models_are_far_from_the_others_moves_them_most_compressed_or_not(cls) -> None:
+    far = initial(0)[:N] * np.array([[1.0], [1.0], [8.0]], np.float32)
+    emulation = Emulation(
+        complete(N),
+        lambda src, dst: Link(src, dst, LinkSettings.model_validate({"latency": "20 ms"}), 0),
+        0,
+        learner=FixedLearner(far, seconds=[1.0, 1.0, 1.0], gradient=lambda k, w: w - far[k], n_samples=[5, 5, 5]),
+        rounds=12,
+        observer=Observer(record=lambda *_: None),
+    )
+    emulation.run(
+        cls.model_validate({**settings_under_loss(cls), **({"sync": "none"} if "sync" in cls.model_fields else {})})
+    )
+    moved = {
+        j: sum(device.pulls[j][0] / device.pulls[j][1] for device in emulation.devices if j in device.pulls)
+        for j in range(N)
+    }
+    assert moved[2] > max(moved[0], moved[1]) > 0
+
+
 def test_every_field_is_lied_about() -> None:
     honest = Params(1, 0, 5, 2, np.ones(4, np.float32))
     changed = {

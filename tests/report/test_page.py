@@ -18,12 +18,15 @@ import pytest
 from helpers.recorded_run import recorded_run
 from helpers.tables_of_runs import END, N, devices, links, metrics, small_run, trace
 
+from p2pl_async import load_scenario
 from p2pl_async.errors import ScenarioError
 from p2pl_async.report.page import gathering
 from p2pl_async.report.page.comparing import comparison_of, write_comparison
 from p2pl_async.report.page.gathering import gather
+from p2pl_async.report.page.in_words import in_words
 from p2pl_async.report.page.writing import page_of, write_page
 from p2pl_async.results.run import Run, load_run
+from p2pl_async.scenario.reading.load import dump
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -131,6 +134,27 @@ def test_it_tells_the_numbers_of_the_summary_and_what_held_it_back() -> None:
     assert "81.23 %" in text
     assert "240 sent" in text
     assert "took 40 s, 40% of the run" in text
+
+
+def test_it_tells_the_scenario_in_words_what_went_wrong_and_who_recorded_it() -> None:
+    scenario = load_scenario(Path(__file__).parents[2] / "scenarios" / "quickstart.toml")
+    told = {"versions": {"p2pl-async": "0.1.9"}, "warnings": ["<b>slow</b>"], "error": "no room",
+            "not_finite": {"device": 3, "virtual_seconds": 2.0}}  # fmt: skip
+    page = page_of(small_run(scenario_text=dump(scenario), summary=told)).split("<noscript>")[0]
+    assert "topology random-geometric (radius 0.35); latency lognormal (mean 50 ms, sd 30 ms)" in page
+    assert "<dd>after 10 min</dd>" in page
+    assert "recorded by version 0.1.9 of p2pl_async" in page
+    assert "warning: &lt;b&gt;slow&lt;/b&gt;" in page
+    assert "error: no room" in page
+    assert "diverged: the loss of device 3 is not finite from 2 s on" in page
+    assert "recorded by" not in page_of(small_run())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "link.loss = 3", "devices = 1", '[link]\nloss = "5 %"\n[stop]\naccuracy = 3', "a ="]
+)
+def test_a_text_that_is_no_resolved_scenario_has_no_words_and_does_no_harm(text: str) -> None:
+    assert in_words(text) in ([], [("links", "loss 5 %")])
 
 
 def test_a_run_without_trace_learning_or_links_gets_a_page() -> None:
@@ -259,7 +283,8 @@ def test_a_browser_opens_the_page_of_a_run_without_learning(tmp_path: Path) -> N
 def test_a_browser_tells_the_story_of_a_link_the_rhythm_of_sleep_and_influence(tmp_path: Path) -> None:
     times = {"first_delivery_s": 2.5, "last_delivery_s": 97.5, "lost_loss": 1, "lost_burst": 0, "weight_in_mixes": 0.4}
     sleep = {"awake_from_s": 1.0, "awake_s": 2.0, "awake_every_s": 10.0, "sample_weight": 1.0}
-    run = small_run(links=links().assign(**times), devices=devices(**sleep))
+    outage = metrics((40.0, 1, "deaf_s", 30.0))
+    run = small_run(metrics=outage, links=links().assign(**times), devices=devices(**sleep))
     dom, console = shown(page_of(run), tmp_path, "#t=50&link=0-1")
     assert console == []
     text = " ".join(re.sub(r"<[^>]+>", " ", dom[dom.index('id="story"') :]).split())
@@ -269,6 +294,7 @@ def test_a_browser_tells_the_story_of_a_link_the_rhythm_of_sleep_and_influence(t
     on_link = kept[(kept["src"] == 0) & (kept["dst"] == 1)]["fate"].value_counts()
     assert f"messages from 0 s to 100 s: delivered {on_link['delivered']}, loss {on_link['loss']}" in text
     assert "gray: asleep" in text
+    assert "gray: an outage, in which it hears nobody" in text
     assert "influence" in text
     assert "weight of models in mixes" in text
 

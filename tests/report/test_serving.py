@@ -6,6 +6,7 @@ import json
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
@@ -14,6 +15,7 @@ from helpers.recorded_run import recorded_run
 from p2pl_async.errors import ScenarioError
 from p2pl_async.report import serving
 from p2pl_async.report.serving import ResultsServer
+from p2pl_async.results.publishing import summary_of
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,24 @@ def test_events_tell_the_rows_and_again_when_a_run_begins(server: ResultsServer,
             ("a/1", "complete"),
             ("b", "killed"),  # it says "running", and nobody holds its folder
         ]
+
+
+def test_the_summary_of_a_run_that_has_ended_is_read_again_only_if_it_changes(
+    server: ResultsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = server.rows()
+    read: list[Path] = []
+
+    def reading(path: Path) -> dict[str, Any] | None:
+        read.append(path)
+        return summary_of(path)
+
+    monkeypatch.setattr(serving, "summary_of", reading)
+    assert server.rows() == first
+    assert server.folder / "a" / "1" not in read
+    (server.folder / "a" / "1" / "summary.json").touch()
+    assert server.rows() == first
+    assert server.folder / "a" / "1" in read
 
 
 def test_a_folder_that_is_not_there_and_a_port_in_use_are_told(server: ResultsServer, tmp_path: Path) -> None:

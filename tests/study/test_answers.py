@@ -73,9 +73,36 @@ def test_a_table_has_factors_and_means_with_intervals(tmp_path: Path) -> None:
 
 def test_without_tables_the_usual_one_is_shown(tmp_path: Path) -> None:
     (table, differences) = sheets(tmp_path, "")
-    assert table.header[:3] == ["link.loss", "protocol.end", "100 * accuracy.min"]
+    values = ["worst accuracy, %", "mean accuracy, %", "virtual time, s", "bytes on air"]
+    assert table.header == ["link.loss", "protocol.end", *values]
     assert len(table.rows) == 4
     assert len(differences.rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("summary", "header", "worst"),
+    [
+        (
+            {"metric": "rmse", "lower_is_better": True},
+            [f"{one} rmse (less is better)" for one in ("worst", "mean")],
+            0.4,
+        ),
+        ({"metric": "f1", "lower_is_better": False}, ["worst f1, %", "mean f1, %"], 10),
+        ({"metric": "my-score"}, ["worst my-score", "mean my-score"], 0.1),
+        ({"metric": None}, [], None),
+    ],
+)
+def test_the_usual_table_has_what_models_are_scored_by_the_worst_device_first(
+    tmp_path: Path, summary: dict[str, Any], header: list[str], worst: float | None
+) -> None:
+    scores = {str(summary["metric"]): {"min": 0.1, "mean": 0.2, "max": 0.4}}
+    recorded = {**summary, "accuracy": None, "scores": scores, "virtual_seconds": 50.0}
+    study = load_study(write_study(tmp_path, TEXT))
+    folder = StudyFolder(tmp_path / "results")
+    run_study(study, folder, Recorded(lambda order: recorded))
+    (table, _) = writing.sheets(results_of(study, folder))
+    assert table.header == ["link.loss", "protocol.end", *header, "virtual time, s", "bytes on air"]
+    assert worst is None or table.rows[0][2] == f"{worst:g} ± 0"
 
 
 def test_differences_are_by_seed_and_say_what_so_few_seeds_can_show(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def _add_tracks(content: Content, positions: pd.DataFrame, n: int) -> None:
 
 
 def _add_timeline(content: Content, metrics: pd.DataFrame, n: int, end: float) -> None:
-    """Add when each device trained, finished rounds, and was down."""
+    """Add when each device trained, finished rounds, was down, and heard nobody."""
     trained = metrics[metrics["metric"] == "training_s"].sort_values(["device", "time_s"], kind="stable")
     spans = trained["time_s"].to_numpy()
     content.arrays["train_from"] = _parts(spans - trained["value"].to_numpy(), end)
@@ -250,6 +250,11 @@ def _add_timeline(content: Content, metrics: pd.DataFrame, n: int, end: float) -
     content.arrays["round_at"] = _parts(rounds["time_s"].to_numpy(), end)
     content.arrays["round_first"] = _firsts(rounds["device"].to_numpy(), n)
     content.head["down"] = _down(metrics, end)
+    deaf = metrics[metrics["metric"] == "deaf_s"].sort_values(["device", "time_s"], kind="stable")
+    if len(deaf):
+        content.arrays["deaf_from"] = _parts((deaf["time_s"] - deaf["value"]).to_numpy(), end)
+        content.arrays["deaf_to"] = _parts(deaf["time_s"].to_numpy(), end)
+        content.arrays["deaf_first"] = _firsts(deaf["device"].to_numpy(), n)
 
 
 def _down(metrics: pd.DataFrame, end: float) -> list[tuple[int, float, float]]:

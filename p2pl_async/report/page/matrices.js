@@ -1,6 +1,9 @@
 "use strict";
 // Matrices: what came through from each device to each, how long it took, and who holds which samples.
 
+const NO_WEIGHTS = "Weights of models in mixes are not shown: this protocol mixes no whole models by weights that a run adds up. It " +
+  "sends differences of copies, exchanges models in pairs, leaves the mean to a server, or doesn't mix.";
+
 const matrices = {
   start() {
     const place = document.getElementById("grids");
@@ -17,6 +20,12 @@ const matrices = {
       this.add(place, "delivered", "%", n, n, filled((i) => (decided(i) ? (100 * delivered[i]) / decided(i) : NaN)), ["from", "to"], 100);
       this.add(place, "mean delay", "s", n, n, filled((i) => page.array("link_mean_delay_s")[i]), ["from", "to"]);
       this.add(place, "messages sent", "", n, n, filled((i) => page.array("link_sent")[i]), ["from", "to"]);
+      if (page.has("sent") && page.head.messages.shown === page.head.messages.total) {
+        const from = page.array("from"), to = page.array("to"), size = page.array("size");
+        const bytes = filled(() => 0);
+        for (let i = 0; i < from.length; i++) bytes[from[i] * n + to[i]] += size[i];
+        this.add(place, "bytes sent", "B", n, n, bytes, ["from", "to"]);
+      }
       this.add(place, "time on air", "s", n, n, filled((i) => page.array("link_air_s")[i]), ["from", "to"]);
     }
     if (page.head.cells && page.has("link_weight")) {
@@ -36,6 +45,9 @@ const matrices = {
       this.add(place, "training samples", "", n, page.head.classes, cells, ["device", "class"]);
     }
     if (!place.children.length) document.getElementById("matrices").hidden = true;
+    const note = (text) => place.after(element("p", { className: "hint", textContent: text }));
+    if (!page.head.cells && n > 1) note("Matrices from device to device are left out: there are more than 200 devices.");
+    else if (page.has("link_src") && !page.has("link_weight")) note(NO_WEIGHTS);
   },
 
   add(place, title, unit, rows, columns, cells, names, most) {

@@ -16,6 +16,7 @@ const timeline = {
     if (page.has("sent")) this.bySender();
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.canvas.addEventListener("pointerdown", (event) => this.drag(event));
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
     this.canvas.addEventListener("dblclick", () => this.show(0, page.head.end));
     window.addEventListener("resize", () => this.draw());
     page.watch(() => this.draw());
@@ -37,11 +38,26 @@ const timeline = {
     this.draw();
   },
 
+  // Only with Ctrl, as pinching has it too: the wheel alone scrolls the page.
   wheel(event) {
+    if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
-    const at = this.timeAt(event.offsetX);
-    const by = Math.exp(event.deltaY * 0.0015);
+    this.zoom(Math.exp(event.deltaY * 0.0015), this.timeAt(event.offsetX));
+  },
+
+  zoom(by, at = (this.from + this.to) / 2) {
     this.show(at - (at - this.from) * by, at + (this.to - at) * by);
+  },
+
+  key(event) {
+    const step = (this.to - this.from) / 10;
+    if (event.key === "+" || event.key === "=") this.zoom(0.7);
+    else if (event.key === "-") this.zoom(1 / 0.7);
+    else if (event.key === "ArrowRight") this.show(this.from + step, this.to + step);
+    else if (event.key === "ArrowLeft") this.show(this.from - step, this.to - step);
+    else if (event.key === "Home") this.show(0, page.head.end);
+    else return;
+    event.preventDefault();
   },
 
   drag(event) {
@@ -87,6 +103,7 @@ const timeline = {
     context.rect(this.left, 0, width - this.left, n * this.height);
     context.clip();
     this.sleeps(context, px);
+    this.deafness(context, px, low, high);
     this.trainings(context, px, low, high);
     this.downs(context, px);
     if (this.sends) this.messages(context, px, low, high, width);
@@ -141,6 +158,19 @@ const timeline = {
       for (let turn = Math.floor((this.from - first[k]) / period[k]); first[k] + turn * period[k] <= this.to; turn++) {
         const [x0, x1] = [px(first[k] + turn * period[k] + awake[k]), px(first[k] + (turn + 1) * period[k])];
         context.fillRect(x0, y, x1 - x0, this.height - 2);
+      }
+    }
+  },
+
+  // Times at which random outages leave a device without any link to it.
+  deafness(context, px, low, high) {
+    if (!page.has("deaf_first")) return;
+    const from = page.array("deaf_from"), to = page.array("deaf_to"), first = page.array("deaf_first");
+    context.fillStyle = color("--line");
+    for (let k = 0; k < page.head.n; k++) {
+      for (let i = after(to, low, first[k], first[k + 1]); i < first[k + 1] && from[i] <= high; i++) {
+        const [x0, x1] = [px(secondsOf(from[i])), px(secondsOf(to[i]))];
+        context.fillRect(x0, k * this.height + 1, x1 - x0, this.height - 2); // thin ones add up to their share
       }
     }
   },
@@ -216,6 +246,7 @@ const timeline = {
     if (this.sends) add("blue bar: a message of this device is under way");
     add("tick: a round ends");
     if (page.head.devices.awake_from_s) add("gray: asleep");
+    if (page.has("deaf_first")) add("gray: an outage, in which it hears nobody");
     if (page.head.down.length) add("orange: down");
     if (this.sends) add("zoomed in: lines lead to where messages arrive, and end in a cross where they are lost");
   },

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.report.findings import findings
 from p2pl_async.report.page.gathering import Content, gather
+from p2pl_async.report.page.in_words import in_words
 from p2pl_async.report.tables import facts_of, group_ranges, metric_of, score_columns, score_of, show_score
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
@@ -73,6 +74,8 @@ def page_of(run: Run, *, live: bool = False) -> str:
         live=live,
         title=content.head["title"],
         status=str(summary.get("status")),
+        about=in_words(run.scenario_text),
+        notes=list(_notes(summary)),
         rows=_rows(run),
         columns=score_columns(run.summary).values(),
         facts=facts_of(summary),
@@ -183,6 +186,28 @@ def _rows(run: Run) -> list[list[str]]:
             for group, range_ in group_ranges(run):
                 rows.append([group, *(show_score(metric, range_[which]) for which in score_columns(part)), "", ""])
     return rows
+
+
+def _notes(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a reader of the numbers must know: who recorded them, what went wrong, and warnings."""
+    recorded, here = (summary.get("versions") or {}).get("p2pl-async"), _version()
+    if recorded and here and recorded != here:
+        yield f"recorded by version {recorded} of p2pl_async, and shown by version {here}, which may read it otherwise"
+    if summary.get("error"):
+        yield f"error: {summary['error']}"
+    if lost := summary.get("not_finite"):
+        text = f"the loss of device {lost['device']} is not finite from {show_seconds(lost['virtual_seconds'])} on"
+        yield f"diverged: {text}; lower train.learning_rate, or set train.clip"
+    yield from (f"warning: {text}" for text in summary.get("warnings") or ())
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("p2pl-async")
+    except PackageNotFoundError:  # run from a copy that isn't installed
+        return ""
 
 
 def _command(run: Run) -> str:

@@ -22,7 +22,7 @@ from p2pl_async.hardware.downtime import ABSENT, CRASHED, Downtime
 from p2pl_async.hardware.energy import Between, Doze
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
-from p2pl_async.link.outage import DutyCycle
+from p2pl_async.link.outage import DrawnOutage, DutyCycle, NoOutage
 from p2pl_async.scenario.building.airs import seed_of_air
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.events_in_order import EventsInOrder
@@ -167,6 +167,35 @@ class DeviceConditions:
             found = [Rhythm(plan.wakes(self._scenario.seed, device), plan.awake, plan.period) for plan in plans]
             result.append(sorted(found) if sleeps else [])
         return result
+
+    def deaf(self, until: float, most: int) -> Iterator[tuple[int, float, float]]:
+        """Yield (device, from, to) of each time at which random outages keep a device from hearing anyone.
+
+        Args:
+            until: the end of the last one, in virtual seconds.
+            most: of them, for each device; the first.
+        """
+        link = self._scenario.link
+        outages_of = [link.outage, *(air.link.outage for air in self._scenario.air.values())]
+        written = any("outage" in one.table for one in link.override)
+        if not written and all(isinstance(one, NoOutage) for one in outages_of):
+            return
+        for device in range(self._scenario.devices.count):
+            medium, seed = self._only_radio(device)
+            if medium is None:  # several radios, which are deaf at times of their own
+                continue
+            outages = {self._links.settings(src, device).outage for src in self._graph.predecessors(device)}
+            outage = outages.pop() if len(outages) == 1 else None
+            process = outage.deafness(seed, device) if isinstance(outage, DrawnOutage) else None
+            if process is None:
+                continue
+            now, found = 0.0, 0
+            while now < until and found < most:
+                is_deaf, end = process.at(now)
+                if is_deaf:
+                    yield device, now, min(end, until)
+                    found += 1
+                now = end
 
 
 @dataclass(frozen=True, slots=True)

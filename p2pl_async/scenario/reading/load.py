@@ -220,6 +220,9 @@ def read_toml(path: Path, source: str | None = None, where: str = "") -> Table:
         if twice:
             text = text.replace(twice[0], f"[{'.'.join(re.findall(chr(39) + '([^' + chr(39) + ']*)', twice[0])[::2])}]")
         hint = "; a text must be in quotes" if text == "Invalid value" else ""
+        written = content.decode("utf-8", "replace").splitlines()[int(line_number) - 1] if line_number else ""
+        if comma := re.search(r"=\s*([-+]?\d+),(\d+)\s*(?:#.*)?$", written):
+            hint = f"; a decimal comma must be a point, {comma[1]}.{comma[2]}"
         problem = Problem(where + place, f"not valid TOML: {text[0].lower()}{text[1:]}{hint}")
     except ValueError:  # Python reads 4,300 digits
         problem = Problem(where or str(path), "has a whole number of more than 64 bits")
