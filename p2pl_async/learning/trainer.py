@@ -17,11 +17,9 @@ the bookkeeping in numpy; `stacked`, imported when the first Trainer is made, do
 from __future__ import annotations
 
 import functools
-import math
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +29,13 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.tensorfiles import Tensors
 from p2pl_async.errors import Problem, ProtocolError, ScenarioError
 from p2pl_async.learning.augmentation import Augment
-from p2pl_async.learning.batches import Batches, Rows, subset_rows
+from p2pl_async.learning.batches import Batches
 from p2pl_async.learning.data import Dataset
-from p2pl_async.learning.job import Job, frozen, groups
+from p2pl_async.learning.job import Job, frozen
 from p2pl_async.learning.models import Model
 from p2pl_async.learning.models.saved import check_start
-from p2pl_async.learning.scores import OwnWeights, Score, Summed, scores_for
+from p2pl_async.learning.scores import OwnWeights, Score, scores_for
+from p2pl_async.learning.scoring import Scores, Scoring
 from p2pl_async.learning.settings import OwnTraining, TrainSettings
 
 if TYPE_CHECKING:
@@ -45,20 +44,6 @@ if TYPE_CHECKING:
     from p2pl_async.learning.delegation import Workers
     from p2pl_async.learning.networks import Buffers
     from p2pl_async.learning.stacked import Engine
-
-_KEPT_OUTPUTS = 2**24  # of all devices tested at once, for scores that aren't sums over samples
-
-
-class Scores(NamedTuple):
-    """Scores and loss of some parameter vectors on test data."""
-
-    values: Mapping[str, NDArray[np.float64]]  # name of the score -> (k,); "own_..." on the devices' own distributions
-    loss: NDArray[np.float64]  # mean of the loss that training minimizes, (k,)
-
-    @property
-    def accuracy(self) -> NDArray[np.float64]:
-        """Share of samples classified correctly, (k,)."""
-        return self.values["accuracy"]
 
 
 class Trainer:
@@ -76,14 +61,14 @@ class Trainer:
         own_training: what each device has for itself instead of keys of `settings`; empty if none has anything.
         augment: random changes of samples in training, from the stream "augment" (device, job).
         workers: train beside this process; None for nobody, as for a single device or on a GPU.
+        engine: computes; that of another trainer of the same data, model and settings, or a new one by default.
 
     Attributes:
+        engine: computes.
         n_params: length of a parameter vector.
         layers: slices of that vector, one per tensor.
-        scores: that models get, at least one.
         by_device: whether the scores of parameters depend on the device: buffers stay there, or `own` scores are asked.
         group: largest number of devices computed at once.
-        evaluation_seconds: wall time spent.
 
     Raises:
         ScenarioError: if the model doesn't fit the data, or the accelerator is missing.
@@ -103,6 +88,7 @@ class Trainer:
         own_training: Sequence[OwnTraining] = (),
         augment: Augment | None = None,
         workers: Workers | None = None,
+        engine: Engine | None = None,
     ) -> None:
         import torch
 
@@ -119,7 +105,7 @@ class Trainer:
         self._dtype = np.dtype(settings.precision)
         self._shape = dataset.x_train.shape[1:]
         self._n_classes = dataset.n_classes
-        self._vector, self._fill, self._products = vector, fill, products
+        self._vector, self._fill = vector, fill
         self._own_training = own_training or [OwnTraining()] * len(parts)
         self._base_rates = [one.learning_rate or settings.learning_rate for one in self._own_training]
         self._supplies = [
@@ -130,7 +116,7 @@ class Trainer:
         width = max(supply.width for supply in self._supplies)
         lone = len(parts) == 1
         recipe = Recipe(model, self._init_seed(0), settings, width, lone, one_rate)
-        engine = self._engine = recipe.engine(dataset)
+        engine = self.engine = recipe.engine(dataset) if engine is None else engine
         # Random numbers are drawn from torch's one generator, so a module that draws is computed by one thread.
         side_by_side = engine.device.type == "cpu" and not engine.findings.draws
         twins = torch.get_num_threads() - 1 if side_by_side else 0
@@ -144,9 +130,7 @@ class Trainer:
         self.layers = engine.layers
         self.group = engine.group
         self.by_device = own or bool(engine.layout.local)
-        self.scores = scores_for(metrics, dataset, settings.loss)
         self._augment = augment if augment is not None and augment.changes else None
-        self._weights = OwnWeights(dataset, parts) if own else None
         self._check_batches()
         self._n_samples = [len(part) for part in parts]
         self._n_jobs = [0] * len(parts)
@@ -157,11 +141,27 @@ class Trainer:
                 module = self._module(device).to(engine.device, getattr(torch, settings.precision))
                 self._landed[device] = [tensor(module, name) for name in engine.layout.local]
             self._computing.buffers.update(self._landed)
-        n_test = self._n_test = len(dataset.y_test)
-        self._subset: Rows | None = None
-        if 0 < subset < n_test:
-            self._subset = subset_rows(seed, n_test, subset)
-        self.evaluation_seconds = 0.0
+        self._scoring = Scoring(
+            self._crew,
+            dataset,
+            scores_for(metrics, dataset, settings.loss),
+            engine=engine,
+            subset=subset,
+            seed=seed,
+            buffers=self._landed,
+            products=functools.partial(products, settings.matmul),
+            weights=OwnWeights(dataset, parts) if own else None,
+        )
+
+    @property
+    def scores(self) -> Sequence[Score]:
+        """The scores that models get, at least one."""
+        return self._scoring.scores
+
+    @property
+    def evaluation_seconds(self) -> float:
+        """Wall time spent on evaluations."""
+        return self._scoring.seconds
 
     @property
     def jobs(self) -> int:
@@ -182,7 +182,7 @@ class Trainer:
         """Try the smallest batch: batch normalization can't train on a sample alone."""
         sizes = [supply.smallest for supply in self._supplies]
         device = int(np.argmin(sizes))
-        if reason := self._engine.refusal(sizes[device]):
+        if reason := self.engine.refusal(sizes[device]):
             text = (
                 f"can't train on a batch of {sizes[device]}, which device {device} has each epoch: {reason}; change "
                 'train.batch_size or the partition, or use a model without batch normalization (norm = "group")'
@@ -197,8 +197,7 @@ class Trainer:
     @property
     def names(self) -> list[str]:
         """The names of the scores that `evaluate` gives where it knows the devices."""
-        names = [score.name for score in self.scores]
-        return names if self._weights is None else [*names, *(f"own_{name}" for name in names)]
+        return self._scoring.names
 
     def n_samples(self, device: int) -> int:
         """Return the number of training samples that the device holds."""
@@ -207,7 +206,7 @@ class Trainer:
     def initial_params(self, device: int) -> Vector:
         """Return the parameters that the device starts from, read-only, (n_params,), from its own stream."""
         if isinstance(self._model.init, Path):
-            return self._vector(self._module(device), self._engine.layout, self._dtype)
+            return self._vector(self._module(device), self.engine.layout, self._dtype)
         return self._starts.of(self._init_seed(device))
 
     def _module(self, device: int) -> nn.Module:
@@ -222,7 +221,7 @@ class Trainer:
         """
         module = self._module(0)
         for device, w in models:
-            self._fill(module, self._engine.layout, w, self._landed.get(device))
+            self._fill(module, self.engine.layout, w, self._landed.get(device))
             yield device, {name: value.detach().numpy().copy() for name, value in module.state_dict().items()}
 
     def batches_per_epoch(self, device: int) -> int:
@@ -285,7 +284,7 @@ class Trainer:
         Raises:
             ProtocolError: if `w` has another shape, or buffers that only training changes.
         """
-        if self._engine.layout.averaged:
+        if self.engine.layout.averaged:
             text = 'has none for the buffers that it averages; set model.buffers = "local", or train(w, steps=1)'
             raise ProtocolError(f"a gradient of this model {text}")
         job = self._job(device, w, 1)
@@ -344,35 +343,8 @@ class Trainer:
         *,
         devices: Sequence[int] | None = None,
     ) -> Scores:
-        """Return the scores of parameter vectors on the fixed test subset or the whole test set.
-
-        Parameters that aren't finite give an arbitrary accuracy and a loss that isn't finite.
-
-        Args:
-            params: each (n_params,).
-            which: the samples.
-            devices: whose buffers go with each vector, where buffers stay on devices; new ones if None.
-        """
-        started = time.perf_counter()
-        rows = self._subset if which == "subset" else None
-        largest = self._crew.share(len(params), self._engine.group)
-        if not all(isinstance(score, Summed) for score in self.scores):  # the outputs on all samples are kept
-            largest = min(largest, max(1, _KEPT_OUTPUTS // (self._n_test * self._n_classes)))
-        indices = groups(range(len(params)), largest) if len(params) else []
-
-        def scores(engine: Engine, some: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            buffers = None if devices is None else self._landed.get(devices[some[0]])
-            own = None
-            if self._weights is not None and devices is not None:
-                own = self._weights.of([devices[i] for i in some], rows)
-            return engine.evaluate([params[i] for i in some], rows, self.scores, buffers, own)
-
-        with self._products(self._settings.matmul):
-            found = self._crew.map(scores, list(indices))
-        self.evaluation_seconds += time.perf_counter() - started
-        loss = np.concatenate([losses for _, losses in found])
-        values = np.concatenate([values for values, _ in found], axis=1)
-        return Scores(dict(zip(self.names, values, strict=False)), loss)  # without devices, no own ones
+        """Return the scores of parameter vectors; see `Scoring.evaluate`."""
+        return self._scoring.evaluate(params, which, devices=devices)
 
     def attains(
         self,
@@ -384,37 +356,5 @@ class Trainer:
         guess: Sequence[float] | NDArray[np.float64] | None = None,
         devices: Sequence[int] | None = None,
     ) -> bool:
-        """Tell whether these vectors attain a score on the whole test set, each of them or on average.
-
-        Evaluates those with the worst `guess` first (such as their score on the subset), one,
-        then two, four and so on, and stops as soon as the answer is certain. For a score without a best value, such
-        as an error, the mean is certain at the end alone.
-
-        Args:
-            params: each (n_params,).
-            target: least score, or greatest where lower is better.
-            of: whose.
-            score: which; the first if None.
-            guess: of each vector's score.
-            devices: as for `evaluate`.
-        """
-        score = self.scores[0] if score is None else score
-        sign = -1.0 if score.lower_is_better else 1.0
-        best = 1.0 if isinstance(score, Summed) and sign > 0 else math.inf
-        target *= sign
-        order = np.arange(len(params)) if guess is None else np.argsort(sign * np.asarray(guess), kind="stable")
-        total = 0.0
-        seen = 0
-        size = 1
-        while seen < len(order):
-            some = order[seen : seen + size]
-            whose = None if devices is None else [devices[i] for i in some]
-            found = sign * self.evaluate([params[i] for i in some], devices=whose).values[score.name]
-            seen += len(found)
-            size *= 2
-            total += float(found.sum())
-            if of == "every_device" and not found.min() >= target:
-                return False
-            if of == "mean" and seen < len(order) and (total + best * (len(order) - seen)) / len(order) < target:
-                return False
-        return of == "every_device" or total / len(order) >= target
+        """Tell whether these vectors attain a score on the whole test set; see `Scoring.attains`."""
+        return self._scoring.attains(params, target, of=of, score=score, guess=guess, devices=devices)

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from p2pl_async.prediction.predicting import Curves, Prediction, test_scores
 from p2pl_async.results.run import Run
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.scenario.tables import Baselines, Evaluate, Stop
+
+if TYPE_CHECKING:
+    from p2pl_async.learning.stacked import Engine
+    from p2pl_async.learning.trainer import Trainer
 
 _TIMED = 12  # rounds emulated to time one; more if losses cost timeouts
 _TIMED_LOSSY = 40
@@ -109,8 +113,10 @@ def repeat(prediction: Prediction, runs: int, *, progress: Callable[[int], objec
         raise PredictionError(f"runs={runs} must be at least 2; a mean needs several")
     mean: dict[str, Array] = {}
     squares: dict[str, Array] = {}
+    engine = _trainer(prediction).engine  # it takes longer to make than a short run
     for number in range(runs):
-        curves = _emulate(prediction, int(stream(prediction.scenario.seed, "repetition", number).integers(2**31)))
+        seed = int(stream(prediction.scenario.seed, "repetition", number).integers(2**31))
+        curves = _emulate(prediction, seed, engine)
         for name, value in curves.items():  # Welford's update
             old = mean.get(name, np.zeros_like(value, np.float64))
             mean[name] = old + (value - old) / (number + 1)
@@ -129,13 +135,19 @@ def repeat(prediction: Prediction, runs: int, *, progress: Callable[[int], objec
     )
 
 
-def _emulate(prediction: Prediction, seed: int) -> dict[str, Any]:
-    """Emulate once with this seed of links and devices; return the curves."""
+def _trainer(prediction: Prediction, engine: Engine | None = None) -> Trainer:
+    """Return a trainer of a prediction's devices, which has trained nothing."""
     from p2pl_async.learning.trainer import Trainer
 
     world, scenario = prediction.world, prediction.scenario
     assert world.dataset is not None
-    trainer = Trainer(world.dataset, world.parts, scenario.model, scenario.train, scenario.seed)
+    return Trainer(world.dataset, world.parts, scenario.model, scenario.train, scenario.seed, engine=engine)
+
+
+def _emulate(prediction: Prediction, seed: int, engine: Engine) -> dict[str, Any]:
+    """Emulate once with this seed of links and devices; return the curves."""
+    world, scenario = prediction.world, prediction.scenario
+    trainer = _trainer(prediction, engine)
     times = ComputeTimes(scenario.devices.computes(), seed, [len(part) for part in world.parts])
     clock = VirtualClock()
     watch = _Watch(prediction)

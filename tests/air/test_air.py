@@ -338,7 +338,7 @@ def test_contention_is_that_of_ns3(hidden, setting) -> None:
     medium = {"kind": "csma-ca", "collision": "sinr"}
     cell = Cell(medium, senders + 1, link=ZIGBEE, hearing=PowerHearing(waves, -85.0), propagation=waves, seed=5)
     for sender in range(1, senders + 1):
-        cell.poisson(1 / gap, sender, [0], 80, 1000)
+        cell.poisson(1 / gap, sender, [0], 80, 4000 // senders)
     cell.run()
     assert cell.share() == pytest.approx(ratio, abs=0.015)
     assert 1e3 * cell.delays().mean() == pytest.approx(delay_ms, abs=0.4)
@@ -361,9 +361,9 @@ def test_saturated_dcf_collides_as_bianchi_says(n, p) -> None:
     link = {"rate": "6 Mbit/s", "arq": {"retries": 100}}
     cell = Cell(medium, n + 1, link=link, seed=2)
     for sender in range(1, n + 1):
-        for _ in range(12_000 // n):
+        for _ in range(6000 // n):
             cell.offer(0.0, sender, [0], 1000)
-    until = 10.0
+    until = 5.0
     cell.run(until)
     sent = [(start, end) for start, end, device in cell.on_air if device != 0]
     starts = np.array([start for start, _ in sent])

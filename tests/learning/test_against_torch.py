@@ -330,7 +330,7 @@ def test_a_model_is_trained_as_by_torch(name: str) -> None:
     make, network = KINDS[name]
     model = a_model(make, buffers="local")
     trainer = make_trainer(model, momentum=0.9, weight_decay=0.1)
-    assert type(trainer._engine.network) is network
+    assert type(trainer.engine.network) is network
     for device, w in enumerate(trained(trainer)):
         expected = flat(by_torch(model, device, momentum=0.9, weight_decay=0.1))
         np.testing.assert_allclose(w, expected, rtol=1e-6, atol=1e-9)
@@ -470,7 +470,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(model: Model) -> None:
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         trainer = make_trainer(model, "float32", batch_size=14)
-        assert trainer._crew.size == (1 if trainer._engine.findings.draws else threads)
+        assert trainer._crew.size == (1 if trainer.engine.findings.draws else threads)
         params = trained(trainer, epochs=3)
         assert torch.get_num_threads() == threads
         scores = trainer.evaluate(params)
@@ -488,7 +488,7 @@ def test_evaluation_counts_feature_maps() -> None:
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 64, CLASSES))
 
     trainer = make_trainer(a_model(make), "float32")
-    engine = trainer._engine
+    engine = trainer.engine
     maps = 2 * 16 * 64  # values that the activations of one sample have, which the gradient needs
     assert maps <= engine.findings.saved_values <= 2 * maps
     assert engine.group * engine._rows * 4 * maps < 256 * 2**20

@@ -96,7 +96,7 @@ def test_the_only_device_of_a_run_is_trained_as_if_there_were_others() -> None:
 
 def test_groups_of_devices_fit_a_cache() -> None:
     def group(*hidden: int, **options: Any) -> int:
-        return Trainer(DATA, [np.arange(4)] * 2, Mlp(hidden=hidden), TrainSettings(**options), 7)._engine.group
+        return Trainer(DATA, [np.arange(4)] * 2, Mlp(hidden=hidden), TrainSettings(**options), 7).engine.group
 
     assert group(8) == 128  # calls of torch cost more than the cache saves
     assert group(2**14) == 3

@@ -130,7 +130,7 @@ def test_scores_are_those_of_scikit_learn(what: str) -> None:
     loss = {"labels": "cross-entropy", "answers": "binary-cross-entropy", "numbers": "squared"}[what]
     scenario = load_metrics(EVERY_METRIC[what])
     trainer = make(data, parts, train={"loss": loss}, metrics=scenario)
-    trainer._engine._rows = 17  # several pieces of the test set
+    trainer.engine._rows = 17  # several pieces of the test set
     params = [trained(trainer, device) for device in range(2)]
     scores = trainer.evaluate(params)
     for k, w in enumerate(params):

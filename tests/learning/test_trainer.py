@@ -178,7 +178,7 @@ MODELS: list[tuple[Model, type[Any]]] = [
 )
 def test_one_device_is_plain_sgd(model: Model, network: type[Any], options: dict[str, Any]) -> None:
     trainer = make([10, 11], model, **options)
-    assert type(trainer._engine.network) is network
+    assert type(trainer.engine.network) is network
     w = trainer.initial_params(1)
     expected = plain_sgd(model, w, parts_of([10, 11])[1], 1, 2, **options)
     np.testing.assert_allclose(train_once(trainer, 1, w, epochs=2), expected, atol=1e-10)
@@ -266,7 +266,7 @@ def test_batched_is_one_at_a_time_in_any_order(
 
 def test_devices_beyond_one_group_are_trained_as_well() -> None:
     trainer, single = make([3] * 20), make([3] * 20)
-    trainer._engine.group = 6
+    trainer.engine.group = 6
     w = [trainer.initial_params(device) for device in range(20)]
     jobs = [trainer.job(device, w[device], epochs=2) for device in range(20)]
     trainer.compute(jobs)
@@ -374,8 +374,8 @@ def test_the_whole_data_is_one_batch() -> None:
 
 def test_wide_batches_make_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(stacked._BATCH_BYTES, "cpu", 5 * 4 * 16 * 8)
-    assert make([40] * 9, batch_size=4)._engine.group == 5
-    assert make([40] * 9, batch_size=2)._engine.group == 10
+    assert make([40] * 9, batch_size=4).engine.group == 5
+    assert make([40] * 9, batch_size=2).engine.group == 10
 
 
 def test_the_learning_rate_is_that_of_the_next_step() -> None:
@@ -449,7 +449,7 @@ def test_bits_do_not_depend_on_what_is_computed_together(model: Model, train: di
     for group, together in ((64, 9), (64, 1), (64, 2), (4, 9), (3, 5)):
         options = TrainSettings(batch_size=7, **train)
         trainer = Trainer(DATA, parts_of([5, 12, 20, 7, 8, 3, 25, 19, 21]), model, options, SEED)
-        trainer._engine.group = min(group, trainer._engine.group)
+        trainer.engine.group = min(group, trainer.engine.group)
         w = [trainer.initial_params(device) for device in range(9)]
         jobs = [trainer.job(device, w[device], steps=3 + device % 4) for device in range(9)]
         jobs += [trainer.job(device, w[device], steps=2, drift=w[0] if device % 3 else None) for device in range(9)]
@@ -491,8 +491,8 @@ def test_layers_are_slices_of_the_flat_vector() -> None:
 @pytest.mark.parametrize("model", [model for model, _ in MODELS], ids=lambda model: model.kind)
 def test_scores_are_those_of_the_module(model: Model, kind: str) -> None:
     trainer = make([5] * 9, model, subset=11, loss=kind)
-    trainer._engine._rows = 7  # several pieces of the test set, several groups of devices
-    trainer._engine.group = min(trainer._engine.group, 4)
+    trainer.engine._rows = 7  # several pieces of the test set, several groups of devices
+    trainer.engine.group = min(trainer.engine.group, 4)
     params = [trainer.initial_params(device) for device in range(9)]
     scores = trainer.evaluate(params)
     module = model.build(SHAPE, CLASSES).double()
@@ -551,14 +551,14 @@ def test_reach_stops_at_the_first_device_that_does_not() -> None:
     trainer = make([12] * 8)
     params = [trainer.initial_params(device) for device in range(8)]
     looked_at = []
-    evaluate = trainer.evaluate
+    guess, score = trainer.evaluate(params).accuracy, trainer._scoring.evaluate
 
     def count(vectors: list[Vector], which: Any = "test", **options: Any) -> Any:
         looked_at.append(len(vectors))
-        return evaluate(vectors, which, **options)
+        return score(vectors, which, **options)
 
-    trainer.evaluate = count  # type: ignore[assignment, method-assign]
-    assert not trainer.attains(params, 0.999, guess=evaluate(params).accuracy)
+    trainer._scoring.evaluate = count  # type: ignore[assignment, method-assign]
+    assert not trainer.attains(params, 0.999, guess=guess)
     assert looked_at == [1]
     assert trainer.attains(params, 0.0)
     assert looked_at == [1, 1, 2, 4, 1]
@@ -594,7 +594,7 @@ def test_a_job_needs_parameters_of_the_model() -> None:
 def test_a_missing_gpu_is_an_error_unless_auto() -> None:
     with pytest.raises(ScenarioError, match="no CUDA GPU"):
         make([5], accelerator="cuda")
-    assert make([5], accelerator="auto")._engine.device.type == "cpu"
+    assert make([5], accelerator="auto").engine.device.type == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -603,7 +603,7 @@ def test_a_gpu_computes_what_the_cpu_does(model: Model) -> None:
     ends = []
     for accelerator in ("cpu", "cuda"):
         trainer = make([5, 9, 12], model, accelerator=accelerator, momentum=0.9)
-        assert trainer._engine.device.type == accelerator
+        assert trainer.engine.device.type == accelerator
         jobs = [trainer.job(device, trainer.initial_params(device), epochs=2) for device in range(3)]
         trainer.compute(jobs)
         ends.append([result_of(job) for job in jobs])

@@ -71,6 +71,7 @@ def test_linear_models_that_learn_follow_the_matrix_recursion(kind, topology) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30)
 @given(undirected(), st.integers(0, 99))
 def test_doubly_stochastic_weights_keep_the_mean_but_for_the_gradients(kind, neighbors, seed) -> None:
     """With constant gradients the mean moves by -eta times their mean per round, whatever the graph."""

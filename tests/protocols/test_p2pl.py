@@ -56,6 +56,7 @@ def test_without_loss_or_latency_the_barrier_is_the_matrix_recursion(neighbors, 
     )
 
 
+@settings(max_examples=30)
 @given(undirected(), st.data())
 def test_mixing_first_is_combine_then_adapt(neighbors, data) -> None:
     n = len(neighbors)
@@ -128,31 +129,33 @@ def test_measured_contraction_is_the_closed_form_within_one_percent(graph, slem)
     st.integers(0, 1000),
     st.data(),
 )
-def test_parameters_stay_in_the_hull_and_the_spread_never_grows(graph, link, how, weights, seed, data) -> None:
+def test_parameters_stay_in_the_hull_from_round_to_round(graph, link, how, weights, seed, data) -> None:
     n = len(graph)
     x = start(n, seed=seed)
     speeds = data.draw(st.lists(st.floats(0.2, 2), min_size=n, max_size=n))
     sizes = data.draw(st.lists(st.integers(1, 50), min_size=n, max_size=n))
     low, high = np.min(x, axis=0), np.max(x, axis=0)
-    spreads = [high - low]
-    for until in (3.0, 6.0, 12.0):
-        emulation = emulate(
-            P2PL(sync="none", weights=weights, **how),
-            graph,
-            link=link,
-            learner=FixedLearner(x, seconds=speeds, n_samples=sizes),
-            seed=seed,
-            until=until,
-        )
-        w = values(emulation)
-        assert (w >= low - 1e-12).all()
-        assert (w <= high + 1e-12).all()
-        spreads.append(w.max(axis=0) - w.min(axis=0))
+    models = list(x)
+
+    def step(k: int, w: np.ndarray) -> np.ndarray:
+        models.append(w)
+        return w
+
+    emulation = emulate(
+        P2PL(sync="none", weights=weights, **how),
+        graph,
+        link=link,
+        learner=FixedLearner(x, seconds=speeds, n_samples=sizes, step=step),
+        seed=seed,
+        until=12.0,
+    )
     # What is in flight or cached may still lie anywhere in the first hull, not outside of it.
-    assert all((spread <= spreads[0] + 1e-12).all() for spread in spreads)
+    w = np.stack([*models, *values(emulation)])
+    assert (w >= low - 1e-12).all()
+    assert (w <= high + 1e-12).all()
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(undirected(), lossy_links(max_loss=0.4), st.integers(0, 100))
 def test_devices_agree_in_the_long_run_however_bad_the_links(graph, link, seed) -> None:
     x = start(len(graph), seed=seed)
