@@ -27,6 +27,7 @@ from p2pl_async.air.settings import (
     SensedMedium,
     SharedMedium,
     Tdma,
+    Tsch,
 )
 
 __all__ = [
@@ -56,4 +57,5 @@ __all__ = [
     "Serial",
     "SharedMedium",
     "Tdma",
+    "Tsch",
 ]

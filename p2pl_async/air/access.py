@@ -20,6 +20,7 @@ from p2pl_async.basics.randomness import draws, stream
 from p2pl_async.basics.units import show_seconds
 from p2pl_async.clock import VirtualClock, rounding
 from p2pl_async.errors import ProtocolError
+from p2pl_async.messages import DeviceId
 
 
 class AirView(Protocol):
@@ -64,6 +65,13 @@ class Access:
 
     def accepted(self, sender: Sender, message: Outgoing) -> None:
         """Called when a device has a new message; only where the medium is `paced`."""
+
+    def go_on(self, sender: Sender) -> None:
+        """Called when a device's frame is over, with its acknowledgment; only where the medium is `paced`."""
+
+    def apart(self, dst: DeviceId) -> int:
+        """Return what receivers of one transmission have in common, besides their channel."""
+        return 0
 
     def frame_over(self, sender: Sender, *, heard: bool) -> None:
         """Called when a device's frame ends; `heard`: by its last receiver. Only where it `continues` by itself."""

@@ -90,6 +90,9 @@ class Air:
         outside = interference_of(settings, propagation, seed)
         self.on_air = OnAir(clock, hearing, self._reception, outside, self._tuning, self.senders)
         self._access = access_of(settings, self, seed, self._tuning)
+        self._where: list[tuple[int, int]] | None = None  # devices listen: their channel, and what else sets them apart
+        if self._tuning is not None:
+            self._where = [(own, self._access.apart(device)) for device, own in enumerate(self._tuning.own)]
         self.on_air.memory = self._access.memory
         self._aggregate = settings.aggregate if isinstance(settings, Dcf) else None
         rts = settings.rts if isinstance(settings, Dcf) else None
@@ -122,8 +125,7 @@ class Air:
         """
         latest = self._latest[source]
         if latest is None or latest[0] is not links:
-            channels = None if self._tuning is None else self._tuning.own
-            self._latest[source] = latest = links, recipients(links, self.settings.broadcast == "once", channels)
+            self._latest[source] = latest = links, recipients(links, self.settings.broadcast == "once", self._where)
         now, measure = self.clock.now, self._reception.signals
         for group in latest[1]:
             message = Outgoing(group, size, decided, token, now, measure, needed, reached)
@@ -185,6 +187,7 @@ class Air:
     def next_frame(self, sender: Sender) -> None:
         """Ask for the channel for the sender's next frame, unless the medium says when it comes."""
         if self._access.paced:
+            self._access.go_on(sender)
             return
         ready = sender.put_first(self.clock.now)
         if ready > self.clock.now:
@@ -223,6 +226,10 @@ class Air:
         self._decide(sender.remove(index), cause)
         if not index:
             sender.failures = sender.waiting[0].failures if sender.waiting else 0
+
+    def await_ack(self, sender: Sender, message: Outgoing, *, heard: bool) -> None:
+        """Have the receiver acknowledge a frame that ends now, if it has heard it."""
+        self._retries.wait(sender, message, heard=heard)
 
     def settle(self, sender: Sender, *, acknowledged: bool) -> None:
         """Go on after the sender's frame has been acknowledged or not."""

@@ -30,8 +30,8 @@ from p2pl_async.messages import DeviceId
 _HOPS = (5, 16)  # least and most hop of channel selection algorithm 1
 
 
-class ConnectedAir(AirView, Protocol):
-    """What connections need of the air."""
+class PacedAir(AirView, Protocol):
+    """What media that say when frames are sent need of the air."""
 
     listening: Listening
 
@@ -51,6 +51,9 @@ class ConnectedAir(AirView, Protocol):
 
     def frames_over(self, sender: Sender, message: Outgoing, count: int) -> None:
         """Continue after so many frames that are finished."""
+
+    def await_ack(self, sender: Sender, message: Outgoing, *, heard: bool) -> None:
+        """Have the receiver acknowledge a frame that ends now, if it has heard it."""
 
     def settle(self, sender: Sender, *, acknowledged: bool) -> None:
         """Go on after the sender's frame has been acknowledged or not."""
@@ -95,9 +98,9 @@ class ConnectionAccess(Access):
 
     paced = continues = True
 
-    def __init__(self, air: ConnectedAir, settings: BleConnections, seed: int, tuning: TunedByAccess) -> None:
+    def __init__(self, air: PacedAir, settings: BleConnections, seed: int, tuning: TunedByAccess) -> None:
         super().__init__(air)
-        self._on: ConnectedAir = air
+        self._on: PacedAir = air
         self._settings = settings
         self._seed = seed
         self._tuning = tuning

@@ -8,7 +8,7 @@ A device that sends again and again to the same neighbors finds both as it left 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from p2pl_async.link import Link, LinkSettings
 
@@ -104,19 +104,19 @@ class Recipients:
         return min((rate for link in self.links if (rate := link.rate_at(now)) is not None), default=None)
 
 
-def recipients(links: Sequence[Link], once: bool, channels: Sequence[int] | None) -> list[Recipients]:
+def recipients(links: Sequence[Link], once: bool, where: Sequence[Hashable] | None) -> list[Recipients]:
     """Return the links that each transmission of a message goes over.
 
     Args:
         links: to all receivers of the message.
         once: whether one transmission may be for several of them; those that wait for their link have their own.
-        channels: on which devices listen, by id, each with a transmission of its own; None: all are on one.
+        where: devices listen, by id: on which channel, in which slots; each has its transmission. None: all alike.
     """
-    together: dict[int, list[int]] = {}
+    together: dict[Hashable, list[int]] = {}
     groups: list[list[int]] = []
     for place, link in enumerate(links):
         if once and not link.holds:
-            together.setdefault(0 if channels is None else channels[link.dst], []).append(place)
+            together.setdefault(0 if where is None else where[link.dst], []).append(place)
         else:
             groups.append([place])
     return [Recipients([links[k] for k in places], places) for places in sorted([*groups, *together.values()])]

@@ -7,21 +7,22 @@ from typing import cast
 
 from p2pl_async.air.access import Access, AlohaAccess, CsmaCaAccess, DcfAccess, IdealAccess, TdmaAccess
 from p2pl_async.air.advertising import AdvertisingAccess, Scanning
-from p2pl_async.air.connections import ConnectedAir, ConnectionAccess
+from p2pl_async.air.connections import ConnectionAccess, PacedAir
 from p2pl_async.air.hearing import Waves
 from p2pl_async.air.interference import Interference, Places
 from p2pl_async.air.settings import (
     Aloha,
     BleAdvertising,
     BleConnections,
-    Contended,
     CsmaCa,
     Dcf,
     Disturbed,
     Ideal,
     SharedMedium,
     Tdma,
+    Tsch,
 )
+from p2pl_async.air.slotframes import TschAccess
 from p2pl_async.air.transmission import Sender
 from p2pl_async.air.tuning import OwnChannels, TunedByAccess, Tuning
 
@@ -39,10 +40,11 @@ def tuning_of(settings: SharedMedium, senders: Sequence[Sender], seed: int, own:
         return TunedByAccess(len(senders))
     if isinstance(settings, BleAdvertising):
         return Scanning(settings, len(senders), seed)
-    if not isinstance(settings, Contended) or settings.channels is None:
+    channels = settings.hops if isinstance(settings, Tsch) else getattr(settings, "channels", None)
+    if channels is None:
         return None
-    own = settings.channels.owned(len(senders), seed) if own is None else own
-    return OwnChannels(settings.channels, own, senders, isinstance(settings, Dcf))
+    own = channels.owned(len(senders), seed) if own is None else own
+    return OwnChannels(channels, own, senders, isinstance(settings, Dcf))
 
 
 def interference_of(settings: SharedMedium, propagation: Waves | None, seed: int) -> Interference | None:
@@ -52,7 +54,7 @@ def interference_of(settings: SharedMedium, propagation: Waves | None, seed: int
     return Interference(settings.interferer, cast("Places", propagation), settings.sense, seed)
 
 
-def access_of(settings: SharedMedium, air: ConnectedAir, seed: int, tuning: Tuning | None) -> Access:
+def access_of(settings: SharedMedium, air: PacedAir, seed: int, tuning: Tuning | None) -> Access:
     """Return how devices get the channel, on a medium whose radios are where `tuning` says."""
     if isinstance(settings, BleAdvertising):
         assert isinstance(tuning, Scanning)
@@ -60,6 +62,8 @@ def access_of(settings: SharedMedium, air: ConnectedAir, seed: int, tuning: Tuni
     if isinstance(settings, BleConnections):
         assert isinstance(tuning, TunedByAccess)
         return ConnectionAccess(air, settings, seed, tuning)
+    if isinstance(settings, Tsch):
+        return TschAccess(air, settings, seed)
     if isinstance(settings, Ideal):
         return IdealAccess(air)
     if isinstance(settings, CsmaCa):

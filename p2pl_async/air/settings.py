@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from p2pl_async.air.airtime import AnyAirTime, Serial
-from p2pl_async.air.channel_settings import Channels
+from p2pl_async.air.channel_settings import MOST_CHANNELS, Channel, Channels, Hopping
 from p2pl_async.air.interferers import Interferer
 from p2pl_async.air.rate_settings import AnyRateControl
 from p2pl_async.basics.limits import MOST_ITEMS
@@ -249,6 +249,59 @@ class Tdma(Disturbed):
     )
 
 
+class Tsch(Disturbed):
+    """Time-slotted channel hopping of 802.15.4: slotframes whose cells belong to all, to senders or to receivers.
+
+    A slot carries one frame and its acknowledgment. In a cell that several senders share, frames collide, and a sender
+    without an acknowledgment lets a random number of such cells pass. Radios hop in every slot; a channel of one's own
+    is the channel offset of the cells in which one listens.
+    """
+
+    kind: Literal["tsch"] = "tsch"
+    slot: PositiveSeconds = Field(default=10e-3, description="length of a timeslot")
+    slotframe: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        default=7, description="length of the slotframe, in slots"
+    )
+    cells: Literal["minimal", "sender-based", "receiver-based"] = Field(
+        default="minimal",
+        description="who sends in which slot of the slotframe: all in slot 0 (RFC 8180); device k in slot k modulo "
+        "slotframe; whoever sends to device k in that slot (Orchestra)",
+    )
+    tx_offset: Seconds = Field(default=2.12e-3, description="from the beginning of a slot to its frame (TsTxOffset)")
+    min_exponent: Small = Field(default=1, description="macMinBE: after a failure 0 to 2^this - 1 shared cells pass")
+    max_exponent: Small = Field(default=7, description="macMaxBE: after many failures")
+    sequence: Annotated[
+        Annotated[tuple[Channel, ...], Field(min_length=1, max_length=MOST_CHANNELS)] | None, *word("ascending")
+    ] = Field(default=None, description='hopping sequence; "ascending": all channels in order')
+    ack: Annotated[Ack | None, *word("none")] = Field(
+        default=Ack.model_validate({"size": "25 B", "airtime": "800 us", "delay": "1 ms"}),
+        description="acknowledgments, for links with arq; if none, they take no air time and never fail",
+    )
+    channels: Annotated[Annotated[Channels, Short("count")] | None, *word("one")] = Field(
+        default=Channels(count=16), description='orthogonal channels; "one": no hopping'
+    )
+
+    @property
+    def hops(self) -> Channels:
+        """The channels, as they are hopped over."""
+        channels = self.channels or Channels(count=1)
+        return channels.model_copy(update={"hopping": Hopping.model_construct(dwell=self.slot, sequence=self.sequence)})
+
+    @model_validator(mode="after")
+    def _check(self) -> Tsch:
+        if self.min_exponent > self.max_exponent:
+            raise mistake(f"min_exponent, {self.min_exponent}, must not be above max_exponent, {self.max_exponent}")
+        if self.channels is not None and self.channels.hopping is not None:
+            raise mistake("channels.hopping follows from slot and sequence; leave it out")
+        last = 0 if self.channels is None else self.channels.count - 1
+        if max(self.sequence or (0,)) > last:
+            raise mistake(f"sequence has channel {max(self.sequence or ())}, and the last of channels is {last}")
+        if self.spacing or self.duty_cycle is not None:
+            key = "spacing" if self.spacing else "duty_cycle"
+            raise mistake(f"{key} is for media without slotframes; leave it out")
+        return self
+
+
 class BleConnections(Disturbed):
     """Connections of Bluetooth LE: each pair of neighbors meets every interval, on 37 channels in turn.
 
@@ -352,5 +405,5 @@ class BleAdvertising(Disturbed):
 
 AnyMedium = Annotated[
     Medium,
-    OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma, BleConnections, BleAdvertising),
+    OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma, Tsch, BleConnections, BleAdvertising),
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from p2pl_async.air import BleAdvertising, BleConnections, Medium
+from p2pl_async.air import BleAdvertising, BleConnections, Medium, Tsch
 from p2pl_async.air.advertising import scan_phase
 from p2pl_async.air.connections import idle_shares
 from p2pl_async.basics.arrays import Floats
@@ -145,6 +145,12 @@ class DeviceConditions:
         name = self._links.matches.airs.names[number]
         return self._scenario.media[number], seed_of_air(self._scenario.seed, name)
 
+    def _cells(self, medium: Tsch, device: int) -> list[Rhythm]:
+        """Return the slots in which a device's radio listens."""
+        owners = {"minimal": {0}, "sender-based": set(self._graph.predecessors(device)), "receiver-based": {device}}
+        slots = sorted({owner % medium.slotframe for owner in owners[medium.cells]})
+        return [Rhythm(slot * medium.slot, medium.slot, medium.slotframe * medium.slot) for slot in slots]
+
     @functools.cached_property
     def rhythms(self) -> list[list[Rhythm]]:
         """The rhythms in which each device's radio wakes, by id; none if it never sleeps."""
@@ -157,6 +163,9 @@ class DeviceConditions:
             medium, seed = self._only_radio(device)
             if isinstance(medium, BleAdvertising) and medium.window is not None:
                 result.append([Rhythm(scan_phase(medium, seed, device), medium.window, medium.scan_interval)])
+                continue
+            if isinstance(medium, Tsch):
+                result.append(self._cells(medium, device))
                 continue
             if not cycles:
                 result.append([])  # without a look at each of a million links
