@@ -656,6 +656,49 @@ def channels(axes: list[Axes]) -> str:
     return f"Largest difference {worst:.3f}."
 
 
+@part("tsch", "Shared air: TSCH", 2)
+def tsch(axes: list[Axes]) -> str:
+    """Success in a shared cell over its load, and tries of two frames that met in one, against numpy alone."""
+    a, b = axes
+    n, count, frame = 40, 60, 3 * 10e-3
+    loads, shares = np.array([0.1, 0.3, 0.5, 0.8, 1.2]), []
+    for load in loads:
+        cell = Cell({"kind": "tsch", "slotframe": 3}, 2 * n, link={"rate": "250 kbit/s"})
+        for k in range(n):
+            cell.poisson(load / n / frame, k, [n + k], 100, count)
+        shares.append(cell.run().share())
+    law, r = np.exp(-loads * (1 - 1 / n)), np.array(shares)
+    a.plot(loads, law, **CURVE)
+    a.errorbar(loads, r, 3 * np.sqrt(2 * r * (1 - r) / (n * count)), color=BLUE, **POINTS)
+    a.set(xlabel="load G of a cell", ylabel="share", title="no acknowledgments: exp(-G (1 - 1/n))")
+    worst = float(np.abs(r - law).max())
+    cell = Cell({"kind": "tsch"}, 4, link={"rate": "250 kbit/s", "arq": {"retries": 7}})
+    for k in range(1500):
+        for src in (0, 1):
+            cell.offer(20.0 * k, src, [src + 2], 100)
+    met = sorted((outcome.sent, outcome.verdict.packets) for outcome in cell.run().outcomes)
+    ours = np.bincount([max(one[1], two[1]) for one, two in zip(met[::2], met[1::2], strict=True)], minlength=9) / 1500
+    random, simulated = np.random.default_rng(3), np.zeros(9)
+    for _ in range(20_000):
+        tries, due, open_ = [0, 0], [0, 0], {0, 1}
+        while open_:
+            now = min(due[k] for k in open_)
+            sending = [k for k in open_ if due[k] == now]
+            for k in sending:
+                tries[k] += 1
+                if len(sending) == 1 or tries[k] == 8:
+                    open_.discard(k)
+                else:
+                    due[k] = now + 1 + int(random.integers(2 ** min(tries[k], 7)))
+        simulated[max(tries)] += 1 / 20_000
+    at = np.arange(2, 8)
+    b.plot(at, simulated[2:8], **CURVE)
+    b.errorbar(at, ours[2:8], 3 * np.sqrt(ours[2:8] * (1 - ours[2:8]) / 1500), color=BLUE, **POINTS)
+    b.set(xlabel="tries of the later of two that met", ylabel="share", title="backoff in a shared cell")
+    worst = max(worst, float(np.abs(ours[2:8] - simulated[2:8]).max()))
+    return f"Largest difference {worst:.3f}."
+
+
 @part("connections", "Shared air: Bluetooth LE connections", 2)
 def connections(axes: list[Axes]) -> str:
     """Mean delay of one packet over the loss, and goodput over the connection interval, of two LE devices."""

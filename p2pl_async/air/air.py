@@ -222,10 +222,7 @@ class Air:
 
     def drop(self, sender: Sender, message: Outgoing, cause: str) -> None:
         """Give up a message that waits."""
-        index = sender.waiting.index(message)
-        self._decide(sender.remove(index), cause)
-        if not index:
-            sender.failures = sender.waiting[0].failures if sender.waiting else 0
+        self._decide(sender.remove(sender.waiting.index(message)), cause)
 
     def await_ack(self, sender: Sender, message: Outgoing, *, heard: bool) -> None:
         """Have the receiver acknowledge a frame that ends now, if it has heard it."""
@@ -365,7 +362,6 @@ class Air:
     def finish(self, sender: Sender, cause: str, acknowledged: bool) -> None:
         """Finish a message, and start the next."""
         message = sender.remove(0)
-        sender.failures = sender.waiting[0].failures if sender.waiting else 0
         self._decide(message, cause, acknowledged)
         self.next_frame(sender)
 

@@ -54,6 +54,8 @@ class Sender:
         """Take a waiting message out."""
         message = self.waiting[index]
         del self.waiting[index]
+        if not index:
+            self.failures = self.waiting[0].failures if self.waiting else 0
         self.held -= message.bytes
         self.held_frames -= message.frames
         return message

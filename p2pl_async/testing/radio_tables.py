@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from p2pl_async.testing.draws import Tables, seconds_of, some_of, table_of
 
 
-def media(radio: bool) -> Tables:
+def media(radio: bool, acknowledged: bool) -> Tables:
+    """Media with devices that share the air, where there are radios, and for links whose packets are acknowledged."""
     each: dict[str, Any] = {
         "broadcast": st.sampled_from(["once", "one-by-one"]),
         "queue": table_of(messages=st.integers(1, 10), drop=st.sampled_from(["tail", "head"])),
@@ -28,7 +29,20 @@ def media(radio: bool) -> Tables:
     if radio:
         sensed["sense"] = contended["sense"] = watched["sense"] = st.sampled_from(["-85 dBm", "-95 dBm"])
         contended["collision"] = watched["collision"] = st.sampled_from(["overlap", "capture", "sinr"])
+    advertising = some_of(
+        "ble-advertising", queue=each["queue"], interval=seconds_of(0.02, 0.2), events=st.integers(1, 3),
+        window=seconds_of(0.01, 0.1), scan_interval=seconds_of(0.1, 0.3), channels=st.integers(1, 3),
+    )  # fmt: skip
     return st.one_of(
+        *([] if acknowledged else [advertising]),
+        some_of(
+            "ble-connections",
+            queue=each["queue"],
+            interval=st.sampled_from(["7.5 ms", "30 ms", "100 ms"]),
+            latency=st.integers(0, 3),
+            supervision=seconds_of(0.5, 5),
+            channels=st.integers(1, 37),
+        ),
         some_of("half-duplex", **each),
         some_of("ideal", **sensed),
         some_of("csma-ca", **contended, max_backoffs=st.integers(0, 5)),

@@ -238,7 +238,7 @@ def worlds(
             kinds = [kind for kind in _LASTING if kind in topologies and (directed or kind not in _ONE_WAY)]
             table["topology"] = draw(st.one_of([_TOPOLOGIES[kind] for kind in kinds or ["ring"]]))
     if on_air:
-        table["medium"] = draw(media(radio))
+        table["medium"] = draw(media(radio, "arq" in link))
     table["link"] = link
     table["stop"] = {"virtual_time": f"{seconds} s"} | ({} if rounds is None else {"rounds": rounds})
     world = RandomWorld(table)

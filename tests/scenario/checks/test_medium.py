@@ -47,6 +47,8 @@ MEDIA: dict[str, dict[str, Any]] = {
     "aloha": {"kind": "aloha", "backoff": "20 ms"},
     "channels": {"kind": "csma-ca", "channels": {"count": 2, "own": "by-id"}, "ack": ACK},
     "ble-connections": {"kind": "ble-connections", "interval": "50 ms", "ack": ACK},
+    "ble-advertising": {"kind": "ble-advertising", "interval": "20 ms", "events": 1},
+    "tsch": {"kind": "tsch", "slotframe": 3, "slot": "30 ms", "ack": ACK},
     "tdma": {"kind": "tdma", "slot": "30 ms", "ack": ACK},
 }
 FADE = {"kind": "schedule", "steps": [["0 s", "250 kbit/s"], ["0.3 s", "50 kbit/s"]]}
