@@ -243,7 +243,7 @@ class ConnectionAccess(Access):
         """Return the message of which a device sends a frame to its peer now; drop those that are too old."""
         sender, now, queue = self.air.senders[src], self.air.clock.now, self._settings.queue
         for message in self._waiting(src, dst):
-            old = queue is not None and queue.lifetime is not None and now - message.sent > queue.lifetime
+            old = queue is not None and queue.lifetime is not None and message.is_older(queue.lifetime, now)
             if message.cut:
                 self._on.drop(sender, message, message.cut)
             elif old and not message.done and not message.failures:

@@ -133,7 +133,7 @@ class TschAccess(Access):
         for message in list(sender.waiting):
             if self._cell(sender.device, message) != cell or self._free[sender.device].get(cell, 0) > slot:
                 continue
-            old = queue is not None and queue.lifetime is not None and now - message.sent > queue.lifetime
+            old = queue is not None and queue.lifetime is not None and message.is_older(queue.lifetime, now)
             if old and not message.done and not message.failures:
                 self._on.drop(sender, message, "expired")
             elif message.ready(now) <= now:

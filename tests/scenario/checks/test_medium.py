@@ -137,7 +137,7 @@ def test_links_of_an_air_by_name_pass_the_same_door(key: str, medium: str) -> No
             return "refused"
 
     try:
-        digest(medium, DOORS["link"](CHANGES[key]))
+        digest(medium, DOORS["link"](LINK, CHANGES[key]))
         refused = False
     except ValidationError:
         refused = True
