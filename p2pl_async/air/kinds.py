@@ -22,7 +22,7 @@ from p2pl_async.air.settings import (
     Tdma,
     Tsch,
 )
-from p2pl_async.air.slotframes import TschAccess
+from p2pl_async.air.slotframes import CellsOfReceivers, TschAccess
 from p2pl_async.air.transmission import Sender
 from p2pl_async.air.tuning import OwnChannels, TunedByAccess, Tuning
 
@@ -44,6 +44,8 @@ def tuning_of(settings: SharedMedium, senders: Sequence[Sender], seed: int, own:
     if channels is None:
         return None
     own = channels.owned(len(senders), seed) if own is None else own
+    if isinstance(settings, Tsch) and settings.cells == "receiver-based":
+        return CellsOfReceivers(settings, own, senders)
     return OwnChannels(channels, own, senders, isinstance(settings, Dcf))
 
 

@@ -268,6 +268,9 @@ class Tsch(Disturbed):
         "slotframe; whoever sends to device k in that slot (Orchestra)",
     )
     tx_offset: Seconds = Field(default=2.12e-3, description="from the beginning of a slot to its frame (TsTxOffset)")
+    rx_wait: Seconds = Field(
+        default=2.2e-3, description="how long a radio listens in a cell where no frame comes (TsRxWait); costs energy"
+    )
     min_exponent: Small = Field(default=1, description="macMinBE: after a failure 0 to 2^this - 1 shared cells pass")
     max_exponent: Small = Field(default=7, description="macMaxBE: after many failures")
     sequence: Annotated[

@@ -12,18 +12,53 @@ Source: IEEE 802.15.4-2020, 6.2.5.3 and 6.2.6; RFC 8180 (minimal); S. Duquennoy 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from p2pl_async.air.access import Access
 from p2pl_async.air.connections import PacedAir
 from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Tsch
 from p2pl_async.air.transmission import Sender
+from p2pl_async.air.tuning import ASLEEP, OwnChannels
+from p2pl_async.basics.arrays import Bools
 from p2pl_async.basics.randomness import draws, stream
 from p2pl_async.basics.units import show_seconds
 from p2pl_async.clock import rounding
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId
+
+
+def listening_share(settings: Tsch, device: DeviceId, senders: Iterable[DeviceId]) -> float:
+    """Return the share of time that a device listens in vain, if no frame comes in the cells where one may.
+
+    Args:
+        settings: of the medium.
+        device: the device.
+        senders: who may send to it.
+    """
+    owners = {"minimal": (0,), "sender-based": senders, "receiver-based": (device,)}[settings.cells]
+    cells = {owner % settings.slotframe for owner in owners}
+    return len(cells) * settings.rx_wait / (settings.slot * settings.slotframe)
+
+
+class CellsOfReceivers(OwnChannels):
+    """Radios that listen in their own cells only, and sleep in all others."""
+
+    def __init__(self, settings: Tsch, own: Sequence[int], senders: Sequence[Sender]) -> None:
+        super().__init__(settings.hops, own, senders, waits_there=False)
+        self._slot, self._slotframe = settings.slot, settings.slotframe
+        self._cells = np.arange(len(own)) % settings.slotframe
+
+    def _cell(self, instant: float) -> int:
+        return int((instant + rounding(instant)) // self._slot) % self._slotframe
+
+    def of(self, device: DeviceId, instant: float) -> int:
+        return super().of(device, instant) if device % self._slotframe == self._cell(instant) else ASLEEP
+
+    def listening(self, channel: int, instant: float) -> Bools:
+        return np.asarray(super().listening(channel, instant) & (self._cells == self._cell(instant)))
 
 
 class TschAccess(Access):

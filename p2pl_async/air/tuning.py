@@ -13,7 +13,7 @@ from p2pl_async.basics.arrays import Bools
 from p2pl_async.clock import rounding
 from p2pl_async.messages import DeviceId
 
-_ASLEEP = -1  # in place of a channel
+ASLEEP = -1  # in place of a channel
 
 
 class Tuning(Protocol):
@@ -91,11 +91,11 @@ class TunedByAccess(Tuning):
 
     def __init__(self, n: int) -> None:
         self.own = [0] * n
-        self._tuned = np.full(n, _ASLEEP, np.int64)
+        self._tuned = np.full(n, ASLEEP, np.int64)
 
     def tune(self, device: DeviceId, channel: int | None) -> None:
         """Put a radio on a channel from now on; None: let it sleep."""
-        self._tuned[device] = _ASLEEP if channel is None else channel
+        self._tuned[device] = ASLEEP if channel is None else channel
 
     def to_send(self, sender: Sender, instant: float) -> int:
         return int(self._tuned[sender.device])

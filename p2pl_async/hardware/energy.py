@@ -21,6 +21,7 @@ class Doze(NamedTuple):
 
     tx: float
     rx: float
+    idle: float = 0.0  # listening in vain
 
 
 STATES = ("off", "tx", "sleep", "rx", "idle")

@@ -109,7 +109,8 @@ class Ledger:
         spent = {state: after - before for state, (before, after) in zip(STATES, pairwise(covered), strict=True)}
         if self._doze is not None:
             quiet, doze = spent["idle"], self._doze
-            for state, share in (("idle", -1.0), ("tx", doze.tx), ("rx", doze.rx), ("sleep", 1 - doze.tx - doze.rx)):
+            spent["idle"] = doze.idle * quiet
+            for state, share in (("tx", doze.tx), ("rx", doze.rx), ("sleep", 1 - sum(doze))):
                 spent[state] += share * quiet
         trained = self._parts("cpu", since, now)
         spent["cpu"] = _length(np.concatenate((off, trained))) - covered[1] if len(trained) else 0.0

@@ -12,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.air import Aloha, AnyMedium, Tsch
 from p2pl_async.errors import ProtocolError
+from p2pl_async.experiment import running
+from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import Cell
 
 LINK: dict[str, Any] = {"rate": "250 kbit/s"}  # 100 B in 3.2 ms
@@ -134,10 +136,27 @@ def test_every_key_changes_what_happens() -> None:
         "slot": "12 ms", "slotframe": 5, "cells": "minimal", "tx_offset": "3 ms", "min_exponent": 3, "max_exponent": 1,
         "sequence": [1, 0, 2], "channels": 2, "ack": {"size": "25 B", "airtime": "500 us", "delay": "1 ms"},
     }  # fmt: skip
-    assert changed.keys() >= Tsch.model_fields.keys() - Aloha.model_fields.keys()
+    assert changed.keys() | {"rx_wait"} >= Tsch.model_fields.keys() - Aloha.model_fields.keys()
     before = run()
     for key, value in changed.items():
         assert run(**{key: value}) != before, key
+
+
+@pytest.mark.parametrize(
+    ("medium", "cells"),
+    [({}, 1), ({"cells": "sender-based"}, 3), ({"cells": "receiver-based"}, 1), ({"rx_wait": "4.4 ms"}, 2)],
+)
+def test_radios_listen_for_a_moment_in_their_cells_and_sleep_in_others(medium: dict[str, Any], cells: int) -> None:
+    """Of slotframes of five slots, with 2.2 ms in each cell where no frame comes."""
+    tables: dict[str, Any] = {
+        "devices": {"count": 4}, "topology": "complete", "link": {"rate": "250 kbit/s"},
+        "energy": {"voltage": "3 V", "tx": "9 mA", "rx": "9 mA", "idle": "5 mA", "sleep": "0 mA"},
+        "medium": {"kind": "tsch", "slotframe": 5, **medium},
+        "protocol": {"kind": "local"}, "stop": {"virtual_time": "10 s"}, "model": {"kind": "softmax"},
+        "data": {"dataset": "digits", "train_samples": 20, "test_samples": 20},
+    }  # fmt: skip
+    summary = running.run(Scenario.model_validate(tables)).summary
+    assert summary["energy"]["joules"] == pytest.approx(4 * 3 * 5e-3 * 10 * cells * 2.2e-3 / (5 * SLOT))
 
 
 @pytest.mark.parametrize(

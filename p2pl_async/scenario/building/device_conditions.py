@@ -15,6 +15,7 @@ import numpy as np
 from p2pl_async.air import BleAdvertising, BleConnections, Medium, Tsch
 from p2pl_async.air.advertising import scan_phase
 from p2pl_async.air.connections import idle_shares
+from p2pl_async.air.slotframes import listening_share
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.hardware.churn import Churn, Times, read_trace
@@ -48,7 +49,7 @@ class DeviceConditions:
     Args:
         scenario: a valid scenario.
         events: its events, of which some crash devices.
-        graph: every link that there ever is.
+        graph: every link that there ever is, and that messages go over.
         links: settings of those links; their duty cycles say when a radio sleeps.
     """
 
@@ -125,9 +126,13 @@ class DeviceConditions:
     def _dozes(self) -> list[Doze | None]:
         """Return for each device what its radio does while there is nothing to send or receive; None: it listens."""
         radios = [self._only_radio(device) for device in range(self._scenario.devices.count)]
-        found = [Doze(0.0, 0.0) if isinstance(medium, BleConnections) else None for medium, _ in radios]
+        found = [Doze(0.0, 0.0) if isinstance(medium, BleConnections | Tsch) else None for medium, _ in radios]
         if not self.measures_energy or all(one is None for one in found):
             return [None] * len(found)
+        for device, (medium, _) in enumerate(radios):
+            if isinstance(medium, Tsch):
+                senders = self._graph.predecessors(device)
+                found[device] = Doze(0.0, 0.0, listening_share(medium, device, senders))
         for pair in sorted({(min(link), max(link)) for link in self._graph.edges}):
             medium, seed = self._radio(self._links.matches.airs.between(*pair) or 0)
             for device, idle in idle_shares(pair, medium, seed).items() if isinstance(medium, BleConnections) else ():
@@ -145,12 +150,6 @@ class DeviceConditions:
         name = self._links.matches.airs.names[number]
         return self._scenario.media[number], seed_of_air(self._scenario.seed, name)
 
-    def _cells(self, medium: Tsch, device: int) -> list[Rhythm]:
-        """Return the slots in which a device's radio listens."""
-        owners = {"minimal": {0}, "sender-based": set(self._graph.predecessors(device)), "receiver-based": {device}}
-        slots = sorted({owner % medium.slotframe for owner in owners[medium.cells]})
-        return [Rhythm(slot * medium.slot, medium.slot, medium.slotframe * medium.slot) for slot in slots]
-
     @functools.cached_property
     def rhythms(self) -> list[list[Rhythm]]:
         """The rhythms in which each device's radio wakes, by id; none if it never sleeps."""
@@ -163,9 +162,6 @@ class DeviceConditions:
             medium, seed = self._only_radio(device)
             if isinstance(medium, BleAdvertising) and medium.window is not None:
                 result.append([Rhythm(scan_phase(medium, seed, device), medium.window, medium.scan_interval)])
-                continue
-            if isinstance(medium, Tsch):
-                result.append(self._cells(medium, device))
                 continue
             if not cycles:
                 result.append([])  # without a look at each of a million links

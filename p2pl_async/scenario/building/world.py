@@ -223,7 +223,7 @@ def build_world(scenario: Scenario, *, learns: bool = True, origins: Mapping[str
     links = LinkTable(scenario, origins)
     events = EventsInOrder(scenario.devices, links.matches, scenario.event)
     layout = lay_out(scenario, events)
-    conditions = DeviceConditions(scenario, events, layout.graph, links)
+    conditions = DeviceConditions(scenario, events, layout.direct.graph, links)
     dataset, parts = None, []
     if learns and scenario.protocol.trains and scenario.data is not None:
         dataset = scenario.data.load(seed)
