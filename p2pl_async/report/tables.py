@@ -24,7 +24,7 @@ def final_table(run: Run) -> RenderableType:
     """
     summary = run.summary
     table = Table(title=_title(summary), title_justify="left", title_style="bold", box=_box(), pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     parts = list(_parts(run))
     metric = metric_of(summary)
     columns = score_columns(summary) if any(score_of(part, metric) for _, part in parts) else {}
@@ -89,6 +89,8 @@ def _facts(run: Run) -> Table:
         facts.add_row(" error", Text(str(summary["error"]), style="red"))
     if run.path is not None:
         facts.add_row(" results", Text(str(run.path)))
+        if (page := run.path / "report.html").exists():
+            facts.add_row(" page", Text(f"{page}: curves, map, timeline; open it in a browser"))
     return facts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 from helpers.recorded_run import recorded_run
 from helpers.tables_of_runs import END, N, devices, links, metrics, small_run, trace
+from rich.console import Console
 
 from p2pl_async import load_scenario
 from p2pl_async.errors import ScenarioError
@@ -25,6 +27,7 @@ from p2pl_async.report.page.comparing import comparison_of, write_comparison
 from p2pl_async.report.page.gathering import gather
 from p2pl_async.report.page.in_words import in_words
 from p2pl_async.report.page.writing import page_of, write_page
+from p2pl_async.report.tables import final_table
 from p2pl_async.results.run import Run, load_run
 from p2pl_async.scenario.reading.load import dump
 
@@ -167,6 +170,9 @@ def test_it_is_written_into_the_folder_and_an_unwritable_one_is_told(tmp_path: P
     path = write_page(load_run(tmp_path / "run"))
     assert path == tmp_path / "run" / "report.html"
     assert sorted(tmp_path.glob("run/*.part")) == []
+    said = io.StringIO()
+    Console(file=said, width=200).print(final_table(load_run(tmp_path / "run")))
+    assert f"{path}: curves, map, timeline; open it in a browser" in said.getvalue()
     with pytest.raises(ScenarioError, match="can't be written"):
         write_page(small_run(), tmp_path / "none" / "report.html")
     with pytest.raises(ValueError, match="has no folder"):

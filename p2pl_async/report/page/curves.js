@@ -157,7 +157,7 @@ const curves = {
   rates(name, times) {
     const values = page.array(`whole:${name}`);
     return Array.from(times, (time, row) => {
-      if (!row) return null;
+      if (!row || time - times[row - 1] < page.head.end / 2000) return null; // too short for a rate: at the end
       const before = Number.isNaN(values[row - 1]) ? 0 : values[row - 1];
       const now = Number.isNaN(values[row]) ? 0 : values[row];
       return (now - before) / (time - times[row - 1]);
@@ -179,10 +179,10 @@ const curves = {
         { ...axis, ...steps(plot.unit), size: 66, values: ticksOf(plot.unit === "%" ? "" : plot.unit) },
       ],
       series: [
-        { label: this.axis === "time" ? "time" : this.axis, value: (_, value) => (value === null ? "-" : amount(value, unit)) },
+        { label: this.axis === "time" ? "time" : this.axis, value: (_, value) => (value === null ? "" : amount(value, unit)) },
         ...plot.series.map((one) => ({
           label: one.label, stroke: one.color, width: one.width || 1.3, dash: one.dash, spanGaps: true,
-          points: { show: false }, value: (_, value) => (value === null ? "-" : amount(value, plot.unit)),
+          points: { show: false }, value: (_, value) => (value === null ? "" : amount(value, plot.unit)),
         })),
       ],
       bands: plot.band ? [{ series: [3, 2], fill: color("--band") }] : [],

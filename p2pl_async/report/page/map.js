@@ -1,7 +1,7 @@
 "use strict";
 // The map: devices where they are, links by the share delivered, and a replay of the messages in virtual time.
 
-const LINK_COLORS = ["#5c0011", "#c8401a", "#f0a04b", "#9fb0bf"]; // 0 % to 100 % delivered
+const LINK_COLORS = ["--link-0", "--link-1", "--link-2", "--link-3"]; // 0 % to 100 % delivered
 const SPEEDS = [0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 100];
 
 const map = {
@@ -141,14 +141,14 @@ const map = {
     if (!page.has("link_src")) return;
     const src = page.array("link_src"), dst = page.array("link_dst");
     const delivered = page.array("link_delivered"), lost = page.array("link_lost");
-    const many = src.length > 3000;
+    const many = src.length > 3000, colors = LINK_COLORS.map(color);
     for (let i = 0; i < src.length; i++) {
       const near = page.selected.has(src[i]) || page.selected.has(dst[i]);
       if (page.selected.size && !near && many) continue;
       const decided = delivered[i] + lost[i];
       const share = decided ? delivered[i] / decided : NaN;
       const [x0, y0, x1, y1] = this.ends(src[i], dst[i]);
-      context.strokeStyle = Number.isNaN(share) ? color("--line") : LINK_COLORS[Math.min(3, Math.floor(share * 4))];
+      context.strokeStyle = Number.isNaN(share) ? color("--line") : colors[Math.min(3, Math.floor(share * 4))];
       context.globalAlpha = page.selected.size && !near ? 0.12 : many ? 0.25 : 0.7;
       context.lineWidth = (Number.isNaN(share) ? 0.6 : 0.8 + 1.6 * (1 - share)) + (i === this.link ? 2 : 0);
       context.beginPath();
@@ -225,7 +225,8 @@ const map = {
     context.textBaseline = "middle";
     context.font = "10px system-ui, sans-serif";
     for (let k = 0; k < n; k++) {
-      const score = row < 0 ? NaN : scores[row * n + k];
+      let score = NaN; // the latest one: at the end of a run there may be numbers of the whole run alone
+      for (let at = row; at >= 0 && Number.isNaN(score); at--) score = scores[at * n + k];
       const rank = Number.isNaN(score) || high <= low ? 0.5 : (score - low) / (high - low);
       const share = page.head.metric.falls ? 1 - rank : rank;
       context.fillStyle = down.has(k) ? color("--line") : Number.isNaN(score) ? "#6b7785" : `hsl(${205 - 150 * (1 - share)} 70% ${28 + 30 * share}%)`;
@@ -450,7 +451,7 @@ const map = {
       ));
       if (shown < total) place.append(element("span", { textContent: `${shown.toLocaleString("en")} of ${total.toLocaleString("en")} messages, chosen at random` }));
     }
-    LINK_COLORS.forEach((stroke, k) => add({ d: "M1 6h12", stroke, "stroke-width": 2.6 - 0.5 * k }, `link: ${25 * k} to ${25 * (k + 1)} % delivered`));
+    LINK_COLORS.map(color).forEach((stroke, k) => add({ d: "M1 6h12", stroke, "stroke-width": 2.6 - 0.5 * k }, `link: ${25 * k} to ${25 * (k + 1)} % delivered`));
     const { name, label, falls } = page.head.metric;
     if (page.has(`score:${name}`)) {
       place.append(element("span", { textContent: `devices: the brighter and bluer, the ${falls ? "lower" : "higher"} the ${label}; gray ones are down` }));

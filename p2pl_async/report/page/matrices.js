@@ -51,6 +51,7 @@ const matrices = {
   },
 
   add(place, title, unit, rows, columns, cells, names, most) {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches; // what is most stands out from the page
     let high = most || 0;
     for (const value of cells) if (value > high) high = value;
     const size = Math.max(2, Math.min(16, Math.floor(300 / Math.max(rows, columns))));
@@ -63,15 +64,16 @@ const matrices = {
     for (let k = 0; k < cells.length; k++) {
       if (Number.isNaN(cells[k])) continue;
       const share = high ? cells[k] / high : 0;
-      context.fillStyle = `hsl(205 75% ${92 - 68 * share}%)`; // lightness alone tells the value
+      context.fillStyle = `hsl(205 75% ${dark ? 20 + 66 * share : 92 - 68 * share}%)`; // lightness alone tells the value
       context.fillRect(k % columns, Math.floor(k / columns), 1, 1);
     }
-    const told = element("p", { textContent: `0 (light) to ${amount(high, unit)} (dark)` });
+    const scale = `0 (${dark ? "dark" : "light"}) to ${amount(high, unit)} (${dark ? "light" : "dark"})`;
+    const told = element("p", { textContent: scale });
     canvas.addEventListener("mousemove", (event) => {
       const column = Math.min(columns - 1, Math.floor(event.offsetX / size)), row = Math.min(rows - 1, Math.floor(event.offsetY / size));
       told.textContent = `${names[0]} ${row}, ${names[1]} ${column}: ${amount(cells[row * columns + column], unit)}`;
     });
-    canvas.addEventListener("mouseleave", () => { told.textContent = `0 (light) to ${amount(high, unit)} (dark)`; });
+    canvas.addEventListener("mouseleave", () => { told.textContent = scale; });
     canvas.addEventListener("click", (event) => page.select([Math.min(rows - 1, Math.floor(event.offsetY / size))]));
     place.append(element("div", { className: "grid" }, element("h3", { textContent: `${title}: ${names[0]} down, ${names[1]} across` }), canvas, told));
   },
