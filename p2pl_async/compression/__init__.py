@@ -15,7 +15,7 @@ from p2pl_async.compression.operators import (
     Sign,
     TopK,
 )
-from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse, decode, total
+from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse, decode, encode, total
 
 __all__ = [
     "AnyCompressor",
@@ -32,5 +32,6 @@ __all__ = [
     "Sparse",
     "TopK",
     "decode",
+    "encode",
     "total",
 ]

@@ -25,6 +25,7 @@ from p2pl_async.basics.units import Probability
 from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse
 from p2pl_async.messages import Vector
 
+_BLOCK = 1 << 14  # entries, of which a few arrays fit the cache
 Sparsity = Annotated[Probability, Field(lt=1)]
 
 
@@ -192,7 +193,7 @@ class Int8(Compressor):
 
     def compress(self, v: Vector, layers: Sequence[slice], random: np.random.Generator) -> Payload:
         """Return the levels, and max |v| / 127 of each tensor; no entry is off by more than that."""
-        scales = [float(np.abs(v[layer]).max()) / 127 for layer in layers]
+        scales = [float(abs(np.maximum(v[layer].max(), -v[layer].min()))) / 127 for layer in layers]
         return _rounded(v, layers, scales, scales, 127, random)
 
     def quality(self, layers: Sequence[slice]) -> float:
@@ -292,13 +293,22 @@ def _rounded(
 ) -> Levels:
     """Return v / step rounded at random, so that its expectation is v / step, with a scale for each tensor."""
     levels = np.zeros(v.size, np.int8)
+    ratios, floors = np.empty((2, min(_BLOCK, v.size)), v.dtype)
+    chances = np.empty(ratios.size, np.float32)
+    up = np.empty(ratios.size, np.bool_)
     for layer, step in zip(layers, steps, strict=True):
-        if step > 0 and math.isfinite(step):
-            above = v[layer] / step
-            low = np.floor(above)
+        if not (step > 0 and math.isfinite(step)):
+            continue
+        for start in range(layer.start, layer.stop, _BLOCK):
+            block = slice(start, min(start + _BLOCK, layer.stop))
+            size = block.stop - start
+            above = np.divide(v[block], step, out=ratios[:size])
+            np.clip(above, -most, most, out=above)  # it may be off by rounding
+            low = np.floor(above, out=floors[:size])
             above -= low
-            low += random.random(low.size, np.float32) < above
-            levels[layer] = np.clip(low, -most, most, out=low)
+            np.less(random.random(size, np.float32, out=chances[:size]), above, out=up[:size])
+            levels[block] = low
+            levels[block] += up[:size].view(np.int8)
     return Levels(levels, np.array(scales, np.float32), layers, most, v.dtype)
 
 

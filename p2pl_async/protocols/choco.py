@@ -7,16 +7,18 @@ is h here; this device is i. The paper's rounds are synchronous, and no message 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field
 
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
+from p2pl_async.protocols.mixing import BLOCK, blocks
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Choco(CopyProtocol):
             x = await device.train(x, steps=self.steps)  # x_i <- x_i - eta g(x_i)
             replicas.tell(x)  # q_i = C(x_i - h_i),  h_i <- h_i + q_i
             heard = await replicas.listen(self.mode)
-            x = self._mix(x, self._copies(device, replicas, heard), gamma)  # h_j <- h_j + q_j
+            x = self._mix(x, list(self._copies(device, replicas, heard)), gamma)  # h_j <- h_j + q_j
             device.finish_round(x)
 
     def _copies(self, device: Device, replicas: Replicas, heard: list[Heard]) -> Iterator[tuple[Told, Told]]:
@@ -67,11 +69,18 @@ class Choco(CopyProtocol):
             if j in replicas.of and replicas.links.hears(j):
                 yield Told(replicas.of[j].x, 0.0, replicas.of[j].degree), own
 
-    def _mix(self, x: Vector, copies: Iterator[tuple[Told, Told]], gamma: float) -> Vector:
+    def _mix(self, x: Vector, copies: Sequence[tuple[Told, Told]], gamma: float) -> Vector:
         """Return x_i + gamma sum_j w_ij (h_j - h_i)."""
-        mixed = x.copy()
+        rates = []
         for theirs, ours in copies:
             degree = max(theirs.degree, ours.degree) if self.weights == "metropolis" else ours.degree
-            mixed += x.dtype.type(gamma / (1 + degree)) * (theirs.x - ours.x)
+            rates.append(x.dtype.type(gamma / (1 + degree)))
+        mixed, change = x.copy(), np.empty(min(BLOCK, x.size), x.dtype)
+        for block in blocks(x.size):
+            part = mixed[block]
+            for rate, (theirs, ours) in zip(rates, copies, strict=True):
+                step = np.subtract(theirs.x[block], ours.x[block], out=change[: part.size])
+                step *= rate
+                part += step
         mixed.flags.writeable = False  # so that training from it needs no copy
         return mixed

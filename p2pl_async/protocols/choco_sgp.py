@@ -15,6 +15,7 @@ from pydantic import Field
 
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
+from p2pl_async.protocols.mixing import add_difference, add_scaled
 from p2pl_async.protocols.pushing import Mass
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
@@ -51,14 +52,13 @@ class ChocoSGP(CopyProtocol):
         device.holds = lambda: mass.u
         z = mass.z
         while device.running:
-            mass.x += await device.train(z, steps=self.steps) - z  # x_i <- x_i - eta g(z_i)
+            add_difference(mass.x, await device.train(z, steps=self.steps), z)  # x_i <- x_i - eta g(z_i)
             device.steps_enter(1.0)
             # q_i = C(x_i - h_i),  h_i <- h_i + q_i;  x_i <- x_i - gamma sum_j p_ji h_i,  u_i likewise
             told, targets = replicas.tell(mass.x, mass.u)
-            _add(mass, told, -gamma * len(targets))
+            _add(mass, [told], -gamma * len(targets))
             # h_j <- h_j + q_j;  x_i <- x_i + gamma sum_j p_ij h_j,  u_i likewise
-            for copy in self._copies(device, replicas, await replicas.listen(self.mode), debts):
-                _add(mass, copy, gamma)
+            _add(mass, list(self._copies(device, replicas, await replicas.listen(self.mode), debts)), gamma)
             debts[:] = [rest for debt in debts if (rest := _pay(mass, debt, gamma)) is not None]
             device.record("push_weight", mass.u)
             z = mass.z
@@ -82,16 +82,17 @@ class ChocoSGP(CopyProtocol):
                     yield Told(replicas.of[j].x, replicas.of[j].u, replicas.of[j].degree)
 
 
-def _add(mass: Mass, copy: Told, factor: float) -> None:
-    """Add `factor` times the sender's share p = 1 / (1 + its number of out-neighbors) of its copy."""
-    share = factor / (1 + copy.degree)
-    mass.x += mass.x.dtype.type(share) * copy.x
-    mass.u += share * copy.u
+def _add(mass: Mass, copies: Sequence[Told], factor: float) -> None:
+    """Add `factor` times the sender's share p = 1 / (1 + its number of out-neighbors) of each copy."""
+    shares = [factor / (1 + copy.degree) for copy in copies]
+    add_scaled(mass.x, [(share, copy.x) for share, copy in zip(shares, copies, strict=True)])
+    for share, copy in zip(shares, copies, strict=True):
+        mass.u += share * copy.u
 
 
 def _pay(mass: Mass, debt: Told, gamma: float) -> Told | None:
     """Subtract a copy's share, or as much as leaves half of the push weight; return what is still owed of the copy."""
     owed = gamma * debt.u / (1 + debt.degree)
     part = min(1.0, 0.5 * mass.u / owed) if owed > 0 else 1.0
-    _add(mass, debt, -gamma * part)
+    _add(mass, [debt], -gamma * part)
     return None if part == 1 else Told(debt.x * debt.x.dtype.type(1 - part), debt.u * (1 - part), debt.degree)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pl_async.compression import Compressor, Payload, decode
+from p2pl_async.compression import Compressor, Payload, decode, encode
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import CUMULATIVE, Contract
@@ -198,9 +198,12 @@ class MassLinks:
             self._tell(target, degree, 0)
 
     def _broadcast(self, share: Share, targets: Sequence[DeviceId], marked: Sequence[DeviceId], *, whole: bool) -> None:
-        data = share.q.encode()
+        data = encode(share.q, self._layers)
         ids = np.array(marked, np.int64) if len(marked) else None
         rows = self._rounds.tell(self.boots) if self.delivery == "absolute" else None
+        for array in (ids, rows):
+            if array is not None:
+                array.flags.writeable = False  # so that sending the message copies nothing, and one decoding serves all
         message = MassPush(
             self.device.round, 0, share.u, len(targets), data, self.device.boots, whole, ids, confirmed=rows
         )
@@ -211,7 +214,7 @@ class MassLinks:
         owed = self.owed[target]
         everything = owed.outstanding()
         assert everything is not None
-        data = everything.q.encode()
+        data = encode(everything.q, self._layers)
         message = MassPush(
             self.device.round,
             owed.base,

@@ -7,7 +7,7 @@ links do, parameters stay in the convex hull of the former ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -90,6 +90,26 @@ def stepped(w: Vector, direction: Vector, eta: float) -> Vector:
         part += w[block]
     after.flags.writeable = False  # so that sending it needs no copy
     return after
+
+
+def add_scaled(x: Vector, terms: Iterable[tuple[float, Vector]]) -> None:
+    """Add `factor` times a vector to `x` for each (factor, vector), in their order, in one pass; each (n_params,)."""
+    each = [(x.dtype.type(factor), v) for factor, v in terms]
+    product = np.empty(min(BLOCK, x.size), x.dtype)
+    for block in blocks(x.size) if each else ():
+        part = x[block]
+        for factor, v in each:
+            part += np.multiply(v[block], factor, out=product[: part.size])
+
+
+def add_difference(x: Vector, new: Vector, old: Vector, factor: float = 1.0) -> None:
+    """Add `factor (new - old)` to `x`, in one pass; all are (n_params,)."""
+    difference = np.empty(min(BLOCK, x.size), x.dtype)
+    for block in blocks(x.size):
+        part = np.subtract(new[block], old[block], out=difference[: x[block].size])
+        if factor != 1:
+            part *= x.dtype.type(factor)
+        x[block] += part
 
 
 def blocks(size: int, longest: int = BLOCK) -> Iterator[slice]:

@@ -22,9 +22,11 @@ The repairs are ours.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -115,8 +117,11 @@ class CopyProtocol(Protocol):
 class Copy:
     """A copy of a device's parameters and push weight.
 
+    Neighbors that have heard the same differences in the same order have the same copy: one array that never
+    changes, computed once. Each having its own would take the memory of all of them, and most of a round's time.
+
     Attributes:
-        x: parameters, shape (n_params,).
+        x: parameters, shape (n_params,), read-only.
         u: push weight.
         degree: number of that device's out-neighbors, as last heard.
     """
@@ -124,22 +129,56 @@ class Copy:
     __slots__ = ("degree", "u", "x")
 
     def __init__(self, like: Vector) -> None:
-        self.x = np.zeros_like(like)
+        self.x = _zeros(like.size, like.dtype)
         self.u = 0.0
         self.degree = 0
 
-    def add(self, share: Share) -> None:
-        """Add a difference."""
-        share.q.add_to(self.x)
+    def add(self, share: Share, *, shared: bool = True) -> None:
+        """Add a difference; `shared` tells that others may have it too, and that nobody keeps it."""
+        self.x = _once(_sum, share.q, self.x) if shared else _frozen(_sum(self.x, share.q))
         self.u += share.u
 
     def take_over(self, share: Share) -> None:
         """Replace entries by the values of an absolute message."""
-        if isinstance(share.q, Sparse):
-            self.x[share.q.indices] = share.q.values
-        else:
-            self.x = share.q.dense()
+        self.x = _once(_replaced, share.q, self.x)
         self.u = share.u
+
+
+@functools.lru_cache(8)
+def _zeros(size: int, dtype: np.dtype[Any]) -> Vector:
+    return _frozen(np.zeros(size, dtype))
+
+
+def _frozen(x: Vector) -> Vector:
+    x.flags.writeable = False
+    return x
+
+
+def _sum(x: Vector, q: Payload) -> Vector:
+    found = x.copy()
+    q.add_to(found)
+    return found
+
+
+def _replaced(x: Vector, q: Payload) -> Vector:
+    if not isinstance(q, Sparse):
+        return q.dense()
+    found = x.copy()
+    found[q.indices] = q.values
+    return found
+
+
+# Payload -> the copy to which it was applied last, and the result. Payloads of one message are one object.
+_applied: WeakKeyDictionary[Payload, tuple[Vector, Vector]] = WeakKeyDictionary()
+
+
+def _once(change: Callable[[Vector, Payload], Vector], q: Payload, x: Vector) -> Vector:
+    """Return a copy changed by a payload, read-only: the same array for all who change the same copy by it."""
+    before, after = _applied.get(q, (None, x))
+    if before is not x:
+        after = _frozen(change(x, q))
+        _applied[q] = x, after
+    return after
 
 
 class Replicas:
@@ -194,10 +233,10 @@ class Replicas:
             else self._settings.compressor.compress(difference, self._layers, self._device.random)
         )
         share = Share(q, u - self.own.u)
-        self.own.add(share)
+        self.own.add(share, shared=delivery != "repaired")
         self._told += 1
-        everything = Share(Dense(self.own.x.copy()), u)
-        told = Told(everything.q.dense(), u, len(targets))
+        everything = Share(Dense(self.own.x), u)
+        told = Told(self.own.x, u, len(targets))
         marked = [j for j in targets if self._may_mark(j)]
         if delivery == "repaired":
             links.push(share, targets, absent, whole=everything, marked=marked, told=told)
@@ -241,7 +280,7 @@ class Replicas:
         """Return h_i where q has just changed it, or all of it every `resync` messages."""
         if isinstance(q, Sparse) and self._told % (self._settings.resync or _RESYNC):
             return Sparse(q.size, q.indices, self.own.x[q.indices])
-        return Dense(self.own.x.copy())
+        return Dense(self.own.x)
 
     async def listen(self, mode: Barrier | Fresh) -> list[Heard]:
         """Return the shares that have come; `add` adds them."""
@@ -257,7 +296,7 @@ class Replicas:
             if whole or self._settings.delivery == "absolute":
                 replica.take_over(share)
             else:
-                replica.add(share)
+                replica.add(share, shared=self._settings.delivery != "repaired")
             if not 0 <= replica.u <= MOST_WEIGHT:  # no push weight that a device can have
                 self._device.record("refused", 1)
                 replica.u = min(max(replica.u, 0.0), MOST_WEIGHT)
@@ -271,7 +310,7 @@ class Replicas:
     def exchange(self, heard: list[Heard]) -> Iterator[tuple[Told, Told]]:
         """Bring replicas up to date; yield the exchanges that are complete now: what neighbor and device told."""
         for j, theirs in self.add(heard):
-            self.pairs[j].theirs.append(theirs._replace(x=theirs.x.copy()))
+            self.pairs[j].theirs.append(theirs)
             yield from self.pairs[j].complete()
         for j, ours, fate in self.fates():
             if fate == "applied":

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.mixing import is_count, is_finite, is_like
+from p2pl_async.protocols.mixing import BLOCK, blocks, is_count, is_finite, is_like
 from p2pl_async.protocols.silence import Silence
 
 if TYPE_CHECKING:
@@ -131,16 +131,18 @@ class Tracker:
         y = message.y
         return (
             (is_like(y, self.y) or (y.shape == (0,) and y.dtype == self.y.dtype))
-            and is_finite(y)
             and is_count(message.boot)
             and entry_for(self._device.id, message.links) is not None
         )
 
     def take(self, messages: Sequence[Tracked]) -> None:
         """Take what is new in the sums that neighbors sent, and undo links to neighbors that are gone."""
-        for message in messages:
-            if self._agrees(message):
-                self._take(message)
+        if len({message.sender for message in messages}) == len(messages):  # all of them in one pass
+            self._take([message for message in messages if self._agrees(message)])
+        else:  # a later one may undo what an earlier one of its sender did
+            for message in messages:
+                if self._agrees(message):
+                    self._take([message])
         for j, flow in sorted(self.flows.items()):
             if flow.open and self._silence.is_over(j, flow.since):
                 self._undo(flow)
@@ -150,16 +152,20 @@ class Tracker:
     def learn_and_push(self, new: Vector, old: Vector) -> None:
         """Add the change of this device's gradient, y <- y + new - old, and promise a share to every out-neighbor."""
         device = self._device
-        self.y += new
-        self.y -= old
-        self.direction = self.y.astype(new.dtype)
-        self.direction.flags.writeable = False  # so that stepping along it needs no copy
         groups: dict[tuple[bool, int], list[DeviceId]] = {}
         for j in device.out_neighbors:
             flow = self._flow(j)
             groups.setdefault((flow.open, id(flow.promised)), []).append(j)
         shares = 1 + sum(len(group) for (is_open, _), group in groups.items() if is_open)
-        self.y *= 1 / shares
+        direction = np.empty_like(new)
+        for block in blocks(self.y.size):
+            y = self.y[block]
+            y += new[block]
+            y -= old[block]
+            direction[block] = y
+            y *= 1 / shares
+        direction.flags.writeable = False  # so that stepping along it needs no copy
+        self.direction = direction
         # Links that were always promised the same share one sum, which is added up, and encoded, once.
         for (is_open, _), group in sorted(groups.items(), key=lambda item: item[1]):
             before = self.flows[group[0]].promised
@@ -211,23 +217,57 @@ class Tracker:
             flow.since = math.inf if entry.confirmed == flow.told else self._device.now
         return True
 
-    def _take(self, message: Tracked) -> None:
-        flow = self.flows[message.sender]
-        if message.number <= flow.number:
+    def _take(self, messages: Sequence[Tracked]) -> None:
+        """Add what is new in sums of different senders; refuse those that make the tracker overflow."""
+        if self._take_all(messages):
             return
-        flow.number = message.number
-        if not message.y.size:
-            return
-        first = flow.taken is None and message.sender not in self._two_way and self.boot > 0
-        if not first:  # a restarted device takes nothing of what it was promised before, which nobody told to void
-            y = self.y + message.y
-            if flow.taken is not None:
-                y -= flow.taken
-            if not is_finite(y.astype(self.direction.dtype)):
+        for message in messages:
+            if not self._take_all([message]):
                 self._device.record("refused", 1)
-                return
-            self.y = y
-        flow.taken = message.y
+
+    def _take_all(self, messages: Sequence[Tracked]) -> bool:
+        """Add what is new in sums, at most one message of each sender; return whether the tracker stays finite.
+
+        If it would not, none is added.
+        """
+        new = [message for message in messages if message.number > self.flows[message.sender].number]
+        changes: list[tuple[Sum, Sum | None]] = []
+        for message in new:
+            flow = self.flows[message.sender]
+            # A restarted device takes nothing of what it was promised before, which nobody told to void.
+            first = flow.taken is None and message.sender not in self._two_way and self.boot > 0
+            if message.y.size and not first:
+                changes.append((message.y, flow.taken))
+        y = self._changed(changes) if changes else self.y
+        if y is None and len(new) > 1:
+            return False  # the caller finds out which
+        for message in new:
+            flow = self.flows[message.sender]
+            flow.number = message.number
+            if y is not None and message.y.size:
+                flow.taken = message.y
+        if y is None:
+            return False
+        self.y = y
+        return True
+
+    def _changed(self, changes: Sequence[tuple[Sum, Sum | None]]) -> Sum | None:
+        """Return y with one sum after another in place of a former one; None if it isn't finite in between."""
+        y, total = np.empty_like(self.y), 0.0
+        narrow = np.empty(min(BLOCK, y.size), self.direction.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block in blocks(y.size):
+                part = y[block]
+                part[:] = self.y[block]
+                for taken, before in changes:
+                    part += taken[block]
+                    if before is not None:
+                        part -= before[block]
+                    narrow[: part.size] = part
+                    total += float(narrow[: part.size].sum())
+        if math.isfinite(total) or (len(changes) == 1 and is_finite(y.astype(narrow.dtype))):
+            return y
+        return None
 
     def _undo(self, flow: Flow) -> None:
         """Undo all that went over a link, as this end knows it."""

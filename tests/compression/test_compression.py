@@ -25,6 +25,7 @@ from p2pl_async.compression import (
     Sparse,
     TopK,
     decode,
+    encode,
 )
 from p2pl_async.compression.indices import CODINGS, decode_indices, encode_indices
 from p2pl_async.compression.operators import kept
@@ -366,3 +367,16 @@ def test_the_averaging_rate_of_top_k_is_the_share_that_is_certain() -> None:
     layers = [slice(0, 4000), *(slice(4000 + 2 * i, 4002 + 2 * i) for i in range(60))]
     assert TopK(sparsity=0.999).averaging_rate(layers) == 4 / 4000
     assert RandomK(sparsity=0.999).averaging_rate(layers) == 2 / 4000
+
+
+def test_bytes_that_several_devices_receive_give_all_of_them_one_payload() -> None:
+    layers = (slice(0, 8),)
+    x = np.arange(8, dtype=np.float32)
+    sent = encode(TopK(sparsity=0.5).compress(x, layers, np.random.default_rng(0)), layers)
+    alone = decode(sent.copy(), 8, layers, np.float32)
+    here, there = (decode(sent.view(), 8, layers, np.float32) for _ in range(2))
+    assert here is there
+    assert here is not alone
+    np.testing.assert_array_equal(here.dense(), alone.dense())
+    with pytest.raises(RemoteError):
+        decode(sent.view(), 8, layers, np.float64)

@@ -175,6 +175,16 @@ def test_repaired_replicas_lag_behind_but_never_drift(neighbors, link, cls, seed
             np.testing.assert_allclose(copy, mine.own.x, atol=1e-9)
 
 
+def test_neighbors_that_heard_the_same_have_one_copy_in_memory() -> None:
+    learner = FixedLearner(start(5))
+    emulation = emulate(
+        Choco(sync="none", compressor=HALF), ring(5), link={"latency": "50 ms"}, learner=learner, rounds=4
+    )
+    for i, device in enumerate(emulation.devices):
+        for j in ring(5)[i]:
+            assert emulation.devices[j].state.of[i].x is device.state.own.x
+
+
 def drained(protocol, link):
     """Run until devices have nothing more to learn and everything has arrived; return devices."""
     return emulate(protocol, ring(5), link=link, learner=FixedLearner(start(5)), rounds=250, seed=3)
