@@ -18,55 +18,13 @@ import trio
 
 from p2pl_async.errors import DeviceFailed, ProtocolError
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
+from p2pl_async.learner import Learner
 from p2pl_async.messages import DeviceId, Message, Vector, distance
+from p2pl_async.topology.neighborhood import Neighborhood
 from p2pl_async.trace import Record
 from p2pl_async.transport import Transport
 
 M = TypeVar("M", bound=Message)
-
-
-class LearningFacts(typing.Protocol):
-    """Facts of each device's learning, known before it trains; learners and trainers both have them."""
-
-    @property
-    def layers(self) -> tuple[slice, ...]:
-        """Where each parameter tensor lies in a flat parameter vector."""
-
-    def n_samples(self, device: DeviceId) -> int:
-        """Return the number of training samples on the device."""
-
-    def initial_params(self, device: DeviceId) -> Vector:
-        """Return the device's own random initial parameters, shape (n_params,)."""
-
-    def batches_per_epoch(self, device: DeviceId) -> int:
-        """Return the number of local steps in one pass over the device's data."""
-
-    def learning_rate(self, device: DeviceId) -> float:
-        """Return the step size of the device's next local step."""
-
-
-class Learner(LearningFacts, typing.Protocol):
-    """The learner of all devices: the emulation provides it, `Device.train` and `Device.gradient` await it."""
-
-    async def train(
-        self, device: DeviceId, w: Vector, epochs: int | None, steps: int | None, drift: Vector | None
-    ) -> Vector:
-        """Return the parameters after local training, which takes virtual time."""
-
-    async def gradient(self, device: DeviceId, w: Vector) -> Vector:
-        """Return the mini-batch gradient at `w`, which takes the virtual time of one step."""
-
-
-class Neighborhood(typing.Protocol):
-    """Neighbors that change: with virtual time, or with a device's own rounds."""
-
-    roams: bool  # whether links come and go with time; else they are always there, and take turns
-
-    def outgoing(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
-        """Return the devices that can hear `device`, in order of id."""
-
-    def incoming(self, device: DeviceId, now: float, round: int) -> tuple[DeviceId, ...]:
-        """Return the devices that `device` can hear, in order of id."""
 
 
 @dataclass(frozen=True, slots=True)

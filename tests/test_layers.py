@@ -22,7 +22,7 @@ LAYERS = [
     ["messages", "results", "dynamics"],
     ["link", "topology", "learning", "radio", "hardware", "compression"],
     ["air", "importing", "relay", "trace"],
-    ["transport"],
+    ["transport", "learner"],
     ["device"],
     ["protocols"],
     ["scenario"],

@@ -29,6 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from p2pl_async.basics.arrays import Ints
 from p2pl_async.compression.indices import Raw, decode_indices, encode_indices
+from p2pl_async.compression.packing import ByteReader, bits_of, joined, pack, packed_size, unpack, varint
 from p2pl_async.errors import RemoteError
 from p2pl_async.messages import Vector
 
@@ -101,7 +102,7 @@ class Dense(Payload):
 
     def encode(self) -> Raw:
         """Return the form and the values."""
-        return _joined(bytes([_DENSE]), self.values)
+        return joined(bytes([_DENSE]), self.values)
 
     @property
     def paper_bytes(self) -> float:
@@ -139,7 +140,7 @@ class Sparse(Payload):
     def encode(self) -> Raw:
         """Return positions in their smallest coding, and values; or all values, if that is shorter."""
         coding, positions = encode_indices(self.indices, self.size)
-        data = _joined(bytes([_SPARSE, coding]) + _varint(self.indices.size), positions, self.values)
+        data = joined(bytes([_SPARSE, coding]) + varint(self.indices.size), positions, self.values)
         return data if data.size <= self.size * self.dtype.itemsize else Dense(self.dense()).encode()
 
     @property
@@ -200,21 +201,21 @@ class Levels(Payload):
     def encode(self) -> Raw:
         """Return scales, and levels in as few bits as they take; without zeros, if that is shorter."""
         if self.binary:
-            return _joined(bytes([_LEVELS, 0, _ALL]), self.scales.astype("<f4"), np.packbits(self.levels > 0))
+            return joined(bytes([_LEVELS, 0, _ALL]), self.scales.astype("<f4"), np.packbits(self.levels > 0))
         scales = self.scales.astype("<f4")
-        longest = 3 + scales.nbytes + _packed_size(self.size, self.most)
+        longest = 3 + scales.nbytes + packed_size(self.size, self.most)
         chosen = np.flatnonzero(self.levels != 0)  # four times as fast as of integers
         if 2 * chosen.size <= self.size:
             coding, positions = encode_indices(chosen, self.size)
-            head = bytes([_LEVELS, self.most, 1 + coding]) + _varint(chosen.size) + _varint(positions.size)
-            if len(head) + positions.size + scales.nbytes + _packed_size(chosen.size, self.most) < longest:
-                return _joined(head, positions, scales, _pack(self.levels[chosen], self.most))
-        return _joined(bytes([_LEVELS, self.most, _ALL]), scales, _pack(self.levels, self.most))
+            head = bytes([_LEVELS, self.most, 1 + coding]) + varint(chosen.size) + varint(positions.size)
+            if len(head) + positions.size + scales.nbytes + packed_size(chosen.size, self.most) < longest:
+                return joined(head, positions, scales, pack(self.levels[chosen], self.most))
+        return joined(bytes([_LEVELS, self.most, _ALL]), scales, pack(self.levels, self.most))
 
     @property
     def paper_bytes(self) -> float:
         """The bits of every level, and 4 bytes for each scale."""
-        bits = 1 if self.binary else _bits(self.most)
+        bits = 1 if self.binary else bits_of(self.most)
         return bits * self.size / 8 + 4.0 * len(self.layers)
 
 
@@ -294,7 +295,7 @@ def decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> P
 def _decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Payload:
     if data.ndim != 1 or data.dtype != np.uint8 or data.size < 1:
         raise RemoteError("a payload must be a row of bytes")
-    reader = _Reader(data)
+    reader = ByteReader(data)
     form = reader.byte()
     value_type = np.dtype(dtype).newbyteorder("<")
     payload: Payload
@@ -313,7 +314,7 @@ def _decode(data: Raw, size: int, layers: Sequence[slice], dtype: DTypeLike) -> 
     return payload
 
 
-def _read_levels(reader: _Reader, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Levels:
+def _read_levels(reader: ByteReader, size: int, layers: Sequence[slice], dtype: DTypeLike) -> Levels:
     most, left_out = reader.byte(), reader.byte()
     if most > 127 or (most == 0 and left_out != _ALL):
         raise RemoteError(f"levels up to {most} don't exist")
@@ -323,129 +324,11 @@ def _read_levels(reader: _Reader, size: int, layers: Sequence[slice], dtype: DTy
             bits = np.unpackbits(reader.rest(-(-size // 8), np.dtype(np.uint8)))[:size]
             signs: NDArray[np.int8] = (2 * bits.astype(np.int8) - 1).astype(np.int8)
             return Levels(signs, scales, layers, 1, dtype, binary=True)
-        levels = _unpack(reader.rest(_packed_size(size, most), np.dtype(np.uint8)), size, most)
+        levels = unpack(reader.rest(packed_size(size, most), np.dtype(np.uint8)), size, most)
         return Levels(levels, scales, layers, most, dtype)
     count, length = reader.varint(size), reader.varint(reader.left)
     indices = decode_indices(left_out - 1, reader.take(length, np.dtype(np.uint8)), count, size)
     scales = reader.take(len(layers), np.dtype("<f4"))
     levels = np.zeros(size, np.int8)
-    levels[indices] = _unpack(reader.rest(_packed_size(count, most), np.dtype(np.uint8)), count, most)
+    levels[indices] = unpack(reader.rest(packed_size(count, most), np.dtype(np.uint8)), count, most)
     return Levels(levels, scales, layers, most, dtype)
-
-
-class _Reader:
-    """Reads a payload from its front."""
-
-    def __init__(self, data: Raw) -> None:
-        self._data = data
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes not read yet."""
-        return self._data.size - self._at
-
-    def byte(self) -> int:
-        return int(self.take(1, np.dtype(np.uint8))[0])
-
-    def varint(self, most: int) -> int:
-        """Return a count of at most `most`."""
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift > 35:
-                raise RemoteError("a count is too wide")
-        if value > most:
-            raise RemoteError(f"a count of {value} is above {most}")
-        return value
-
-    def take(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the next `count` items."""
-        end = self._at + count * dtype.itemsize
-        if end > self._data.size:
-            raise RemoteError(f"a payload ends {end - self._data.size} bytes early")
-        part = self._data[self._at : end]
-        self._at = end
-        return np.frombuffer(part.tobytes(), dtype)
-
-    def all_but(self, behind: int) -> Raw:
-        """Return the next bytes, up to the last `behind`."""
-        if behind > self.left:
-            raise RemoteError(f"a payload ends {behind - self.left} bytes early")
-        return self.take(self.left - behind, np.dtype(np.uint8))
-
-    def rest(self, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the last items, of which there must be `count`."""
-        if self.left != count * dtype.itemsize:
-            raise RemoteError(f"{self.left} bytes of values, expected {count * dtype.itemsize}")
-        return self.take(count, dtype)
-
-
-def _bits(most: int) -> int:
-    """Return the bits that one level from -most to most takes."""
-    return (2 * most).bit_length()
-
-
-def _packed_size(count: int, most: int) -> int:
-    """Return the bytes that so many levels take."""
-    return -(-_bits(most) * count // 8)
-
-
-def _pack(levels: NDArray[np.int8], most: int) -> Raw:
-    """Return levels as unsigned numbers of `_bits(most)` bits, one after another.
-
-    Eight numbers of b bits are b bytes: they are put together in a word, whose last b bytes are kept.
-    """
-    unsigned = levels.view(np.uint8) + np.uint8(most)  # modulo 256
-    bits = _bits(most)
-    if bits == 8:
-        return unsigned
-    eights = np.zeros((-(-unsigned.size // 8), 8), np.uint64)
-    eights.ravel()[: unsigned.size] = unsigned
-    eights <<= _shifts(bits)
-    words = np.bitwise_or.reduce(eights, axis=1)
-    data: Raw = words.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - bits :]
-    return data.ravel()[: _packed_size(unsigned.size, most)]
-
-
-def _unpack(data: Raw, count: int, most: int) -> NDArray[np.int8]:
-    """Invert `_pack`."""
-    bits = _bits(most)
-    if bits == 8:
-        unsigned = data.astype(np.int16)
-    else:
-        padded = np.zeros((-(-count // 8), 8), np.uint8)
-        given = np.zeros(len(padded) * bits, np.uint8)
-        given[: data.size] = data
-        padded[:, 8 - bits :] = given.reshape(-1, bits)
-        words = padded.view(">u8").astype(np.uint64)
-        digits = words >> _shifts(bits) & np.uint64((1 << bits) - 1)
-        unsigned = digits.ravel()[:count].astype(np.int16)
-    if count and int(unsigned.max()) > 2 * most:
-        raise RemoteError(f"a level is above {most}")
-    return (unsigned - most).astype(np.int8)
-
-
-def _shifts(bits: int) -> NDArray[np.uint64]:
-    """Return where each of eight numbers begins in a word, the first one highest, shape (8,)."""
-    return np.arange(7 * bits, -1, -bits, dtype=np.uint64)
-
-
-def _varint(value: int) -> bytes:
-    digits = bytearray()
-    while value >= 0x80:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
-
-
-def _joined(head: bytes, *parts: NDArray[Any]) -> Raw:
-    little = [np.ascontiguousarray(part, part.dtype.newbyteorder("<")).view(np.uint8) for part in parts]
-    joined = np.concatenate([np.frombuffer(head, np.uint8), *little])
-    joined.flags.writeable = False  # so that sending it needs no copy
-    return joined

@@ -28,16 +28,18 @@ import trio
 from p2pl_async.air.airs import AnyAir
 from p2pl_async.basics.randomness import stream
 from p2pl_async.clock import Idle, VirtualClock
-from p2pl_async.device import NO_OBSERVER, Device, Learner, Neighborhood, Observer
+from p2pl_async.device import NO_OBSERVER, Device, Observer
 from p2pl_async.errors import Deadlock, DeviceFailed, Livelock
 from p2pl_async.experiment.watchdog import tells_of_standstill
 from p2pl_async.hardware.downtime import Downtime
 from p2pl_async.hardware.hardware import Hardware, downtimes_of
 from p2pl_async.hardware.meter import Meter
+from p2pl_async.learner import Learner
 from p2pl_async.link import Link
 from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.topology.diameter import hops_needed
+from p2pl_async.topology.neighborhood import Neighborhood
 from p2pl_async.trace import Trace
 from p2pl_async.transport.emulated import EmulatedTransport
 from p2pl_async.transport.relaying import Relaying, RelayingTransport

@@ -18,7 +18,7 @@ import outcome
 import trio
 
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import LearningFacts
+from p2pl_async.learner import LearningFacts
 from p2pl_async.messages import DeviceId, Vector
 
 

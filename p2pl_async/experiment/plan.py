@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from p2pl_async.basics.arrays import Ints
-from p2pl_async.device import Neighborhood
 from p2pl_async.experiment.replaying import Replay, Trainings
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.learning.settings import OwnTraining
@@ -18,6 +17,7 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.results.folder import RunFolder
 from p2pl_async.scenario.building.world import World
 from p2pl_async.scenario.tables import Stop
+from p2pl_async.topology.neighborhood import Neighborhood
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ class Participant:
         self._ask: DeviceId = -1
         self._targets = frozenset(device.all_out_neighbors)
         self._replies: set[DeviceId] = set()  # to whom one is about to be sent
+        self._aware: set[DeviceId] = set()  # neighbors that are done too
 
     async def take_part(self) -> None:
         """Exchange beacons and models until this device's level proves that all hold what it holds."""
@@ -159,6 +160,7 @@ class Participant:
         """Begin to train: record when, and the norm agreed on (summed over segments); answer from now on."""
         device = self._device
         self.done, self._left, self._ask = True, device.now, -1
+        self._aware.update(j for j, one in self._neighbors.heard.items() if one.done)
         device.record("sync_s", device.now)
         device.record("sync_norm", math.fsum(norm for norm, _ in self.candidate.key))
         device.record("sync_joined", self.joined)
@@ -191,7 +193,9 @@ class Participant:
     def _remind(self) -> None:
         """Go on to tell neighbors that this device is done, if they can't ask, or sleep when they are answered."""
         device, supply = self._device, self._supply
-        targets = device.all_out_neighbors if self._neighbors.asleep and not device.roams else supply.one_way
+        targets = supply.one_way
+        if self._neighbors.asleep and not device.roams:
+            targets = [j for j in device.all_out_neighbors if j not in self._aware]
         if not targets or device.now > self._left + self._neighbors.patience:
             return
         if not device.all_in_neighbors and supply.is_due():
@@ -227,7 +231,9 @@ class Participant:
         key = self._key_in(message)
         if key is None:
             self._device.record("refused", 1)
-        elif message.done or message.sender not in self._targets:
+        elif message.done:
+            self._aware.add(message.sender)
+        elif message.sender not in self._targets:
             return
         elif isinstance(message, NormModel):
             if any(theirs > mine for mine, theirs in zip(self.candidate.key, key, strict=True)):

@@ -13,14 +13,16 @@ from p2pl_async.air import AnyMedium, SharedMedium
 from p2pl_async.air.air import Air
 from p2pl_async.air.hearing import GraphHearing
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import Learner, Neighborhood, Observer
+from p2pl_async.device import Observer
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.hardware.downtime import Presence, watches
 from p2pl_async.hardware.hardware import Hardware, downtimes_of
+from p2pl_async.learner import Learner
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.testing.witness import Witness
+from p2pl_async.topology.neighborhood import Neighborhood
 from p2pl_async.trace import Record
 from p2pl_async.transport.relaying import Relaying
 

@@ -10,7 +10,6 @@ import numpy as np
 from p2pl_async.air import BleAdvertising, BleConnections, IdealRates, SharedMedium
 from p2pl_async.air.rates import Rates
 from p2pl_async.basics.units import show_rate, show_seconds
-from p2pl_async.device import Neighborhood
 from p2pl_async.protocols.max_norm import MaxNormSync
 from p2pl_async.radio import Propagation, RadioNeighbors
 from p2pl_async.radio.settings import NoFading
@@ -20,6 +19,7 @@ from p2pl_async.scenario.reading.plain import leaves, origin_of, without_none
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.contacts import Contacts, meetings
 from p2pl_async.topology.diameter import hops_needed
+from p2pl_async.topology.neighborhood import Neighborhood
 
 
 def explain_radio(propagation: Propagation, src: int, dst: int, size: int) -> list[tuple[str, str]]:

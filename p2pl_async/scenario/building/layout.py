@@ -14,13 +14,13 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Bools
 from p2pl_async.basics.randomness import stream
-from p2pl_async.device import Neighborhood
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.radio import Propagation, RadioNeighbors, Static
 from p2pl_async.scenario.building.airs import Airs, make_airs
 from p2pl_async.scenario.events_in_order import EventsInOrder
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.base import TopologySettings, neighbors
+from p2pl_async.topology.neighborhood import Neighborhood
 from p2pl_async.topology.random_graphs import InRange
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from p2pl_async.air.air import Air
 from p2pl_async.air.airs import AnyAir, SeveralAirs
 from p2pl_async.air.hearing import GraphHearing, Hearing, PowerHearing
 from p2pl_async.clock import VirtualClock
-from p2pl_async.device import Neighborhood
 from p2pl_async.hardware.downtime import Downtime, Presence, watches
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link
@@ -41,6 +40,7 @@ from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.topology.base import neighbors, warn_cut_off
 from p2pl_async.topology.contacts import Contacts
 from p2pl_async.topology.from_file import RecordedLinks
+from p2pl_async.topology.neighborhood import Neighborhood
 from p2pl_async.transport.relaying import Relaying
 
 if TYPE_CHECKING:
