@@ -807,6 +807,50 @@ def relayed(routes: Routes, direct: list[list[int]], to: int, count: int, **how:
     return records
 
 
+@part("sidelink", "Shared air: NR sidelink, mode 2", 2)
+def sidelink(axes: list[Axes]) -> str:
+    """Two devices that choose at once; the collisions of devices that always have something to send."""
+    a, b = axes
+    table = {"kind": "nr-mode2", "slot": "1 ms", "period": "20 ms"}
+    windows, times, found = np.arange(5, 19), 1500, []
+    for long in map(int, windows):
+        both = Cell({**table, "channels": 2, "window": f"{long} ms"}, 3, link={"rate": "8 Mbit/s"})
+        for k in range(times):
+            for device in (0, 1):
+                both.offer(0.2 * k + 0.0101, device, [2], 900)
+        found.append(both.run().share("collision"))
+    choices = 2 * (windows - 1)
+    a.plot(choices, 1 / choices, **CURVE)
+    shares = np.array(found)
+    a.errorbar(choices, shares, 3 * np.sqrt(shares * (1 - shares) / times), color=BLUE, **POINTS)
+    a.set(xlabel="resources to choose from", ylabel="share of collisions", title="two devices choose at once")
+    frames, low, high, period, window = 3000, 4, 8, 20, 18
+    counters = range(low, high + 1)
+    mean, least = (low + high) / 2, float(np.mean([min(one, other) for one in counters for other in counters]))
+    worst = 0.0
+    for channels, color in ((1, BLUE), (4, ORANGE)):
+        counts = np.array([2, 4, 6, 8] if channels == 1 else [4, 8, 12, 16, 20])
+        ours = []
+        for n in map(int, counts):
+            medium = {**table, "channels": channels, "counter": [low, high]}
+            cell = Cell(medium, n + 1, link={"rate": "8 Mbit/s", "mtu": "900 B"})
+            for device in range(n):
+                cell.offer(0.0, device, [n], 900 * frames, needed=0)
+            ours.append(sum(one.verdict.packets_lost for one in cell.run().outcomes) / (n * frames))
+        free = (window - 1) * (channels - (counts - 1) / period)
+        law = 2 * (counts - 1) * (2 + window) / 2 / (mean * period * free) * least / mean
+        b.plot(counts, law, **CURVE)
+        b.plot(counts, ours, "o", color=color, markersize=4, label=f"{channels} subchannels")
+        worst = max(worst, float(np.max(np.abs(np.array(ours) - law))))
+    b.set(xlabel="devices that always send", ylabel="share of frames that collide", title="counter of 4 to 8")
+    b.legend(frameon=False, fontsize=8)
+    return (
+        f"Two devices: largest difference {float(np.max(np.abs(shares - 1 / choices))):.3f}. Always sending: "
+        f"{worst:.3f} from 2 (n - 1) w / (c P F) x E[min] / c, with the mean wait w for a chosen slot, the mean "
+        "counter c, the smaller of two counters on average, the period P, and F free resources."
+    )
+
+
 @part("relay", "Relays", 2)
 def relay(axes: list[Axes]) -> str:
     """Messages that arrive over so many hops; floods of a grid against percolation; the delay of a hop on 802.15.4."""

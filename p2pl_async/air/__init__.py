@@ -6,13 +6,13 @@ Settings, the `[medium]` table, are exported here; the medium itself is `air.air
 from __future__ import annotations
 
 from p2pl_async.air.airtime import AirTime, LoRa, Ofdm, Serial
+from p2pl_async.air.any_medium import AnyMedium
 from p2pl_async.air.channel_settings import Channels, Hopping
 from p2pl_async.air.rate_settings import IdealRates, Minstrel
 from p2pl_async.air.settings import (
     Ack,
     Aggregate,
     Aloha,
-    AnyMedium,
     BleAdvertising,
     BleConnections,
     Contended,
@@ -29,6 +29,7 @@ from p2pl_async.air.settings import (
     Tdma,
     Tsch,
 )
+from p2pl_async.air.sidelink_settings import NrMode2
 
 __all__ = [
     "Ack",
@@ -51,6 +52,7 @@ __all__ = [
     "LoRa",
     "Medium",
     "Minstrel",
+    "NrMode2",
     "Ofdm",
     "Rts",
     "SensedMedium",

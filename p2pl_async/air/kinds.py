@@ -22,6 +22,8 @@ from p2pl_async.air.settings import (
     Tdma,
     Tsch,
 )
+from p2pl_async.air.sidelink import Mode2Access, Subchannels
+from p2pl_async.air.sidelink_settings import NrMode2
 from p2pl_async.air.slotframes import CellsOfReceivers, TschAccess
 from p2pl_async.air.transmission import Sender
 from p2pl_async.air.tuning import OwnChannels, TunedByAccess, Tuning
@@ -40,6 +42,8 @@ def tuning_of(settings: SharedMedium, senders: Sequence[Sender], seed: int, own:
         return TunedByAccess(len(senders))
     if isinstance(settings, BleAdvertising):
         return Scanning(settings, len(senders), seed)
+    if isinstance(settings, NrMode2):
+        return Subchannels(len(senders))
     channels = settings.hops if isinstance(settings, Tsch) else getattr(settings, "channels", None)
     if channels is None:
         return None
@@ -61,6 +65,9 @@ def access_of(settings: SharedMedium, air: PacedAir, seed: int, tuning: Tuning |
     if isinstance(settings, BleAdvertising):
         assert isinstance(tuning, Scanning)
         return AdvertisingAccess(air, settings, seed, tuning)
+    if isinstance(settings, NrMode2):
+        assert isinstance(tuning, Subchannels)
+        return Mode2Access(air, settings, seed, tuning)
     if isinstance(settings, BleConnections):
         assert isinstance(tuning, TunedByAccess)
         return ConnectionAccess(air, settings, seed, tuning)

@@ -68,7 +68,7 @@ class Reception:
         start, end = transmission.start + slack, transmission.end - slack
         for other in on_air:
             if other.end > start and other.start < end and other.src != NOBODY:
-                if tuning is not None and not meet(transmission, other):
+                if tuning is not None and not meet(tuning, transmission, other):
                     continue
                 other.overlaps.append(transmission)
                 transmission.overlaps.append(other)
@@ -86,14 +86,18 @@ class Reception:
         turned = turned.copy() if up is None else turned & up
         start = transmission.start + rounding(transmission.start)
         others = [other for other in on_air if other.end > start and other.decoders is not None]
+        wide = self._tuning is not None and self._tuning.wide
         for other in others:
             turned[other.src] = False
+            if wide and other.channel != transmission.channel:
+                continue
             free = ~other.decoders
             if other.code == transmission.code:
                 free |= transmission.powers >= other.powers + self._capture
             turned &= free
         for other in others:
-            other.decoders &= ~turned
+            if not wide or other.channel == transmission.channel:
+                other.decoders &= ~turned
             other.decoders[transmission.src] = False  # who begins to transmit drops what it was busy with
         transmission.decoders = turned
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from p2pl_async.air.airtime import LoRa, Serial
 from p2pl_async.air.settings import BleAdvertising, BleConnections, Medium, SharedMedium, Tsch
+from p2pl_async.air.sidelink_settings import NrMode2
 from p2pl_async.link import LinkSettings
 from p2pl_async.link.rate_over_time import Mahimahi
 
@@ -53,9 +54,11 @@ def refusals(medium: Medium, link: LinkSettings) -> Iterator[Refusal]:
         if link.arq.turnaround and medium.ack is not None:
             text = f"has no effect {where} with an ack, which takes its own time; change [medium] ack, or leave it out"
             yield Refusal(("arq", "turnaround"), text, None)
-        if link.arq.backoff and isinstance(medium, BleConnections | Tsch):
-            text = f"has no effect {where}, which says itself when a packet is repeated; leave it out"
+        text = f"has no effect {where}, which says itself when a packet is repeated; leave it out"
+        if link.arq.backoff and isinstance(medium, BleConnections | Tsch | NrMode2):
             yield Refusal(("arq", "backoff"), text, None)
+        if link.arq.turnaround and isinstance(medium, NrMode2):
+            yield Refusal(("arq", "turnaround"), text, None)
 
 
 def refused(medium: Medium, link: LinkSettings, before: LinkSettings) -> Iterator[Refusal]:

@@ -11,7 +11,7 @@ from p2pl_async.air.channel_settings import MOST_CHANNELS, Channel, Channels, Ho
 from p2pl_async.air.interferers import Interferer
 from p2pl_async.air.rate_settings import AnyRateControl
 from p2pl_async.basics.limits import MOST_ITEMS
-from p2pl_async.basics.settings import OneOf, Settings, Short, mistake, word
+from p2pl_async.basics.settings import Settings, Short, mistake, word
 from p2pl_async.basics.units import (
     BitsPerSecond,
     Bytes,
@@ -404,9 +404,3 @@ class BleAdvertising(Disturbed):
         if self.ack is not None:
             raise mistake("ack has no effect, as nothing is acknowledged; leave it out")
         return self
-
-
-AnyMedium = Annotated[
-    Medium,
-    OneOf("medium", Dedicated, HalfDuplex, Ideal, CsmaCa, Dcf, Aloha, Tdma, Tsch, BleConnections, BleAdvertising),
-]

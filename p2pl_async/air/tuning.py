@@ -17,9 +17,15 @@ ASLEEP = -1  # in place of a channel
 
 
 class Tuning(Protocol):
-    """Where each radio is."""
+    """Where each radio is.
 
-    own: Sequence[int]  # of each device, what tells on which channel to send to it
+    Attributes:
+        wide: whether a radio listens on all channels at once, whatever the others below say.
+        own: of each device, what tells on which channel to send to it.
+    """
+
+    wide: bool = False
+    own: Sequence[int]
 
     def to_send(self, sender: Sender, instant: float) -> int:
         """Return the channel of a sender's next frame; if it has none, of its radio."""
@@ -110,20 +116,22 @@ class TunedByAccess(Tuning):
 def begin(tuning: Tuning, transmission: Transmission) -> None:
     """Find the receivers that listen elsewhere when a transmission begins."""
     start, channel = transmission.start, transmission.channel
+    if tuning.wide:
+        return
     deaf = [device for device in transmission.receivers if tuning.of(device, start) != channel]
     if deaf:
         transmission.deaf = transmission.deaf.union(deaf)
 
 
-def meet(transmission: Transmission, other: Transmission) -> bool:
+def meet(tuning: Tuning, transmission: Transmission, other: Transmission) -> bool:
     """Tell whether a transmission that begins may disturb one on the air, or be disturbed; see who misses one of them.
 
     They do on one channel. On two, who transmits misses the other, and who already receives one misses what
-    begins on the other; who awaits an acknowledgment is where that comes.
+    begins on the other, unless it is wide; who awaits an acknowledgment is where that comes.
     """
     if transmission.channel == other.channel:
         return True
-    both = set(transmission.receivers).intersection(other.receivers)
+    both = set() if tuning.wide else set(transmission.receivers).intersection(other.receivers)
     if both:
         away = other if transmission.message is None else transmission
         away.deaf = away.deaf.union(both)

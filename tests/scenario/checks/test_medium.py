@@ -50,6 +50,7 @@ MEDIA: dict[str, dict[str, Any]] = {
     "ble-advertising": {"kind": "ble-advertising", "interval": "40 ms", "events": 2, "channels": 1},
     "tsch": {"kind": "tsch", "slotframe": 3, "slot": "30 ms", "cells": "sender-based", "ack": ACK},
     "tdma": {"kind": "tdma", "slot": "30 ms", "ack": ACK},
+    "nr-mode2": {"kind": "nr-mode2", "slot": "24 ms", "period": "240 ms", "reservations": 5},
 }
 UNACKNOWLEDGED = {"ble-advertising"}
 FADE = {"kind": "schedule", "steps": [["0 s", "250 kbit/s"], ["0.3 s", "50 kbit/s"]]}

@@ -16,6 +16,7 @@ kind = "p2pl"
 [stop]
 rounds = 1
 """
+MEDIUM = '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "{}"\n'
 WRITTEN = {  # class -> key -> a scenario that writes it
     "TrainSettings": {"autocast": '[train]\nautocast = "none"'},
     "Evaluate": {"every": '[evaluate]\nevery = "auto"'},
@@ -46,6 +47,30 @@ WRITTEN = {  # class -> key -> a scenario that writes it
         for key, text in (("eifs", "auto"), ("aggregate", "none"), ("rts", "none"))
     },
     "Tdma": {"slots": '[link]\nrate = "1 Mbit/s"\n[medium]\nkind = "tdma"\nslot = "5 ms"\nslots = "devices"'},
+    "Contended": {"channels": MEDIUM.format("csma-ca") + 'channels = "one"'},
+    "Channels": {"hopping": MEDIUM.format("csma-ca") + 'channels = { count = 4, hopping = "none" }'},
+    "Hopping": {
+        "sequence": MEDIUM.format("csma-ca")
+        + 'channels = { count = 4, hopping = { dwell = "10 ms", sequence = "ascending" } }'
+    },
+    "Interferer": {
+        "channels": MEDIUM.format("aloha") + 'channels = 2\ncollision = "sinr"\n[[medium.interferer]]\n'
+        'position = ["0 m", "0 m"]\npower = "0 dBm"\nactivity = { kind = "bursts", on = "1 s", off = "1 s" }\n'
+        'channels = "all"\n[topology]\nkind = "grid"\n[radio]\narea = "10 m"'
+    },
+    "Tsch": {
+        key: MEDIUM.format("tsch") + f'{key} = "{text}"'
+        for key, text in (("sequence", "ascending"), ("ack", "none"), ("channels", "one"))
+    },
+    "BleConnections": {"channels": MEDIUM.format("ble-connections") + 'channels = "one"'},
+    "BleAdvertising": {
+        key: MEDIUM.format("ble-advertising") + f'{key} = "{text}"'
+        for key, text in (("window", "scan_interval"), ("channels", "one"))
+    },
+    "NrMode2": {
+        key: MEDIUM.format("nr-mode2") + f'{key} = "{text}"'
+        for key, text in (("window", "longest"), ("counter", "auto"), ("channels", "one"))
+    },
     "RadioModel": {
         "shadowing": '[topology]\nkind = "grid"\n[radio]\narea = "10 m"\nshadowing = "none"'
     },
