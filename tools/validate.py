@@ -48,6 +48,13 @@ POINTS: dict[str, Any] = {"fmt": "o", "markersize": 4, "capsize": 2, "linewidth"
 # offered load -> delivery ratio, mean delay in ms. "hidden": two halves that don't hear each other.
 NS3_CLIQUE = {0.0248: (0.9981, 4.67), 0.1242: (0.9904, 5.16), 0.2483: (0.9776, 6.05), 0.4966: (0.9166, 8.33)}
 NS3_HIDDEN = {0.0248: (0.9845, 4.60), 0.1242: (0.9326, 4.83), 0.2483: (0.8708, 5.16), 0.4966: (0.7581, 6.09)}
+# Saturated 802.11a stations that send 1458 B at 24 Mbit/s to one, 6 s of ns-3 3.37: (stations, whether halves of them
+# are hidden from each other, whether they ask) -> frames per second, share of transmissions that fail.
+NS3_WIFI = {
+    (2, False, "none"): (1499.8, 0.113), (5, False, "none"): (1423.5, 0.249), (10, False, "none"): (1319.2, 0.366),
+    (20, False, "none"): (1228.0, 0.455), (2, True, "none"): (1212.7, 0.268), (4, True, "none"): (983.3, 0.470),
+    (2, True, "rts"): (1316.7, 0.012), (4, True, "rts"): (1337.8, 0.017),
+}  # fmt: skip
 # Error rate of 127 bytes over the SNR in dB, of ns-3's 802.15.4; and 1458 bytes at HT20 MCS 0, 3 and 7 (table model).
 NS3_154 = {-1.0: 0.689011, 0.0: 0.151364, 1.0: 0.0130329, 2.0: 0.000521214}
 
@@ -426,6 +433,45 @@ def csma(axes: list[Axes]) -> str:
     b.set(xlabel="offered load", ylabel="mean delay (ms)", title="from sending to arrival")
     a.legend(frameon=False, fontsize=8)
     return f"Largest differences: {worst:.3f} in the delivery ratio, {slowest:.2f} ms in the mean delay."
+
+
+@part("wifi", "Shared air: Wi-Fi against ns-3", 2)
+def wifi(axes: list[Axes]) -> str:
+    """Frames per second and failures of saturated stations, in range and hidden, with and without RTS."""
+    ack = {"size": "14 B", "airtime": "28 us", "delay": "16 us"}
+    worst, most = 0.0, 0.0
+    kinds = (
+        (False, "none", BLUE, "all in range"),
+        (True, "none", ORANGE, "hidden"),
+        (True, "rts", GREEN, "hidden, RTS"),
+    )
+    for hidden, asks, color, name in kinds:
+        golden = {key[0]: value for key, value in NS3_WIFI.items() if key[1:] == (hidden, asks)}
+        found = []
+        for stations in golden:
+            rts = {"size": "20 B", "airtime": "28 us", "clearance": ack} if asks == "rts" else "none"
+            medium = {"kind": "dcf", "airtime": {"kind": "ofdm", "preamble": "20 us"}, "ack": ack, "rts": rts}
+            n = stations + 1
+            hears = [[j for j in range(n) if j != k and not (hidden and j * k and (j - k) % 2)] for k in range(n)]
+            link = {"rate": "24 Mbit/s", "arq": {"retries": 100}}
+            cell = Cell(medium, n, link=link, out_neighbors=hears, seed=2)
+            for station in range(1, n):
+                for _ in range(5000 // stations):
+                    cell.offer(0.0, station, [0], 1458)
+            cell.run(3.0)
+            arrived = sum(not outcome.verdict.cause for outcome in cell.outcomes)
+            sent = sum(end - start > 3e-4 for start, end, device in cell.on_air if device)
+            found.append((arrived / 3.0, 1 - arrived / sent))
+        theirs, ours = np.array(list(golden.values())), np.array(found)
+        worst = max(worst, float(np.abs(ours[:, 0] / theirs[:, 0] - 1).max()))
+        most = max(most, float(np.abs(ours[:, 1] - theirs[:, 1]).max()))
+        for column, ax in enumerate(axes):
+            ax.plot(list(golden), theirs[:, column], "x-", color=color, linewidth=0.8, label=f"ns-3, {name}")
+            ax.plot(list(golden), ours[:, column], "o", color=color, markersize=5, markerfacecolor="none")
+    axes[0].set(xlabel="stations", ylabel="frames per second", title="1458 B at 24 Mbit/s")
+    axes[1].set(xlabel="stations", ylabel="share", title="transmissions that fail")
+    axes[0].legend(frameon=False, fontsize=8)
+    return f"Largest differences: {100 * worst:.1f} % of the frames, {most:.3f} of the transmissions (circles: here)."
 
 
 @part("air", "Shared air: ALOHA and DCF", 2)
