@@ -57,7 +57,7 @@ class Forecast:
             said += f", {self.params} parameters, {self.samples} training samples"
         said += f"; about {_gib(self.memory)} of memory"
         if self.steps:
-            said += f", and at most about {self.steps:.3g} mini-batches"
+            said += f", and at most about {float(f'{self.steps:.3g}'):,.0f} mini-batches"
         if self.steps and self.step_seconds:
             longest = show_seconds(float(f"{self.steps * self.step_seconds:.2g}"))
             said += f", which take {longest} if each is computed alone"

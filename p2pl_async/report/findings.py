@@ -94,7 +94,7 @@ def few_neighbors(run: Run) -> Iterator[Finding]:
     if into["lost"].sum() > 0:
         src, lost, delivered = (int(into[name].iloc[0]) for name in ("src", "lost", "delivered"))
         cause = _by_cause(run, src, worst.device)
-        text += f": {lost / (lost + delivered):.0%} of what {src} sent it was lost{cause}"
+        text += f": {100 * lost / (lost + delivered):.0f} % of what {src} sent it was lost{cause}"
     yield Finding("few_neighbors", f"{text}.", 2 * _FEW * median / max(own, 0.01 * median), "map", (worst.device,))
 
 
@@ -116,7 +116,7 @@ def losses(run: Run) -> Iterator[Finding]:
     if share >= _LOST:
         cause = max(lost, key=lambda name: lost[name])
         of_lost = lost[cause] / sum(lost.values())
-        text = f"{share:.0%} of {sent:,} messages were lost, {of_lost:.0%} of those by {cause}"
+        text = f"{100 * share:.0f} % of {sent:,} messages were lost, {100 * of_lost:.0f} % of those by {cause}"
         yield Finding("losses", f"{text}.", share / _LOST, "messages")
 
 
@@ -140,7 +140,7 @@ def old_models(run: Run) -> Iterator[Finding]:
         return
     share = float((ages > _LATE).mean())
     if share >= _OFTEN:
-        text = f"In {share:.0%} of mixing steps the models were on average more than {_LATE} rounds behind"
+        text = f"In {100 * share:.0f} % of mixing steps the models were on average more than {_LATE} rounds behind"
         yield Finding("old_models", f"{text}.", share / _OFTEN, "staleness_s")
 
 
@@ -155,7 +155,8 @@ def waiting(run: Run) -> Iterator[Finding]:
     # A device that paces itself waits as it likes; held back are those whose neighbors make them wait.
     slowest = busy.index.tolist()[int(busy.argmax())]
     if share.median() >= _WAITING and share[slowest] < 0.5 * share.median():
-        text = f"Devices waited {share.median():.0%} of the time (median), device {slowest} only {share[slowest]:.0%}"
+        median, least = 100 * share.median(), 100 * share[slowest]
+        text = f"Devices waited {median:.0f} % of the time (median), device {slowest} only {least:.0f} %"
         yield Finding(
             "waiting", f"{text}: the others waited for it.", share.median() / _WAITING, "timeline", (slowest,)
         )
@@ -166,7 +167,7 @@ def long_sync(run: Run) -> Iterator[Finding]:
     sync, end = run.summary.get("sync") or {}, run.summary.get("virtual_seconds")
     done = sync.get("completed_s")
     if done is not None and end and done >= _SYNC * end:
-        text = f"The synchronization of initial models took {show_seconds(done)}, {done / end:.0%} of the run"
+        text = f"The synchronization of initial models took {show_seconds(done)}, {100 * done / end:.0f} % of the run"
         yield Finding("long_sync", f"{text}.", done / end / _SYNC, "timeline")
 
 
@@ -190,7 +191,7 @@ def down(run: Run) -> Iterator[Finding]:
     share = _down_seconds(run) / end
     long = share[share >= _DOWN].sort_values(ascending=False)
     if len(long):
-        text = f"{_who(long.index.tolist())} {_were(len(long))} down {long.iloc[0]:.0%} of the time"
+        text = f"{_who(long.index.tolist())} {_were(len(long))} down {100 * long.iloc[0]:.0f} % of the time"
         text += " at most" if len(long) > 1 else ""
         yield Finding("down", f"{text}.", float(long.iloc[0]) / _DOWN, "timeline", tuple(long.index.tolist()))
 

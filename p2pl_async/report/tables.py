@@ -152,7 +152,7 @@ def _influence(summary: Mapping[str, Any]) -> str:
         return ""
     return (
         f"a sample counts {least:.2g} to {most:.2g} times as much as on average, most on device "
-        f"{influence['most_sample_of']}; {influence['from_data']:.0%} away from all alike"
+        f"{influence['most_sample_of']}; {100 * influence['from_data']:.0f} % away from all alike"
     )
 
 

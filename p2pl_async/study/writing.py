@@ -104,7 +104,7 @@ def terminal_sheet(sheet: Sheet) -> Any:
 
     table = Table(box=None, title=sheet.title or None, title_justify="left")
     for name in sheet.header:
-        table.add_column(Text(name))
+        table.add_column(Text(name), overflow="fold")
     for row in sheet.rows:
         table.add_row(*map(Text, row))
     table.caption, table.caption_justify = "; ".join(sheet.notes) or None, "left"

@@ -46,7 +46,7 @@ def test_the_worst_device_hears_few_neighbors() -> None:
     found = only(unheard(), "few_neighbors")
     assert found.text == (
         "Device 5 heard 1.1 neighbors per round (median 2.0) and is 8.3 points below the mean: "
-        "90% of what 4 sent it was lost, mostly by burst."
+        "90 % of what 4 sent it was lost, mostly by burst."
     )
     assert found.devices == (5,)
 
@@ -83,7 +83,7 @@ def test_many_messages_are_lost(lost, told) -> None:
     run = small_run(summary={"messages": {"sent": 240, "lost": {"collision": lost - 20, "loss": 20}}})
     assert [one.rule for one in findings(run)] == ["losses"] * told
     if told:
-        assert findings(run)[0].text == "40% of 240 messages were lost, 79% of those by collision."
+        assert findings(run)[0].text == "40 % of 240 messages were lost, 79 % of those by collision."
 
 
 def test_some_devices_are_slow() -> None:
@@ -96,14 +96,14 @@ def test_mixed_models_are_old() -> None:
     old = np.flatnonzero(measured["metric"] == "staleness_rounds")[::2]
     measured.loc[old, "value"] = 30.0
     text = only(small_run(metrics=measured), "old_models").text
-    assert text == "In 50% of mixing steps the models were on average more than 20 rounds behind."
+    assert text == "In 50 % of mixing steps the models were on average more than 20 rounds behind."
 
 
 def test_the_others_wait_for_one() -> None:
     measured = metrics()
     measured.loc[(measured["metric"] == "training_s") & (measured["device"] != 3), "value"] = 1.0
     text = only(small_run(metrics=measured), "waiting").text
-    assert text == "Devices waited 80% of the time (median), device 3 only 20%: the others waited for it."
+    assert text == "Devices waited 80 % of the time (median), device 3 only 20 %: the others waited for it."
     alike = metrics()
     alike.loc[alike["metric"] == "training_s", "value"] = 1.0
     assert findings(small_run(metrics=alike)) == []  # all pace themselves
@@ -111,7 +111,7 @@ def test_the_others_wait_for_one() -> None:
 
 def test_the_synchronization_takes_long() -> None:
     run = small_run(summary={"sync": {"completed_s": 40.0, "agreed": True}})
-    assert only(run, "long_sync").text == "The synchronization of initial models took 40 s, 40% of the run."
+    assert only(run, "long_sync").text == "The synchronization of initial models took 40 s, 40 % of the run."
 
 
 def test_batteries_run_empty() -> None:
@@ -126,7 +126,7 @@ def test_devices_are_down() -> None:
         metrics=metrics((10.0, 1, "crash", 2), (35.0, 1, "up", 1), (90.0, 4, "crash", 9), (5.0, 2, "up", 0))
     )
     text = only(run, "down").text
-    assert text == "Devices 1 and 4 were down 25% of the time at most."
+    assert text == "Devices 1 and 4 were down 25 % of the time at most."
     assert END == 100.0
 
 

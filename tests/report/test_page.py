@@ -136,7 +136,7 @@ def test_it_tells_the_numbers_of_the_summary_and_what_held_it_back() -> None:
     text = html.unescape(re.sub(r"<[^>]+>", " ", page_of(run).split("<noscript>")[0]))
     assert "81.23 %" in text
     assert "240 sent" in text
-    assert "took 40 s, 40% of the run" in text
+    assert "took 40 s, 40 % of the run" in text
 
 
 def test_it_tells_the_scenario_in_words_what_went_wrong_and_who_recorded_it() -> None:
