@@ -251,6 +251,16 @@ def test_a_change_that_only_a_line_can_follow_is_taken_there() -> None:
     assert build_world(scenario(**change), learns=False).links.settings(3, 7).duplicate == 0.5
 
 
+@pytest.mark.parametrize("kind", ["nr-mode2", "ble-connections", "ble-advertising"])
+def test_a_group_has_no_channel_where_the_medium_tunes_its_radios(kind: str) -> None:
+    people = {**GROUPS["people"], "channel": 0}
+    medium = {"kind": kind, "ack": None} if kind == "nr-mode2" else {"kind": kind}
+    with pytest.raises(ValidationError, match="says itself which channel a radio is on"):
+        Scenario.model_validate(
+            {**BASE, "devices": {"count": 8, "group": {**GROUPS, "people": people}}, "medium": medium}
+        )
+
+
 def test_an_air_named_main_is_refused() -> None:
     with pytest.raises(ValidationError, match='not "main"'):
         scenario(air={"main": {}})

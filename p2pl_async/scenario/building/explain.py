@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from p2pl_async.air import BleAdvertising, BleConnections, IdealRates, SharedMedium
+from p2pl_async.air import BleAdvertising, BleConnections, IdealRates, NrMode2, SharedMedium
 from p2pl_async.air.rates import Rates
 from p2pl_async.basics.units import show_rate, show_seconds
 from p2pl_async.protocols.max_norm import MaxNormSync
@@ -66,7 +66,7 @@ def explain_channel(world: World, src: int, dst: int) -> list[tuple[str, str]]:
     """Return (quantity, value) of the channel on which a link's receiver listens; none where there is one."""
     air = world.airs.of(src, dst)
     own, settings = world.own_channels(air), getattr(air.medium, "channels", None)
-    if own is None or settings is None or isinstance(air.medium, BleConnections | BleAdvertising):
+    if own is None or settings is None or isinstance(air.medium, BleConnections | BleAdvertising | NrMode2):
         return []
     if settings.hopping is None:
         return [("channel", f"{own[dst]}, on which {dst} listens")]

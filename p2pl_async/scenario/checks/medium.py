@@ -7,7 +7,17 @@ from typing import Any
 
 from pydantic_core import InitErrorDetails
 
-from p2pl_async.air import Channels, Contended, LoRa, Medium, SensedMedium, SharedMedium
+from p2pl_async.air import (
+    BleAdvertising,
+    BleConnections,
+    Channels,
+    Contended,
+    LoRa,
+    Medium,
+    NrMode2,
+    SensedMedium,
+    SharedMedium,
+)
 from p2pl_async.air.refusals import refusals
 from p2pl_async.basics.settings import kind_of, line
 from p2pl_async.radio.phy import Lora
@@ -50,7 +60,10 @@ def _check_channels(medium: Medium, devices: DeviceSettings) -> Iterator[InitErr
         keys = ["devices", "group", name, "channel"]
         if group.channel is None:
             continue
-        if channels is None:
+        if isinstance(medium, BleConnections | BleAdvertising | NrMode2):
+            text = f'has no effect, as a medium of kind "{medium.kind}" says itself which channel a radio is on'
+            yield line(keys, text, group.channel)
+        elif channels is None:
             text = "has no effect, as there is one channel; write [medium] channels = 16, on a kind that has them"
             yield line(keys, text, group.channel)
         elif group.channel >= channels.count:
