@@ -33,6 +33,12 @@ class Stub:
     def now(self) -> float:
         return self._world.now
 
+    def steps_enter(self, factor: float) -> None:
+        pass
+
+    def mixed(self, weights: object) -> None:
+        pass
+
     def record(self, metric: str, value: float) -> None:
         self._world.recorded(self.id, metric, value)
 
