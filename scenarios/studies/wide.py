@@ -40,7 +40,7 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("none", random=False),
+    Case("no loss", random=False),
     Case("30 % of messages lost", [*NO_WAITING, 'link.loss="30 %"']),
     Case(
         "30 % of devices asleep in a round, predicted as 30 % lost",
