@@ -137,7 +137,7 @@ MEDIA = {
         topology="complete",
         link={"latency": "20 ms", "rate": "10 Mbit/s", "mtu": "1500 B"},  # so that arrivals tie
         medium={"kind": medium},
-        stop={"rounds": 5, "virtual_time": "10 s"},
+        stop={"rounds": 3, "virtual_time": "10 s"},
     )
     for medium in ("dedicated", "ideal", "csma-ca", "dcf", "aloha")
 }

@@ -17,10 +17,13 @@ from p2pl_async.hardware.downtime import CRASHED, Downtime
 from p2pl_async.hardware.hardware import Hardware
 from p2pl_async.link import LinkSettings
 from p2pl_async.protocols.ad_psgd import ADPSGD
+from p2pl_async.protocols.asy_sonata import AsySonata
 from p2pl_async.protocols.base import Protocol
 from p2pl_async.protocols.choco import Choco
 from p2pl_async.protocols.choco_sgp import ChocoSGP
 from p2pl_async.protocols.deepsqueeze import DeepSqueeze
+from p2pl_async.protocols.dgd import DGD
+from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.protocols.quantized_push_sum import QuantizedPushSum
 from p2pl_async.protocols.sparse_push import SparsePush
 from p2pl_async.testing import FixedLearner, emulate, ring
@@ -122,6 +125,9 @@ FORMS: dict[str, tuple[Protocol, float]] = {
     "sparse-push": (SparsePush(**REPAIRED, compressor=HALF, averaging_rate=0.3), 0.6),
     "deepsqueeze": (DeepSqueeze(**REPAIRED, compressor=HALF, averaging_rate=0.2), 1.0),
     "ad-psgd": (ADPSGD(sync="none"), 0.01),
+    "p2pl, cached": (P2PL(sync="none", mode="cache"), 0.01),
+    "dgd, cached": (DGD(sync="none", mode={"kind": "cache", "max_age": 5}, on_missing="cache"), 0.01),
+    "asy-sonata, cached": (AsySonata(sync="none", mode="cache", patience="6 s"), 0.01),
 }
 """Protocols, and how far devices that agree may be apart: transfers and errors that are fed back keep them moving."""
 
