@@ -6,9 +6,10 @@ import contextlib
 import functools
 import re
 import shlex
+import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ from unittest import mock
 
 import pytest
 import typer.main
-from hypothesis import HealthCheck, settings
 from typer.testing import CliRunner
 
 from p2pl_async import Run, load_scenario, messages, run
@@ -203,47 +203,42 @@ def test_the_tracker_gets_the_runs_numbers(place: Path, monkeypatch: pytest.Monk
     assert [name for name, _ in logged[2:-1]] == ["accuracy"] * (len(logged) - 3)
 
 
-@contextlib.contextmanager
-def few_examples() -> Iterator[None]:
-    """Let Hypothesis try 15 examples, the same each time."""
-    settings.register_profile(
-        "few", max_examples=15, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-    )
-    settings.load_profile("few")
-    try:
-        yield
-    finally:
-        settings.load_profile("p2pl")
-
-
-def property_test(folder: Path, protocol: str) -> Callable[[], None]:
-    """Return the page's property test, of a protocol that is written into a folder."""
-    folder.mkdir()
-    (folder / "gossip.py").write_text(protocol, encoding="utf-8")
-    messages._BY_TAG.pop("value", None)
-    found: dict[str, Any] = {}
-    with mock.patch.dict(sys.modules), mock.patch.object(sys, "path", [str(folder), *sys.path]):
-        sys.modules.pop("gossip", None)
-        exec(compile(FILES["test_gossip.py"], "test_gossip.py", "exec"), found)
-    test: Callable[[], None] = found["test_values_stay_between_the_first_ones"]
-    return test
-
-
 def test_the_property_test_of_a_protocol_finds_what_breaks_its_promise(place: Path, tmp_path: Path) -> None:
     """As it stands it passes; of a device that overshoots, it leaves a scenario that `p2pl run` repeats."""
     assert len(FILES["test_gossip.py"].splitlines()) <= 15
-    with few_examples(), contextlib.chdir(tmp_path):
-        property_test(tmp_path / "right", FILES["gossip.py"])()
-        broken = FILES["gossip.py"].replace("(x + heard.x) / 2", "x + 2 * heard.x")
-        with pytest.raises(AssertionError, match="outside of") as caught:
-            property_test(tmp_path / "wrong", broken)()
-        (path,) = (tmp_path / ".hypothesis" / "worlds").iterdir()
-        notes = "\n".join(caught.value.__notes__)
-        assert f"p2pl run {path.relative_to(tmp_path)}" in notes
-        assert "arrives at" in notes
-        assert len(path.read_text().splitlines()) < 20
-        messages._BY_TAG.pop("value", None)
-        assert run(load_scenario(path)).summary["status"] == "complete"
+    (tmp_path / "gossip.py").write_text(FILES["gossip.py"], encoding="utf-8")
+    (tmp_path / "test_gossip.py").write_text(
+        "import helpers_profile\n" + FILES["test_gossip.py"] + "\ntest_values_stay_between_the_first_ones()\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "helpers_profile.py").write_text(
+        "from hypothesis import HealthCheck, settings\n"
+        "settings.register_profile('few', max_examples=15, derandomize=True, database=None,\n"
+        "                          suppress_health_check=list(HealthCheck))\n"
+        "settings.load_profile('few')\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "test_gossip.py"]
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "env": environment()}
+    done = subprocess.run(command, check=False, **how)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
+    broken = FILES["gossip.py"].replace("(x + heard.x) / 2", "x + 2 * heard.x")
+    (tmp_path / "gossip.py").write_text(broken, encoding="utf-8")
+    done = subprocess.run(command, check=False, **how)  # type: ignore[call-overload]
+    assert "outside of" in done.stderr
+    (path,) = (tmp_path / ".hypothesis" / "worlds").iterdir()
+    assert f"p2pl run {path.relative_to(tmp_path)}" in done.stderr
+    assert "arrives at" in done.stderr
+    assert len(path.read_text().splitlines()) < 20
+    repeat = "import sys; from p2pl_async import run; print(run(sys.argv[1]).summary['status'])"
+    done = subprocess.run([sys.executable, "-c", repeat, path], check=False, **how)  # type: ignore[call-overload]
+    assert done.stdout.strip() == "complete", done.stderr
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_the_pages_study_plans(place: Path) -> None:
