@@ -106,9 +106,8 @@ class DenseNetwork:
                 self._passes.clear()
             passes = self._passes[key] = _Passes(self, w, x.flatten(2))
             passes.prepare(into, keep, scale)
-        outputs = passes.outputs()
-        slope = self.loss.slope(outputs.flatten(0, 1), y.flatten(0, 1)).view(outputs.shape)
-        passes.back(slope, weights)
+        passes.outputs()
+        passes.back(self.loss.slope(passes.flat, y.flatten(0, 1)), weights)
 
     def memory(self, name: str, k: int, batch: int, like: Tensor) -> list[Tensor]:
         """Return a tensor (k, batch, width) for each linear layer's outputs, in memory that is kept under this name."""
@@ -134,6 +133,7 @@ class _Passes:
             x,
             *network.memory("values", len(x), x.shape[1], w[0]),
         ]  # inputs of each linear layer, and the outputs
+        self.flat = self._h[-1].flatten(0, 1)  # the outputs, (k * batch, n_classes)
         self._forward: list[Call] = []
         self._backward: list[Call] = []
         layer = 0
@@ -150,7 +150,7 @@ class _Passes:
         k, batch, _ = h[-1].shape
         d, slopes = (network.memory(name, k, batch, h[-1]) for name in ("gradients", "slopes"))
         sums = network.memory("sums", k, 1, h[-1])
-        self._d = d[-1]
+        self._d = d[-1].flatten(0, 1)
         layer = len(self._w)
         for i in reversed(range(len(d))):
             layer -= 1 + network.biases[i]
@@ -180,8 +180,8 @@ class _Passes:
         return self._h[-1]
 
     def back(self, slope: Tensor, weights: Tensor) -> None:
-        """Add the gradients, from those of the outputs, (k, batch, n_classes), and the samples' weights, (k, batch)."""
-        torch.mul(slope, weights.unsqueeze(2), out=self._d)
+        """Add the gradients, from those of the outputs, (k * batch, n_classes), and samples' weights, (k, batch)."""
+        torch.mul(slope, weights.reshape(-1, 1), out=self._d)
         for call in self._backward:
             call()
 

@@ -48,6 +48,7 @@ class Samples:
         self._filler = filler
         self._kept = x[:0]
         self._dtype = self._kept.cpu().numpy().dtype
+        self._views: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # of the memory, by the shape of the rows
         self._places = np.arange(width)
 
     def twin(self) -> Self:
@@ -80,10 +81,13 @@ class Samples:
 
     def features(self, rows: Tensor, moves: Tensor | None = None) -> Tensor:
         """Return samples by their rows (k, width), moved as (k, width, 3) say; the next call overwrites them."""
-        shape, wanted = self._x.shape[1:], rows.numel()
-        if len(self._kept) < wanted:
-            self._kept = self._x.new_empty(wanted, *shape)
-        found = self._kept[:wanted]
+        views = self._views.get(rows.shape)
+        if views is None:
+            if len(self._kept) < rows.numel():
+                self._kept = self._x.new_empty(rows.numel(), *self._x.shape[1:])
+                self._views.clear()
+            found = self._kept[: rows.numel()]
+            views = self._views[rows.shape] = found, found.view(*rows.shape, *self._x.shape[1:])
+        found, x = views
         torch.index_select(self._x, 0, rows.reshape(-1), out=found)
-        x = found.view(*rows.shape, *shape)
         return x if moves is None else x.copy_(augmented(x, moves))  # to the same place, for passes that are prepared
