@@ -284,6 +284,10 @@ class Tsch(Disturbed):
         default=Channels(count=16), description='orthogonal channels; "one": no hopping'
     )
 
+    def cell(self, src: int, dst: int) -> int:
+        """Return the slot of the slotframe in which a device may send to another."""
+        return {"minimal": 0, "sender-based": src, "receiver-based": dst}[self.cells] % self.slotframe
+
     @property
     def hops(self) -> Channels:
         """The channels, as they are hopped over."""
@@ -403,4 +407,6 @@ class BleAdvertising(Disturbed):
             raise mistake("channels takes only a count, as scanners take turns on all; leave own and hopping out")
         if self.ack is not None:
             raise mistake("ack has no effect, as nothing is acknowledged; leave it out")
+        if self.duty_cycle is not None:
+            raise mistake("duty_cycle is for media without advertising events; make interval longer")
         return self

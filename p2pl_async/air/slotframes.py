@@ -108,8 +108,7 @@ class TschAccess(Access):
 
     def _cell(self, src: DeviceId, message: Outgoing) -> int:
         """Return the slot of the slotframe in which a message may be sent."""
-        owner = {"minimal": 0, "sender-based": src, "receiver-based": message.links[0].dst}[self._settings.cells]
-        return owner % self._settings.slotframe
+        return self._settings.cell(src, message.links[0].dst)
 
     def _back_off(self, sender: Sender) -> None:
         """Draw how many shared cells to let pass, after a frame that wasn't acknowledged."""

@@ -118,6 +118,7 @@ def test_every_key_changes_what_happens() -> None:
         ({"channels": 4}, "at most 3"),
         ({"channels": {"count": 3, "own": "random"}}, "take turns"),
         ({"ack": {"size": "11 B", "airtime": "80 us"}}, "nothing is acknowledged"),
+        ({"duty_cycle": {"share": "1 %"}}, "duty_cycle is for media without"),
         ({"broadcast": "one-by-one"}, "once"),
     ],
 )

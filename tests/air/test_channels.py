@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from helpers.scenario_worlds import world_run
+from helpers.scenario_worlds import LEAST, world_run
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async import Device, Message, Protocol
 from p2pl_async.air import AnyMedium, Channels, Hopping
 from p2pl_async.device import Observer
+from p2pl_async.experiment import running
+from p2pl_async.experiment.probing import probe_world
 from p2pl_async.radio import Motion, Propagation, RadioSettings, Track
+from p2pl_async.results.columns import COLUMNS
+from p2pl_async.results.table import CHANNEL_COLUMNS
+from p2pl_async.scenario.building.explain import explain_channel
 from p2pl_async.scenario.scenario import Scenario
 from p2pl_async.testing import Cell
 from p2pl_async.trace import Record
@@ -216,8 +224,61 @@ def test_channels_that_cannot_be_are_refused(medium: dict[str, Any], says: str) 
 
 
 @pytest.mark.parametrize(
+    ("medium", "rows"),
+    [
+        ({"kind": "aloha", "channels": 3}, {"channel": "2, on which 1 listens"}),
+        (
+            {"kind": "aloha", "channels": {"count": 3, "hopping": {"dwell": "20 ms"}}},
+            {"channel": "hops every 20 ms, with the offset 2"},
+        ),
+        (
+            {"kind": "tsch", "cells": "receiver-based", "channels": {"count": 3}, "slotframe": 9},
+            {"cell": "slot 1 of 9", "channel": "hops every 10 ms, with the offset 2"},
+        ),
+    ],
+)
+def test_a_probe_explains_when_and_where_a_receiver_listens(medium: dict[str, Any], rows: dict[str, str]) -> None:
+    group = {"west": {"ids": [1], "channel": 2}}
+    tables = {**LEAST, "devices": {"count": 2, "group": group}, "link": {"rate": "1 Mbit/s"}, "medium": medium}
+    assert dict(explain_channel(probe_world(Scenario.model_validate(tables)), 0, 1)) == rows
+
+
+def test_a_probe_explains_connections_and_scans() -> None:
+    def rows(**medium: Any) -> list[tuple[str, str]]:
+        tables = {**LEAST, "devices": {"count": 2}, "link": {"rate": "1 Mbit/s"}, "medium": medium}
+        return explain_channel(probe_world(Scenario.model_validate(tables)), 0, 1)
+
+    ((what, value),) = rows(kind="ble-connections", interval="50 ms")
+    assert what == "connection"
+    assert re.fullmatch(r"[01] is central; an event every 50 ms from .* on, \d+ channels of 37 further each", value)
+    ((what, value),) = rows(kind="ble-advertising", window="30 ms")
+    assert what == "scans"
+    assert re.fullmatch("30 ms of every 100 ms from .* on", value)
+
+
+def test_the_trace_has_the_channel_of_each_message(tmp_path: Path) -> None:
+    tables = {
+        "name": "channels", "devices": {"count": 4}, "topology": "complete", "link": {"rate": "10 Mbit/s"},
+        "medium": {"kind": "aloha", "channels": {"count": 3, "own": "by-id"}}, "model": {"kind": "softmax"},
+        "data": {"dataset": "digits", "train_samples": 20, "test_samples": 20},
+        "protocol": {"kind": "p2pl", "sync": "none", "mode": {"kind": "fresh", "wait": "1 s"}},
+        "stop": {"virtual_time": "5 s"},
+    }  # fmt: skip
+    running.run(Scenario.model_validate(tables), out=tmp_path / "run", trace=True)
+    trace = pd.read_parquet(next(tmp_path.rglob("trace.parquet")))
+    sent = trace[trace["channel"] >= 0]
+    assert len(sent)
+    assert (sent["channel"] == sent["dst"] % 3).all()
+    assert COLUMNS["trace, with channels"].keys() == CHANNEL_COLUMNS.keys()
+
+
+@pytest.mark.parametrize(
     ("channels", "says"),
-    [({}, "there is one channel; write"), ({"channels": 2}, "must be below medium.channels.count")],
+    [
+        ({}, "there is one channel; write"),
+        ({"channels": 2}, "must be below medium.channels.count"),
+        ({"kind": "ble-connections"}, "says itself which channel a radio is on"),
+    ],
 )
 def test_a_group_on_a_channel_that_is_not_there_is_refused(channels: dict[str, Any], says: str) -> None:
     tables = {

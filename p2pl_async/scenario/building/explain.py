@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from p2pl_async.air import BleAdvertising, BleConnections, IdealRates, NrMode2, SharedMedium
+from p2pl_async.air import BleAdvertising, BleConnections, IdealRates, NrMode2, SharedMedium, Tsch
+from p2pl_async.air.advertising import scan_phase
+from p2pl_async.air.connections import Connection
 from p2pl_async.air.rates import Rates
+from p2pl_async.air.settings import BLE_CHANNELS
 from p2pl_async.basics.units import show_rate, show_seconds
 from p2pl_async.protocols.max_norm import MaxNormSync
 from p2pl_async.radio import Propagation, RadioNeighbors
@@ -63,14 +66,25 @@ def explain_interferers(world: World, src: int, dst: int) -> list[tuple[str, str
 
 
 def explain_channel(world: World, src: int, dst: int) -> list[tuple[str, str]]:
-    """Return (quantity, value) of the channel on which a link's receiver listens; none where there is one."""
+    """Return (quantity, value) of when and on which channel a link's receiver listens; none where it always does."""
     air = world.airs.of(src, dst)
-    own, settings = world.own_channels(air), getattr(air.medium, "channels", None)
-    if own is None or settings is None or isinstance(air.medium, BleConnections | BleAdvertising | NrMode2):
-        return []
-    if settings.hopping is None:
+    own, medium = world.own_channels(air), air.medium
+    if isinstance(medium, BleConnections):
+        one = Connection((min(src, dst), max(src, dst)), medium, air.seed)
+        times = f"an event every {show_seconds(medium.interval)} from {show_seconds(one.first)} on"
+        return [("connection", f"{one.central} is central; {times}, {one.hop} channels of {BLE_CHANNELS} further each")]
+    if isinstance(medium, BleAdvertising):
+        window = f"{show_seconds(medium.scan_window)} of every {show_seconds(medium.scan_interval)}"
+        return [("scans", f"{window} from {show_seconds(scan_phase(medium, air.seed, dst))} on")]
+    rows = []
+    if isinstance(medium, Tsch):
+        rows.append(("cell", f"slot {medium.cell(src, dst)} of {medium.slotframe}"))
+    channels = medium.hops if isinstance(medium, Tsch) else getattr(medium, "channels", None)
+    if own is None or channels is None or isinstance(medium, NrMode2):
+        return rows
+    if channels.hopping is None:
         return [("channel", f"{own[dst]}, on which {dst} listens")]
-    return [("channel", f"hops every {show_seconds(settings.hopping.dwell)}, with the offset {own[dst]}")]
+    return [*rows, ("channel", f"hops every {show_seconds(channels.hopping.dwell)}, with the offset {own[dst]}")]
 
 
 def explain_ways(world: World) -> list[str]:
