@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def _witness_of(emulation: Emulation) -> Witness:
 
 
 def _breaches(emulation: Emulation, witness: Witness) -> Iterator[str]:
-    yield from _numbers(witness.records)
+    yield from _numbers(witness.records, emulation.transport.in_flight())
     yield from _fates(emulation, witness)
     yield from _overtaken(emulation, witness.received)
     yield from _while_down(emulation, witness)
@@ -67,8 +67,8 @@ def _breaches(emulation: Emulation, witness: Witness) -> Iterator[str]:
             yield f"the model of device {device.id} is not finite"
 
 
-def _numbers(records: Sequence[Record]) -> Iterator[str]:
-    """Yield records whose numbers are impossible."""
+def _numbers(records: Sequence[Record], in_flight: Container[Key]) -> Iterator[str]:
+    """Yield records whose numbers are impossible; of a message that relays still pass on, the fate is open."""
     for record in records:
         verdict = record.verdict
         counts = (verdict.packets, verdict.packets_lost, verdict.air_bytes, verdict.air_seconds)
@@ -76,7 +76,8 @@ def _numbers(records: Sequence[Record]) -> Iterator[str]:
             yield f"{_name(record)} has packets, packets lost, bytes and seconds on air {counts}"
         if not record.sent <= verdict.arrival <= verdict.copy:
             yield f"{_name(record)}, sent at {record.sent} s, arrives at {verdict.arrival} and {verdict.copy} s"
-        if (verdict.arrival == math.inf) == (verdict.cause in ("", "partial")) and verdict.packets:
+        undecided = not verdict.cause and (record.src, record.dst, record.number) in in_flight
+        if (verdict.arrival == math.inf) == (verdict.cause in ("", "partial")) and verdict.packets and not undecided:
             yield f"{_name(record)} arrives at {verdict.arrival} s, and its cause of loss is {verdict.cause!r}"
 
 
