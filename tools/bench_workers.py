@@ -58,11 +58,12 @@ def measured(job: str, workers: int, rounds: int) -> dict[str, Any]:
     start, emulate = WorkerProcesses.start, Emulation.run
     spent = 0.0
 
-    def start_all(self: WorkerProcesses, *given: Any) -> None:
-        start(self, *given)
+    def start_all(self: WorkerProcesses, *given: Any) -> int:
+        size = start(self, *given)
         while not all(worker.ready for worker in self._workers):
             list(self.collect(wait=True))
         pids.extend(worker.process.pid for worker in self._workers)
+        return size
 
     def cpu() -> float:
         return time.process_time() + sum(map(cpu_of, pids))

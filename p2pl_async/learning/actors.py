@@ -56,11 +56,18 @@ class RayActors:
         """Begin at once."""
         return True
 
-    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> None:
-        """Begin to make engines like the one given; actors that have such engines stay."""
+    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> int:
+        """Begin to make engines like the one given; actors that have such engines stay.
+
+        Returns:
+            How many jobs a work has, at most.
+        """
+        from p2pl_async.learning.work import jobs_in_work
+
+        size = jobs_in_work(engine, devices, self._count)
         written = recipe.written()
         if written == self._recipe:
-            return
+            return size
         self._end()
         self._recipe = written
         arrays = {name: getattr(dataset, name) for name in ("x_train", "y_train", "x_test", "y_test")}
@@ -69,6 +76,7 @@ class RayActors:
         for _ in range(self._count):
             actor = make.remote(written, dataset.name, dataset.n_classes, data)
             self._begun[actor.ready.remote()] = actor
+        return size
 
     @property
     def ready(self) -> bool:

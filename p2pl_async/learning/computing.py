@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from p2pl_async.basics.arrays import Vector
 from p2pl_async.basics.randomness import stream
 from p2pl_async.learning.arithmetic import products
-from p2pl_async.learning.crew import SMALLEST_SHARE, Crew
+from p2pl_async.learning.crew import Crew
 from p2pl_async.learning.delegation import Delegation, Workers
 from p2pl_async.learning.job import Job, groups, waves
 from p2pl_async.learning.networks import Buffers
@@ -34,7 +34,7 @@ class Computing:
         matmul: precision of products.
         seed: of the run; the stream "dropout" (device, job) is drawn from it.
         workers: compute jobs beside this process; None for nobody.
-        begin: lets the workers begin.
+        begin: lets the workers begin, and returns how many jobs a work of theirs has at most.
 
     Attributes:
         buffers: that stay on each device, after its last computed job.
@@ -49,7 +49,7 @@ class Computing:
         matmul: MatMul,
         seed: int,
         workers: Workers | None,
-        begin: Callable[[], object] | None,
+        begin: Callable[[], int] | None,
     ) -> None:
         self._engine = engine
         self._crew = crew
@@ -73,9 +73,7 @@ class Computing:
     def _call_workers(self) -> None:
         """Let workers begin, if it is time."""
         if self._workers is not None and self._begin is not None and self._workers.due(self.seconds):
-            self._begin()
-            size = min(self._engine.group, SMALLEST_SHARE)
-            self._delegation = Delegation(self._workers, self._work, self._here, size)
+            self._delegation = Delegation(self._workers, self._work, self._here, self._begin())
 
     def registered(self, job: Job) -> Job:
         """Take note of a job, which workers may compute from now on; return it."""
@@ -127,7 +125,7 @@ class Computing:
         return self._velocities.get(job.device) if job.keeps else None, self.buffers.get(job.device)
 
     def _work(self, group: Sequence[Job]) -> Work:
-        """Return the work of jobs of one kind, at most `Engine.group` of them."""
+        """Return the work of jobs of one kind; of a module computed alone, of one job."""
         own = NOTHING
         for job in group:
             job._start = self._start(job)

@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 class Workers(Protocol):
     """Those who compute works elsewhere, each with an engine of its own."""
 
-    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> None:
-        """Begin to make engines like the one given; those that there are stay if they are like it."""
+    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> int:
+        """Begin to make engines like the one given; those that there are stay if they are like it.
+
+        Returns:
+            How many jobs a work has, at most.
+        """
 
     def due(self, seconds: float) -> bool:
         """Tell whether to start, after so many seconds of training here."""

@@ -10,7 +10,8 @@
 A worker is `python -c` with this interpreter and its search path; `multiprocessing` would run the user's script
 again. It computes in one thread, with one thread of torch, and reads the socket in another: when that is closed, as
 the run is over or this process was killed, it ends at once. So nothing is left behind, not even a file.
-A worker that dies, or can't make the model, is told of in a warning, and its works are computed here.
+A worker that dies is told of in a warning; its works are computed here, and another takes its place. That happens a
+few times at most: what kills workers may go on. One that can't make the model has no successor.
 
 Workers begin while the run does, which goes on without them until they are ready: torch takes seconds to import.
 """
@@ -43,11 +44,11 @@ if TYPE_CHECKING:
     from p2pl_async.learning.stacked import Engine, Trained
     from p2pl_async.learning.work import Recipe, Work
 
-LARGEST_WORK = 8  # jobs: more keep a worker busy for longer than others can wait, fewer cost more each
 _AHEAD = 4  # works that a worker has at once, so that it needn't wait for this process
 _TRAY_BYTES = 64 << 20  # of parameters in all trays, unless workers would run out of them
 _CHILD = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from p2pl_async.learning.worker import main; main()"
 _BEFORE_AUTO = 10.0  # s of training, after which workers begin where cores are idle
+_SUCCESSORS = 3  # processes that take the place of dead ones, at most
 _PATIENCE = 5.0  # s after which a worker that should have ended is killed
 
 
@@ -76,6 +77,9 @@ class WorkerProcesses:
         self._trays: list[Tray] = []
         self._free: list[int] = []  # trays; the last was used last, so its memory is in a cache
         self._number = 0
+        self._size = 0  # jobs of a work, at most
+        self._tools = b""  # what each worker is told first
+        self._successors = 0  # that may still begin
 
     def due(self, seconds: float) -> bool:
         """Tell whether to start, after so many seconds of training in this process."""
@@ -90,15 +94,21 @@ class WorkerProcesses:
             raise AssertionError("a worker that isn't ready has a work")
         return any(worker.ready for worker in self._workers)
 
-    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> None:
-        """Begin to make engines like the one given; workers that have such engines stay."""
+    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> int:
+        """Begin to make engines like the one given; workers that have such engines stay.
+
+        Returns:
+            How many jobs a work has, at most.
+        """
+        from p2pl_async.learning.work import jobs_in_work
+
         written = recipe.written()
         if written == self._recipe:
-            return
+            return self._size
         self.close()
         self._recipe = written
-        count = idle_cores() if self._count == "auto" else self._count
-        rows = min(engine.group, LARGEST_WORK)
+        count = max(1, idle_cores()) if self._count == "auto" else self._count
+        rows = self._size = jobs_in_work(engine, devices, count)
         dtype = np.dtype(recipe.settings.precision)
         fitting = _TRAY_BYTES // (rows * engine.n_params * dtype.itemsize)
         most = max(count * _AHEAD, min(fitting, math.ceil(devices / rows)))
@@ -107,11 +117,13 @@ class WorkerProcesses:
         self._shared = [arena, data]
         self._trays = trays(arena)
         self._free = list(range(most))
-        tools = pickle.dumps(Tools(written, dataset.name, dataset.n_classes, data, arena))
+        self._tools = pickle.dumps(Tools(written, dataset.name, dataset.n_classes, data, arena))
+        self._successors = _SUCCESSORS
         for _ in range(count):
-            self._begin(tools)
+            self._begin()
+        return rows
 
-    def _begin(self, tools: bytes) -> None:
+    def _begin(self) -> None:
         here, there = Pipe()
         with there:
             process = subprocess.Popen(
@@ -123,7 +135,7 @@ class WorkerProcesses:
             )
         self._workers.append(_Worker(process, here))
         with contextlib.suppress(OSError):  # it is dead, which `collect` finds
-            here.send_bytes(tools)
+            here.send_bytes(self._tools)
 
     def submit(self, work: Work) -> int | None:
         """Give a work to the worker that has least to do; return its number, or None if all have enough."""
@@ -166,6 +178,7 @@ class WorkerProcesses:
                 yield reply.number, None if reply.error else self._results(place, count, reply)
                 self._free.append(place)
             elif reply.error:
+                self._successors = 0  # they couldn't either
                 yield from self._lose(worker, f"can't make the model: {reply.error}")
                 return
             else:
@@ -190,7 +203,11 @@ class WorkerProcesses:
         why = why or (f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}")
         count = len(self._workers)
         left = "training goes on in this process"
-        if count:
+        if self._successors:
+            self._successors -= 1
+            self._begin()
+            left = "another takes its place"
+        elif count:
             left = "1 worker is left" if count == 1 else f"{count} workers are left"
         for number, (place, _) in worker.has.items():
             self._free.append(place)

@@ -6,12 +6,14 @@ Trainer  --- Work --->  Engine, here                        a job's state stays 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from p2pl_async.learning.job import groups
 from p2pl_async.learning.models import AnyModel, Model
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.learning.stacked import NOTHING, Engine, Own, Trained
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from p2pl_async.learning.data import Dataset
 
 Array = NDArray[Any]
+
+_LARGEST = 8  # jobs: more keep a worker busy for longer than others can wait, fewer cost more each
+_NUMBERS = 2**21  # parameters: a few large models keep a worker busy as long as many small ones
+_EACH = 2  # works for each worker, at least, when all devices train at once: so that none is idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Jobs of one kind, those with more steps first, computed at once by `Engine.train` or `Engine.gradients`."""
+    """Jobs of one kind, those with more steps first, computed by `Engine.train` or `Engine.gradients`."""
 
     gradient: bool
     params: Sequence[Array]
@@ -84,10 +90,41 @@ class Work:
     keep: bool = False
 
     def compute(self, engine: Engine) -> Trained:
-        """Return the results, in the order of the jobs."""
+        """Return the results, in the order of the jobs; as many jobs as the engine takes are computed at once."""
+        if len(self.params) > engine.group:
+            found = [self._part(rows).compute(engine) for rows in groups(range(len(self.params)), engine.group)]
+            vectors = [vector for part in found for vector in part.vectors]
+            return Trained(vectors, [v for part in found for v in part.velocities or ()] or None, None)
         if self.gradient:
             return engine.gradients(self.params, self.batches, self.sizes, self.own, shifts=self.shifts)
         return engine.train(
             self.params, self.batches, self.sizes, self.rates, self.velocities, self.drifts, self.own,
             keep=self.keep, shifts=self.shifts,
         )  # fmt: skip
+
+    def _part(self, jobs: Sequence[int]) -> Self:
+        """Return the work of jobs that follow each other."""
+        part = slice(jobs[0], jobs[-1] + 1)
+        return replace(
+            self,
+            params=self.params[part],
+            batches=self.batches[part],
+            sizes=self.sizes[part],
+            rates=self.rates[part],
+            velocities=self.velocities[part],
+            drifts=self.drifts[part],
+            shifts=self.shifts[part],
+        )
+
+
+def jobs_in_work(engine: Engine, devices: int, workers: int) -> int:
+    """Return how many jobs a work should have, at most, for so many workers.
+
+    About 8, whether the engine computes them at once or not: each work costs a message. It is one where a module is
+    computed alone, which takes long; fewer where models are large, or where devices are few.
+    """
+    if engine.alone:
+        return 1
+    fitting = max(engine.group, _NUMBERS // engine.n_params)
+    share = max(2, math.ceil(devices / (_EACH * workers)))
+    return min(_LARGEST, fitting, share)

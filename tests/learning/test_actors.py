@@ -25,10 +25,11 @@ def test_a_run_on_a_real_ray_has_the_digests_of_one_here_though_an_actor_is_kill
     works = 0
     start, submit = RayActors.start, RayActors.submit
 
-    def start_all(self: RayActors, *given: Any) -> None:
-        start(self, *given)
+    def start_all(self: RayActors, *given: Any) -> int:
+        size = start(self, *given)
         while self._begun:
             self.collect(wait=True)
+        return size
 
     def submitted(self: RayActors, work: Work) -> int | None:
         nonlocal works

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from p2pl_async.learning.processes import WorkerProcesses
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.learning.stacked import Engine, Trained
 from p2pl_async.learning.trainer import Trainer
-from p2pl_async.learning.work import Recipe, Work
+from p2pl_async.learning.work import Recipe, Work, jobs_in_work
 from p2pl_async.scenario.building import event_warnings
 
 RANDOM = np.random.default_rng(3)
@@ -44,19 +45,24 @@ MODELS = [Mlp(hidden=(6,)), Dropping(), Cnn(channels=(2,), norm="batch"), Lstm(h
 
 
 class Others:
-    """Workers in this process: they compute when asked for results, the last work first, some of them in vain."""
+    """Workers in this process: they compute when asked for results, the last work first, some of them in vain.
 
-    def __init__(self, vain: Callable[[int], bool] = lambda number: False, most: int = 2) -> None:
+    Their engines compute up to `group` jobs at once, where a work has up to 8.
+    """
+
+    def __init__(self, vain: Callable[[int], bool] = lambda number: False, most: int = 2, group: int = 128) -> None:
         self.given: list[Work] = []
         self.ready = True
         self._waiting: list[tuple[int, Work]] = []
-        self._vain, self._most = vain, most
+        self._vain, self._most, self._group = vain, most, group
 
     def due(self, seconds: float) -> bool:
         return True
 
-    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> None:
+    def start(self, recipe: Recipe, dataset: Dataset, engine: Engine, devices: int) -> int:
         self._engine = recipe.engine(dataset)
+        self._engine.group = min(self._engine.group, self._group)
+        return 1 if engine.alone else 8
 
     def submit(self, work: Work) -> int | None:
         if len(self._waiting) == self._most:
@@ -105,7 +111,7 @@ def ends(trainer: Trainer) -> list[np.ndarray]:
 def test_results_are_the_same_bits_whoever_computes_them(model: Model, across: Any) -> None:
     how = {"momentum": 0.9, "momentum_across_rounds": across}
     expected = ends(made(model, None, **how))
-    for workers in (Others(), Others(vain=lambda number: number % 2 == 0), Others(most=100)):
+    for workers in (Others(), Others(vain=lambda number: number % 2 == 0), Others(most=100, group=3)):
         found = ends(made(model, workers, **how))
         assert workers.given
         assert len(found) == len(expected)
@@ -125,6 +131,37 @@ def test_a_job_sets_out_before_anyone_asks_for_it_once_there_are_enough_of_its_k
     assert len(workers.given[0].batches[0]) == 3  # those with more steps come first
     trainer.compute([*jobs, gradient])
     assert [work.gradient for work in workers.given] == [False, True]
+
+
+def test_gradients_are_the_same_bits_where_a_worker_computes_them_in_parts() -> None:
+    found = []
+    for workers in (None, Others(group=3)):
+        trainer = made(Mlp(hidden=(6,)), workers)
+        jobs = [trainer.gradient_job(device, trainer.initial_params(device)) for device in range(8)]
+        trainer.compute(jobs)
+        found.append([job.result for job in jobs])
+        assert workers is None or [len(work.params) for work in workers.given] == [8]
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("engine", "devices", "workers", "jobs"),
+    [
+        ({"group": 128, "n_params": 50_000}, 100, 2, 8),
+        ({"group": 2, "n_params": 200_000}, 100, 2, 8),  # whatever is computed at once
+        ({"group": 1, "n_params": 700_000}, 100, 2, 2),  # so that trays stay small
+        ({"group": 1, "n_params": 3_000_000}, 100, 2, 1),
+        ({"group": 4, "n_params": 3_000_000}, 100, 2, 4),
+        ({"group": 1, "n_params": 50_000, "alone": True}, 100, 2, 1),
+        ({"group": 128, "n_params": 50_000}, 10, 2, 3),  # so that each worker has some
+        ({"group": 128, "n_params": 50_000}, 10, 8, 2),
+    ],
+)
+def test_a_work_has_eight_jobs_or_fewer_where_models_are_large_or_devices_few(
+    engine: dict[str, Any], devices: int, workers: int, jobs: int
+) -> None:
+    made = cast("Engine", SimpleNamespace(**{"alone": False, **engine}))
+    assert jobs_in_work(made, devices, workers) == jobs
 
 
 def test_a_job_that_is_not_computed_yet_has_no_result_though_a_worker_has_it() -> None:

@@ -12,12 +12,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.small_worlds import small
 
 from p2pl_async import run
+from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.job import Job
+from p2pl_async.learning.models import Mlp
 from p2pl_async.learning.processes import WorkerProcesses
+from p2pl_async.learning.settings import TrainSettings
+from p2pl_async.learning.trainer import Trainer
 from p2pl_async.learning.work import Work
+
+RANDOM = np.random.default_rng(3)
+DATA = Dataset(
+    "random",
+    RANDOM.random((40, 4, 4), np.float32), RANDOM.integers(3, size=40),
+    RANDOM.random((10, 4, 4), np.float32), RANDOM.integers(3, size=10), 3,
+)  # fmt: skip
 
 MIXED = """
 import torch
@@ -51,11 +64,12 @@ class Seen:
         self.on_work: Callable[[WorkerProcesses], object] = lambda workers: None
         start, submit, seen = WorkerProcesses.start, WorkerProcesses.submit, self
 
-        def start_all(self: WorkerProcesses, *given: Any) -> None:
-            start(self, *given)
+        def start_all(self: WorkerProcesses, *given: Any) -> int:
+            size = start(self, *given)
             while not all(worker.ready for worker in self._workers):
                 list(self.collect(wait=True))
             seen.pids = [worker.process.pid for worker in self._workers]
+            return size
 
         def submitted(self: WorkerProcesses, work: Work) -> int | None:
             number = submit(self, work)
@@ -94,13 +108,62 @@ def test_a_run_with_two_workers_has_the_digests_of_one_without_though_one_is_kil
             os.kill(workers._workers[0].process.pid, signal.SIGKILL)
 
     seen.on_work = kill
-    with pytest.warns(RuntimeWarning, match="SIGKILL; its trainings are computed again, and 1 worker is left"):
+    with pytest.warns(RuntimeWarning, match="SIGKILL; its trainings are computed again, and another takes its place"):
         beside = run(small(**changes, train={"workers": 2})).summary
     assert seen.works > 6
     assert all(map(gone, seen.pids))
     for key in ("trace_digest", "params_digest", "accuracy", "training"):
         assert beside[key] == alone[key]
     assert beside["baselines"]["local"]["accuracy"] == alone["baselines"]["local"]["accuracy"]
+
+
+@pytest.mark.slow
+def test_another_worker_takes_the_place_of_a_dead_one_until_that_happens_too_often() -> None:
+    def trainer(workers: WorkerProcesses | None) -> Trainer:
+        parts = np.split(np.arange(40), 8)
+        return Trainer(DATA, parts, Mlp(hidden=(6,)), TrainSettings(batch_size=4), 7, workers=workers)
+
+    def registered(trainer: Trainer) -> list[Job]:
+        return [trainer.job(device, trainer.initial_params(0), steps=2) for device in range(8)]
+
+    def results(trainer: Trainer, jobs: list[Job]) -> list[Any]:
+        trainer.compute(jobs)
+        return [job.result for job in jobs]
+
+    alone, workers = trainer(None), WorkerProcesses(1)
+    beside = trainer(workers)
+    pids = [workers._workers[0].process.pid]
+
+    def kill() -> None:
+        os.kill(pids[-1], signal.SIGKILL)
+        with pytest.warns(RuntimeWarning, match="SIGKILL; .*, and another takes its place"):
+            list(workers.collect(wait=True))
+        pids.append(workers._workers[0].process.pid)
+
+    try:
+        kill()
+        kill()
+        while not workers.ready:
+            list(workers.collect(wait=True))
+        jobs = registered(beside)
+        np.testing.assert_array_equal(results(beside, jobs), results(alone, registered(alone)))
+        assert workers._number == 2  # works that the third one has computed
+        os.kill(pids[-1], signal.SIGSTOP)  # so that it computes no more of them
+        jobs = registered(beside)
+        assert len(workers._workers[0].has) == 2
+        os.kill(pids[-1], signal.SIGKILL)
+        with pytest.warns(RuntimeWarning, match="its trainings are computed again, and another takes its place"):
+            np.testing.assert_array_equal(results(beside, jobs), results(alone, registered(alone)))
+        pids.append(workers._workers[0].process.pid)
+        os.kill(pids[-1], signal.SIGKILL)
+        with pytest.warns(RuntimeWarning, match="SIGKILL; .*, and training goes on in this process"):
+            list(workers.collect(wait=True))
+        assert not workers.ready
+        np.testing.assert_array_equal(results(beside, registered(beside)), results(alone, registered(alone)))
+    finally:
+        workers.close()
+    assert len(set(pids)) == 4
+    assert all(map(gone, pids))
 
 
 @pytest.mark.slow
@@ -133,7 +196,7 @@ class Here:
 
 recipe = SimpleNamespace(written=lambda: {"model": Here()}, settings=SimpleNamespace(precision="float32"))
 workers = WorkerProcesses(2)
-workers.start(recipe, data, SimpleNamespace(group=4, n_params=3), 8)
+workers.start(recipe, data, SimpleNamespace(group=4, n_params=3, alone=False), 8)
 print(*(worker.process.pid for worker in workers._workers), flush=True)
 if sys.argv[1] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
