@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from helpers.recorded_run import recorded_run
 from helpers.tables_of_runs import END, N, devices, links, metrics, small_run, trace
+from matplotlib.image import imread
 from rich.console import Console
 
 from p2pl_async import load_scenario
@@ -67,6 +68,11 @@ def test_messages_are_those_of_the_trace(page: str) -> None:
     np.testing.assert_array_equal(arrays["to"], kept["dst"])
     fates = json.loads(part(page, "head"))["messages"]["fates"]
     assert [fates[code] for code in arrays["fate"]] == kept["fate"].tolist()
+
+
+def test_times_on_air_are_those_of_the_trace_and_left_out_where_no_rate_is_known(page: str) -> None:
+    np.testing.assert_allclose(unpacked(page)["air"] / (2**32 - 1) * END, 0.2, atol=1e-6)
+    assert "air" not in gather(small_run(trace=trace().assign(air_s=0.0))).arrays
 
 
 def test_scores_of_devices_lie_by_instant_and_device(page: str) -> None:
@@ -241,16 +247,21 @@ def test_it_can_load_nothing(page: str) -> None:
 
 def shown(page: str, folder: Path, hash: str = "") -> tuple[str, list[str]]:
     """Return the document as a browser has built it, and what it wrote to its console."""
+    done = browsed(page, folder, "--dump-dom", hash=hash)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def browsed(page: str, folder: Path, *options: str, hash: str = "") -> subprocess.CompletedProcess[str]:
+    """Open a page in a browser with these options."""
     assert CHROMIUM is not None
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
     command = [
         CHROMIUM,
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--virtual-time-budget=4000"),
-        *("--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"{file.as_uri()}{hash}"),
+        *("--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", *options, f"{file.as_uri()}{hash}"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 def under_way(dom: str) -> list[str]:
@@ -299,8 +310,7 @@ def test_a_browser_tells_the_story_of_a_link_the_rhythm_of_sleep_and_influence(t
     kept = trace()
     on_link = kept[(kept["src"] == 0) & (kept["dst"] == 1)]["fate"].value_counts()
     assert f"messages from 0 s to 100 s: delivered {on_link['delivered']}, loss {on_link['loss']}" in text
-    assert "gray: asleep" in text
-    assert "gray: an outage, in which it hears nobody" in text
+    assert "asleep an outage, in which it hears nobody zoomed in" in text
     assert "influence" in text
     assert "weight of models in mixes" in text
 
@@ -313,3 +323,54 @@ def test_a_browser_colors_devices_by_their_error_and_has_lines_of_groups(tmp_pat
     assert console == []
     assert "the lower the root mean square error" in dom
     assert re.search(r'class="u-label">old, mean<', dom)
+
+
+TRAINING, SENDING, RECEIVING, WAITING = (0x00, 0x9E, 0x73), (0x00, 0x72, 0xB2), (0xA3, 0x47, 0x8A), (0x66, 0x70, 0x80)
+TRAINING_IN_THE_DARK = (0x2F, 0xC7, 0x9A)
+
+
+def messages_once() -> pd.DataFrame:
+    """Return a trace of one message: device 0 sends it at 59 s, 0.7 s long, to device 1, where it arrives at 59.9 s."""
+    return trace().iloc[:1].assign(sent_s=59.0, src=0, dst=1, air_s=0.7, arrival_s=59.9, fate="delivered")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_a_row_of_the_timeline_tells_training_sending_receiving_and_waiting_by_height(tmp_path: Path) -> None:
+    browsed(page_of(small_run(trace=messages_once())), tmp_path, f"--screenshot={tmp_path / 'shot.png'}",
+            "--hide-scrollbars", "--force-device-scale-factor=1", "--window-size=1300,3000")  # fmt: skip
+    shot = np.round(imread(tmp_path / "shot.png")[:, :, :3] * 255).astype(int)
+
+    def seconds(color: tuple[int, int, int], y: float) -> float:
+        """Return how much of the run has this color at a height."""
+        return float((np.abs(shot[round(y), columns[0] :] - color).max(axis=-1) < 24).sum() / per_second)
+
+    green = (shot == TRAINING).all(axis=-1)
+    tall = np.flatnonzero(green.sum(axis=1) > 700)
+    tops = tall[np.diff(tall, prepend=-9) > 1]
+    assert len(tops) == N
+    columns = np.flatnonzero(green[tops[0]])
+    per_second = (np.ptp(columns) + 1) / 99  # trained from 0 s to 99 s, with pauses
+    row = tops[1] - tops[0]
+    top = tops - np.ceil(0.3 * row)  # of rows; a bar of training begins at three tenths
+    at = {"receiving": 0.13, "training": 0.35, "waiting": 0.5, "sending": 0.87}
+    y = {name: top + share * row for name, share in at.items()}
+    waited = [seconds(WAITING, y["waiting"][k]) for k in range(N)]
+    assert waited[2] == pytest.approx(20, abs=3.5)  # ticks and edges hide some
+    for k in range(N):
+        assert seconds(TRAINING, y["training"][k]) == pytest.approx(80, abs=2.5)
+        assert waited[2] - waited[k] == pytest.approx(0.7 if k in (0, 1) else 0, abs=0.3)
+        assert seconds(SENDING, y["sending"][k]) == pytest.approx(0.7 if k == 0 else 0, abs=0.3)
+        assert seconds(RECEIVING, y["receiving"][k]) == pytest.approx(0.7 if k == 1 else 0, abs=0.3)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_a_page_printed_from_the_dark_is_light(page: str, tmp_path: Path) -> None:
+    browsed(page, tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}", "--blink-settings=preferredColorScheme=0")
+    written = (tmp_path / "page.pdf").read_bytes()
+    found = set()
+    for image in re.finditer(rb"/Subtype /Image((?:(?!endobj).)*?)>>\s*stream\r?\n", written, re.DOTALL):
+        if b"/ICCBased" in image[1]:
+            colors = np.frombuffer(zlib.decompressobj().decompress(written[image.end() :]), np.uint8).reshape(-1, 3)
+            found |= set(map(tuple, np.unique(colors, axis=0).tolist()))
+    assert TRAINING in found
+    assert TRAINING_IN_THE_DARK not in found

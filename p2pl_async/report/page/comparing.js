@@ -34,5 +34,6 @@ curves.plots = () => {
   await page.unpack();
   page.arrays.set("time", page.array("0:time") || new Float32Array([0]));
   curves.start();
+  page.followColors();
   document.body.dataset.ready = "yes";
 })();

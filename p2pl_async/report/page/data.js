@@ -6,12 +6,23 @@ const page = {
   arrays: new Map(),
   selected: new Set(), // devices
   time: 0, // virtual seconds; where the replay is
-  listeners: [], // called with "time" or "selection"
+  listeners: [], // called with "time", "selection" or "colors"
 
   array(name) { return this.arrays.get(name); },
   has(name) { return this.arrays.has(name); },
   watch(listener) { this.listeners.push(listener); },
   tell(what) { for (const listener of this.listeners) listener(what); },
+
+  // Tell all parts when colors or widths change: the system turns dark or light, or the page is printed, which is always light.
+  followColors() {
+    const print = (printed) => {
+      document.documentElement.classList.toggle("printed", printed);
+      this.tell("colors");
+    };
+    window.addEventListener("beforeprint", () => print(true));
+    window.addEventListener("afterprint", () => print(false));
+    matchMedia(DARK).addEventListener("change", () => this.tell("colors"));
+  },
 
   setTime(time) {
     this.time = Math.min(Math.max(time, 0), this.head.end);
@@ -46,6 +57,8 @@ const partOf = (seconds) => (seconds / page.head.end) * PARTS;
 
 // Okabe and Ito: told apart by color-blind readers.
 const CAUSES = ["#d55e00", "#e69f00", "#cc79a7", "#7a5195", "#8c564b", "#5f6b76", "#b0a000"];
+const DARK = "(prefers-color-scheme: dark)";
+const isPrinted = () => document.documentElement.classList.contains("printed");
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function fateColor(fate) {
@@ -99,9 +112,15 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
+function vector(tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
 // A canvas in device pixels; returns its context, width and height in CSS pixels.
 function prepared(canvas, height) {
-  const ratio = window.devicePixelRatio || 1;
+  const ratio = isPrinted() ? 2 : window.devicePixelRatio || 1;
   const width = canvas.clientWidth;
   if (height) canvas.style.height = `${height}px`;
   const tall = height || canvas.clientHeight;
@@ -122,4 +141,22 @@ function after(array, value, low = 0, high = array.length) {
     else high = middle;
   }
   return low;
+}
+
+// The union of spans of time that may overlap, as ascending starts and ends; it sorts both arrays in place. A span without
+// length stays one unless another covers it.
+function united(starts, ends) {
+  starts.sort();
+  ends.sort();
+  const from = [], to = [];
+  for (let i = 0, k = 0, open = 0; k < ends.length;) {
+    if (i < starts.length && starts[i] <= ends[k]) {
+      if (!open++) from.push(starts[i]);
+      i++;
+    } else {
+      if (!--open) to.push(ends[k]);
+      k++;
+    }
+  }
+  return { from: Uint32Array.from(from), to: Uint32Array.from(to) };
 }

@@ -305,6 +305,8 @@ def _add_messages(content: Content, trace: pd.DataFrame, total: int, end: float)
     wide = np.uint16 if content.head["n"] <= 65536 else np.uint32
     content.arrays["sent"] = _parts(sent, end)
     content.arrays["gone"] = _parts(gone, end)
+    if (air := np.nan_to_num(trace["air_s"].to_numpy())).any():
+        content.arrays["air"] = _parts(air, end)
     content.arrays["from"] = trace["src"].to_numpy().astype(wide)
     content.arrays["to"] = trace["dst"].to_numpy().astype(wide)
     content.arrays["size"] = trace["size_bytes"].to_numpy().astype(np.uint32)

@@ -23,12 +23,18 @@ const map = {
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     window.addEventListener("resize", () => this.draw());
     page.watch((what) => {
-      if (what === "selection") this.tellStory();
+      if (what === "colors") this.recolor();
+      if (what !== "time") this.tellStory();
       this.draw();
     });
+    this.recolor();
     this.tellStory();
-    this.legend();
     this.draw();
+  },
+
+  recolor() {
+    if (page.has("sent")) this.colors = page.head.messages.fates.map(fateColor);
+    this.legend();
   },
 
   // For each block of messages the latest instant at which one of it or of those before is gone: where to begin.
@@ -40,7 +46,6 @@ const map = {
       if (gone[i] > most) most = gone[i];
       this.latest[i] = most;
     }
-    this.colors = page.head.messages.fates.map(fateColor);
     this.arrives = page.head.messages.fates.map((fate) => fate === "delivered" || fate === "partial");
   },
 
@@ -430,13 +435,11 @@ const map = {
 
   legend() {
     const place = document.getElementById("legend");
+    place.replaceChildren();
     const sign = (shape) => {
       const holder = element("span");
-      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-      for (const [key, value] of Object.entries({ width: 14, height: 12, viewBox: "0 0 14 12", "aria-hidden": true })) svg.setAttribute(key, value);
-      const drawn = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      for (const [key, value] of Object.entries(shape)) drawn.setAttribute(key, value);
-      svg.append(drawn);
+      const svg = vector("svg", { width: 14, height: 12, viewBox: "0 0 14 12", "aria-hidden": true });
+      svg.append(vector("path", shape));
       holder.append(svg);
       return holder;
     };

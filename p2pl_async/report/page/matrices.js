@@ -6,8 +6,19 @@ const NO_WEIGHTS = "Weights of models in mixes are not shown: this protocol mixe
 
 const matrices = {
   start() {
+    page.watch((what) => { if (what === "colors") this.draw(); });
+    this.draw();
+    const place = document.getElementById("grids");
+    if (!place.children.length) document.getElementById("matrices").hidden = true;
+    const note = (text) => place.after(element("p", { className: "hint", textContent: text }));
+    if (!page.head.cells && page.head.n > 1) note("Matrices from device to device are left out: there are more than 200 devices.");
+    else if (page.has("link_src") && !page.has("link_weight")) note(NO_WEIGHTS);
+  },
+
+  draw() {
     const place = document.getElementById("grids");
     const n = page.head.n;
+    place.replaceChildren();
     if (page.head.cells) {
       const src = page.array("link_src"), dst = page.array("link_dst");
       const delivered = page.array("link_delivered"), lost = page.array("link_lost");
@@ -44,14 +55,10 @@ const matrices = {
       const cells = Float64Array.from(page.array("samples"));
       this.add(place, "training samples", "", n, page.head.classes, cells, ["device", "class"]);
     }
-    if (!place.children.length) document.getElementById("matrices").hidden = true;
-    const note = (text) => place.after(element("p", { className: "hint", textContent: text }));
-    if (!page.head.cells && n > 1) note("Matrices from device to device are left out: there are more than 200 devices.");
-    else if (page.has("link_src") && !page.has("link_weight")) note(NO_WEIGHTS);
   },
 
   add(place, title, unit, rows, columns, cells, names, most) {
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches; // what is most stands out from the page
+    const dark = !isPrinted() && matchMedia(DARK).matches; // what is most stands out from the page
     let high = most || 0;
     for (const value of cells) if (value > high) high = value;
     const size = Math.max(2, Math.min(16, Math.floor(300 / Math.max(rows, columns))));

@@ -8,6 +8,7 @@
   curves.start();
   timeline.start();
   matrices.start();
+  page.followColors();
   for (const link of document.querySelectorAll(".findings a")) {
     link.addEventListener("click", () => page.select(link.dataset.devices.split(",").filter(Boolean).map(Number)));
   }

@@ -1,5 +1,14 @@
 "use strict";
-// The timeline: a row per device: training, sending, asleep, down; ticks where rounds end; arrows of messages when zoomed in.
+// The timeline: a row per device: training, sending, receiving, waiting, asleep, down; ticks where rounds end; arrows of
+// messages when zoomed in. What a device does is told by where in its row a bar lies and how tall it is, and by color.
+
+// Of each bar: its top and height as shares of the row, and its color.
+const BARS = {
+  receiving: { top: 0.04, tall: 0.18, fill: "--heard" },
+  training: { top: 0.3, tall: 0.4, fill: "--best" },
+  waiting: { top: 0.46, tall: 0.08, fill: "--faint" },
+  sending: { top: 0.78, tall: 0.18, fill: "--strong" },
+};
 
 const timeline = {
   from: 0,
@@ -14,12 +23,13 @@ const timeline = {
     this.to = page.head.end;
     this.height = Math.max(9, Math.min(24, 560 / page.head.n));
     if (page.has("sent")) this.bySender();
+    this.gather();
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.canvas.addEventListener("pointerdown", (event) => this.drag(event));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     this.canvas.addEventListener("dblclick", () => this.show(0, page.head.end));
     window.addEventListener("resize", () => this.draw());
-    page.watch(() => this.draw());
+    page.watch((what) => (what === "time" ? this.mark() : this.draw()));
     this.legend();
     this.draw();
   },
@@ -29,6 +39,44 @@ const timeline = {
     const from = page.array("from");
     this.sends = Array.from({ length: page.head.n }, () => []);
     for (let i = 0; i < from.length; i++) this.sends[from[i]].push(i);
+  },
+
+  // What each device did when: per activity its spans, those that overlap as one.
+  gather() {
+    const spans = () => Array.from({ length: page.head.n }, () => ({ starts: [], ends: [] }));
+    const sending = spans(), receiving = spans();
+    const add = (span, start, end) => { span.starts.push(start); span.ends.push(end); };
+    if (this.sends) this.transmissions((k, start, end) => add(sending[k], start, end), (k, start, end) => add(receiving[k], start, end));
+    const down = spans();
+    for (const [k, from, to] of page.head.down) add(down[k], partOf(from), partOf(to));
+    const from = page.array("train_from"), to = page.array("train_to"), first = page.array("train_first");
+    const training = Array.from(down, (_, k) => ({ starts: from.slice(first[k], first[k + 1]), ends: to.slice(first[k], first[k + 1]) }));
+    const joined = (...parts) => united(Uint32Array.from(parts.flatMap((part) => [...part.starts])), Uint32Array.from(parts.flatMap((part) => [...part.ends])));
+    this.rows = Array.from(down, (_, k) => {
+      const busy = joined(training[k], sending[k], receiving[k], down[k]);
+      return {
+        training: joined(training[k]), sending: joined(sending[k]), receiving: joined(receiving[k]),
+        waiting: { from: Uint32Array.from([0, ...busy.to]), to: Uint32Array.from([...busy.from, PARTS]) },
+      };
+    });
+  },
+
+  // Tell when each message keeps its sender and its receiver busy. A sender is busy from when the message is handed over until
+  // it arrives less the least latency of the link: a message may queue. A receiver is busy for its time on air before it arrives.
+  transmissions(sends, hears) {
+    const sent = page.array("sent"), gone = page.array("gone"), from = page.array("from"), to = page.array("to"), fate = page.array("fate");
+    const air = page.array("air"), n = page.head.n;
+    const least = new Map(); // link -> least latency
+    for (let i = 0; air && i < sent.length; i++) {
+      const link = from[i] * n + to[i], latency = Math.max(gone[i] - sent[i] - air[i], 0);
+      if (map.arrives[fate[i]] && !(latency >= least.get(link))) least.set(link, latency);
+    }
+    for (let i = 0; i < sent.length; i++) {
+      const arrives = map.arrives[fate[i]];
+      const latency = arrives ? least.get(from[i] * n + to[i]) : 0;
+      sends(from[i], sent[i], air ? Math.max(gone[i] - latency, sent[i]) : sent[i]);
+      if (arrives) hears(to[i], air ? Math.max(gone[i] - air[i], sent[i]) : gone[i], gone[i]);
+    }
   },
 
   show(from, to) {
@@ -102,43 +150,74 @@ const timeline = {
     context.beginPath();
     context.rect(this.left, 0, width - this.left, n * this.height);
     context.clip();
+    this.bars(context, px, low, high, "waiting", 0); // thin ones add up to their share
     this.sleeps(context, px);
     this.deafness(context, px, low, high);
-    this.trainings(context, px, low, high);
-    this.downs(context, px);
-    if (this.sends) this.messages(context, px, low, high, width);
-    context.strokeStyle = color("--worst");
-    context.setLineDash([4, 3]);
-    context.beginPath();
-    context.moveTo(px(page.time), 0);
-    context.lineTo(px(page.time), tall);
-    context.stroke();
+    for (const activity of ["training", "receiving", "sending"]) this.bars(context, px, low, high, activity, 0.6);
+    this.ticks(context, px, low, high, width - this.left);
+    this.downs(context, px, width);
+    if (this.sends) this.messages(context, px, low, high);
     context.restore();
     this.scale(context, px, width, n * this.height);
+    this.kept = element("canvas", { width: this.canvas.width, height: this.canvas.height });
+    this.kept.getContext("2d").drawImage(this.canvas, 0, 0);
+    this.mark();
   },
 
-  trainings(context, px, low, high) {
-    const from = page.array("train_from"), to = page.array("train_to"), first = page.array("train_first");
-    const rounds = page.array("round_at"), firstRound = page.array("round_first");
-    for (let k = 0; k < page.head.n; k++) {
-      const y = k * this.height;
-      context.fillStyle = color("--best");
-      let drawn = -Infinity; // px; bars closer than a pixel are one
-      for (let i = after(to, low, first[k], first[k + 1]); i < first[k + 1] && from[i] <= high; i++) {
+  // A line where the replay is, over the rows as they were drawn last.
+  mark() {
+    if (!this.kept) return; // hidden
+    const { width, height } = this.kept;
+    const context = this.canvas.getContext("2d"), ratio = width / this.canvas.clientWidth;
+    const x = this.left + ((page.time - this.from) / (this.to - this.from)) * (this.canvas.clientWidth - this.left);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, width, height);
+    context.drawImage(this.kept, 0, 0);
+    if (page.time < this.from || page.time > this.to) return;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.strokeStyle = color("--worst");
+    context.lineWidth = 1;
+    context.setLineDash([4, 3]);
+    context.beginPath();
+    context.moveTo(x, 0);
+    context.lineTo(x, page.head.n * this.height);
+    context.stroke();
+    context.setLineDash([]);
+  },
+
+  // The bars of an activity, each at least so many px wide; of those that are too close to tell apart, one.
+  bars(context, px, low, high, activity, least) {
+    const { top, tall, fill } = BARS[activity];
+    context.fillStyle = color(fill);
+    this.rows.forEach((row, k) => {
+      const { from, to } = row[activity];
+      const y = (k + top) * this.height, height = Math.max(tall * this.height, 1);
+      let drawn = -Infinity;
+      for (let i = after(to, low); i < to.length && from[i] <= high; i++) {
         const [x0, x1] = [px(secondsOf(from[i])), px(secondsOf(to[i]))];
-        if (x1 < drawn + 0.5) continue;
-        context.fillRect(x0, y + this.height * 0.3, Math.max(x1 - x0, 0.6), this.height * 0.4);
+        if (least && x1 < drawn + 0.5) continue;
+        context.fillRect(x0, y, Math.max(x1 - x0, least), height);
         drawn = x1;
       }
-      context.fillStyle = color("--ink");
-      drawn = -Infinity;
-      for (let i = after(rounds, low, firstRound[k], firstRound[k + 1]); i < firstRound[k + 1] && rounds[i] <= high; i++) {
-        const x = px(secondsOf(rounds[i]));
-        if (x < drawn + 2.5) continue;
-        context.fillRect(x - 0.5, y + this.height * 0.12, 1, this.height * 0.76);
-        drawn = x;
+    });
+  },
+
+  // Where rounds end: each one, or where those lie too close each 10th, 100th and so on.
+  ticks(context, px, low, high, width) {
+    const rounds = page.array("round_at"), first = page.array("round_first");
+    const begins = this.rows.map((_, k) => after(rounds, low, first[k], first[k + 1]));
+    const ends = this.rows.map((_, k) => after(rounds, high, first[k], first[k + 1]));
+    const most = Math.max(...ends.map((end, k) => end - begins[k]));
+    let every = 1;
+    while ((every * width) / most < 5) every *= 10;
+    context.fillStyle = color("--ink");
+    this.rows.forEach((_, k) => {
+      const y = (k + 0.12) * this.height;
+      for (let i = begins[k]; i < ends[k]; i++) {
+        if ((i - first[k] + 1) % every === 0) context.fillRect(px(secondsOf(rounds[i])) - 0.5, y, 1, 0.76 * this.height);
       }
-    }
+    });
+    this.tick.textContent = every === 1 ? "a round ends" : `each ${every}th round of a device ends`;
   },
 
   // Radios that sleep in a rhythm: gray between two wakings, where those are far enough apart to see.
@@ -166,7 +245,7 @@ const timeline = {
   deafness(context, px, low, high) {
     if (!page.has("deaf_first")) return;
     const from = page.array("deaf_from"), to = page.array("deaf_to"), first = page.array("deaf_first");
-    context.fillStyle = color("--line");
+    context.fillStyle = this.hatching(context, color("--faint"));
     for (let k = 0; k < page.head.n; k++) {
       for (let i = after(to, low, first[k], first[k + 1]); i < first[k + 1] && from[i] <= high; i++) {
         const [x0, x1] = [px(secondsOf(from[i])), px(secondsOf(to[i]))];
@@ -175,34 +254,34 @@ const timeline = {
     }
   },
 
-  downs(context, px) {
-    context.fillStyle = color("--worst");
+  // Lines that rise to the right, 6 px apart.
+  hatching(context, stroke) {
+    const tile = element("canvas", { width: 6, height: 6 });
+    const inside = tile.getContext("2d");
+    inside.strokeStyle = stroke;
+    for (const x of [-6, 0, 6]) { inside.moveTo(x, 6); inside.lineTo(x + 6, 0); }
+    inside.stroke();
+    return context.createPattern(tile, "repeat");
+  },
+
+  downs(context, px, width) {
+    context.fillStyle = context.strokeStyle = color("--worst");
+    context.lineWidth = 1;
+    context.textAlign = "left";
     for (const [device, from, to] of page.head.down) {
-      const y = device * this.height;
+      const y = device * this.height, x0 = Math.max(px(from), this.left), x1 = Math.min(px(to), width);
+      if (px(to) < this.left || x0 > width) continue;
       context.globalAlpha = 0.35;
-      context.fillRect(px(from), y + 1, Math.max(px(to) - px(from), 1), this.height - 2);
+      context.fillRect(x0, y + 1, Math.max(x1 - x0, 1), this.height - 2);
       context.globalAlpha = 1;
-      context.fillText("down", Math.max(px(from) + 28, this.left + 28), y + this.height / 2);
+      context.strokeRect(x0 + 0.5, y + 1.5, Math.max(x1 - x0 - 1, 0), this.height - 3);
+      if (x1 - x0 > 36) context.fillText("down", x0 + 4, y + this.height / 2);
     }
   },
 
-  messages(context, px, low, high, width) {
+  messages(context, px, low, high) {
     const sent = page.array("sent"), gone = page.array("gone"), to = page.array("to"), fate = page.array("fate");
-    let shown = 0;
-    for (let k = 0; k < page.head.n; k++) {
-      const y = k * this.height;
-      context.fillStyle = color("--strong");
-      let drawn = -Infinity;
-      for (const i of this.sends[k]) {
-        if (sent[i] > high) break;
-        if (gone[i] < low) continue;
-        if (sent[i] >= low) shown++;
-        const [x0, x1] = [px(secondsOf(sent[i])), px(secondsOf(gone[i]))];
-        if (x1 < drawn + 0.5) continue;
-        context.fillRect(x0, y + this.height * 0.76, Math.max(x1 - x0, 0.6), this.height * 0.18);
-        drawn = x1;
-      }
-    }
+    const shown = after(sent, high) - after(sent, low);
     if (shown > 600) return;
     for (let k = 0; k < page.head.n; k++) {
       for (const i of this.sends[k]) {
@@ -241,13 +320,30 @@ const timeline = {
 
   legend() {
     const place = document.getElementById("rows-legend");
-    const add = (text) => place.append(element("span", { textContent: text }));
-    add("green bar: training");
-    if (this.sends) add("blue bar: a message of this device is under way");
-    add("tick: a round ends");
-    if (page.head.devices.awake_from_s) add("gray: asleep");
-    if (page.has("deaf_first")) add("gray: an outage, in which it hears nobody");
-    if (page.head.down.length) add("orange: down");
-    if (this.sends) add("zoomed in: lines lead to where messages arrive, and end in a cross where they are lost");
+    const [wide, tall] = [22, 16];
+    const add = (text, { top = 0, tall: share = 1, fill = "none", stroke = "none", path = "", opacity = 1 }) => {
+      const svg = vector("svg", { width: wide, height: tall, viewBox: `0 0 ${wide} ${tall}`, "aria-hidden": true });
+      svg.append(vector("rect", { y: top * tall, width: wide, height: share * tall, opacity }));
+      svg.append(vector("path", { d: path, fill: "none" }));
+      svg.firstChild.style.fill = fill.startsWith("--") ? `var(${fill})` : fill;
+      svg.lastChild.style.stroke = stroke.startsWith("--") ? `var(${stroke})` : stroke;
+      const words = element("span", { textContent: text });
+      place.append(element("span", {}, svg, words));
+      return words;
+    };
+    add("training", BARS.training);
+    if (this.sends) {
+      const { shown, total } = page.head.messages;
+      add(page.has("air") ? "sending: a message is on air or queues" : "sending", BARS.sending);
+      add(page.has("air") ? "receiving: a message that arrives is on air" : "receiving: a message arrives", BARS.receiving);
+      add(shown < total ? "waiting: none of these, as far as messages are shown" : "waiting: none of these", BARS.waiting);
+    } else {
+      add("not training (this run kept no trace of its messages)", BARS.waiting);
+    }
+    this.tick = add("a round ends", { stroke: "--ink", path: "M11 2V14" });
+    if (page.head.devices.awake_from_s) add("asleep", { fill: "--line" });
+    if (page.has("deaf_first")) add("an outage, in which it hears nobody", { stroke: "--faint", path: "M0 8L8 0M0 16L16 0M6 16L22 0M14 16L22 8" });
+    if (page.head.down.length) add("down", { fill: "--worst", opacity: 0.35, stroke: "--worst", path: "M.5 .5H21.5V15.5H.5z" });
+    if (this.sends) place.append(element("span", { textContent: "zoomed in: lines lead to where messages arrive, and end in a cross where they are lost" }));
   },
 };
