@@ -301,7 +301,7 @@ def _rounded(
             continue
         for start in range(layer.start, layer.stop, _BLOCK):
             block = slice(start, min(start + _BLOCK, layer.stop))
-            size = block.stop - start
+            size = v[block].size  # a vector that is too short is for its receivers to refuse
             above = np.divide(v[block], step, out=ratios[:size])
             np.clip(above, -most, most, out=above)  # it may be off by rounding
             low = np.floor(above, out=floors[:size])

@@ -190,7 +190,7 @@ class Levels(Payload):
         for layer, scale in zip(self.layers, self.scales.tolist(), strict=True):
             for start in range(layer.start, layer.stop, _BLOCK):
                 block = slice(start, min(start + _BLOCK, layer.stop))
-                part = change[: block.stop - start]
+                part = change[: self.levels[block].size]
                 x[block] += np.multiply(self.levels[block], x.dtype.type(factor * scale), out=part)
 
     def times(self, factor: float) -> Levels:

@@ -18,7 +18,7 @@ import numpy as np
 from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.randomness import Substreams
 from p2pl_async.basics.timeline import Stretch, Timeline
-from p2pl_async.link.loss.base import CAUSES, NOTHING_LOST, Codes, LossProcess
+from p2pl_async.link.loss.base import CAUSES, NOTHING_LOST, ChangingLoss, Codes, LossProcess
 
 _UNEQUAL = Stretch(None, math.inf)
 _NOISE, _CORRUPT = CAUSES.index("noise"), CAUSES.index("corrupt")
@@ -196,6 +196,26 @@ class Channel:
             return _UNEQUAL
         p = odds.p + (1 - odds.p) * self._corrupt
         return Stretch(Chance(p, CAUSES.index(odds.cause), odds.p / p if p else 1.0), until)
+
+    def lost_until(self, now: float, size: int) -> float:
+        """Return until when every packet is surely lost, whatever else ends or begins; `now` if it isn't.
+
+        What the transmitter waits for ends that, and so does a change of the loss's settings: `skip` is about one loss.
+
+        Args:
+            now: when the first packet starts.
+            size: bytes of each.
+        """
+        chance, lost = self.at(now, size)
+        if chance is None or chance.p < 1:
+            return now
+        for _, down in self._outages:
+            state, ends = down.at(now)
+            if state:
+                lost = max(lost, ends)
+        if self.holds:
+            lost = min(lost, self.up_until(now))
+        return min(lost, self._loss.unchanged_until(now)) if isinstance(self._loss, ChangingLoss) else lost
 
     def cause(self, chance: Chance) -> int:
         """Draw the cause of a loss."""

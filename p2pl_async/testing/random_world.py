@@ -38,7 +38,7 @@ class RandomWorld:
         table: the tables of a scenario, all but `[protocol]`. If the protocol trains, it trains a model of six
             parameters, which training doesn't move unless the table has a `[train]` of its own.
         folder: where scenarios that failed are written.
-        seconds: of wall time, after which a run counts as one that never ends.
+        seconds: of CPU time, after which a run counts as one that never ends.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ def _limited(seconds: float) -> Iterator[None]:
         return
 
     def over(*_: object) -> None:
-        raise InvariantError(f"the run has not ended within {seconds:g} s of wall time")
+        raise InvariantError(f"the run has not ended within {seconds:g} s of CPU time")
 
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds, min(seconds, 1.0))  # again and again, for each device that goes on
+    before = signal.signal(signal.SIGPROF, over)
+    signal.setitimer(signal.ITIMER_PROF, seconds, min(seconds, 1.0))  # again and again, for each device that goes on
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

@@ -19,6 +19,7 @@ from p2pl_async.link.rate import SteadyRate
 from p2pl_async.link.sending.outcome import Cut
 from p2pl_async.link.sending.selective_repeat import send_selectively
 from p2pl_async.link.sending.transmitter import Transmitter
+from p2pl_async.link.switching import UpIntervals
 
 
 class Fate(NamedTuple):
@@ -177,6 +178,13 @@ def test_slots_go_on_where_the_rate_changes() -> None:
 BURSTS = {"kind": "gilbert-packets", "p": 0.1, "r": 0.5}
 
 
+@pytest.mark.parametrize(
+    "outage",
+    [
+        {"kind": "contacts", "up": [["0 s", "10 ms"]]},
+        {"kind": "on-off", "up": "875 ms", "down": "10 ms"},  # comes and goes while the link is down for good
+    ],
+)
 @pytest.mark.parametrize(("packets", "arq", "loss", "tries"), [
     (1, {"kind": "selective-repeat", "window": 4}, "none", 1),
     (3, {"kind": "selective-repeat", "window": 4}, "none", 3),
@@ -185,12 +193,14 @@ BURSTS = {"kind": "gilbert-packets", "p": 0.1, "r": 0.5}
     (3, {"kind": "go-back-n", "window": 4}, "none", 2),
     (200, {"kind": "go-back-n", "window": 4}, "none", 4),
 ])  # fmt: skip
-def test_unlimited_retries_towards_a_link_that_is_down_are_counted_not_looked_at(packets, arq, loss, tries) -> None:
+def test_unlimited_retries_towards_a_link_that_is_down_are_counted_not_looked_at(
+    packets, arq, loss, tries, outage
+) -> None:
     """A million tries, whatever the window: one by one they would take 5 to 20 s."""
     table = {
-        "rate": "8 kbit/s", "mtu": "100 B", "loss": loss, "arq": {"retries": "unlimited", **arq},
-        "outage": {"kind": "contacts", "up": [["0 s", "10 ms"]]},
+        "rate": "8 kbit/s", "mtu": "100 B", "loss": loss, "arq": {"retries": "unlimited", **arq}, "outage": outage,
     }  # fmt: skip
+    for_good = UpIntervals(np.array([[0.0, 0.01]]), None)
     looked = 0
 
     class Watched(Link):
@@ -212,7 +222,8 @@ def test_unlimited_retries_towards_a_link_that_is_down_are_counted_not_looked_at
             self._transmitter.channel = self._channel
             return super().judge(size, now, needed)
 
-    verdict = Watched(0, 1, LinkSettings.model_validate(table), 3).judge(100 * packets, 1.0)
+    link = Watched(0, 1, LinkSettings.model_validate(table), 3, down=[("link-down", lambda: for_good)])
+    verdict = link.judge(100 * packets, 1.0)
     assert verdict.cause == "retries"
     assert verdict.packets == pytest.approx(tries * 1_000_001, rel=1e-4)
     assert looked < 1000

@@ -167,6 +167,10 @@ class ChangingLoss:
         odds, ends = NOTHING_LOST if process is None else process.at(now)
         return Stretch(odds, min(ends, until))
 
+    def unchanged_until(self, now: float) -> float:
+        """Return until when the process that holds at the instant `now` goes on."""
+        return self._steps.at(now).until
+
     def _process(self, number: int) -> LossProcess | None:
         """Return the process of a number."""
         if number not in self._processes:

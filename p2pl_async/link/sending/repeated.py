@@ -272,9 +272,9 @@ def _skip(
     Returns:
         How many they are, and how long they take.
     """
-    chance, ends = transmitter.channel.at(now, size)
+    ends = transmitter.channel.lost_until(now, size)
     seconds, until = transmitter.seconds(now, 8 * size)
-    if chance is None or chance.p < 1 or seconds == math.inf:
+    if ends <= now or seconds == math.inf:
         return 0, 0.0
     longer = _longer(seconds, first)
     step = pace.spent(used + 1) - pace.spent(used)

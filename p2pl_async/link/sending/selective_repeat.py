@@ -85,10 +85,10 @@ def _skip(transmitter: Transmitter, cut: Cut, message: SelectiveRepeat, paces: P
     repeated: Ints = message.repeated
     if not len(repeated) or message.spare_tries <= _EAGER:
         return now
-    chance, limit = transmitter.channel.at(now, cut.full or cut.last)
+    limit = transmitter.channel.lost_until(now, cut.full or cut.last)
     bits, window = 8 * (cut.full or cut.last), paces.arq.window or 1
     seconds, until = transmitter.seconds(now, bits)
-    if chance is None or chance.p < 1 or transmitter.channel.holds:
+    if limit <= now or transmitter.channel.holds:
         return now
     step = window * (seconds + paces.of(seconds).gap)
     left = min(until, limit) - now
