@@ -1,9 +1,10 @@
 """What worker processes gain: wall and CPU time per device-round with and without, in interleaved processes.
 
-    python tools/bench_workers.py [--workers 0 2] [--times 5] [--rounds 40] [common] [conv]
+    python tools/bench_workers.py [--workers 0 2] [--times 5] [--rounds 40] [common] [wide] [conv]
 
 - common: 100 devices, MLP 784-64-10, 5 steps of 32, ring, averaging with neighbors, real messages over links with
   latency. Goal on two idle cores: 0.7 ms of wall time.
+- wide: the same with 784-200-200-10, of which few devices are computed at once: a message holds more.
 - conv: 10 devices, a CNN of 16 and 32 channels on 28 x 28 pixels, which doesn't batch: one device per core at a time.
 
 Measured from the first instant to the last, without evaluation and without the workers' start, which each run waits
@@ -30,6 +31,7 @@ from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.learning.processes import WorkerProcesses
 
 TEXT = """
+data.test_samples = 100
 devices = {{ count = {devices}, compute = {{ per_epoch = "2 s", spread = 0.4, jitter = 0.1 }} }}
 topology.kind = "ring"
 link.latency = {{ kind = "lognormal", mean = "20 ms", sd = "10 ms" }}
@@ -41,6 +43,7 @@ stop.rounds = {rounds}
 """
 JOBS = {
     "common": (100, '{ kind = "mlp", hidden = [64] }'),
+    "wide": (100, '{ kind = "mlp", hidden = [200, 200] }'),
     "conv": (10, '{ kind = "cnn", channels = [16, 32], norm = "batch" }'),
 }
 TICK = os.sysconf("SC_CLK_TCK")
