@@ -203,9 +203,7 @@ class WorkerProcesses:
         why = why or (f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}")
         count = len(self._workers)
         left = "training goes on in this process"
-        if self._successors:
-            self._successors -= 1
-            self._begin()
+        if self._succeeded():
             left = "another takes its place"
         elif count:
             left = "1 worker is left" if count == 1 else f"{count} workers are left"
@@ -213,6 +211,18 @@ class WorkerProcesses:
             self._free.append(place)
             yield number, None
         warnings.warn(f"a worker process {why}; its trainings are computed again, and {left}", RuntimeWarning, 2)
+
+    def _succeeded(self) -> bool:
+        """Start a process in the place of a dead one; tell whether one has begun."""
+        if not self._successors:
+            return False
+        self._successors -= 1
+        try:
+            self._begin()
+        except OSError:  # the system has no room for one
+            self._successors = 0
+            return False
+        return True
 
     def close(self) -> None:
         """End the workers, and free the memory."""

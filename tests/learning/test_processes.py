@@ -166,6 +166,23 @@ def test_another_worker_takes_the_place_of_a_dead_one_until_that_happens_too_oft
     assert all(map(gone, pids))
 
 
+def test_training_goes_on_here_where_the_system_starts_no_other_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = WorkerProcesses(1)
+    Trainer(DATA, np.split(np.arange(40), 8), Mlp(hidden=(6,)), TrainSettings(batch_size=4), 7, workers=workers)
+
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    try:
+        monkeypatch.setattr("p2pl_async.learning.processes.subprocess.Popen", full)
+        os.kill(workers._workers[0].process.pid, signal.SIGKILL)
+        with pytest.warns(RuntimeWarning, match="SIGKILL; .*, and training goes on in this process"):
+            list(workers.collect(wait=True))
+        assert not workers.ready
+    finally:
+        workers.close()
+
+
 @pytest.mark.slow
 def test_a_model_of_ones_own_that_does_not_batch_has_the_same_digests_beside_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
