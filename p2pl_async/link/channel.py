@@ -217,6 +217,12 @@ class Channel:
             lost = min(lost, self.up_until(now))
         return min(lost, self._loss.unchanged_until(now)) if isinstance(self._loss, ChangingLoss) else lost
 
+    def lost_for_good(self, now: float) -> bool:
+        """Tell whether the link has gone down and never comes up again."""
+        return any(
+            down.at(now) == (1, math.inf) for _, down in self._outages if not any(down is held for held in self._held)
+        )
+
     def cause(self, chance: Chance) -> int:
         """Draw the cause of a loss."""
         return chance.code if chance.share == 1 or self.random.random() < chance.share else _CORRUPT

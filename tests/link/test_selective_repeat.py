@@ -227,3 +227,27 @@ def test_unlimited_retries_towards_a_link_that_is_down_are_counted_not_looked_at
     assert verdict.cause == "retries"
     assert verdict.packets == pytest.approx(tries * 1_000_001, rel=1e-4)
     assert looked < 1000
+
+
+@pytest.mark.parametrize("arq", [{"kind": "stop-and-wait"}, {"kind": "go-back-n", "window": 2}])
+def test_retries_of_a_radio_that_sleeps_towards_one_that_is_gone_are_counted(arq, monkeypatch) -> None:
+    """They take as long as if each were looked at, up to the rhythm of its sleep."""
+
+    def judged(**limit: str) -> tuple[Verdict, float]:
+        table = {
+            "rate": "8 kbit/s", "mtu": "100 B", "arq": {"retries": "unlimited", **arq, **limit},
+            "outage": {"kind": "duty-cycle", "awake": "1 s", "period": "10 s", "of": "sender", "when_off": "hold"},
+        }  # fmt: skip
+        gone = UpIntervals(np.array([[0.0, 0.01]]), None)
+        link = Link(0, 1, LinkSettings.model_validate(table), 3, down=[("link-down", lambda: gone)])
+        return link.judge(100, 20.0), link.sending_until
+
+    counted, until = judged(timeout="1000 s")
+    endless, _ = judged()
+    monkeypatch.setattr("p2pl_async.link.sending.repeated._TYPICAL", 20_000)
+    looked_at, expected = judged(timeout="1000 s")
+    assert (endless.cause, endless.packets) == ("retries", 1_000_001)
+    assert counted.air_seconds == pytest.approx(looked_at.air_seconds)
+    assert counted._replace(air_seconds=0.0) == looked_at._replace(air_seconds=0.0)
+    assert until == pytest.approx(expected, rel=0.005)
+    assert until != expected

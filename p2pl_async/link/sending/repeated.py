@@ -13,6 +13,7 @@ from p2pl_async.link.sending.transmitter import AGGREGATE, CHUNK, LARGEST_CHUNK,
 _MARGIN = 6.0  # standard deviations between a block of packets and the end of its stretch
 _USUAL = 0.999  # share of packets that it takes into account
 _EAGER = 8  # tries of a single packet after which it is worth asking whether the link is dead
+_TYPICAL = 1000  # tries whose mean tells how long a radio that sleeps makes them wait
 
 
 def send_repeatedly(
@@ -25,7 +26,7 @@ def send_repeatedly(
     channel, sent = transmitter.channel, Sent()
     bits, equal = 8 * cut.full, cut.packets - 1
     missing: list[int] = []
-    now, done, used_up, chunk = start, 0, 0, CHUNK
+    now, began, done, used_up, chunk = start, start, 0, 0, CHUNK
     arrived = False  # the packet under way, though its sender doesn't know
     while done < equal:
         if channel.holds:
@@ -36,9 +37,11 @@ def send_repeatedly(
         if seconds == math.inf:
             return sent.stuck()
         pace = paces.of(seconds)
+        if not used_up:
+            began = now
         if used_up >= _EAGER:
             behind = min(pace.following, equal - done - 1)
-            skipped, passed = _skip(transmitter, now, pace, used_up, cut.full, seconds, behind, sent)
+            skipped, passed = _skip(transmitter, now, pace, used_up, cut.full, seconds, behind, sent, began)
             if skipped:
                 used_up += skipped
                 now += passed
@@ -227,7 +230,7 @@ def _last(transmitter: Transmitter, cut: Cut, paces: Paces, start: float, sent: 
                 return
             now += pace.waited(used)
         if used % _EAGER == 0:
-            skipped, passed = _skip(transmitter, now, pace, used, cut.last, seconds, 0, sent)
+            skipped, passed = _skip(transmitter, now, pace, used, cut.last, seconds, 0, sent, start)
             now += passed
             used += skipped
     sent.over = end
@@ -256,7 +259,15 @@ def _pass_window(transmitter: Transmitter, size: int, pace: Pace, now: float, be
 
 
 def _skip(
-    transmitter: Transmitter, now: float, pace: Pace, used: int, size: int, first: float, behind: int, sent: Sent
+    transmitter: Transmitter,
+    now: float,
+    pace: Pace,
+    used: int,
+    size: int,
+    first: float,
+    behind: int,
+    sent: Sent,
+    began: float,
 ) -> tuple[int, float]:
     """Count tries that are bound to fail, since the link loses everything for a while, but for the last of all.
 
@@ -268,9 +279,11 @@ def _skip(
         first: how long the first try was on the air.
         behind: packets sent in vain behind each try.
         sent: where they are counted.
+        began: when the first try started.
 
     Returns:
-        How many they are, and how long they take.
+        How many they are, and how long they take; where the transmitter waits for a radio that sleeps, and the link
+        never comes up again, as long each as those so far on average.
     """
     ends = transmitter.channel.lost_until(now, size)
     seconds, until = transmitter.seconds(now, 8 * size)
@@ -283,12 +296,15 @@ def _skip(
         return 0, 0.0
     step += longer
     most = pace.tries - used - 1
-    skipped = most if step * most <= left else max(math.floor(left / step), 0)
+    for_good = transmitter.channel.holds and used >= _TYPICAL and transmitter.channel.lost_for_good(now)
+    skipped = most if for_good or step * most <= left else max(math.floor(left / step), 0)
     transmitter.channel.skip(skipped, now)
     sent.packets += skipped * (1 + behind)
     sent.packets_lost += skipped
     sent.air_bytes += skipped * (1 + behind) * size
     sent.air_seconds += skipped * (1 + behind) * seconds
+    if for_good:
+        return skipped, skipped * (now - began) / used
     return skipped, pace.spent(used + skipped) - pace.spent(used) + skipped * longer
 
 
