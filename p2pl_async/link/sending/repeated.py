@@ -230,6 +230,11 @@ def _last(transmitter: Transmitter, cut: Cut, paces: Paces, start: float, sent: 
                 return
             now += pace.waited(used)
         if used % _EAGER == 0:
+            if channel.holds:
+                now = channel.up(now)
+            if now == math.inf:
+                sent.stuck()
+                return
             skipped, passed = _skip(transmitter, now, pace, used, cut.last, seconds, 0, sent, start)
             now += passed
             used += skipped
