@@ -154,7 +154,7 @@ class Evaluation:
         assert self._rig.trainer is not None
         guess = [scores.score(goal.score.name, device, w) for device, w in models.items()]
         samples = self._rig.world.scenario.evaluate.samples or math.inf
-        return goal.attained(goal.level(guess), goal.slack(samples)) and self._rig.trainer.attains(
+        return goal.attained(goal.level(guess), goal.slack(samples)) and self._rig.trainer.scoring.attains(
             list(models.values()), goal.value, of=goal.of, score=goal.score, guess=guess, devices=list(models)
         )
 

@@ -141,7 +141,7 @@ class Trainer:
                 module = self._module(device).to(engine.device, getattr(torch, settings.precision))
                 self._landed[device] = [tensor(module, name) for name in engine.layout.local]
             self._computing.buffers.update(self._landed)
-        self._scoring = Scoring(
+        self.scoring = Scoring(
             self._crew,
             dataset,
             scores_for(metrics, dataset, settings.loss),
@@ -156,12 +156,12 @@ class Trainer:
     @property
     def scores(self) -> Sequence[Score]:
         """The scores that models get, at least one."""
-        return self._scoring.scores
+        return self.scoring.scores
 
     @property
     def evaluation_seconds(self) -> float:
         """Wall time spent on evaluations."""
-        return self._scoring.seconds
+        return self.scoring.seconds
 
     @property
     def jobs(self) -> int:
@@ -197,7 +197,7 @@ class Trainer:
     @property
     def names(self) -> list[str]:
         """The names of the scores that `evaluate` gives where it knows the devices."""
-        return self._scoring.names
+        return self.scoring.names
 
     def n_samples(self, device: int) -> int:
         """Return the number of training samples that the device holds."""
@@ -344,17 +344,4 @@ class Trainer:
         devices: Sequence[int] | None = None,
     ) -> Scores:
         """Return the scores of parameter vectors; see `Scoring.evaluate`."""
-        return self._scoring.evaluate(params, which, devices=devices)
-
-    def attains(
-        self,
-        params: Sequence[Vector],
-        target: float,
-        *,
-        of: Literal["every_device", "mean"] = "every_device",
-        score: Score | None = None,
-        guess: Sequence[float] | NDArray[np.float64] | None = None,
-        devices: Sequence[int] | None = None,
-    ) -> bool:
-        """Tell whether these vectors attain a score on the whole test set; see `Scoring.attains`."""
-        return self._scoring.attains(params, target, of=of, score=score, guess=guess, devices=devices)
+        return self.scoring.evaluate(params, which, devices=devices)

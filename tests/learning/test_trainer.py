@@ -543,24 +543,24 @@ def test_reach_agrees_with_the_accuracies(guess: str | None) -> None:
     accuracy = trainer.evaluate(params).accuracy
     guesses = {None: None, "true": accuracy, "wrong": -accuracy}[guess]
     for target in np.linspace(0, 1, 31):
-        assert trainer.attains(params, target, guess=guesses) == (accuracy.min() >= target)
-        assert trainer.attains(params, target, of="mean", guess=guesses) == (accuracy.sum() / 7 >= target)
+        assert trainer.scoring.attains(params, target, guess=guesses) == (accuracy.min() >= target)
+        assert trainer.scoring.attains(params, target, of="mean", guess=guesses) == (accuracy.sum() / 7 >= target)
 
 
 def test_reach_stops_at_the_first_device_that_does_not() -> None:
     trainer = make([12] * 8)
     params = [trainer.initial_params(device) for device in range(8)]
     looked_at = []
-    guess, score = trainer.evaluate(params).accuracy, trainer._scoring.evaluate
+    guess, score = trainer.evaluate(params).accuracy, trainer.scoring.evaluate
 
     def count(vectors: list[Vector], which: Any = "test", **options: Any) -> Any:
         looked_at.append(len(vectors))
         return score(vectors, which, **options)
 
-    trainer._scoring.evaluate = count  # type: ignore[assignment, method-assign]
-    assert not trainer.attains(params, 0.999, guess=guess)
+    trainer.scoring.evaluate = count  # type: ignore[assignment, method-assign]
+    assert not trainer.scoring.attains(params, 0.999, guess=guess)
     assert looked_at == [1]
-    assert trainer.attains(params, 0.0)
+    assert trainer.scoring.attains(params, 0.0)
     assert looked_at == [1, 1, 2, 4, 1]
 
 
