@@ -52,6 +52,7 @@ class Access:
     memory = 0.0  # s: how long after its end a transmission still matters
     paced = False  # it says when frames are sent, and isn't asked
     continues = False  # it says what follows a frame
+    copies = False  # each frame is sent several times, and one of its copies is enough
 
     def __init__(self, air: AirView) -> None:
         self.air = air

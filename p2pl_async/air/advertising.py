@@ -84,7 +84,7 @@ class AdvertisingAccess(Access):
         scanning: the channels of all radios.
     """
 
-    continues = True
+    continues = copies = True
 
     def __init__(self, air: AdvertisingAir, settings: BleAdvertising, seed: int, scanning: Scanning) -> None:
         super().__init__(air)

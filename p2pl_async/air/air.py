@@ -31,7 +31,7 @@ from p2pl_async.air.outgoing import Decided, Outgoing, Reached
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.retries import Retries
-from p2pl_async.air.settings import BleAdvertising, Dcf, SharedMedium
+from p2pl_async.air.settings import Dcf, SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import InvariantError
@@ -129,7 +129,7 @@ class Air:
         now, measure = self.clock.now, self._reception.signals
         for group in latest[1]:
             message = Outgoing(group, size, decided, token, now, measure, needed, reached)
-            if isinstance(self.settings, BleAdvertising):
+            if self._access.copies:
                 message.send_copies()
             if self._tuning is not None:
                 message.channel = self._tuning.own[group.receivers[0]]
