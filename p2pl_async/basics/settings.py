@@ -20,7 +20,14 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import (
+    CoreSchema,
+    ErrorDetails,
+    InitErrorDetails,
+    PydanticCustomError,
+    PydanticSerializationError,
+    core_schema,
+)
 
 
 class Settings(BaseModel):
@@ -42,6 +49,15 @@ class Settings(BaseModel):
             and all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
             and self.__pydantic_extra__ == other.__pydantic_extra__
         )
+
+    def model_dump(self, **how: Any) -> dict[str, Any]:
+        """Return the table's values; Ctrl-C meanwhile stays that, where pydantic makes an error of it."""
+        try:
+            return super().model_dump(**how)
+        except PydanticSerializationError as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

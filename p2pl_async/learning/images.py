@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import tarfile
 import zipfile
@@ -66,7 +67,7 @@ class _Images(DataSource):
     def _cached(self) -> Path:
         import pooch
 
-        state = [self.model_dump_json()]
+        state = [json.dumps(self.model_dump(mode="json"))]
         for path in self._files():
             about = path.stat()
             state.append(f"{path} {about.st_size} {about.st_mtime_ns}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-from pydantic import ValidationError
+from pydantic import PlainSerializer, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from p2pl_async.basics.settings import (
     OneOf,
@@ -173,3 +174,20 @@ def test_the_json_schema_has_every_kind_and_hoists_definitions() -> None:
     ]
     assert [table["required"] for table in tables] == [["kind"], ["kind", "radius"]]
     assert {"const": "never"} in schema["properties"]["every"]["anyOf"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("three")])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_ctrl_c_while_a_table_is_written_is_no_error_of_pydantic(error: BaseException, depth: int) -> None:
+    def fail(_: int) -> int:
+        raise error
+
+    class Inner(Settings):
+        number: Annotated[int, PlainSerializer(fail)] = 1
+
+    class Outer(Settings):
+        inner: Annotated[Inner, PlainSerializer(lambda inner: inner.model_dump(mode="json"))] = Inner()
+
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else PydanticSerializationError
+    with pytest.raises(expected):
+        (Outer() if depth == 2 else Inner()).model_dump(mode="json")
