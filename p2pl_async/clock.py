@@ -121,7 +121,9 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         for _ in range(_IN_A_ROW):
             if self._cancelled:
                 self._forget_cancelled()
-            at = calendar[0][0] if calendar and calendar[0][0] <= deadline else deadline
+            at = calendar[0][0] if calendar else deadline
+            if at > deadline:
+                at = deadline
             if weather and weather[0][0] <= at and (at < math.inf or self.persists()):
                 at = weather[0][0]
             if at == math.inf:

@@ -19,7 +19,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +49,24 @@ class Damage:
     places: Mapping[str, int]  # field with an array -> byte at which its data begin
 
 
+class Heard(Protocol):
+    """The power of a message's last frame at a receiver, and its ratio to noise and interference."""
+
+    @property
+    def rssi(self) -> float:
+        """In dBm."""
+
+    @property
+    def sinr(self) -> float:
+        """In dB."""
+
+
 class AsReceived(NamedTuple):
     """How a receiver's radio heard a message."""
 
-    rssi: float  # dBm
-    sinr: float  # dB
-    expected_delivery: Callable[[], float]
+    signal: Heard
+    size: int  # bytes of the message
+    expected_delivery: Callable[[Any, int, float], float]  # of the signal, the size and the instant of sending
 
 
 class Message:
@@ -122,13 +134,13 @@ class Message:
     def rssi(self) -> float:
         """The received power in dBm of the frame that completed it; nan without `[radio]`."""
         heard: AsReceived | None = getattr(self, "_heard", None)
-        return math.nan if heard is None else heard.rssi
+        return math.nan if heard is None else heard.signal.rssi
 
     @property
     def sinr(self) -> float:
         """The ratio of that power to noise and the most interference, in dB; nan without `[radio]`."""
         heard: AsReceived | None = getattr(self, "_heard", None)
-        return math.nan if heard is None else heard.sinr
+        return math.nan if heard is None else heard.signal.sinr
 
     @property
     def expected_delivery(self) -> float:
@@ -137,20 +149,19 @@ class Message:
         By the error rate of `[radio] phy`; losses of `[link] loss`, outages and collisions come on top.
         """
         heard: AsReceived | None = getattr(self, "_heard", None)
-        return math.nan if heard is None else heard.expected_delivery()
+        return math.nan if heard is None else heard.expected_delivery(heard.signal, heard.size, self.sent)
 
     def as_heard(self, heard: AsReceived) -> Self:
         """For the emulation: return a copy that shares all fields, as one receiver heard it."""
         copy = object.__new__(type(self))
         kind: type[Message] = type(self)
-        put = object.__setattr__
-        for name in _slots_of(kind):  # type: ignore[arg-type]  # mypy takes the class for one that can't be hashed
+        for name, put in _slots_of(kind):  # type: ignore[arg-type]  # mypy takes the class for one that can't be hashed
             value = getattr(self, name, _UNSET)
             if value is not _UNSET:
-                put(copy, name, value)
-        if hasattr(self, "__dict__"):
+                put(copy, value)
+        if kind.__dictoffset__:
             copy.__dict__.update(self.__dict__)
-        put(copy, "_heard", heard)
+        _put_heard(copy, heard)
         return copy
 
     def mask(self, field: str) -> NDArray[np.bool_]:
@@ -174,9 +185,19 @@ class Message:
 _UNSET = object()
 
 
+_put_heard = Message.__dict__["_heard"].__set__
+
+
 @functools.cache
-def _slots_of(kind: type[Message]) -> tuple[str, ...]:
-    return tuple(name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()))
+def _slots_of(kind: type[Message]) -> list[tuple[str, Callable[[Message, Any], None]]]:
+    """Return the slots of a message as its receivers share it, each with what sets it."""
+    slots = {
+        name: slot
+        for cls in reversed(kind.__mro__)
+        for name, slot in vars(cls).items()
+        if isinstance(slot, types.MemberDescriptorType)
+    }
+    return [(name, slot.__set__) for name, slot in slots.items() if name != "_heard"]
 
 
 def distance(message: Message, own: Vector) -> float:

@@ -13,7 +13,7 @@ from p2pl_async.air.rates import Mode
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.clock import rounding
 from p2pl_async.link import Ranges, Signal, Verdict, missing_ranges
-from p2pl_async.link.verdict import on_air
+from p2pl_async.link.verdict import charged, on_air
 from p2pl_async.messages import DeviceId
 
 _LOOKS = 1000  # at links that are up at different times, before they are taken to be up together
@@ -223,6 +223,7 @@ class Outgoing:
         if acknowledged:
             verdicts = [one if one.cause else one._replace(acknowledged=True) for one in verdicts]
         verdicts[0] = self._charged(verdicts[0])
+        self.latest = None  # they would hold each other, until Python looks for such circles: a tenth of a run
         self._decided(self.token, self.group.places, verdicts)
 
     def abandon(self, verdict: Verdict) -> None:
@@ -234,9 +235,7 @@ class Outgoing:
 
     def _charged(self, verdict: Verdict) -> Verdict:
         """Return a verdict with the costs of the message: those of all transmissions, however many hear them."""
-        return verdict._replace(
-            packets=self.packets, packets_lost=self._lost, air_bytes=self.air_bytes, air_seconds=self.air_seconds
-        )
+        return charged(verdict, self.packets, self._lost, self.air_bytes, self.air_seconds)
 
     def _fix(self, receivers: Sequence[int], verdicts: Sequence[Verdict]) -> None:
         """Fix the fate of the message at receivers that it reaches."""

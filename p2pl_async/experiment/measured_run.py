@@ -148,10 +148,11 @@ class MeasuredRun:
             assert self._evaluation.goal is not None
             self.stopped_by = self._evaluation.goal.score.name
             self._clock.stop()
-        self.rig.recording.metrics.flush()
-        if self._plan.folder is not None and time.perf_counter() - self._summarized > _SUMMARY_SECONDS:
-            self._write_summary()
-            self._summarized = time.perf_counter()
+        if self._plan.folder is not None:
+            self.rig.recording.metrics.flush()
+            if time.perf_counter() - self._summarized > _SUMMARY_SECONDS:
+                self._write_summary()
+                self._summarized = time.perf_counter()
         self._show()
 
     def _write_summary(self) -> None:

@@ -55,6 +55,7 @@ class Downtime:
     def __init__(self, sources: Mapping[str, Iterable[tuple[float, float]]], *, mortal: bool = False) -> None:
         self.causes = (*sources, *([BATTERY] if mortal else []))
         self.ended: float | None = None  # when its battery was empty
+        self._battery = BatteryWatch(self)  # the same for all links
         self._few = {cause: times for cause, times in sources.items() if isinstance(times, Sequence)}
         self._coming: Iterator[Stay] = merge(*(_stays(times, cause) for cause, times in sources.items()))
         self._stays: list[Stay] = []
@@ -112,7 +113,7 @@ class Downtime:
     def of(self, cause: str) -> Watch | BatteryWatch:
         """Return when the device is down for one cause, for a link to ask."""
         if cause == BATTERY:
-            return BatteryWatch(self)
+            return self._battery
         # A few stays are watched apart: looking for them among endlessly drawn ones would draw those, too.
         return Watch(Downtime({cause: self._few[cause]}) if cause in self._few else self, cause)
 

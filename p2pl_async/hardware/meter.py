@@ -43,6 +43,8 @@ class Ledger:
 
     def __init__(self, settings: Energy, off: Between | None, asleep: Between | None, doze: Doze | None = None) -> None:
         self.settings = settings
+        self._watts = {state: settings.voltage * getattr(settings, state) for state in STATES[1:]}
+        self._watts["cpu"] = settings.cpu
         self.seconds = dict.fromkeys(STATES, 0.0)
         self.cpu_seconds = 0.0
         self.settled = 0.0  # the instant up to which they are counted
@@ -88,9 +90,7 @@ class Ledger:
         return sum(self.joules().values()) + sum(self._drawn(spent).values())
 
     def _drawn(self, seconds: Mapping[str, float]) -> dict[str, float]:
-        one = self.settings
-        drawn = {state: one.voltage * getattr(one, state) * seconds.get(state, 0.0) for state in STATES[1:]}
-        return {**drawn, "cpu": one.cpu * seconds.get("cpu", 0.0)}
+        return {state: watts * seconds.get(state, 0.0) for state, watts in self._watts.items()}
 
     def _spent(self, now: float) -> dict[str, float]:
         """Return the time in each state from the settled instant to the instant `now`, as far as it is known."""
@@ -118,14 +118,21 @@ class Ledger:
 
     def _spent_on_few(self, since: float, now: float) -> dict[str, float]:
         """Return the same for a device that was on and awake, and did little: arrays would take ten times as long."""
-        tx, rx, cpu = (
-            [(min(max(start, since), now), min(max(end, since), now)) for start, end in self._noted[state]]
-            for state in ("tx", "rx", "cpu")
-        )
+        tx, rx, cpu = self._few("tx", since, now), self._few("rx", since, now), self._few("cpu", since, now)
         sent, busy = _length_of_few(tx), _length_of_few(tx + rx)
         spent = dict.fromkeys(STATES, 0.0)
         spent.update(tx=sent, rx=busy - sent, idle=now - since - busy, cpu=_length_of_few(cpu))
         return spent
+
+    def _few(self, state: str, since: float, now: float) -> list[tuple[float, float]]:
+        """Return the parts of a few noted intervals that lie in [since, now); `min` and `max` take twice as long."""
+        return [
+            (
+                since if start < since else now if start > now else start,
+                since if end < since else now if end > now else end,
+            )
+            for start, end in self._noted[state]
+        ]
 
     def _parts(self, state: str, since: float, now: float) -> Floats:
         """Return the parts of the noted intervals that lie in [since, now)."""
@@ -227,7 +234,7 @@ def _length_of_few(intervals: list[tuple[float, float]]) -> float:
     """Return the length of the union of a few intervals."""
     length, reached = 0.0, -math.inf
     for start, end in sorted(intervals, key=itemgetter(0)):
-        begin = max(start, reached)
-        reached = max(reached, end)
-        length += max(0.0, reached - begin)
+        if end > reached:
+            length += end - (start if start > reached else reached)
+            reached = end
     return length

@@ -128,10 +128,12 @@ class Channel:
         awaited: bool,
     ) -> int:
         """Return the code of the fate of one frame on shared air; see `Link.hear`."""
-        code = 0 if self._loss is None else CAUSES.index(self._loss.fate(uniform, start))
-        if not code:
+        loss, radio = self._loss, self._radio
+        if loss is not None and (cause := loss.fate(uniform, start)):
+            code = CAUSES.index(cause)
+        else:
             if error is None:
-                error = 0.0 if self._radio is None else self._radio.error_rate(start, size)
+                error = 0.0 if radio is None else radio.error_rate(start, size)
             code = _CORRUPT if noise < corrupt else _NOISE if noise < corrupt + (1 - corrupt) * error else 0
         return self._taken_down(start, end, code, awaited=awaited) if self._outages else code
 
@@ -156,8 +158,8 @@ class Channel:
         for cause, down in self._outages:
             if awaited and any(down is held for held in self._held):
                 continue
-            stretch = down.at(start)
-            if stretch.value or end > stretch.until:
+            state, until = down.at(start)
+            if state or end > until:
                 code = cause
         return code
 

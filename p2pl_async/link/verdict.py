@@ -64,6 +64,12 @@ def on_air(arrival: float, cause: str, missing: Ranges, signal: Signal | None) -
     return _make(Verdict, (arrival, cause, 0, 0, 0, 0.0, False, math.inf, missing, False, signal, ()))
 
 
+def charged(verdict: Verdict, packets: int, packets_lost: int, air_bytes: int, air_seconds: float) -> Verdict:
+    """Return a verdict on a message over shared air with what its transmissions cost."""
+    arrival, cause, _, _, _, _, *rest = verdict
+    return _make(Verdict, (arrival, cause, packets, packets_lost, air_bytes, air_seconds, *rest))
+
+
 def missing_ranges(lost: Indices, packets: int, payload: float, size: int, needed: int | None) -> Ranges:
     """Return the missing parts of a message; () if the part that arrives is of no use.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +104,28 @@ def test_columns_keep_their_types() -> None:
     table.add(0.5, 0, 1, 0, "params", 80_000, 54, 1, 80_100, 0.2, False, math.nan, "burst", math.nan)
     kinds = {name: str(kind) for name, kind in table.frame().dtypes.items()}
     assert kinds == TRACE_COLUMNS
+
+
+@given(st.data(), st.sampled_from(["category", "bool", "float64", "int32", "int64"]))
+def test_columns_are_those_that_arrow_makes_of_their_values(data: st.DataObject, kind: str) -> None:
+    whole = st.integers(-(2**31), 2**31 - 1)
+    floats = st.floats() | whole
+    values = {"category": st.text(), "bool": st.booleans(), "float64": floats, "int32": whole, "int64": whole}[kind]
+    column = data.draw(st.lists(st.none() | values, max_size=30))
+    plain = pa.array(column, pa.string()).dictionary_encode() if kind == "category" else pa.array(column, kind)
+    found = table.column_of(column, kind)
+    found.validate(full=True)
+    assert found.type == plain.type
+    np.testing.assert_equal(found.to_pylist(), plain.to_pylist())
+
+
+def test_a_table_needs_no_pandas_while_rows_come() -> None:
+    rows = "table.add(0.5, 0, 1, 0, 'params', 80, 1, 0, 100, 0.2, False, 0.7, 'delivered', math.nan); table.flush()"
+    code = (
+        "import math, sys; from p2pl_async.results.table import TRACE_COLUMNS, Table; "
+        f"table = Table(None, TRACE_COLUMNS); {rows}; sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @given(st.integers(0, 4000))
