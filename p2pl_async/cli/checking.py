@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pl_async.cli.endings import errors
+from p2pl_async.cli.options import Changes, Debug, File, Seed, load
 
 if TYPE_CHECKING:
     from p2pl_async.scenario.scenario import Scenario
+
+
+def check(
+    scenario: File,
+    changes: Changes = None,
+    seed: Seed = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Look at the file alone: no data, graph, model.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say everything that is wrong with a scenario, at once.
+
+    Loads and splits the data, makes graph and links, tries the model on some mini-batches, and tells what a run takes.
+    """
+    with errors(debug):
+        found = load(scenario, changes, seed).scenario
+        warnings, facts = look_at_file(found) if quick else look_at_all(found)
+        for text in warnings:
+            print(f"warning: {text}")
+        for text in facts:
+            print(text)
+        print(
+            f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
+            f"protocol {found.protocol.kind}, seed {found.seed}"
+        )
 
 
 def look_at_file(scenario: Scenario) -> tuple[list[str], list[str]]:

@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 
 from p2pl_async.cli.endings import errors
+from p2pl_async.cli.options import Debug
 from p2pl_async.errors import Problem, ScenarioError
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def guide(

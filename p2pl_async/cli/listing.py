@@ -1,12 +1,64 @@
-"""The groups of `p2pl list`: everything that a scenario can name, and the metrics of a run."""
+"""`p2pl list`: everything that a scenario can name, and the metrics of a run."""
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from p2pl_async.cli.endings import errors
+from p2pl_async.cli.options import Debug
+from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
     from p2pl_async.basics.settings import Settings
+
+
+def list_kinds(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="A group, such as protocols, or one of what is in them, such as sgp: its keys, with an example.",
+            show_default=False,
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """List what a scenario can choose by name; or the keys of one.
+
+    Metrics are listed too, and each list of keys ends with an example.
+    """
+    with errors(debug):
+        groups = groups_of_kinds()
+        if what is not None and what not in groups:
+            _describe(what, list(groups))
+            return
+        width = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 100) - 23
+        for name in groups if what is None else [what]:
+            print(name)
+            for kind, line in groups[name]:
+                for i, part in enumerate(textwrap.wrap(line, width)):
+                    print(f"  {'' if i else kind:<20} {part}")
+
+
+def _describe(name: str, groups: list[str]) -> None:
+    """Print all that a scenario can choose by this name."""
+    from p2pl_async.basics.settings import kind_of, nearest
+    from p2pl_async.cli.describing import all_kinds, description
+
+    known = all_kinds()
+    kinds = [kind for kind in known if kind_of(kind.cls) == name]
+    if not kinds:
+        guess = nearest(name, [*groups, *(kind_of(kind.cls) for kind in known)])
+        hint = f'did you mean "{guess}"?  ' if guess else ""
+        raise ScenarioError("p2pl list", [Problem("what", f"{hint}known: {', '.join(groups)}", name)])
+    from rich.console import Console
+
+    for kind in kinds:
+        Console().print(*description(kind), sep="\n", end="")
 
 
 def groups_of_kinds() -> dict[str, list[tuple[str, str]]]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from p2pl_async.cli.endings import errors
+from p2pl_async.cli.options import Changes, Debug, File, Seed, load, quantity
 from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -18,6 +22,54 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 24  # of a table
 _MOST_WAYS = 4  # of relayed messages, the most frequent ones
+
+
+def probe(
+    scenario: File,
+    explain: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="SRC DST", help="Show what this link does, and which rule set each value."),
+    ] = None,
+    src: Annotated[
+        int | None, typer.Option("--from", metavar="SRC", help="Send messages from this device ...", show_default=False)
+    ] = None,
+    dst: Annotated[
+        int | None, typer.Option("--to", metavar="DST", help="... to this one, like ping.", show_default=False)
+    ] = None,
+    every_link: Annotated[bool, typer.Option("--all", help="Send messages over each link in turn.")] = False,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Bytes of a message.")] = "1 kB",
+    count: Annotated[int | None, typer.Option(min=1, help="Messages.  [default: 1000; 100 with --all]")] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="From one to the next.  [default: when the radio is free]", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where pictures go.  [default: runs/<name>/probe]", show_default=False),
+    ] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    debug: Debug = False,
+) -> None:
+    """Show a topology, the settings of a link, or messages over it."""
+    with errors(debug):
+        loaded = load(scenario, changes, seed)
+        if explain is not None:
+            show_link(loaded, *explain)
+        elif src is None and dst is None and not every_link:
+            show_topology(loaded)
+        else:
+            pairs = None if every_link else _pair(src, dst)
+            Pinging(loaded.scenario, size, count or (100 if every_link else 1000), interval, out).show(pairs)
+
+
+def _pair(src: int | None, dst: int | None) -> tuple[int, int]:
+    if src is None or dst is None:
+        missing = "--from" if src is None else "--to"
+        raise ScenarioError("p2pl probe", [Problem(missing, "must be given too, or use --all for every link")])
+    return src, dst
 
 
 def show_topology(loaded: Loaded) -> None:
@@ -118,13 +170,12 @@ class Pinging:
     """
 
     def __init__(self, scenario: Scenario, size: str, count: int, interval: str | None, out: Path | None) -> None:
-        from p2pl_async.basics.units import PositiveBytes, PositiveSeconds
         from p2pl_async.experiment.probing import probe_world
 
         self.world = probe_world(scenario)
-        self.size = int(_quantity("--size", size, PositiveBytes))
+        self.size = int(quantity("p2pl probe", "--size", size, "PositiveBytes"))
         self.count = count
-        self.interval = None if interval is None else float(_quantity("--interval", interval, PositiveSeconds))
+        self.interval = None if interval is None else quantity("p2pl probe", "--interval", interval, "PositiveSeconds")
         self.out = Path("runs") / scenario.name / "probe" if out is None else out
         self.note = f"{scenario.name}, seed {scenario.seed}"
 
@@ -194,15 +245,6 @@ class Pinging:
             self.out.mkdir(parents=True, exist_ok=True)
             written = save(figure, self.out / name)
         print(f"picture: {written[0]}")
-
-
-def _quantity(option: str, text: str, kind: Any) -> Any:
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(kind).validate_python(text)
-    except ValidationError as error:
-        raise ScenarioError("p2pl probe", [Problem(option, error.errors()[0]["msg"], text)]) from None
 
 
 def describe(probed: Probed) -> list[tuple[str, str]]:

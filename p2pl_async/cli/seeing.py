@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from p2pl_async.cli.endings import errors
+from p2pl_async.cli.options import Debug
 from p2pl_async.errors import Problem, ScenarioError
 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def report(
@@ -119,10 +119,3 @@ def export(
             print(write_tensorboard(loaded, folder / "tensorboard"))
         if csv:
             print(*write_csv(loaded, folder / "csv"), sep="\n")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command()(report)
-    app.command(name="explain-run")(explain_run)
-    app.command()(export)

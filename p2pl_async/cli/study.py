@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pl_async.cli.endings import errors
+from p2pl_async.cli.options import Debug, Quiet
 from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ Results = Annotated[
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time; cores are divided among them.")]
 
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")]
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 _MOST_ROWS = 40
 
