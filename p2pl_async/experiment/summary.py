@@ -40,7 +40,7 @@ def summarize(
         digest: of the network's records; None while it goes.
         scores: of all models on all test data; None where nothing learns, and while it goes.
     """
-    scenario, trace, counts = rig.world.scenario, rig.emulation.trace, rig.emulation.trace.counts
+    scenario = rig.world.scenario
     complete = status == "complete"
     setup, elapsed = wall
     training = 0.0 if rig.trainer is None else rig.trainer.training_seconds
@@ -75,27 +75,7 @@ def summarize(
         and {"device": evaluation.diverged[0], "virtual_seconds": evaluation.diverged[1]},
         "target": _target(rig, evaluation),
         "rounds": value_range([device.round for device in rig.devices]),
-        "messages": {
-            "sent": trace.sent,
-            "delivered": trace.delivered,
-            "partial": trace.partial,
-            "corrupted": trace.corrupted,
-            "in_flight": len(rig.emulation.transport.in_flight()),
-            "lost": dict(sorted(counts.lost.items())),
-            "duplicates": trace.duplicates,
-            "malformed": trace.malformed,
-            **({} if rig.world.scenario.devices.inbox is None else {"unread": trace.unread}),
-            "packets": counts.packets,
-            "packets_lost": counts.packets_lost,
-            "payload_bytes": counts.payload_bytes,
-            "by_kind": {
-                kind: {"messages": counts.kinds[kind], "payload_bytes": counts.kind_bytes[kind]}
-                for kind in sorted(counts.kinds)
-            },
-            "bytes_on_air": counts.air_bytes,
-            "seconds_on_air": counts.air_seconds,
-            "acknowledged": counts.acknowledged,
-        },
+        "messages": _messages(rig),
         "refused": _refused(rig),
         "influence": _influence(rig),
         "staleness": _staleness(rig),
@@ -106,6 +86,32 @@ def summarize(
         "training": _training(rig),
         "warnings": rig.world.warnings,
         "baselines": {},
+    }
+
+
+def _messages(rig: Rig) -> dict[str, Any]:
+    """Return what became of the messages of all links, and what they took."""
+    trace, counts = rig.emulation.trace, rig.emulation.trace.counts
+    return {
+        "sent": trace.sent,
+        "delivered": trace.delivered,
+        "partial": trace.partial,
+        "corrupted": trace.corrupted,
+        "in_flight": len(rig.emulation.transport.in_flight()),
+        "lost": dict(sorted(counts.lost.items())),
+        "duplicates": trace.duplicates,
+        "malformed": trace.malformed,
+        **({} if rig.world.scenario.devices.inbox is None else {"unread": trace.unread}),
+        "packets": counts.packets,
+        "packets_lost": counts.packets_lost,
+        "payload_bytes": counts.payload_bytes,
+        "by_kind": {
+            kind: {"messages": counts.kinds[kind], "payload_bytes": counts.kind_bytes[kind]}
+            for kind in sorted(counts.kinds)
+        },
+        "bytes_on_air": counts.air_bytes,
+        "seconds_on_air": counts.air_seconds,
+        "acknowledged": counts.acknowledged,
     }
 
 
