@@ -6,12 +6,11 @@ import math
 
 import numpy as np
 
-from p2pl_async.link.arq import Pace, Paces, draw_tries, stop_and_wait, tries_shares
+from p2pl_async.link.arq import Pace, Paces, stop_and_wait
+from p2pl_async.link.sending.blocks import send_block
 from p2pl_async.link.sending.outcome import Cut, Sent
 from p2pl_async.link.sending.transmitter import AGGREGATE, CHUNK, LARGEST_CHUNK, Transmitter
 
-_MARGIN = 6.0  # standard deviations between a block of packets and the end of its stretch
-_USUAL = 0.999  # share of packets that it takes into account
 _EAGER = 8  # tries of a single packet after which it is worth asking whether the link is dead
 _TYPICAL = 1000  # tries whose mean tells how long a radio that sleeps makes them wait
 
@@ -49,12 +48,12 @@ def send_repeatedly(
         # The last packets of a go-back-n message are followed by fewer than a window: one by one.
         room = equal - done - pace.following
         if not keep and not used_up and room >= AGGREGATE:
-            block = _block(transmitter, cut, pace, seconds, now, until, room, paces.arq.ack_loss, sent)
+            block = send_block(transmitter, cut, pace, seconds, now, until, room, paces.arq.ack_loss, sent)
             if block is not None:
-                through, used_up, now, failed = block
-                if failed:
+                used_up, now = block.used_up, block.now
+                if block.failed:
                     return sent.given_up(now)
-                done += through
+                done += block.through
                 chunk = CHUNK
                 continue
         # A packet under way is finished first, so that a block can follow.
@@ -113,82 +112,6 @@ def send_repeatedly(
         sent.heard = math.inf
     sent.acknowledged = not sent.gave_up and not sent.code
     return sent
-
-
-def _block(
-    transmitter: Transmitter,
-    cut: Cut,
-    pace: Pace,
-    seconds: float,
-    now: float,
-    until: float,
-    room: int,
-    ack_loss: float,
-    sent: Sent,
-) -> tuple[int, int, float, bool] | None:
-    """Send packets of equal chances without looking at each.
-
-    Returns:
-        How many got through, tries of the next one so far, the instant it goes on, and
-        whether it was given up; None if the stretch is too short to be worth it.
-    """
-    random = transmitter.channel.random
-    chance, ends = transmitter.channel.at(now)
-    if chance is None:
-        return None
-    p = chance.p + (1 - chance.p) * ack_loss
-    limit = min(until, ends)
-    failed = False
-    if p == 1:
-        if limit - now <= AGGREGATE * seconds:
-            return None
-        through, used_up = 0, min(pace.tries, 1 + pace.failures_within(limit - now - seconds))
-        failures, failed = used_up, used_up == pace.tries
-        transmitter.channel.skip(failures, now)
-        now += pace.spent(used_up)
-    elif p == 0:
-        step = seconds + pace.gap
-        through = room if room * step - pace.gap <= limit - now else int((limit - now + pace.gap) / step)
-        if through < AGGREGATE:
-            return None
-        failures = used_up = 0
-        now += through * step
-    else:
-        shares = tries_shares(p, pace.tries)
-        lengths = pace.durations(len(shares), seconds)
-        mean = float(shares @ lengths)
-        if limit < math.inf and mean > 0:
-            # As many as almost surely fit in: the root of mean n + margin sd sqrt(n) = limit - now. Waits that
-            # grow have no useful standard deviation, so the rarest are left out.
-            usual = int(np.searchsorted(np.cumsum(shares), _USUAL)) + 1
-            variance = float(shares[:usual] @ (lengths[:usual] - mean) ** 2)
-            spread = _MARGIN * math.sqrt(variance) / (2 * mean)
-            room = min(room, int((math.sqrt(spread**2 + (limit - now) / mean) - spread) ** 2))
-            if room < AGGREGATE:
-                return None
-        counts, failed = draw_tries(random, p, room, pace.tries)
-        through, used_up = int(counts.sum()), pace.tries if failed else 0
-        failures = int(counts @ np.arange(len(counts))) + used_up
-        begun = now + float(counts @ lengths[: len(counts)])  # the packet that failed, or the next
-        last = begun + pace.spent(used_up - 1) + seconds if failed else begun - pace.gap
-        if last > limit:
-            # Rarely they don't fit. All orders being equally likely, cut the sequence where the stretch ends.
-            each = random.permutation(np.repeat(np.arange(1, len(counts) + 1), counts))
-            begins = now + np.concatenate(([0.0], np.cumsum(lengths[each - 1])))
-            through = int(np.searchsorted(begins[1:] - pace.gap, limit, side="right"))
-            most = int(each[through]) - 1 if through < len(each) else pace.tries if failed else 0
-            begun, left = float(begins[through]), limit - float(begins[through]) - seconds
-            used_up = min(most, 1 + pace.failures_within(left)) if left >= 0 else 0
-            failed = failed and used_up == pace.tries
-            failures = int(each[:through].sum()) - through + used_up
-        now = begun + pace.spent(used_up)
-    used = through + failures
-    sent.packets += used
-    sent.packets_lost += int(random.binomial(failures, chance.p / p)) if ack_loss and p else failures
-    sent.air_bytes += used * cut.full
-    sent.air_seconds += used * seconds
-    sent.add_in_vain(cut.full, failures * pace.following, seconds)
-    return through, used_up, now, failed
 
 
 def _last(transmitter: Transmitter, cut: Cut, paces: Paces, start: float, sent: Sent, uniform: float | None) -> None:
