@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 
 from p2pl_async.basics.settings import mistake
 from p2pl_async.learning.models.base import Model
-from p2pl_async.learning.models.images import Norm, image
+from p2pl_async.learning.models.images import Normalization, image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,9 +77,7 @@ class Cnn(Model):
         default="max", description="what halves the sides after each convolution; none: they stay"
     )
     hidden: tuple[PositiveInt, ...] = Field(default=(512,), description="width of each dense layer before the last")
-    norm: Norm = Field(
-        default="none", description="normalization after each convolution: groups of 16 channels, batches, or none"
-    )
+    norm: Normalization = "none"
     dimensions: Literal[1, 2] = Field(
         default=2, description="2: samples are images; 1: they are signals, (channels, length)"
     )
@@ -125,9 +123,7 @@ class Vgg11(Model):
     """VGG-11 for images of 32 x 32 pixels: eight 3 x 3 convolutions and one dense layer, 9.2 million parameters."""
 
     kind: Literal["vgg-11"] = "vgg-11"
-    norm: Norm = Field(
-        default="group", description="normalization after each convolution: groups of 16 channels, batches, or none"
-    )
+    norm: Normalization = "group"
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         """Return configuration A of the paper with one dense layer, as is usual for CIFAR-10.

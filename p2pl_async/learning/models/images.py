@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from p2pl_async.errors import Problem, ScenarioError
 
 Norm = Literal["group", "batch", "none"]
+
+Normalization = Annotated[
+    Norm, Field(description="normalization after each convolution: groups of 16 channels, batches, or none")
+]
+"""The `norm` key of models of images."""
 
 
 def image(shape: tuple[int, ...], least: int, kind: str, *, dimensions: int = 2) -> tuple[int, ...]:

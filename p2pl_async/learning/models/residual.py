@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
 from p2pl_async.learning.models.base import Model
-from p2pl_async.learning.models.images import Norm, image
+from p2pl_async.learning.models.images import Normalization, image
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,9 +15,7 @@ class ResNet20(Model):
     """ResNet-20 of the residual networks' paper for CIFAR-10: 16, 32 and 64 channels, 0.27 million parameters."""
 
     kind: Literal["resnet-20"] = "resnet-20"
-    norm: Norm = Field(
-        default="group", description="normalization after each convolution: groups of 16 channels, batches, or none"
-    )
+    norm: Normalization = "group"
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         """Return a convolution, three stages of three blocks, and a dense layer; shortcuts have no parameters.
@@ -41,9 +37,7 @@ class ResNet18(Model):
     """ResNet-18 for images of 32 x 32 pixels: 64 to 512 channels, 11.2 million parameters."""
 
     kind: Literal["resnet-18"] = "resnet-18"
-    norm: Norm = Field(
-        default="group", description="normalization after each convolution: groups of 16 channels, batches, or none"
-    )
+    norm: Normalization = "group"
 
     def build(self, shape: tuple[int, ...], n_classes: int) -> nn.Module:
         """Return a convolution, four stages of two blocks, and a dense layer; shortcuts are 1 x 1 convolutions.
