@@ -11,7 +11,7 @@ from scipy.stats import binom, ks_2samp
 
 from p2pl_async.link import Link, LinkSettings, Verdict
 from p2pl_async.link.channel import Channel
-from p2pl_async.link.sending import once, repeated
+from p2pl_async.link.sending import blocks, once, repeated
 
 BURSTY = {"kind": "gilbert-elliott", "good": "3 s", "bad": "1 s", "loss_good": "2 %", "loss_bad": "70 %"}
 
@@ -107,6 +107,7 @@ def test_the_fast_path_has_the_law_of_one_fragment_at_a_time(kind: str, monkeypa
     for threshold, seed in ((20, 1), (10**9, 2)):
         monkeypatch.setattr(once, "AGGREGATE", threshold)
         monkeypatch.setattr(repeated, "AGGREGATE", threshold)
+        monkeypatch.setattr(blocks, "AGGREGATE", threshold)
         found.append(verdicts(table, size, n, every=1000.37, seed=seed))
     fast, plain = found
     limit = 1.63 * math.sqrt(2 / n)
@@ -134,7 +135,8 @@ def test_a_block_that_does_not_fit_is_cut_where_its_stretch_ends(monkeypatch: py
     for threshold, margin, seed in ((20, 0.0, 1), (10**9, 6.0, 2)):
         monkeypatch.setattr(once, "AGGREGATE", threshold)
         monkeypatch.setattr(repeated, "AGGREGATE", threshold)
-        monkeypatch.setattr(repeated, "_MARGIN", margin)
+        monkeypatch.setattr(blocks, "AGGREGATE", threshold)
+        monkeypatch.setattr(blocks, "_MARGIN", margin)
         found.append(verdicts(table, 14_950, n, every=1000.37, seed=seed))
     times = [np.array([v.arrival - i * 1000.37 for i, v in enumerate(each) if not v.cause]) for each in found]
     assert ks_2samp(*times).statistic < 1.63 * math.sqrt(1 / len(times[0]) + 1 / len(times[1]))
