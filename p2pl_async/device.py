@@ -33,6 +33,7 @@ class Observer:
 
     Attributes:
         record: takes (device, metric, value) of what protocols measure.
+        on_use: takes a device, and a message that has entered its model.
         on_round: takes a device that has finished a round.
         on_crash: takes a device that has crashed.
         on_up: takes a device that was down and no longer is.
@@ -41,6 +42,7 @@ class Observer:
     """
 
     record: Callable[[DeviceId, str, float], object] | None = None
+    on_use: Callable[[DeviceId, Message], object] | None = None
     on_round: Callable[[Device], object] | None = None
     on_crash: Callable[[Device], object] | None = None
     on_up: Callable[[Device], object] | None = None
@@ -68,7 +70,7 @@ class Device:
             along, and which is then recorded as `weight_lost`.
         largest: bound on the entries of models that `takes` accepts; None for no bound.
         pulls: sender -> how far its models were from this device's, or its messages moved it, summed; and how many.
-        given: sender -> mixing weight of its models, summed over mixes.
+        given: sender -> mixing weight of its models, summed over mixes; of a server, itself included.
         mixes: how many mixes these are.
         entered: factor with which its local steps entered the mass that push-sum shares out, summed; and how many
             there were.
@@ -114,6 +116,7 @@ class Device:
         self._learner = learner
         self._rounds = math.inf if rounds is None else rounds
         self._record = observer.record
+        self._on_use = observer.on_use
         self._on_round = observer.on_round
         self._local = clock
         self._booted = 0.0  # virtual second
@@ -380,8 +383,20 @@ class Device:
         self.record("too_large", 1)
         return False
 
+    def used(self, messages: Iterable[Message]) -> None:
+        """Note that messages have entered this device's model, or a copy or tracker that moves it.
+
+        A run that keeps a trace keeps these too: they are the arrows in the timeline of its page.
+        """
+        if self._on_use is not None:
+            for message in messages:
+                self._on_use(self.id, message)
+
     def mixed(self, weights: Iterable[tuple[DeviceId, float]]) -> None:
-        """Note in `given` the weights that models of other devices had in a mix; of one device there may be several."""
+        """Note in `given` the weights that models of other devices had in a mix; of one device there may be several.
+
+        A server, which alone averages, tells its own weight too.
+        """
         self.mixes += 1
         for j, weight in weights:
             self.given[j] = self.given.get(j, 0.0) + weight

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from p2pl_async.basics.arrays import Floats
+from p2pl_async.device import Device
 from p2pl_async.dynamics.influence import distance_from_data, sample_weight, stationary
 from p2pl_async.experiment.rig import Rig
 
@@ -16,12 +19,17 @@ def sample_weights(rig: Rig) -> Floats | None:
 
     Weights, steps and step sizes are those of the whole run, whatever links and speeds made of them. Where devices
     share out mass (push-sum), the model that they come to is that of all mass together, so a step counts by the factor
-    with which it entered it. None where the protocol does neither, nothing learns, or no common model forms.
+    with which it entered it. Where a server averages, a training counts by its weight there. Copies that stand for
+    models in mixes (CHOCO) count as the models. None where the protocol does none of it, nothing learns, or no common
+    model forms.
     """
     n = len(rig.devices)
     if rig.trainer is None or not 1 < n <= _MOST or not any(rig.steps):
         return None
-    pi = _of_mass(rig) if any(device.entered[1] for device in rig.devices) else _of_mixes(rig)
+    if any(device.entered[1] for device in rig.devices):
+        pi: Floats | None = _of_mass(rig.devices)
+    else:
+        pi = of_mixes(rig.devices, rig.jobs) if rig.plan.protocol.averages else None
     if pi is None:
         return None
     common = rig.world.scenario.train.learning_rate
@@ -31,17 +39,22 @@ def sample_weights(rig: Rig) -> Floats | None:
     return None if not (pi * pushes).any() else np.asarray(sample_weight(pi, pushes, samples), np.float64)
 
 
-def _of_mass(rig: Rig) -> Floats:
+def _of_mass(devices: Sequence[Device]) -> Floats:
     """Return the mean factor with which each device's local steps entered the mass, (n,)."""
-    return np.array([total / count if count else 0.0 for total, count in (device.entered for device in rig.devices)])
+    return np.array([total / count if count else 0.0 for total, count in (device.entered for device in devices)])
 
 
-def _of_mixes(rig: Rig) -> Floats | None:
-    """Return how much each device's model counts in the long run, (n,)."""
-    if not rig.plan.protocol.averages:
-        return None
-    given = np.zeros((len(rig.devices), len(rig.devices)))
-    for device in rig.devices:
+def of_mixes(devices: Sequence[Device], jobs: Sequence[int]) -> Floats | None:
+    """Return how much a local step of each device counts in the long run, by the weights of mixes, (n,).
+
+    Args:
+        devices: at the end of a run.
+        jobs: trainings of each; where a server averages, each has a weight there, or none if it never came.
+    """
+    given = np.zeros((len(devices), len(devices)))
+    for device in devices:
+        if device.id in device.given:  # it is a server: others take over its model
+            return np.array([device.given.get(j, 0.0) / max(jobs[j], 1) for j in range(len(devices))])
         for j, weight in device.given.items():
             given[device.id, j] = weight
     pi = stationary(given)

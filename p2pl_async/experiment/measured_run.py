@@ -240,6 +240,7 @@ class MeasuredRun:
             devices=devices,
             links=links,
             trace=rig.recording.trace,
+            mixes=rig.recording.mixes,
             positions=rig.recording.positions,
             models=models,
         )

@@ -12,11 +12,12 @@ from p2pl_async.clock import VirtualClock
 from p2pl_async.experiment.measures import Total
 from p2pl_async.hardware.downtime import BATTERY
 from p2pl_async.link import Signal
-from p2pl_async.messages import DeviceId
+from p2pl_async.messages import DeviceId, Message
 from p2pl_async.radio.motion import Motion
 from p2pl_async.results.table import (
     CHANNEL_COLUMNS,
     METRIC_COLUMNS,
+    MIX_COLUMNS,
     PAYLOAD_COLUMNS,
     PLACE,
     POSITION_COLUMNS,
@@ -34,7 +35,7 @@ _UNHEARD = Signal()  # of a message that never got on the air
 
 
 class Recording:
-    """The tables `metrics`, `trace` and `positions` of a run.
+    """The tables `metrics`, `trace`, `mixes` and `positions` of a run.
 
     Args:
         clock: of the run.
@@ -75,6 +76,8 @@ class Recording:
         columns |= WAY_COLUMNS if relays else {}
         columns |= PAYLOAD_COLUMNS if payloads else {}
         self.trace = Table(folder and folder / "trace", columns) if most_traced else None
+        self._folder = folder
+        self.mixes: Table | None = None
         self._most, self._traced = most_traced, 0
         self.positions: Table | None = None
         if motion is not None:
@@ -97,6 +100,14 @@ class Recording:
         self.metrics.add(self._clock.now if at is None else at, device, metric, value)
         self.totals[metric].add(value)
 
+    def use(self, device: DeviceId, message: Message) -> None:
+        """Write that a message has entered a device's model, if messages are kept."""
+        if self.trace is None:
+            return
+        if self.mixes is None:  # there is none of a run whose protocol tells nothing
+            self.mixes = Table(self._folder and self._folder / "mixes", MIX_COLUMNS)
+        self.mixes.add(self._clock.now, device, message.sender, message.number)
+
     def keep(self, record: Record, cut: Collection[Key]) -> None:
         """Keep a record of the network; it is written once its message is lost or has arrived.
 
@@ -108,8 +119,10 @@ class Recording:
             return
         self._traced += 1
         if self._traced > self._most:
-            self.trace.discard()
-            self.trace = None
+            for table in (self.trace, self.mixes):
+                if table is not None:
+                    table.discard()
+            self.trace = self.mixes = None
             self._undecided.clear()
             return
         self._undecided.append(record)
@@ -123,7 +136,7 @@ class Recording:
 
     def close(self) -> None:
         """Close the tables."""
-        for table in (self.metrics, self.trace, self.positions):
+        for table in (self.metrics, self.trace, self.mixes, self.positions):
             if table is not None:
                 table.close()
 

@@ -48,6 +48,7 @@ class Rig:
         trainer: computes trainings and scores; None if nothing learns.
         learner: trains the devices; None if nothing learns.
         steps: local steps of each device so far.
+        jobs: trainings of each device so far.
         trainings: each device's, as a baseline repeats them; empty if the scenario asks for none.
         times: virtual time of each training; None if nothing learns.
         emulation: devices, links and the network's counters.
@@ -75,6 +76,7 @@ class Rig:
         self.times: ComputeTimes | None = None
         self.learner: LookaheadLearner | None = None
         self.steps = [0] * len(plan.parts)
+        self.jobs = [0] * len(plan.parts)
         self.trainings = tuple(Trainings() for _ in plan.parts) if world.scenario.baselines.local else ()
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch, workers)
@@ -110,6 +112,7 @@ class Rig:
             relaying=world.relaying() if plan.out_neighbors is world.out_neighbors else None,
             observer=Observer(
                 record=self.recording.record,
+                on_use=self.recording.use if most_traced else None,
                 on_round=on_round,
                 on_crash=self._on_crash,
                 on_up=self._on_up,
@@ -158,6 +161,7 @@ class Rig:
     def _note(self, device: DeviceId, start: float, steps: int) -> None:
         self.recording.record(device, "training_s", self.clock.now - start)
         self.steps[device] += steps
+        self.jobs[device] += 1
         if self.trainings:
             self.trainings[device].add(start, steps)
 

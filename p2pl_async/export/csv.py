@@ -10,7 +10,10 @@ from p2pl_async.results.table import writing
 
 def write_csv(run: Run, folder: Path) -> list[Path]:
     """Write every table of a run into a folder as CSV, and return the files."""
-    tables = {"metrics": run.metrics, "devices": run.devices, "links": run.links, "trace": run.trace}
+    tables = {
+        "metrics": run.metrics, "devices": run.devices, "links": run.links, "trace": run.trace, "mixes": run.mixes,
+        "positions": run.positions,
+    }  # fmt: skip
     written = []
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

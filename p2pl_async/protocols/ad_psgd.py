@@ -78,6 +78,7 @@ class ADPSGD(Protocol):
 
     contract: ClassVar[Contract] = REQUEST_REPLY
     models_per_message: ClassVar[float] = 1
+    averages: ClassVar[bool] = True
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
@@ -161,6 +162,7 @@ class Transactions:
             usable = is_like(message.delta, self.x) and is_finite(message.delta)
             if usable and self._device.takes(self.x - message.delta):
                 self._become(self.x - message.delta)
+                self._averaged(message)
             else:
                 self._device.record("refused", 1)
 
@@ -212,8 +214,14 @@ class Transactions:
             self.move(delta)
             known = self.answered[question.sender] = Answer(question.boot, question.id, own, delta)
             self._device.record_mix({question.sender: question})
+            self._averaged(question)
         if (question.boot, question.id) == (known.asked_boot, known.id):
             self._device.send(question.sender, known)
+
+    def _averaged(self, message: Pairwise) -> None:
+        """Note that half of the sender's model has taken the place of half of this one."""
+        self._device.mixed([(message.sender, 0.5)])
+        self._device.used([message])
 
     def _become(self, x: Vector) -> None:
         self.x = x

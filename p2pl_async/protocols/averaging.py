@@ -63,6 +63,7 @@ def averaged(
             heard = {i: message for i, message in heard.items() if i != j}
             mixed, weights = _mean(received, w, heard, rule, on_missing, stepped)
     device.mixed((j, weight) for j, weight in weights.items() if j != device.id)
+    device.used(heard.values())
     return mixed, weights[device.id]
 
 

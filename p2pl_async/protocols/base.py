@@ -128,7 +128,13 @@ class Protocol(Settings, abc.ABC):
         """
         return None
 
-    averages: ClassVar[bool] = False  # whether devices take steps and average models: then influence can be told
+    @property
+    def averages(self) -> bool:
+        """Whether each local step enters the device's model whole, and all weights of mixes are told to `device.mixed`.
+
+        How much the devices' samples count in a run can then be computed from its weights and steps.
+        """
+        return False
 
     @property
     def models_per_message(self) -> float | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from p2pl_async.messages import Vector
+from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
@@ -23,6 +23,9 @@ from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 if TYPE_CHECKING:
     from p2pl_async.device import Device
+
+Pair = tuple[DeviceId, Told, Told]
+"""A neighbor j, its copy h_j, and the own copy h_i that is mixed with it."""
 
 
 class Choco(CopyProtocol):
@@ -33,6 +36,8 @@ class Choco(CopyProtocol):
         default=None, description="Consensus step size; the share of a norm that the compressor keeps by default"
     )
     weights: Literal["metropolis", "uniform"] = Field(default="metropolis", description="Mixing weights")
+
+    averages: ClassVar[bool] = True  # copies, whose differences from the models cancel out
 
     @property
     def contract(self) -> Contract:
@@ -54,11 +59,11 @@ class Choco(CopyProtocol):
             x = await device.train(x, steps=self.steps)  # x_i <- x_i - eta g(x_i)
             replicas.tell(x)  # q_i = C(x_i - h_i),  h_i <- h_i + q_i
             heard = await replicas.listen(self.mode)
-            x = self._mix(x, list(self._copies(device, replicas, heard)), gamma)  # h_j <- h_j + q_j
+            x = self._mix(device, x, list(self._copies(device, replicas, heard)), gamma)  # h_j <- h_j + q_j
             device.finish_round(x)
 
-    def _copies(self, device: Device, replicas: Replicas, heard: list[Heard]) -> Iterator[tuple[Told, Told]]:
-        """Yield pairs of h_j and h_i to mix: those of complete exchanges, or the present ones."""
+    def _copies(self, device: Device, replicas: Replicas, heard: list[Heard]) -> Iterator[Pair]:
+        """Yield j, h_j and h_i to mix: those of complete exchanges, or the present ones."""
         if self.delivery != "absolute":
             yield from replicas.exchange(heard)
             return
@@ -67,18 +72,20 @@ class Choco(CopyProtocol):
         own = Told(replicas.own.x, 0.0, len(device.out_neighbors))
         for j in device.in_neighbors:
             if j in replicas.of and replicas.links.hears(j):
-                yield Told(replicas.of[j].x, 0.0, replicas.of[j].degree), own
+                yield j, Told(replicas.of[j].x, 0.0, replicas.of[j].degree), own
 
-    def _mix(self, x: Vector, copies: Sequence[tuple[Told, Told]], gamma: float) -> Vector:
+    def _mix(self, device: Device, x: Vector, copies: Sequence[Pair], gamma: float) -> Vector:
         """Return x_i + gamma sum_j w_ij (h_j - h_i)."""
-        rates = []
-        for theirs, ours in copies:
+        weights = []
+        for j, theirs, ours in copies:
             degree = max(theirs.degree, ours.degree) if self.weights == "metropolis" else ours.degree
-            rates.append(x.dtype.type(gamma / (1 + degree)))
+            weights.append((j, gamma / (1 + degree)))
+        device.mixed(weights)
+        rates = [x.dtype.type(weight) for _, weight in weights]
         mixed, change = x.copy(), np.empty(min(BLOCK, x.size), x.dtype)
         for block in blocks(x.size):
             part = mixed[block]
-            for rate, (theirs, ours) in zip(rates, copies, strict=True):
+            for rate, (_, theirs, ours) in zip(rates, copies, strict=True):
                 step = np.subtract(theirs.x[block], ours.x[block], out=change[: part.size])
                 step *= rate
                 part += step

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from p2pl_async.messages import DeviceId
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
 from p2pl_async.protocols.mixing import add_difference, add_scaled
@@ -58,28 +59,31 @@ class ChocoSGP(CopyProtocol):
             told, targets = replicas.tell(mass.x, mass.u)
             _add(mass, [told], -gamma * len(targets))
             # h_j <- h_j + q_j;  x_i <- x_i + gamma sum_j p_ij h_j,  u_i likewise
-            _add(mass, list(self._copies(device, replicas, await replicas.listen(self.mode), debts)), gamma)
+            copies = list(self._copies(device, replicas, await replicas.listen(self.mode), debts))
+            _add(mass, [copy for _, copy in copies], gamma)
             debts[:] = [rest for debt in debts if (rest := _pay(mass, debt, gamma)) is not None]
             device.record("push_weight", mass.u)
             z = mass.z
+            device.mixed((j, gamma / (1 + copy.degree) * copy.u / mass.u) for j, copy in copies if j != device.id)
             device.finish_round(z)
 
-    def _copies(self, device: Device, replicas: Replicas, heard: list[Heard], debts: list[Told]) -> Iterator[Told]:
-        """Yield copies h_j to add: with each message, or the present ones; and own ones that didn't arrive.
+    def _copies(
+        self, device: Device, replicas: Replicas, heard: list[Heard], debts: list[Told]
+    ) -> Iterator[tuple[DeviceId, Told]]:
+        """Yield j and h_j to add: with each message, or the present ones; and own ones that didn't arrive.
 
         Own ones that were taken back, and did arrive, become debts.
         """
-        for _, copy in replicas.add(heard):
-            yield copy
+        yield from replicas.add(heard)
         for _, told, fate in replicas.fates():
             if fate == "returned":
-                yield told
+                yield device.id, told
             elif fate == "owed":
                 debts.append(told)
         if self.delivery == "absolute":
             for j in device.in_neighbors:
                 if j in replicas.of and replicas.links.hears(j):
-                    yield Told(replicas.of[j].x, replicas.of[j].u, replicas.of[j].degree)
+                    yield j, Told(replicas.of[j].x, replicas.of[j].u, replicas.of[j].degree)
 
 
 def _add(mass: Mass, copies: Sequence[Told], factor: float) -> None:

@@ -242,6 +242,7 @@ class MassLinks:
                 self.device.record("refused", 1)
             else:
                 if share is not None:
+                    self.device.used([message])
                     ids = message.marked
                     marked = message.mark > 0 or (ids is not None and self.device.id in ids)
                     heard.append(Heard(message.sender, message.degree, share, message.whole, marked))

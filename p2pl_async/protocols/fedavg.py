@@ -69,6 +69,7 @@ class FedAvg(Protocol):
     )
 
     models_per_message: ClassVar[float] = 1
+    averages: ClassVar[bool] = True
 
     @property
     def contract(self) -> Contract:
@@ -108,7 +109,7 @@ class FedAvg(Protocol):
             await self._gather(device, chosen, updates, w)
             device.record_mix({j: update for j, update in updates.items() if j != device.id})
             past.note(chosen, updates)
-            w = self._average(updates, chosen, past, w)
+            w = self._average(device, updates, chosen, past, w)
             device.finish_round(w)
         self._send_model(device, [], w)
 
@@ -130,21 +131,26 @@ class FedAvg(Protocol):
                 if update.round == device.round and update.sender in chosen:
                     answered.add(update.sender)  # a model that can't be used is an answer: no other will come
 
-    def _average(self, updates: dict[DeviceId, Update], chosen: list[DeviceId], past: Past, w: Vector) -> Vector:
+    def _average(
+        self, device: Device, updates: dict[DeviceId, Update], chosen: list[DeviceId], past: Past, w: Vector
+    ) -> Vector:
         """Return sum_k (n_k / n) w_k over the updates that arrived, or `w` if there are none; see `missing`."""
         if self.missing == "last":
             updates = {j: past.last[j] for j in chosen if j in past.last}
         if not updates:
             return w
         models = {j: update.w for j, update in updates.items()}
+        device.used(update for j, update in updates.items() if j != device.id)
         if self.missing == "inverse-probability":
             # w + sum_j (n_j / n) (w_j - w) / p_j: right on average, whatever the p_j.
             known = [j for j in chosen if j in past.last]
             total = sum(past.last[j].n_samples for j in known)
             weights = {j: past.last[j].n_samples / total / past.share(j) for j in updates}
+            device.mixed(weights.items())
             return mix(w, models, {**weights, _SERVERS_MODEL: 1 - sum(weights.values())}, _SERVERS_MODEL)
         total = sum(update.n_samples for update in updates.values())
         weights = {j: update.n_samples / total for j, update in updates.items()}
+        device.mixed(weights.items())
         first = min(updates)
         return mix(models[first], models, weights, first)
 
@@ -161,6 +167,8 @@ class FedAvg(Protocol):
             if model is None or model.round <= newest:
                 continue
             newest = model.round
+            device.used([model])  # which takes the place of this device's own
+            device.mixed([(self.server, 1.0)])
             if model.round > 0:
                 device.finish_round(model.w, count=model.round - device.round)
             if model.train and device.running:

@@ -52,6 +52,11 @@ class GossipLearning(Protocol):
     contract: ClassVar[Contract] = STATE
     models_per_message: ClassVar[float] = 1
 
+    @property
+    def averages(self) -> bool:
+        """Whether each local step stays: else one on a model is gone where another takes its place meanwhile."""
+        return self.variant == "merge-update"
+
     async def run(self, device: Device) -> None:
         """Run the protocol on one device."""
         w = await self.sync.run(device, device.initial_params())
@@ -80,8 +85,11 @@ class GossipLearning(Protocol):
 
     async def _update(self, device: Device, model: AgedModel, heard: dict[DeviceId, Aged]) -> None:
         if self.variant == "merge-update":
-            for message in heard.values():
-                model.merge(message, message.w, message.age, self.merging)
+            weights: dict[DeviceId, float] = {}  # in what becomes of the model, merge after merge
+            for j, message in heard.items():
+                share = model.merge(message, message.w, message.age, self.merging)
+                weights = {**{i: (1 - share) * weight for i, weight in weights.items()}, j: share}
+            device.mixed(weights.items())
             model.become(await device.train(model.w, steps=self.steps), model.age + self.steps)
             return
         for message in heard.values():
@@ -91,9 +99,12 @@ class GossipLearning(Protocol):
             theirs = await device.train(message.w, steps=self.steps)
             if self.variant == "update":
                 model.become(theirs, message.age + self.steps)
+                device.used([message])
+                share = 1.0
             else:
                 model.become(await device.train(model.w, steps=self.steps), model.age + self.steps)
-                model.merge(message, theirs, message.age + self.steps, self.merging)
+                share = model.merge(message, theirs, message.age + self.steps, self.merging)
+            device.mixed([(message.sender, share)])
 
 
 class AgedModel:
@@ -132,12 +143,18 @@ class AgedModel:
             self._device.record_mix(taken)
         return taken
 
-    def merge(self, message: Aged, w: Vector, age: int, merging: str) -> None:
-        """Replace the model by its mean with another, `w` of age `age`, that came from the message's sender."""
+    def merge(self, message: Aged, w: Vector, age: int, merging: str) -> float:
+        """Replace the model by its mean with another, `w` of age `age`, that came from the message's sender.
+
+        Returns:
+            The weight of the other model: 0 if it is refused.
+        """
         me, j, total = self._device.id, message.sender, self.age + age
         share = age / total if merging == "age" and total else 0.5
         mixed = mix(self.w, {j: w}, {me: 1 - share, j: share}, me)
-        if is_finite(mixed):
-            self.become(mixed, max(self.age, age))
-        else:
+        if not is_finite(mixed):
             self._device.record("refused", 1)
+            return 0.0
+        self.become(mixed, max(self.age, age))
+        self._device.used([message])
+        return share

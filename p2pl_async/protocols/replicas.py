@@ -307,15 +307,15 @@ class Replicas:
             if marked:
                 yield sender, Told(replica.x, replica.u, degree)
 
-    def exchange(self, heard: list[Heard]) -> Iterator[tuple[Told, Told]]:
-        """Bring replicas up to date; yield the exchanges that are complete now: what neighbor and device told."""
+    def exchange(self, heard: list[Heard]) -> Iterator[tuple[DeviceId, Told, Told]]:
+        """Bring replicas up to date; yield each exchange that is complete now: neighbor, what it told, what we did."""
         for j, theirs in self.add(heard):
             self.pairs[j].theirs.append(theirs)
-            yield from self.pairs[j].complete()
+            yield from ((j, *pair) for pair in self.pairs[j].complete())
         for j, ours, fate in self.fates():
             if fate == "applied":
                 self.pairs[j].ours.append(ours)
-                yield from self.pairs[j].complete()
+                yield from ((j, *pair) for pair in self.pairs[j].complete())
 
     def fates(self) -> list[tuple[DeviceId, Told, Fate]]:
         """Return the exchanges of which something has become since the last call, or that were taken back."""

@@ -185,6 +185,7 @@ class Account:
             weights.append((j, (sums.u - self._sums_of(j).u) / u))
             self.credited[j].take(header.number, Promised(sums.u, sums.born, sums.x))
         device.mixed(weights)
+        device.used(newest.values())
         self.z, self.u = z, u
         self._apart.update(newest)
         return newest

@@ -125,7 +125,9 @@ class Shares:
             for _ in bad:
                 device.record("refused", 1)
             refused = set(map(id, bad))
-            device.mixed((push.sender, push.u / mass.u) for push in pushes if id(push) not in refused)
+            added = [push for push in pushes if id(push) not in refused]
+            device.mixed((push.sender, push.u / mass.u) for push in added)
+            device.used(added)
         elif self.silence.is_over(None, self._begun):
             mass.x, mass.u = mass.x.copy(), 1.0  # nobody is there
             mass.x.reshape(-1, self.z.size)[0] = self.z

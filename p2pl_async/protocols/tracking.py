@@ -232,12 +232,14 @@ class Tracker:
         """
         new = [message for message in messages if message.number > self.flows[message.sender].number]
         changes: list[tuple[Sum, Sum | None]] = []
+        used: list[Tracked] = []
         for message in new:
             flow = self.flows[message.sender]
             # A restarted device takes nothing of what it was promised before, which nobody told to void.
             first = flow.taken is None and message.sender not in self._two_way and self.boot > 0
             if message.y.size and not first:
                 changes.append((message.y, flow.taken))
+                used.append(message)
         y = self._changed(changes) if changes else self.y
         if y is None and len(new) > 1:
             return False  # the caller finds out which
@@ -249,6 +251,7 @@ class Tracker:
         if y is None:
             return False
         self.y = y
+        self._device.used(used)
         return True
 
     def _changed(self, changes: Sequence[tuple[Sum, Sum | None]]) -> Sum | None:

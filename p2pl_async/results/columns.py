@@ -97,6 +97,13 @@ _WAY = {
 
 _PAYLOAD = {"payload": ("", "the first bytes of the message, as encoded in MessagePack")}
 
+_MIXES = {
+    "time_s": ("s", "virtual time at which it entered the model; a copy that is mixed again has another row"),
+    "device": ("", "whose model it entered"),
+    "src": ("", "the sender"),
+    "number": ("", "the sender's count of its messages, as in the trace"),
+}
+
 _POSITIONS = {
     "time_s": ("s", "virtual time"),
     "device": ("", "its id"),
@@ -116,6 +123,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "trace, with channels": _CHANNEL,
     "trace, with relays": _WAY,
     "trace, with payloads": _PAYLOAD,
+    "mixes": _MIXES,
     "positions": _POSITIONS,
 }
 """Table, and when it has them -> column -> unit and meaning. A name with a star stands for several."""

@@ -7,6 +7,7 @@
         devices.parquet     one row per device: position, samples by class, rounds, scores, energy
         links.parquet       one row per link: messages sent, delivered, lost, ...; air time, mean delay
         trace.parquet       one row per message and link, if the run keeps a trace
+        mixes.parquet       one row per message that entered a model, if it does: time_s, device, src, number
         positions.parquet   time_s, device, x, y, z in m, if devices move
         models/             one safetensors file per device, if the run saves models
         plots/              written by `p2pl_async.report`
@@ -52,7 +53,18 @@ PREDICTED_PLOTS = ("predicted_loss", "predicted_accuracy", "predicted_consensus"
 
 
 _IN_USE = "is in use by another run; wait until that ends, or choose another folder"
-_TABLES = ("metrics", "devices", "links", "trace", "positions", "predicted", "measured", "topologies", "link_effects")
+_TABLES = (
+    "metrics",
+    "devices",
+    "links",
+    "trace",
+    "mixes",
+    "positions",
+    "predicted",
+    "measured",
+    "topologies",
+    "link_effects",
+)
 
 
 class RunFolder:

@@ -14,15 +14,19 @@ from p2pl_async.results.table import (
     DEVICE_COLUMNS,
     LINK_COLUMNS,
     METRIC_COLUMNS,
+    MIX_COLUMNS,
     POSITION_COLUMNS,
     TRACE_COLUMNS,
     Table,
+    first_times,
     refuse,
     thinned,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Run:
             class), rounds, accuracy, other scores.
         links: a row per link: src, dst, messages sent, delivered, lost, partial, acknowledged, air_s, mean_delay_s.
         trace: a row per message and link, if the run kept them.
+        mixes: a row per message that entered a model, if it kept them: time_s, device, src, number.
         positions: time_s, device, x, y, z (m) of the devices that move, if any do.
         path: the folder; None if none was written.
         scenario_text: the resolved scenario, as TOML.
@@ -69,6 +74,7 @@ class Run:
         devices: Table | pd.DataFrame,
         links: Table | pd.DataFrame,
         trace: Table | pd.DataFrame | None = None,
+        mixes: Table | pd.DataFrame | None = None,
         positions: Table | pd.DataFrame | None = None,
         path: Path | None = None,
         scenario_text: str = "",
@@ -81,7 +87,7 @@ class Run:
         self.baselines = baselines or {}
         self._models = models
         self._tables: dict[str, Table | pd.DataFrame | None] = {"metrics": metrics, "devices": devices, "links": links}
-        self._tables |= {"trace": trace, "positions": positions}
+        self._tables |= {"trace": trace, "mixes": mixes, "positions": positions}
 
     def __repr__(self) -> str:
         what = f"{self.summary.get('scenario')!r} seed {self.summary.get('seed')}"
@@ -116,6 +122,22 @@ class Run:
         if table is None:
             return None
         return table.sample(columns, most) if isinstance(table, Table) else thinned(table[list(columns)], most)
+
+    @property
+    def mixes(self) -> pd.DataFrame | None:
+        """A row per message that entered a model: time_s, device, src, number; None if the run kept no trace."""
+        return None if self._tables["mixes"] is None else self._frame("mixes")
+
+    def first_mixed(self, messages: pd.DataFrame) -> NDArray[np.float64] | None:
+        """Return when each of some messages first entered its receiver's model, (len(messages),); nan: never.
+
+        None if the run didn't keep it. A table in a file is read a part at a time.
+
+        Args:
+            messages: rows of the trace, with `src`, `dst` and `number`.
+        """
+        table = self._tables["mixes"]
+        return None if table is None else first_times(messages, table.parts() if isinstance(table, Table) else [table])
 
     @property
     def positions(self) -> pd.DataFrame | None:
@@ -188,12 +210,12 @@ def load_run(path: Path | str) -> Run:
         name: Table(path / name, columns)
         for name, columns in {
             "metrics": METRIC_COLUMNS, "devices": DEVICE_COLUMNS, "links": LINK_COLUMNS, "trace": TRACE_COLUMNS,
-            "positions": POSITION_COLUMNS,
+            "mixes": MIX_COLUMNS, "positions": POSITION_COLUMNS,
         }.items()
     }  # fmt: skip
     kept = {
         name: stored[name] if any((path / f"{name}{suffix}").exists() for suffix in (".parquet", ".arrows")) else None
-        for name in ("trace", "positions")
+        for name in ("trace", "mixes", "positions")
     }
     there = {folder.name for folder in (path / "baselines").glob("*/") if not folder.is_symlink()}
     names = [name for name in held if name in there] if isinstance(held, dict) else []  # in the order in which they ran
@@ -207,6 +229,7 @@ def load_run(path: Path | str) -> Run:
         devices=stored["devices"],
         links=stored["links"],
         trace=kept["trace"],
+        mixes=kept["mixes"],
         positions=kept["positions"],
         baselines={folder.name: load_run(folder) for folder in folders if summary_of(folder) is not None},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +23,10 @@ TRACE_COLUMNS = {
     "size_bytes": "int64", "packets": "int64", "packets_lost": "int64", "air_bytes": "int64",
     "air_s": "float64", "acknowledged": "bool", "arrival_s": "float64", "fate": "category", "copy_s": "float64",
 }  # fmt: skip
+
+
+MIX_COLUMNS = {"time_s": "float64", "device": "int32", "src": "int32", "number": "int64"}
+"""Of mixes.parquet: a message of `src` that entered the model of `device`."""
 
 
 SIGNAL_COLUMNS = {
@@ -220,6 +224,23 @@ class Table:
         except Exception as error:  # a damaged file makes the library raise whatever it likes
             refuse(parquet, f"can't be read: {error}")
 
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """Yield all rows; of a closed table a row group at a time, so that no more than one is in memory."""
+        parquet = self.path and self.path.with_suffix(".parquet")
+        if parquet is None or not parquet.exists():
+            yield self.frame()
+            return
+        import pyarrow.parquet as pq
+
+        try:
+            file = pq.ParquetFile(parquet)
+            for index in range(file.num_row_groups):
+                group = file.read_row_group(index)
+                group.validate(full=True)
+                yield pandas(group)
+        except Exception as error:  # a damaged file makes the library raise whatever it likes
+            refuse(parquet, f"can't be read: {error}")
+
     def _schema(self) -> Any:
         import pyarrow as pa
 
@@ -269,6 +290,39 @@ def pandas(table: Any) -> pd.DataFrame:
 def thinned(frame: pd.DataFrame, most: int) -> tuple[pd.DataFrame, int]:
     """Return at most `most` rows of a table, chosen at random and in order, and how many rows it has."""
     return (frame if len(frame) <= most else frame.iloc[_some_of(len(frame), most)]), len(frame)
+
+
+def first_times(messages: pd.DataFrame, mixes: Iterable[pd.DataFrame]) -> NDArray[np.float64]:
+    """Return when each message first entered a model, (len(messages),); nan where it never did.
+
+    Args:
+        messages: with `src`, `dst` and `number`.
+        mixes: parts of a table with `MIX_COLUMNS`.
+    """
+    import numpy as np
+
+    n = 1 + int(max(messages["src"].max(), messages["dst"].max(), 0)) if len(messages) else 1
+    keys = _keys(messages["number"], messages["src"], messages["dst"], n)
+    order = np.argsort(keys, kind="stable")
+    ordered, first = keys[order], np.full(len(keys), np.inf)
+    for part in mixes if len(keys) else ():
+        mixed = _keys(part["number"], part["src"], part["device"], n)
+        at = np.searchsorted(ordered, mixed)
+        known = (at < len(keys)) & (part["src"] < n).to_numpy() & (part["device"] < n).to_numpy()
+        known[known] = ordered[at[known]] == mixed[known]
+        np.minimum.at(first, at[known], part["time_s"].to_numpy()[known])
+    found = np.empty(len(keys))
+    found[order] = np.where(np.isfinite(first), first, np.nan)
+    return found
+
+
+def _keys(number: pd.Series[int], src: pd.Series[int], dst: pd.Series[int], n: int) -> NDArray[np.int64]:
+    """Return one number for each message on a link, of devices below n."""
+    import numpy as np
+
+    parts = (one.to_numpy().astype(np.int64) for one in (number, src, dst))
+    count, source, target = parts
+    return (count * n + source) * n + target
 
 
 def _some_of(total: int, most: int) -> NDArray[np.int64]:

@@ -13,7 +13,14 @@ from rich.console import Console
 
 from p2pl_async import run
 from p2pl_async.dynamics.influence import distance_from_data, sample_weight, stationary
+from p2pl_async.experiment.influence import of_mixes
+from p2pl_async.protocols.ad_psgd import ADPSGD
+from p2pl_async.protocols.choco import Choco
+from p2pl_async.protocols.fedavg import FedAvg
+from p2pl_async.protocols.gossip_learning import GossipLearning
+from p2pl_async.protocols.p2pl import P2PL
 from p2pl_async.report.tables import final_table
+from p2pl_async.testing import FixedLearner, emulate
 
 UNEQUAL = {
     "topology": "path",
@@ -90,8 +97,63 @@ def test_on_a_ring_of_one_direction_half_of_each_mix_comes_from_the_neighbor(pro
     assert result.links["weight_in_mixes"].to_numpy() == pytest.approx(np.full(5, 0.5), abs=1e-9)
 
 
-@pytest.mark.parametrize("protocol", [{"kind": "diging"}, {"kind": "local"}])
+@pytest.mark.parametrize(
+    "protocol", [{"kind": "diging"}, {"kind": "local"}, {"kind": "gossip-learning", "variant": "update"}]
+)
 def test_protocols_that_average_no_models_have_no_such_weights(protocol) -> None:
     result = run(small(link={"loss": "0 %"}, train={"momentum": 0.0}, protocol=protocol, stop={"rounds": 1}))
     assert "sample_weight" not in result.devices
     assert "from_data" not in (result.summary["influence"] or {})
+
+
+CENTERS = np.array([0.0, 0.0, 0.0, 0.0, 10.0])  # of the losses |w - c|^2 / 2; only device 4 wants another model
+STAR = [[1, 2, 3, 4], [0], [0], [0], [0]]
+SLOW = {"link": {"latency": "50 ms"}, "until": 400.0}
+LOSSY = {"link": {"latency": "50 ms", "loss": "20 %"}, "until": 400.0}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "how"),
+    [
+        (ADPSGD(sync="none"), SLOW),
+        (Choco(sync="none", mode="fresh"), SLOW),
+        (Choco(sync="none", mode="fresh", weights="uniform", delivery="repaired"), LOSSY),
+        (Choco(sync="none", mode="fresh", weights="uniform", delivery="absolute"), LOSSY),
+        (GossipLearning(sync="none"), SLOW | {"until": 2000.0}),
+        (P2PL(sync="none", mode="cache", weights="uniform"), SLOW),
+        (FedAvg(fraction=0.6, timeout="2 s"), LOSSY | {"until": 4000.0}),
+        (FedAvg(timeout="2 s", missing="inverse-probability"), LOSSY | {"until": 4000.0}),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)  # fmt: skip
+def test_devices_settle_where_their_influence_says_on_losses_of_known_minima(protocol, how) -> None:
+    """In the long run the gradients of unequally fast devices, weighed by influence and steps, cancel out."""
+    seen: list[list[float]] = [[] for _ in CENTERS]
+
+    def slope(k: int, w: np.ndarray) -> np.ndarray:
+        seen[k].append(float(w[0]))
+        return w - CENTERS[k]
+
+    learner = FixedLearner(
+        [np.zeros(4)] * 5, gradient=slope, seconds=[1, 1, 1, 1, 0.4], learning_rate=0.05, n_samples=[1, 2, 3, 4, 5]
+    )
+    emulation = emulate(protocol, STAR, learner=learner, seed=1, **how)
+    steps = [len(own) for own in seen]
+    pi = of_mixes(emulation.devices, steps)
+    assert pi is not None
+    shares = pi * steps / (pi @ steps)
+    models = np.array([np.mean(own[len(own) // 4 :]) for own in seen])
+    assert shares @ models == pytest.approx(shares @ CENTERS, rel=0.02)
+    assert abs(np.mean(models - CENTERS)) > 0.2  # alike they don't
+
+
+@pytest.mark.parametrize("protocol", ["ad-psgd", "choco", "fedavg"])
+def test_where_models_are_averaged_in_pairs_or_by_a_server_samples_count_by_what_is_known(protocol) -> None:
+    result = run(small(**UNEQUAL | {"topology": "star"}, protocol={"kind": protocol}, stop={"rounds": 30}))
+    n, rounds = (result.devices[name].to_numpy(np.float64) for name in ("n_samples", "rounds"))
+    # Pairs keep the mean, so steps count alike. A server weighs by samples, and each sample is a step of a round.
+    expected = sample_weight(n, n, n) if protocol == "fedavg" else sample_weight(np.ones(5), rounds, n)
+    np.testing.assert_allclose(result.devices["sample_weight"], expected, rtol=0.05)
+    assert result.summary["influence"]["most_sample"] == result.devices["sample_weight"].max()
+    into_leaves = result.links[result.links["src"] == 0]["weight_in_mixes"]
+    assert into_leaves.to_numpy() == pytest.approx({"ad-psgd": 0.5, "fedavg": 1.0}.get(protocol, into_leaves.iloc[0]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.tables_of_runs import N, metrics, small_run, trace
+from helpers.tables_of_runs import N, metrics, mixes, small_run, trace
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.experiment import running
@@ -167,6 +167,10 @@ def test_tables_are_written_as_csv(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["metrics.csv", "devices.csv", "links.csv", "trace.csv"]
     assert len(pd.read_csv(tmp_path / "csv" / "trace.csv")) == 240
     assert len(write_csv(small_run(trace=None), tmp_path / "other")) == 3
+    places = pd.DataFrame({"time_s": [0.0, 1.0], "device": [1, 1], "x": [5.0, 6.0], "y": 2.0, "z": 0.0})
+    names = [file.name for file in write_csv(small_run(mixes=mixes(), positions=places), tmp_path / "all")]
+    assert names == ["metrics.csv", "devices.csv", "links.csv", "trace.csv", "mixes.csv", "positions.csv"]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "all" / "positions.csv"), places)
 
 
 def test_tensorboard_has_the_measurements_at_their_virtual_time_or_is_asked_for(tmp_path: Path) -> None:

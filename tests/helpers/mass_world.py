@@ -39,6 +39,9 @@ class Stub:
     def mixed(self, weights: object) -> None:
         pass
 
+    def used(self, messages: object) -> None:
+        pass
+
     def record(self, metric: str, value: float) -> None:
         self._world.recorded(self.id, metric, value)
 

@@ -77,3 +77,12 @@ def trace() -> pd.DataFrame:
             "copy_s": np.nan,
         }
     )  # fmt: skip
+
+
+def mixes() -> pd.DataFrame:
+    """Return the table of mixes: of the messages that arrive, each enters the receiver's model when its round ends."""
+    came = trace()
+    came = came[came["fate"] == "delivered"]
+    ends = np.ceil(came["arrival_s"] / 5) * 5
+    table = {"time_s": ends, "device": came["dst"], "src": came["src"], "number": came["number"]}
+    return pd.DataFrame(table).sort_values("time_s", kind="stable").reset_index(drop=True)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.recorded_run import recorded_run
-from helpers.tables_of_runs import END, N, devices, links, metrics, small_run, trace
+from helpers.tables_of_runs import END, N, devices, links, metrics, mixes, small_run, trace
 from matplotlib.image import imread
 from rich.console import Console
 
@@ -73,6 +73,15 @@ def test_messages_are_those_of_the_trace(page: str) -> None:
 def test_times_on_air_are_those_of_the_trace_and_left_out_where_no_rate_is_known(page: str) -> None:
     np.testing.assert_allclose(unpacked(page)["air"] / (2**32 - 1) * END, 0.2, atol=1e-6)
     assert "air" not in gather(small_run(trace=trace().assign(air_s=0.0))).arrays
+
+
+def test_messages_have_the_first_time_that_a_mix_used_them() -> None:
+    again = mixes().iloc[:10].assign(time_s=99.0)
+    arrays = gather(small_run(mixes=pd.concat([mixes(), again]))).arrays
+    kept = trace().sort_values("sent_s", kind="stable")
+    ends = np.where(kept["fate"] == "delivered", np.ceil(kept["arrival_s"] / 5) * 5, 0)
+    np.testing.assert_allclose(arrays["mixed"] / (2**32 - 1) * END, ends, atol=1e-6)
+    assert "mixed" not in gather(small_run()).arrays
 
 
 def test_scores_of_devices_lie_by_instant_and_device(page: str) -> None:
@@ -332,6 +341,56 @@ TRAINING_IN_THE_DARK = (0x2F, 0xC7, 0x9A)
 def messages_once() -> pd.DataFrame:
     """Return a trace of one message: device 0 sends it at 59 s, 0.7 s long, to device 1, where it arrives at 59.9 s."""
     return trace().iloc[:1].assign(sent_s=59.0, src=0, dst=1, air_s=0.7, arrival_s=59.9, fate="delivered")
+
+
+def told_by(page: str, folder: Path, script: str) -> Any:
+    """Return what a script, run in the page once it is ready, gives as its result."""
+    wait = 'while (document.body.dataset.ready !== "yes") await new Promise((go) => setTimeout(go, 20));'
+    tell = "document.body.append(element('output', { id: 'told', textContent: JSON.stringify(found()) }));"
+    page = re.sub(r"<meta http-equiv=.Content-Security-Policy.[^>]*>", "", page)  # which allows no script of others
+    dom, console = shown(
+        page.replace("</body>", f"<script>(async () => {{ {wait} {script} {tell} }})()</script></body>"), folder
+    )
+    assert console == []
+    told = re.search(r'<output id="told">(.*?)</output>', dom)
+    assert told is not None
+    return json.loads(html.unescape(told.group(1)))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+def test_arrows_are_those_of_messages_that_mixes_used_or_of_all_or_of_chosen_devices(tmp_path: Path) -> None:
+    two = pd.concat([messages_once(), messages_once().assign(src=3, dst=4)])
+    mixed = pd.DataFrame({"time_s": [75.0], "device": [1], "src": [0], "number": two["number"].iloc[:1]})
+    script = """
+        timeline.show(50, 90);
+        const [used, all] = document.querySelectorAll("#arrows button");
+        const { width, height, clientWidth } = timeline.canvas, ratio = width / clientWidth;
+        const context = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+        const color = (seconds, row) => { // of the column of pixels in a row in which an arrow goes on to a mix
+            const x = timeline.left + ((seconds - 50) / 40) * (clientWidth - timeline.left);
+            const y = (row + 0.1) * timeline.height;
+            context.clearRect(0, 0, width, height);
+            context.drawImage(timeline.canvas, 0, 0);
+            return [...context.getImageData(x * ratio, y * ratio, 1, 0.18 * timeline.height * ratio).data].join();
+        };
+        const view = () => [timeline.inView(partOf(50), partOf(90)), color(67, 1), color(80, 1), color(67, 4)];
+        const found = () => {
+            const states = [view()];
+            all.click(); states.push(view());
+            page.select([4]); states.push(view());
+            used.click(); states.push(view());
+            timeline.show(80, 90); states.push([timeline.inView(partOf(80), partOf(90))]);
+            return states;
+        };
+    """
+    first, every, chosen, none, later = told_by(page_of(small_run(trace=two, mixes=mixed)), tmp_path, script)
+    assert [state[0] for state in (first, every, chosen, none, later)] == [[0], [0, 1], [1], [], []]
+    assert first[1] != every[1]  # on to the mix
+    assert first[2:] == every[2:]  # no further, and not of a message that no mix used
+    script = """
+        const found = () => [timeline.used, timeline.inView(0, PARTS), document.getElementById("arrows").hidden];
+    """
+    assert told_by(page_of(small_run(trace=two)), tmp_path, script) == [False, [0, 1], True]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")

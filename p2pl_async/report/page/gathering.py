@@ -59,7 +59,7 @@ def gather(run: Run) -> Content:
         _add_timeline(content, run.metrics, n, end)
     kept = run.messages(_SHOWN, _MESSAGES)
     if kept is not None and kept[1]:
-        _add_messages(content, *kept, end)
+        _add_messages(content, run, *kept, end)
     _add_devices(content, devices)
     _add_baselines(content, run)
     return content
@@ -292,11 +292,11 @@ def _parts(seconds: Array, end: float) -> Array:
 # Messages
 
 
-_SHOWN = ("sent_s", "src", "dst", "kind", "size_bytes", "air_s", "arrival_s", "fate")
+_SHOWN = ("sent_s", "src", "dst", "number", "kind", "size_bytes", "air_s", "arrival_s", "fate")
 
 
-def _add_messages(content: Content, trace: pd.DataFrame, total: int, end: float) -> None:
-    """Add messages and their fates, by the instant of sending: all, or of very many some."""
+def _add_messages(content: Content, run: Run, trace: pd.DataFrame, total: int, end: float) -> None:
+    """Add messages, their fates, and when mixes used them, by the instant of sending: all, or of very many some."""
     content.head["messages"] = {"total": total}
     trace = trace.sort_values("sent_s", kind="stable")
     sent = trace["sent_s"].to_numpy()
@@ -307,6 +307,9 @@ def _add_messages(content: Content, trace: pd.DataFrame, total: int, end: float)
     content.arrays["gone"] = _parts(gone, end)
     if (air := np.nan_to_num(trace["air_s"].to_numpy())).any():
         content.arrays["air"] = _parts(air, end)
+    if (mixed := run.first_mixed(trace)) is not None:  # 0: never
+        parts = np.maximum(_parts(np.nan_to_num(mixed), end), 1)
+        content.arrays["mixed"] = np.where(np.isnan(mixed), 0, parts).astype(np.uint32)
     content.arrays["from"] = trace["src"].to_numpy().astype(wide)
     content.arrays["to"] = trace["dst"].to_numpy().astype(wide)
     content.arrays["size"] = trace["size_bytes"].to_numpy().astype(np.uint32)

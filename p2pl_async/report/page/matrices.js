@@ -1,8 +1,7 @@
 "use strict";
 // Matrices: what came through from each device to each, how long it took, and who holds which samples.
 
-const NO_WEIGHTS = "Weights of models in mixes are not shown: this protocol mixes no whole models by weights that a run adds up. It " +
-  "sends differences of copies, exchanges models in pairs, leaves the mean to a server, or doesn't mix.";
+const NO_WEIGHTS = "Weights of models in mixes are not shown: devices of this run mixed none, or their protocol tells no weights.";
 
 const matrices = {
   start() {

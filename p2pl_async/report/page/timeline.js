@@ -1,6 +1,7 @@
 "use strict";
 // The timeline: a row per device: training, sending, receiving, waiting, asleep, down; ticks where rounds end; arrows of
-// messages when zoomed in. What a device does is told by where in its row a bar lies and how tall it is, and by color.
+// messages when zoomed in: of those that mixes used, or of all. What a device does is told by where in its row a bar lies and
+// how tall it is, and by color.
 
 // Of each bar: its top and height as shares of the row, and its color.
 const BARS = {
@@ -10,9 +11,12 @@ const BARS = {
   sending: { top: 0.78, tall: 0.18, fill: "--strong" },
 };
 
+const MOST_ARROWS = 600; // more would hide each other
+
 const timeline = {
   from: 0,
   to: 1,
+  used: false, // whether arrows are of the messages that mixes used, and not of all
 
   start() {
     this.canvas = document.getElementById("rows");
@@ -24,6 +28,8 @@ const timeline = {
     this.height = Math.max(9, Math.min(24, 560 / page.head.n));
     if (page.has("sent")) this.bySender();
     this.gather();
+    this.used = page.has("mixed");
+    if (this.used) this.choices();
     this.canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.canvas.addEventListener("pointerdown", (event) => this.drag(event));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
@@ -32,6 +38,23 @@ const timeline = {
     page.watch((what) => (what === "time" ? this.mark() : this.draw()));
     this.legend();
     this.draw();
+  },
+
+  choices() {
+    const group = document.getElementById("arrows");
+    group.hidden = false;
+    group.append("arrows:");
+    for (const [used, text] of [[true, "messages that mixes used"], [false, "all messages"]]) {
+      const button = element("button", { type: "button", textContent: text });
+      button.setAttribute("aria-pressed", String(used === this.used));
+      button.addEventListener("click", () => {
+        this.used = used;
+        for (const other of group.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+        this.tellArrows();
+        this.draw();
+      });
+      group.append(button);
+    }
   },
 
   // The rows of messages of each sender, in order of time.
@@ -279,30 +302,53 @@ const timeline = {
     }
   },
 
-  messages(context, px, low, high) {
-    const sent = page.array("sent"), gone = page.array("gone"), to = page.array("to"), fate = page.array("fate");
-    const shown = after(sent, high) - after(sent, low);
-    if (shown > 600) return;
-    for (let k = 0; k < page.head.n; k++) {
-      for (const i of this.sends[k]) {
+  // The messages whose arrows are in view, in order of sender and time, of the chosen devices if there are any; null: too many.
+  inView(low, high) {
+    const sent = page.array("sent"), from = page.array("from"), to = page.array("to"), chosen = page.selected;
+    const ends = this.used ? page.array("mixed") : page.array("gone");
+    const found = [];
+    for (const sends of this.sends) {
+      for (const i of sends) {
         if (sent[i] > high) break;
-        if (gone[i] < low) continue;
-        const arrives = map.arrives[fate[i]];
-        const [x0, y0] = [px(secondsOf(sent[i])), (k + 0.5) * this.height];
-        const [x1, y1] = [px(secondsOf(gone[i])), (to[i] + 0.5) * this.height];
-        const [x, y] = arrives ? [x1, y1] : [x0 + 0.6 * (x1 - x0), y0 + 0.6 * (y1 - y0)];
-        context.strokeStyle = context.fillStyle = map.colors[fate[i]];
-        context.globalAlpha = 0.75;
-        context.lineWidth = 1;
-        context.beginPath();
-        context.moveTo(x0, y0);
-        context.lineTo(x, y);
-        if (!arrives) { context.moveTo(x - 3, y - 3); context.lineTo(x + 3, y + 3); context.moveTo(x - 3, y + 3); context.lineTo(x + 3, y - 3); }
-        context.stroke();
-        if (arrives) { context.beginPath(); context.arc(x, y, 2.2, 0, 2 * Math.PI); context.fill(); }
+        if (ends[i] < low || (this.used && !ends[i])) continue;
+        if (chosen.size && !chosen.has(from[i]) && !chosen.has(to[i])) continue;
+        if (found.push(i) > MOST_ARROWS) return null;
       }
     }
+    return found;
+  },
+
+  // An arrow leads from the sender's bar to the receiver's as the message travels; one that a mix used, then on to the mix.
+  messages(context, px, low, high) {
+    const sent = page.array("sent"), gone = page.array("gone"), from = page.array("from"), to = page.array("to"), fate = page.array("fate");
+    const mixed = page.array("mixed");
+    context.globalAlpha = 0.75;
+    context.lineWidth = 1;
+    for (const i of this.inView(low, high) || []) {
+      const arrives = map.arrives[fate[i]];
+      const [x0, y0] = [px(secondsOf(sent[i])), (from[i] + 0.87) * this.height];
+      const side = this.used || from[i] > to[i] ? 0.26 : 0.02; // beside the receiver's bar
+      const [x1, y1] = [px(secondsOf(gone[i])), (to[i] + side) * this.height];
+      const [x, y] = arrives ? [x1, y1] : [x0 + 0.6 * (x1 - x0), y0 + 0.6 * (y1 - y0)];
+      context.strokeStyle = context.fillStyle = map.colors[fate[i]];
+      context.beginPath();
+      context.moveTo(x0, y0);
+      context.lineTo(x, y);
+      if (!arrives) { context.moveTo(x - 3, y - 3); context.lineTo(x + 3, y + 3); context.moveTo(x - 3, y + 3); context.lineTo(x + 3, y - 3); }
+      const tip = this.used ? Math.max(px(secondsOf(mixed[i])), x) : x;
+      if (this.used) context.lineTo(tip, y);
+      context.stroke();
+      if (arrives) this.head(context, tip, y, tip > x ? 0 : Math.atan2(y1 - y0, x1 - x0));
+    }
     context.globalAlpha = 1;
+  },
+
+  // The head of an arrow whose tip is at a point.
+  head(context, x, y, angle) {
+    context.beginPath();
+    context.moveTo(x, y);
+    for (const side of [-0.4, 0.4]) context.lineTo(x - 7 * Math.cos(angle + side), y - 7 * Math.sin(angle + side));
+    context.fill();
   },
 
   scale(context, px, width, y) {
@@ -344,6 +390,16 @@ const timeline = {
     if (page.head.devices.awake_from_s) add("asleep", { fill: "--line" });
     if (page.has("deaf_first")) add("an outage, in which it hears nobody", { stroke: "--faint", path: "M0 8L8 0M0 16L16 0M6 16L22 0M14 16L22 8" });
     if (page.head.down.length) add("down", { fill: "--worst", opacity: 0.35, stroke: "--worst", path: "M.5 .5H21.5V15.5H.5z" });
-    if (this.sends) place.append(element("span", { textContent: "zoomed in: lines lead to where messages arrive, and end in a cross where they are lost" }));
+    if (this.sends) {
+      place.append(this.arrowWords = element("span"));
+      this.tellArrows();
+    }
+  },
+
+  tellArrows() {
+    this.arrowWords.textContent = this.used
+      ? "zoomed in: arrows of messages whose model entered that of the receiver: sent, arrived, and on to the mix"
+      : "zoomed in: arrows lead to where messages arrive, and end in a cross where they are lost";
+    this.arrowWords.textContent += "; of chosen devices only, if there are any";
   },
 };
