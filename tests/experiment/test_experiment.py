@@ -563,7 +563,9 @@ def test_the_folder_holds_everything(tmp_path) -> None:
     result = experiment.run(small(baselines={"local": True, "central": True}), out=tmp_path / "run", trace=True)
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     own = {"scenario.toml", "summary.json", "metrics.parquet", "devices.parquet", "links.parquet", "trace.parquet"}
-    assert files == own | {f"baselines/{name}/{file}" for name in ("local", "central") for file in own}
+    assert files == own | {"mixes.parquet"} | {
+        f"baselines/{name}/{file}" for name in ("local", "central") for file in own
+    }
     again = load_run(tmp_path / "run")
     assert again.summary == json.loads((tmp_path / "run" / "summary.json").read_text())
     for name in ("metrics", "devices", "links", "trace"):

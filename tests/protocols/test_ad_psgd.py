@@ -62,6 +62,10 @@ class Asker:
 
     def record_mix(self, *what: object) -> None: ...
 
+    def mixed(self, *what: object) -> None: ...
+
+    def used(self, *what: object) -> None: ...
+
     def send(self, target: int, message: Message) -> None:
         self._flight.append((self.id, target, encode(message, self.id, self._sent)))
         self._sent += 1
