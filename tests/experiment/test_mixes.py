@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ def mixes_of(result: Run) -> pd.DataFrame:
     return merged
 
 
-PROTOCOLS = {
+PROTOCOLS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "p2pl": ({}, {"params"}),
     "dgd": ({"mode": "fresh"}, {"params"}),
     "cta": ({"mode": {"kind": "barrier", "timeout": "1 s"}}, {"params"}),
@@ -111,7 +112,9 @@ def test_runs_without_trace_or_mixes_have_none_and_folders_give_it_back(tmp_path
     assert not list((tmp_path / "few").glob("mixes*"))
     result = run(small(), trace=True, out=tmp_path / "run")
     assert result.mixes is not None
-    pd.testing.assert_frame_equal(load_run(tmp_path / "run").mixes, result.mixes)
+    again = load_run(tmp_path / "run").mixes
+    assert again is not None
+    pd.testing.assert_frame_equal(again, result.mixes)
     assert result.summary["trace_digest"] == run(small()).summary["trace_digest"]
 
 
