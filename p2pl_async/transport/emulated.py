@@ -25,7 +25,7 @@ from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
 from p2pl_async.transport.path import Encoded, Path
-from p2pl_async.transport.wire import SharedBytes, decode, encode_shared, head_size
+from p2pl_async.transport.wire import SharedBytes, as_read, decode, encode_shared, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes of loss that cost the receiver no energy
 
@@ -105,16 +105,12 @@ class EmulatedTransport:
         self._numbers[source] = number + 1
         data = encode_shared(message, source, number)
         needed = head_size(data) if message.partial else None
-        self.send_bytes(source, targets, data, number, message.tag, needed)
+        sent = self._clock.now
+        encoded = Encoded(data, sent, number, needed, as_read(message, source, number, sent))
+        self._carry(source, targets, encoded, message.tag)
 
     def send_bytes(
-        self,
-        source: DeviceId,
-        targets: Sequence[DeviceId],
-        data: bytes | SharedBytes,
-        number: int,
-        kind: str,
-        needed: int | None = None,
+        self, source: DeviceId, targets: Sequence[DeviceId], data: bytes | SharedBytes, number: int, kind: str
     ) -> None:
         """Send encoded bytes; receivers check whether they are a message.
 
@@ -124,9 +120,8 @@ class EmulatedTransport:
             data: the bytes.
             number: the sender's count of its messages.
             kind: the message's tag.
-            needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
         """
-        self._carry(source, targets, Encoded(data, self._clock.now, number, needed), kind)
+        self._carry(source, targets, Encoded(data, self._clock.now, number), kind)
 
     def _carry(self, source: DeviceId, targets: Sequence[DeviceId], encoded: Encoded, kind: str) -> None:
         """Send what is encoded over the links to the targets."""
@@ -378,7 +373,9 @@ class EmulatedTransport:
             if verdict.missing or verdict.corrupted:  # each receiver lacks other parts
                 message = decode(encoded.data, encoded.sent, missing=verdict.missing, corrupted=verdict.corrupted)
             else:
-                message = encoded.message or encoded.read()
+                message = encoded.message
+                if message is None:
+                    message = encoded.read()
             if message.sender != path.src:  # a link knows which device is at its other end
                 raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:

@@ -18,13 +18,20 @@ class Encoded:
 
     __slots__ = ("_start", "data", "message", "needed", "number", "sent", "size")
 
-    def __init__(self, data: bytes | SharedBytes, sent: float, number: int, needed: int | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes | SharedBytes,
+        sent: float,
+        number: int,
+        needed: int | None = None,
+        message: Message | None = None,
+    ) -> None:
         self.data = data
         self.size = len(data)
         self.sent = sent
         self.number = number  # the sender's count of its messages
         self.needed = needed  # bytes at the start without which a part is useless; None if only the whole is useful
-        self.message: Message | None = None
+        self.message = message
         self._start: bytes | None = None
 
     def start(self, count: int) -> bytes:

@@ -26,7 +26,7 @@ from p2pl_async.relay.routes import Routes
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.emulated import EmulatedTransport, no_link
 from p2pl_async.transport.path import Encoded, Path
-from p2pl_async.transport.wire import SharedBytes, decode
+from p2pl_async.transport.wire import decode
 
 NO_ROUTE = "no-route"  # of a message to a device to which no way leads, or one of too many hops
 
@@ -44,10 +44,8 @@ class Journey(Encoded):
 
     __slots__ = ("cost", "fates", "kind", "lost", "open", "source", "targets", "visited")
 
-    def __init__(
-        self, data: bytes | SharedBytes, sent: float, number: int, source: DeviceId, targets: Sequence[int], kind: str
-    ) -> None:
-        super().__init__(data, sent, number)
+    def __init__(self, encoded: Encoded, source: DeviceId, targets: Sequence[int], kind: str) -> None:
+        super().__init__(encoded.data, encoded.sent, encoded.number, message=encoded.message)
         self.source = source
         self.targets = tuple(sorted(targets))
         self.kind = kind
@@ -128,21 +126,13 @@ class RelayingTransport(EmulatedTransport):
         self._journeys: dict[tuple[DeviceId, int], Journey] = {}  # those that aren't over
         self._unreached: set[tuple[DeviceId, DeviceId, int]] = set()  # as the run ended
 
-    def send_bytes(
-        self,
-        source: DeviceId,
-        targets: Sequence[DeviceId],
-        data: bytes | SharedBytes,
-        number: int,
-        kind: str,
-        needed: int | None = None,
-    ) -> None:
+    def _carry(self, source: DeviceId, targets: Sequence[DeviceId], encoded: Encoded, kind: str) -> None:
         for target in targets:
             if target not in self._neighbors[source]:
                 raise no_link(source, target, self._neighbors[source])
         if targets:
-            journey = Journey(data, self._clock.now, number, source, targets, kind)
-            self._journeys[source, number] = journey
+            journey = Journey(encoded, source, targets, kind)
+            self._journeys[source, encoded.number] = journey
             self._whole.undecided += len(journey.targets)
             self._go_on(journey, (source,), journey.targets)
             self._step(journey)
@@ -195,7 +185,7 @@ class RelayingTransport(EmulatedTransport):
             self._hops[device] = number + 1
             journey.open += 2 * len(onward.hops)
             hop = Hop(journey, now, number, self._header, way, onward.hops, corrupted=corrupted)
-            self._carry(device, list(onward.hops), hop, journey.kind)
+            super()._carry(device, list(onward.hops), hop, journey.kind)
 
     def _record(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
         super()._record(path, encoded, number, kind, verdict)

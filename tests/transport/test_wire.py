@@ -23,7 +23,7 @@ from p2pl_async.errors import ProtocolError, RemoteError
 from p2pl_async.messages import Message, Vector
 from p2pl_async.testing import complete, emulate
 from p2pl_async.trace import Record
-from p2pl_async.transport.wire import MAX_BYTES, SharedBytes, decode, encode, encode_shared, head_size
+from p2pl_async.transport.wire import MAX_BYTES, SharedBytes, as_read, decode, encode, encode_shared, head_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,60 @@ def test_decoding_gives_back_the_message(message: Everything, sender: int, numbe
         np.testing.assert_array_equal(got, sent)
         assert not got.flags.writeable
     assert encode(copy, sender, number) == data
+
+
+@dataclass(frozen=True)
+class Scalars(Message, tag="test-scalars"):
+    count: int
+    share: float
+    flag: bool
+    text: str
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Picky(Message, tag="test-picky"):
+    x: int
+
+    def __post_init__(self) -> None:
+        if self.x == 0:
+            raise ValueError("nothing")
+
+
+@given(
+    st.builds(
+        Scalars, st.integers(-(2**63), 2**64 - 1), st.floats(), st.booleans(),
+        st.text(st.characters(exclude_categories=["Cs"])), st.binary(),
+    ),
+    st.integers(0, 2**40),
+    st.integers(0, 2**40),
+)  # fmt: skip
+def test_scalars_are_read_without_decoding_as_decoding_reads_them(message: Scalars, sender: int, number: int) -> None:
+    found, plain = as_read(message, sender, number, 2.5), decode(encode(message, sender, number), 2.5)
+    assert found is not message
+    assert repr(found) == repr(plain)
+    assert found is not None
+    assert (found.sender, found.number, found.sent) == (sender, number, 2.5)
+
+
+def test_what_only_decoding_tells_is_decoded() -> None:
+    """Arrays, what the class itself refuses, and a class of which there is a newer version."""
+    refused = Picky(1)
+    object.__setattr__(refused, "x", 0)
+    assert as_read(refused, 0, 0, 0.0) is None
+    assert as_read(Picky(1), 0, 0, 0.0) == Picky(1)
+    assert as_read(Two(1, np.zeros(1, np.float32), np.zeros(1, np.float32)), 0, 0, 0.0) is None
+
+    def version() -> type[Message]:
+        @dataclass(frozen=True)
+        class Edited(Message, tag="test-edited-twice"):
+            x: int = 1
+
+        return Edited
+
+    older, newer = version(), version()
+    assert as_read(older(), 0, 0, 0.0) is None
+    assert type(decode(encode(older(), 0, 0))) is newer
 
 
 @given(st.binary(max_size=200))
