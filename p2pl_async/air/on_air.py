@@ -59,10 +59,16 @@ class OnAir:
 
     def begin(self, transmission: Transmission) -> None:
         """Add a transmission that begins now, or soon."""
-        horizon = self._clock.now - self.memory
-        self._transmissions = [other for other in self._transmissions if other.end > horizon]
-        self._reception.begin(transmission, self._transmissions)
-        self._transmissions.append(transmission)
+        now = self._clock.now
+        horizon, left = now - self.memory, []
+        for other in self._transmissions:
+            if other.end > horizon:
+                left.append(other)
+            elif other.end < now and other.is_settled:
+                other.overlaps.clear()  # two that met would hold each other, until Python looks for such circles
+        self._reception.begin(transmission, left)
+        left.append(transmission)
+        self._transmissions = left
 
     def reserve(self, heard: Transmission, until: float) -> Transmission:
         """Keep the channel busy for all who heard a transmission, from now until an instant; return what does so."""

@@ -145,6 +145,11 @@ class Transmission:
         return part
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it is known who has received it, once it is over: its message is finished, or was sent again."""
+        return self.message is None or self.message.latest is not self
+
+    @property
     def code(self) -> int:
         """Its channel, and its spreading factor if that was chosen: a receiver keeps to those it decodes."""
         return 16 * self.channel + (self.phy.sf if isinstance(self.phy, Lora) else 0)
