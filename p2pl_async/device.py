@@ -164,9 +164,10 @@ class Device:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, by this device's own clock."""
-        length = self._lasts(seconds)
+        now = trio.current_time()
+        length = self._lasts(seconds, now)
         if 0 < length < math.inf:
-            await self._transport.sleep_until(self.id, trio.current_time() + length)
+            await self._transport.sleep_until(self.id, now + length)
         else:
             await trio.sleep(length)
 
@@ -176,11 +177,10 @@ class Device:
         `with device.timeout(5): message = await device.receive()`; a message that arrives at that very
         instant is in time.
         """
-        return trio.move_on_after(self._lasts(seconds))
+        return trio.move_on_after(self._lasts(seconds, trio.current_time()))
 
-    def _lasts(self, seconds: float) -> float:
-        """Return the virtual seconds of a wait by this device's own clock."""
-        now = trio.current_time()
+    def _lasts(self, seconds: float, now: float) -> float:
+        """Return the virtual seconds of a wait by this device's own clock, from the instant `now` on."""
         length = self._local.lasts(now, seconds)
         if length > 0 and now + length == now:
             raise ProtocolError(
@@ -347,7 +347,8 @@ class Device:
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
         """Have `call()` run in so many seconds, also while this device trains, unless it crashes before."""
-        at = trio.current_time() + self._lasts(seconds)
+        now = trio.current_time()
+        at = now + self._lasts(seconds, now)
         self._transport.schedule(self.id, at, self._guarded(lambda _: call()))
 
     def _guarded(self, call: Callable[[typing.Any], object]) -> Callable[[typing.Any], object]:

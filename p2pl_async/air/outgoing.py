@@ -44,6 +44,25 @@ class Outgoing:
         needed: number of bytes at the start without which a part is useless; None if only the whole is useful.
     """
 
+    # Most messages keep most of these, and are made faster if the class has them.
+    cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
+    done = 0  # frames that are finished
+    burst: Any = None  # what is left of it, if several of its frames are sent together
+    asked = False  # its sender has asked to send the current frame
+    began = 0.0  # first transmission of the current frame
+    known = True  # every frame so far has been acknowledged
+    heard = False  # the current frame has arrived, acknowledged or not
+    copies = False  # each frame is sent several times, and nothing is acknowledged
+    failures = 0  # of the current frame, while another message is before it
+    channel = 0  # that its receivers listen on; with hopping, their offset
+    mode: Mode | None = None  # how its current frame is sent; None until it asks for the channel
+    latest: Any = None  # its latest transmission
+    tries = 0  # most transmissions of one of its frames
+    packets = 0
+    air_bytes = 0
+    air_seconds = 0.0
+    _lost = 0  # transmissions that its first receiver didn't hear
+
     def __init__(
         self,
         group: Recipients,
@@ -70,24 +89,6 @@ class Outgoing:
         self.bytes = framing.bytes
         self.arq = group.settings(now)[0].arq if len(group.links) == 1 else None
         self.sends_on = self.arq is not None or framing.parity > 0  # after a receiver has all of it
-        self.cut = ""  # why its sender gives it up at the end of the current frame; "" if it doesn't
-        self.done = 0  # frames that are finished
-        self.burst: Any = None  # what is left of it, if several of its frames are sent together
-        self.asked = False  # its sender has asked to send the current frame
-        self.began = 0.0  # first transmission of the current frame
-        self.known = True  # every frame so far has been acknowledged
-        self.heard = False  # the current frame has arrived, acknowledged or not
-        self.copies = False  # each frame is sent several times, and nothing is acknowledged
-        self._heard_copy: set[int] = set()  # receivers that have one of the current frame
-        self.failures = 0  # of the current frame, while another message is before it
-        self.channel = 0  # that its receivers listen on; with hopping, their offset
-        self.mode: Mode | None = None  # how its current frame is sent; None until it asks for the channel
-        self.latest: Any = None  # its latest transmission
-        self.tries = 0  # most transmissions of one of its frames
-        self.packets = 0
-        self.air_bytes = 0
-        self.air_seconds = 0.0
-        self._lost = 0  # transmissions that its first receiver didn't hear
         self._missing: dict[int, list[int]] = {}  # receiver -> frames that it never gets
         self._causes: dict[int, str] = {}  # why it misses the first of these
         self._fates: dict[int, Verdict] = {}  # of receivers that have it, or have all they will get
@@ -152,6 +153,7 @@ class Outgoing:
     def send_copies(self) -> None:
         """Have each frame sent several times; a receiver needs one of its copies."""
         self.copies = self.sends_on = True
+        self._heard_copy: set[int] = set()  # receivers that have one of the current frame
 
     def copy_heard(self, k: int, cause: str) -> None:
         """Record whether receiver k has heard a copy of the current frame, "", or why it hasn't."""
@@ -249,7 +251,9 @@ class Outgoing:
         if self.latest is None:
             return [None] * len(receivers)
         devices = self.group.receivers
-        return self._measure(self.latest, [devices[k] for k in receivers], self.tries)
+        if len(receivers) < len(devices):
+            devices = [devices[k] for k in receivers]
+        return self._measure(self.latest, devices, self.tries)
 
     def _unrepaired(self, k: int) -> list[int]:
         """Return the fragments that receiver k misses and can't rebuild from parity, ascending."""

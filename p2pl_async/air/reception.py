@@ -83,10 +83,12 @@ class Reception:
         """
         turned = self._noticed(transmission)
         up = None if self._presence is None else self._presence.at(transmission.start)
-        turned = turned.copy() if up is None else turned & up
+        turned = turned if up is None else turned & up  # others may have the same array: it is never changed
         start = transmission.start + rounding(transmission.start)
         others = [other for other in on_air if other.end > start and other.decoders is not None]
         wide = self._tuning is not None and self._tuning.wide
+        if others:
+            turned = turned.copy()
         for other in others:
             turned[other.src] = False
             if wide and other.channel != transmission.channel:
@@ -96,8 +98,8 @@ class Reception:
                 free |= transmission.powers >= other.powers + self._capture
             turned &= free
         for other in others:
-            if not wide or other.channel == transmission.channel:
-                other.decoders &= ~turned
+            same = not wide or other.channel == transmission.channel
+            other.decoders = other.decoders & ~turned if same else other.decoders.copy()
             other.decoders[transmission.src] = False  # who begins to transmit drops what it was busy with
         transmission.decoders = turned
 
@@ -234,10 +236,11 @@ class Reception:
         if known is None or known[:3] != (rate, tries, transmission.channel) or known[3] is not transmission.phy:
             known = self._quiet[transmission.src] = rate, tries, transmission.channel, transmission.phy, {}
         heard = known[4]
-        for dst in devices:
-            if dst not in heard:
-                heard[dst] = self._signal(transmission, dst, rate, tries)
-        return [heard[dst] for dst in devices]
+        try:
+            return [heard[dst] for dst in devices]
+        except KeyError:
+            heard |= {dst: self._signal(transmission, dst, rate, tries) for dst in devices}
+            return [heard[dst] for dst in devices]
 
     def _signal(self, transmission: Transmission, dst: DeviceId, rate: float, tries: int) -> Signal:
         assert self._propagation is not None

@@ -102,15 +102,22 @@ def _mixed(seed: int, purpose: int) -> tuple[int, ...]:
 def draws(
     generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[Any]] | None = None
 ) -> Iterator[Any]:
-    """Yield an endless sequence: uniforms in [0, 1), each passed through `transform`.
+    """Return an endless sequence: uniforms in [0, 1), each passed through `transform`.
 
     They are drawn in growing blocks (8 to 512), so that `next()` costs 0.05 µs instead of 0.5 µs.
     Each number takes one uniform, so the sequence doesn't depend on the block sizes.
     """
+    # A chain is smaller than a generator that yields each: of many links few are in the cache of the processor.
+    return itertools.chain.from_iterable(_blocks(generator, transform))
+
+
+def _blocks(
+    generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[Any]] | None
+) -> Iterator[list[Any]]:
     size = 8
     while True:
         block = generator.random(size)
-        yield from (block if transform is None else transform(block)).tolist()
+        yield (block if transform is None else transform(block)).tolist()
         size = min(2 * size, 512)
 
 

@@ -169,8 +169,9 @@ class Meter:
 
     def receiving(self, devices: Iterable[int], start: float, end: float) -> None:
         """Called with an interval in which devices receive."""
+        note = self._note
         for device in devices:
-            self._note(device, "rx", start, end)
+            note(device, "rx", start, end)
 
     def training(self, device: int, start: float, end: float) -> None:
         """Called with an interval in which a device trains."""
