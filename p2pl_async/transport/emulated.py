@@ -373,9 +373,7 @@ class EmulatedTransport:
             if verdict.missing or verdict.corrupted:  # each receiver lacks other parts
                 message = decode(encoded.data, encoded.sent, missing=verdict.missing, corrupted=verdict.corrupted)
             else:
-                message = encoded.message
-                if message is None:
-                    message = encoded.read()
+                message = encoded.message or encoded.read()
             if message.sender != path.src:  # a link knows which device is at its other end
                 raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:
