@@ -25,7 +25,7 @@ def final_table(run: Run) -> RenderableType:
     summary = run.summary
     table = Table(title=_title(summary), title_justify="left", title_style="bold", box=_box(), pad_edge=False)
     table.add_column("", no_wrap=True)
-    parts = list(_parts(run))
+    parts = list(parts_of(run))
     metric = metric_of(summary)
     columns = score_columns(summary) if any(score_of(part, metric) for _, part in parts) else {}
     own = f"own_{metric}" if columns and any(score_of(part, f"own_{metric}") for _, part in parts) else None
@@ -34,9 +34,8 @@ def final_table(run: Run) -> RenderableType:
     for name, part in parts:
         found = score_of(part, metric)
         on_own = [show_score(metric, score_of(part, own).get("mean"))] if own else []
-        status = part.get("status", "complete")
         table.add_row(
-            name if status == "complete" or part is summary else f"{name} ({status})",
+            named(name, part, summary),
             *(show_score(metric, found.get(which)) for which in columns),
             *on_own,
             _shown(part.get("virtual_seconds"), show_seconds),
@@ -64,12 +63,18 @@ def _title(summary: Mapping[str, Any]) -> Text:
     return title
 
 
-def _parts(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def parts_of(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the summary of the run and of each baseline, with the name to show."""
     yield str(run.summary.get("protocol") or "protocol"), run.summary
     known = dict(run.summary.get("baselines") or {})
     known |= {name: baseline.summary for name, baseline in run.baselines.items()}
     yield from known.items()
+
+
+def named(name: str, part: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Return the name of a part of a run, with the status of a baseline that isn't complete."""
+    status = part.get("status", "complete")
+    return name if status == "complete" or part is summary else f"{name} ({status})"
 
 
 def _facts(run: Run) -> Table:
@@ -274,6 +279,13 @@ def score_of(summary: Mapping[str, Any], metric: str) -> Mapping[str, float]:
     """Return the range over devices of a score; empty if there is none."""
     found = (summary.get("scores") or {}).get(metric) or (summary.get("accuracy") if metric == "accuracy" else None)
     return found or {}
+
+
+def last_measured(run: Run, metric: str) -> dict[str, float]:
+    """Return the range over devices of a score when it was last measured; empty if it never was."""
+    rows = run.metrics[(run.metrics["metric"] == metric) & (run.metrics["device"] >= 0)]
+    last = rows[rows["time_s"] == rows["time_s"].max()]["value"]
+    return {"min": float(last.min()), "mean": float(last.mean()), "max": float(last.max())} if len(last) else {}
 
 
 def group_ranges(run: Run) -> list[tuple[str, dict[str, float]]]:

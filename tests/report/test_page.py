@@ -144,6 +144,29 @@ def test_of_very_many_messages_some_are_shown_and_it_says_so(monkeypatch: pytest
     assert content.head["messages"]["shown"] == len(content.arrays["sent"]) == 50
 
 
+def test_of_very_many_trainings_and_rounds_the_timeline_has_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gather(small_run())
+    assert whole.head["round_every"] == 1
+    assert whole.head["trainings"] == {"total": 20 * N, "shown": 20 * N}
+    longer = metrics()
+    paused = (longer["metric"] == "training_s") & (longer["device"] == 3) & (longer["time_s"] == 54)
+    longer.loc[paused, "value"] = 1.0  # from 53 s, after a pause of 4 s
+    monkeypatch.setattr(gathering, "_SPANS", N + 1)
+    some = gather(small_run(metrics=longer))
+    assert some.head["trainings"] == {"total": 20 * N, "shown": N + 1}
+    first = some.arrays["train_first"]
+    assert np.diff(first).tolist() == [1, 1, 1, 2, 1, 1]
+    starts, ends = (some.arrays[f"train_{name}"] / (2**32 - 1) * END for name in ("from", "to"))
+    np.testing.assert_allclose(starts[first[3] : first[4]], [0, 53], atol=1e-6)
+    np.testing.assert_allclose(ends[first[3] : first[4]], [49, 99], atol=1e-6)
+    np.testing.assert_allclose(starts[first[:3]], 0, atol=1e-6)
+    assert some.head["round_every"] == 100  # each 10th would still be two for each device
+    monkeypatch.setattr(gathering, "_SPANS", 2 * N)
+    tens = gather(small_run())
+    assert tens.head["round_every"] == 10
+    np.testing.assert_allclose(tens.arrays["round_at"] / (2**32 - 1) * END, [50, 100] * N, atol=1e-6)
+
+
 def test_it_tells_the_numbers_of_the_summary_and_what_held_it_back() -> None:
     run = small_run(
         summary={"accuracy": {"min": 0.8123, "mean": 0.9, "max": 0.95}, "sync": {"completed_s": 40.0, "agreed": True}}
@@ -178,6 +201,36 @@ def test_a_text_that_is_no_resolved_scenario_has_no_words_and_does_no_harm(text:
 def test_a_run_without_trace_learning_or_links_gets_a_page() -> None:
     assert "This run is killed" in page_of(small_run(trace=None, links=links().iloc[:0], summary={"status": "killed"}))
     assert "<h1>" in page_of(recorded_run(n=5, learning=False))
+
+
+def test_of_a_killed_run_the_page_has_the_links_of_its_trace_and_reaches_to_the_last_that_was_written() -> None:
+    killed = {"status": "killed", "virtual_seconds": 40.0, "accuracy": None}
+    content = gather(small_run(links=links().iloc[:0], summary=killed))
+    assert content.head["end"] == END
+    kept = trace()
+    kept["lost"] = kept["fate"] == "loss"
+    told = kept.groupby(["src", "dst"])
+    np.testing.assert_array_equal(content.arrays["link_sent"], told.size())
+    np.testing.assert_array_equal(content.arrays["link_lost"], told["lost"].sum())
+    np.testing.assert_array_equal(content.arrays["link_lost:loss"], told["lost"].sum())
+    np.testing.assert_array_equal(content.arrays["link_delivered"], told.size() - told["lost"].sum())
+    np.testing.assert_allclose(content.arrays["link_mean_delay_s"], 0.25, rtol=1e-5)
+    np.testing.assert_allclose(content.arrays["link_last_delivery_s"], told["arrival_s"].max(), rtol=1e-6)
+    np.testing.assert_allclose(content.arrays["link_air_s"], 20 * 0.2, rtol=1e-6)
+    page = page_of(small_run(links=links().iloc[:0], summary=killed))
+    assert "p2pl, last measured</th><td>90.00 %</td>" in page
+    assert gather(small_run(summary={"virtual_seconds": 80.0})).head["end"] == 80  # complete: as the summary says
+
+
+def test_of_a_killed_run_with_many_messages_the_links_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "_MESSAGES", 50)  # whose counts would be too low
+    assert "link_sent" not in gather(small_run(links=links().iloc[:0], summary={"status": "killed"})).arrays
+
+
+def test_a_baseline_that_was_cut_off_says_so() -> None:
+    run = small_run(baselines={"local": small_run(summary={"status": "killed", "accuracy": None})})
+    assert "local (killed)</th><td>-</td>" in page_of(run)
+    assert "local</th>" in page_of(small_run(baselines={"local": small_run()}))
 
 
 def test_it_is_written_into_the_folder_and_an_unwritable_one_is_told(tmp_path: Path) -> None:

@@ -167,7 +167,8 @@ const curves = {
   add(holder, plot) {
     const unit = this.axis === "time" ? "s" : (page.head.costs.find((one) => one.metric === this.axis) || {}).unit;
     const axis = { stroke: color("--faint"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
-    const ticksOf = (what) => (_, ticks) => (what === "s" ? durations(ticks) : ticks.map((value) => (value === null ? "" : amount(value, what))));
+    const ticksOf = (what) => (_, ticks) => (what === "s" ? durations(ticks) : ticks.map((value) => (value === null ? "" : short(value, what))));
+    const short = (value, what) => (what === "" && Math.abs(value) >= 1e6 ? `${+(value / 1e6).toPrecision(4)} M` : amount(value, what));
     const steps = (what) => (what === "s" ? { incrs: SECONDS } : {});
     const options = {
       width: Math.max(holder.clientWidth, 300), height: 230,

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _INSTANTS = 400  # most instants of a curve
-_BINS = 120  # intervals over which rare measurements are averaged
+_BINS = 120  # most intervals over which rare measurements are averaged
+_VALUES = 400_000  # of all devices at all instants of a curve, about
+_SPANS = 200_000  # trainings in the timeline, and ends of rounds; of more, those closest to each other are one
 _MESSAGES = 250_000  # in the replay; of more, some are chosen at random
 _CELLS = 200  # devices of a matrix, at most
 _PARTS = 2**32 - 1  # of the run's length
@@ -47,7 +49,10 @@ def gather(run: Run) -> Content:
     """Return what the page of a run shows; parts for which it has no numbers are left out."""
     devices, links, summary = run.devices, run.links, run.summary
     n = len(devices)
-    end = _length(run)
+    kept = run.messages(_SHOWN, _MESSAGES)
+    end = _length(run, kept)
+    if links.empty and kept is not None and len(kept[0]) == kept[1]:
+        links = links_of(kept[0])
     content = Content({"n": n, "end": end, "title": f"{summary.get('scenario')}, seed {summary.get('seed')}"})
     _add_curves(content, run, n)
     _add_map(content, devices, links)
@@ -57,7 +62,6 @@ def gather(run: Run) -> Content:
         _add_tracks(content, run.positions, n)
     if n:
         _add_timeline(content, run.metrics, n, end)
-    kept = run.messages(_SHOWN, _MESSAGES)
     if kept is not None and kept[1]:
         _add_messages(content, run, *kept, end)
     _add_devices(content, devices)
@@ -65,13 +69,31 @@ def gather(run: Run) -> Content:
     return content
 
 
-def _length(run: Run) -> float:
-    """Return the virtual seconds that the page covers."""
+def _length(run: Run, kept: tuple[pd.DataFrame, int] | None) -> float:
+    """Return the virtual seconds that the page covers: of a run that is not complete, up to the last that it has."""
     seconds = run.summary.get("virtual_seconds")
-    if isinstance(seconds, int | float) and seconds > 0:
-        return float(seconds)
-    times = run.metrics["time_s"]  # a run that was killed
-    return max(float(times.max()), 1e-9) if len(times) else 1.0
+    ends = [float(seconds)] if isinstance(seconds, int | float) and seconds > 0 else []
+    if run.summary.get("status") != "complete" or not ends:  # a summary is written now and then
+        times = [run.metrics["time_s"]] + ([] if kept is None else [kept[0]["sent_s"]])
+        ends += [float(one.max()) for one in times if len(one)]
+    return max(*ends, 1e-9) if ends else 1.0
+
+
+def links_of(trace: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of links of a run that has not ended, and so wrote none, from the trace of all its messages."""
+    fate = trace["fate"].astype(str)
+    told = trace[["src", "dst", "air_s"]].assign(
+        sent=1, delivered=fate == "delivered", partial=fate == "partial",
+        mean_delay_s=trace["arrival_s"] - trace["sent_s"],
+        first_delivery_s=trace["arrival_s"], last_delivery_s=trace["arrival_s"],
+    )  # fmt: skip
+    causes = sorted(set(fate) - {"delivered", "partial", "in flight"})
+    for cause in causes:
+        told[f"lost_{cause}"] = fate == cause
+    told["lost"] = told[[f"lost_{cause}" for cause in causes]].any(axis=1)
+    how = dict.fromkeys(told.columns.drop(["src", "dst"]), "sum")
+    how |= {"mean_delay_s": "mean", "first_delivery_s": "min", "last_delivery_s": "max"}
+    return told.groupby(["src", "dst"]).agg(how).reset_index()
 
 
 # Curves
@@ -87,8 +109,9 @@ def _add_curves(content: Content, run: Run, n: int) -> None:
     instants = np.union1d(whole["time_s"].unique(), of_devices["time_s"].unique())
     if not len(instants):
         return
-    if len(instants) > _INSTANTS:
-        instants = instants[np.unique(np.linspace(0, len(instants) - 1, _INSTANTS).astype(int))]
+    most = min(_INSTANTS, max(_VALUES // max(n, 1), 30))
+    if len(instants) > most:
+        instants = instants[np.unique(np.linspace(0, len(instants) - 1, most).astype(int))]
     content.arrays["time"] = instants.astype(np.float32)
     series = {}
     for name in names:
@@ -157,18 +180,19 @@ _AVERAGED = {
 
 def _add_averages(content: Content, metrics: pd.DataFrame, n: int) -> None:
     """Add means over short intervals of what devices measure as they go; NaN where there was nothing."""
-    edges = np.linspace(0, content.head["end"], _BINS + 1)
+    bins = min(_BINS, max(_VALUES // max(n, 1), 30))
+    edges = np.linspace(0, content.head["end"], bins + 1)
     found = {}
     for name, (label, unit) in _AVERAGED.items():
         rows = metrics[(metrics["metric"] == name) & (metrics["device"] >= 0)]
         if not len(rows):
             continue
-        which = np.clip(np.searchsorted(edges, rows["time_s"].to_numpy(), side="right") - 1, 0, _BINS - 1)
+        which = np.clip(np.searchsorted(edges, rows["time_s"].to_numpy(), side="right") - 1, 0, bins - 1)
         cell = which * n + rows["device"].to_numpy()
-        counts = np.bincount(cell, minlength=_BINS * n)
-        sums = np.bincount(cell, weights=rows["value"].to_numpy(), minlength=_BINS * n)
+        counts = np.bincount(cell, minlength=bins * n)
+        sums = np.bincount(cell, weights=rows["value"].to_numpy(), minlength=bins * n)
         means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-        content.arrays[f"average:{name}"] = means.astype(np.float32).reshape(_BINS, n)
+        content.arrays[f"average:{name}"] = means.astype(np.float32).reshape(bins, n)
         found[name] = {"label": label, "unit": unit}
     content.arrays["average_time"] = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
     content.head["averages"] = found
@@ -242,19 +266,42 @@ def _add_tracks(content: Content, positions: pd.DataFrame, n: int) -> None:
 def _add_timeline(content: Content, metrics: pd.DataFrame, n: int, end: float) -> None:
     """Add when each device trained, finished rounds, was down, and heard nobody."""
     trained = metrics[metrics["metric"] == "training_s"].sort_values(["device", "time_s"], kind="stable")
-    spans = trained["time_s"].to_numpy()
-    content.arrays["train_from"] = _parts(spans - trained["value"].to_numpy(), end)
-    content.arrays["train_to"] = _parts(spans, end)
-    content.arrays["train_first"] = _firsts(trained["device"].to_numpy(), n)
+    ends, device = trained["time_s"].to_numpy(), trained["device"].to_numpy()
+    starts, ends, device = _joined(ends - trained["value"].to_numpy(), ends, device)
+    content.arrays["train_from"] = _parts(starts, end)
+    content.arrays["train_to"] = _parts(ends, end)
+    content.arrays["train_first"] = _firsts(device, n)
+    content.head["trainings"] = {"total": len(trained), "shown": len(starts)}
     rounds = metrics[metrics["metric"] == "round"].sort_values(["device", "time_s"], kind="stable")
-    content.arrays["round_at"] = _parts(rounds["time_s"].to_numpy(), end)
-    content.arrays["round_first"] = _firsts(rounds["device"].to_numpy(), n)
+    at, device, every = rounds["time_s"].to_numpy(), rounds["device"].to_numpy(), 1
+    number = 1 + np.arange(len(device)) - np.searchsorted(device, device)
+    while (number % every == 0).sum() > _SPANS:
+        every *= 10
+    content.head["round_every"] = every
+    content.arrays["round_at"] = _parts(at[number % every == 0], end)
+    content.arrays["round_first"] = _firsts(device[number % every == 0], n)
     content.head["down"] = _down(metrics, end)
     deaf = metrics[metrics["metric"] == "deaf_s"].sort_values(["device", "time_s"], kind="stable")
     if len(deaf):
         content.arrays["deaf_from"] = _parts((deaf["time_s"] - deaf["value"]).to_numpy(), end)
         content.arrays["deaf_to"] = _parts(deaf["time_s"].to_numpy(), end)
         content.arrays["deaf_first"] = _firsts(deaf["device"].to_numpy(), n)
+
+
+def _joined(starts: Array, ends: Array, device: Array) -> tuple[Array, Array, Array]:
+    """Return spans, sorted by device; of too many, those with the shortest pauses between them are joined.
+
+    A device keeps one span at least.
+    """
+    over = len(starts) - _SPANS
+    if over <= 0:
+        return starts, ends, device
+    pauses = np.where(device[1:] == device[:-1], starts[1:] - ends[:-1], np.inf)
+    begins = np.ones(len(starts), bool)
+    begins[1 + np.argpartition(pauses, over - 1)[:over]] = False
+    begins[1:] |= np.isinf(pauses)
+    last = np.append(begins[1:], True)
+    return starts[begins], ends[last], device[begins]
 
 
 def _down(metrics: pd.DataFrame, end: float) -> list[tuple[int, float, float]]:

@@ -25,7 +25,8 @@ const timeline = {
       return;
     }
     this.to = page.head.end;
-    this.height = Math.max(9, Math.min(24, 560 / page.head.n));
+    const n = page.head.n;
+    this.height = n <= 600 ? Math.max(9, Math.min(24, 560 / n)) : 5400 / n; // a canvas has an end
     if (page.has("sent")) this.bySender();
     this.gather();
     this.used = page.has("mixed");
@@ -167,7 +168,7 @@ const timeline = {
       context.fillRect(this.left, y, width, this.height);
       context.fillStyle = page.selected.has(k) ? color("--worst") : color("--faint");
       context.textAlign = "right";
-      if (this.height >= 9) context.fillText(String(k), this.left - 6, y + this.height / 2);
+      if (this.height >= 9 || k % Math.ceil(12 / this.height) === 0) context.fillText(String(k), this.left - 6, Math.max(y + this.height / 2, 6));
     }
     context.save();
     context.beginPath();
@@ -240,6 +241,7 @@ const timeline = {
         if ((i - first[k] + 1) % every === 0) context.fillRect(px(secondsOf(rounds[i])) - 0.5, y, 1, 0.76 * this.height);
       }
     });
+    every *= page.head.round_every;
     this.tick.textContent = every === 1 ? "a round ends" : `each ${every}th round of a device ends`;
   },
 
@@ -377,7 +379,8 @@ const timeline = {
       place.append(element("span", {}, svg, words));
       return words;
     };
-    add("training", BARS.training);
+    const { shown: spans, total: trainings } = page.head.trainings;
+    add(spans < trainings ? `training (${trainings.toLocaleString("en")} in all; the shortest pauses are left out)` : "training", BARS.training);
     if (this.sends) {
       const { shown, total } = page.head.messages;
       add(page.has("air") ? "sending: a message is on air or queues" : "sending", BARS.sending);

@@ -23,7 +23,17 @@ from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.report.findings import findings
 from p2pl_async.report.page.gathering import Content, gather
 from p2pl_async.report.page.in_words import in_words
-from p2pl_async.report.tables import facts_of, group_ranges, metric_of, score_columns, score_of, show_score
+from p2pl_async.report.tables import (
+    facts_of,
+    group_ranges,
+    last_measured,
+    metric_of,
+    named,
+    parts_of,
+    score_columns,
+    score_of,
+    show_score,
+)
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
 
@@ -168,15 +178,15 @@ def _packed(content: Content) -> bytes:
 
 def _rows(run: Run) -> list[list[str]]:
     """Return the rows of the table of results: the run, then its baselines."""
-    parts = {str(run.summary.get("protocol") or "protocol"): run.summary}
-    parts |= run.summary.get("baselines") or {}
     rows, metric = [], metric_of(run.summary)
-    for name, part in parts.items():
-        found = score_of(part, metric)
+    for name, part in parts_of(run):
+        found, label = score_of(part, metric), named(name, part, run.summary)
+        if not found and part is run.summary and (found := last_measured(run, metric)):
+            label += ", last measured"
         seconds, sent = part.get("virtual_seconds"), (part.get("messages") or {}).get("bytes_on_air")
         rows.append(
             [
-                name,
+                label,
                 *(show_score(metric, found.get(which)) for which in score_columns(run.summary)),
                 "-" if seconds is None else show_seconds(seconds),
                 "-" if sent is None else show_bytes(sent),
