@@ -69,7 +69,10 @@ def _contacts(draw: st.DrawFn) -> list[list[str]]:
 def _arqs(shared: bool) -> Tables:
     retries = st.one_of(st.integers(0, 7), st.just("unlimited"))
     if shared:
-        return table_of("stop-and-wait", retries=st.integers(0, 7))
+        tries = {"retries": st.integers(0, 7)}
+        rest = {"turnaround": seconds_of(0, 0.05), "timeout": seconds_of(0.01, 5)}
+        backoff = {"backoff": seconds_of(0.001, 0.2), "growth": st.sampled_from([1.0, 2.0])}
+        return st.one_of(some_of("stop-and-wait", always=tries, **rest), table_of("stop-and-wait", **tries, **backoff))
     turnaround, window = seconds_of(0.001, 0.2), st.integers(2, 64)
     rest = {"ack_loss": shares(0.9), "timeout": seconds_of(0.01, 5)}
     waits = {"backoff": seconds_of(0.001, 0.2)}
@@ -113,7 +116,7 @@ def links(
             table[key] = draw(values)
 
     if shared:
-        table["rate"] = draw(RATES)
+        table["rate"] = draw(st.one_of(RATES, over_time(RATES)))
     else:
         maybe("rate", st.one_of(RATES, over_time(st.one_of(RATES, st.just("0 bit/s")))) if loss else RATES)
     maybe("latency", _latencies())
@@ -134,7 +137,7 @@ def links(
     elif protection == "fec":
         table["fec"] = draw(table_of(data=st.integers(1, 20), parity=st.integers(1, 10)))
     if down:
-        maybe("outage", _outages(shared or table.get("arq", {}).get("kind") == "selective-repeat"))
+        maybe("outage", _outages(table.get("arq", {}).get("kind") == "selective-repeat"))
     if not shared:
         maybe("deliver_corrupted", st.booleans())
         if "rate" in table:

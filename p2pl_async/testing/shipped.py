@@ -51,6 +51,7 @@ def inhabited(draw: st.DrawFn) -> tuple[RandomWorld, Protocol]:
     how: dict[str, Any] = {}
     if kind_of(cls) in TOPOLOGIES:
         how["topologies"] = TOPOLOGIES[kind_of(cls)]
+        how["airs"] = "path" in TOPOLOGIES[kind_of(cls)]
     world = worlds(
         protocol,
         loss=0.0 if contract.loss else 0.6,

@@ -18,7 +18,8 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.testing.chatter import Chatter
 from p2pl_async.testing.draws import DURATIONS, Table, Tables, seconds_of, shares, some_of, table_of
 from p2pl_async.testing.link_tables import RATES, links
-from p2pl_async.testing.radio_tables import media, mobilities, radios
+from p2pl_async.testing.medium_tables import fitted, media
+from p2pl_async.testing.radio_tables import mobilities, radios
 from p2pl_async.testing.random_world import RandomWorld
 
 __all__ = ["faults", "graphs", "links", "worlds"]
@@ -121,7 +122,8 @@ def faults(draw: st.DrawFn, n: int, *, seconds: int = 10, cut: bool = True, cras
 
 def _energies() -> Tables:
     presets = st.sampled_from(["nrf52840", "cc2420", "esp32-s2", "sx1276"])
-    return some_of(always={"preset": presets}, battery=st.integers(1, 2000).map(lambda mj: f"{mj / 1000:g} J"))
+    battery = st.integers(1, 2000).map(lambda mj: f"{mj / 1000:g} J")
+    return some_of(always={"preset": presets}, battery=battery, cpu=st.just("50 mW"), sleep=st.just("1 mW"))
 
 
 @st.composite
@@ -158,14 +160,33 @@ def _events(draw: st.DrawFn, n: int, seconds: int, cut: bool, crash: bool) -> li
     return found
 
 
-def _changes(shared: bool, lossy: bool) -> Tables:
+def _changes(shared: bool, lossy: bool, reorder: bool) -> Tables:
     """Keys of `[link]` for an override or an event, one at a time."""
     changes: list[Tables] = [table_of(latency=table_of("constant", mean=seconds_of(0, 1)))]
     if lossy:
         changes += [table_of(loss=table_of("bernoulli", p=shares())), table_of(corrupt=shares(0.5))]
     if not shared:
-        changes += [table_of(rate=RATES), table_of(order=st.sampled_from(["fifo", "free"]))]
+        changes += [table_of(rate=RATES)]
+    if reorder:
+        changes += [table_of(order=st.sampled_from(["fifo", "free"]))]
     return st.one_of(changes)
+
+
+@st.composite
+def _scripted(draw: st.DrawFn, n: int, seconds: int, changes: Tables, ramps: bool, moves: bool) -> list[Table]:
+    """Events that change links, at once or step by step, or move devices, if they have places."""
+    ids = st.integers(0, n - 1)
+    ends: Tables = st.fixed_dictionaries({"from": ids, "both": st.booleans()})
+    ramp = table_of(latency=table_of("constant", mean=seconds_of(0.1, 1)))
+    kinds: list[Tables] = [table_of("set", link=changes)]
+    if ramps:
+        kinds.append(table_of("ramp", link=ramp, over=seconds_of(0.1, 5)))
+    kinds = [st.tuples(kind, ends).map(lambda parts: parts[0] | parts[1]) for kind in kinds]
+    if moves:
+        to = st.sampled_from([["0 m", "0 m"], ["30 m", "5 m"], ["2 km", "0 m"]])
+        kinds.append(some_of("move", always={"devices": ids, "to": to}, speed=st.just("10 m/s")))
+    instants = sorted(draw(st.sets(st.integers(0, 1000 * seconds), min_size=1, max_size=3)))
+    return [{"at": f"{instant} ms", **draw(st.one_of(kinds))} for instant in instants]
 
 
 # Worlds
@@ -190,8 +211,9 @@ def worlds(
     crash: bool = True,
     shared: bool = True,
     relays: bool = True,
+    airs: bool = True,
 ) -> RandomWorld:
-    """Whole scenarios without a protocol: graph, links, medium, radios, movement, faults, clocks, energy, seed.
+    """Whole scenarios without a protocol: graph, links, media, radios, movement, faults, clocks, energy, seed.
 
     Training takes its time and moves nothing, so that laws of averaging hold. Narrow a world by what a protocol
     doesn't tolerate.
@@ -213,15 +235,18 @@ def worlds(
         crash: whether devices may crash, leave, or empty their batteries.
         shared: whether devices may share the air.
         relays: whether devices may pass messages on; never where no message may be lost.
+        airs: whether groups of devices may have radios of their own, and no link to those that have others.
     """
     n = draw(st.integers(min_size, max_size))
     table: Table = {"seed": draw(st.integers(0, 1000))}
     on_air = shared and loss > 0 and draw(st.booleans())
     radio = on_air and any(kind in topologies for kind in _PLACED) and draw(st.booleans())
-    link = draw(links(loss=loss, repeat=repeat, reorder=reorder, shared=on_air, down=down))
-    changes = draw(st.lists(_changes(on_air, loss > 0), max_size=1))
-    if changes:
-        link["override"] = [{"from": draw(st.integers(0, n - 1)), "both": draw(st.booleans()), **changes[0]}]
+    lossy = {"loss": loss, "repeat": repeat, "reorder": reorder, "down": down}
+    link = draw(links(**lossy, shared=on_air))
+    changes = _changes(on_air or airs, loss > 0, reorder)
+    overrides = draw(st.lists(changes, max_size=1))
+    if overrides:
+        link["override"] = [{"from": draw(st.integers(0, n - 1)), "both": draw(st.booleans()), **overrides[0]}]
     fate = draw(faults(n, seconds=seconds, cut=down and loss > 0, crash=crash and loss > 0))
     table["devices"] = {"count": n, **fate.pop("devices", {})}
     table |= fate
@@ -230,6 +255,7 @@ def worlds(
     else:
         kinds = [kind for kind in topologies if kind in _TOPOLOGIES]
         kinds = [kind for kind in kinds if (directed or kind not in _ONE_WAY) and (turns or kind not in _TURNS)]
+        kinds = [kind for kind in kinds if n in (4, 6) or kind != "grid"]
         table["topology"] = draw(st.one_of([_TOPOLOGIES[kind] for kind in kinds]))
     if relays and loss > 0 and draw(st.booleans()) and draw(st.booleans()):
         over = table["topology"] if radio else draw(st.one_of([_TOPOLOGIES[kind] for kind in _LASTING]))
@@ -238,8 +264,17 @@ def worlds(
             kinds = [kind for kind in _LASTING if kind in topologies and (directed or kind not in _ONE_WAY)]
             table["topology"] = draw(st.one_of([_TOPOLOGIES[kind] for kind in kinds or ["ring"]]))
     if on_air:
-        table["medium"] = draw(media(radio, "arq" in link))
+        table["medium"] = draw(media(table.get("radio"), "arq" in link))
+        link = fitted(link, table["medium"])
     table["link"] = link
+    if airs and draw(st.booleans()) and draw(st.booleans()):
+        table["air"] = draw(_airs(radio, on_air, lossy))
+        ids = {"both": f"0-{n - 1}", "away": n - 1} if draw(st.booleans()) else {"both": draw(st.integers(0, n - 1))}
+        kept = {"both": ["main", *table["air"]], "away": [*table["air"]][:1]}
+        groups = table["devices"].setdefault("group", {})
+        groups.update({name: {"ids": each, "airs": kept[name]} for name, each in ids.items()})
+    if draw(st.booleans()) and draw(st.booleans()):
+        table["event"] = [*table.get("event", []), *draw(_scripted(n, seconds, changes, "latency" not in link, radio))]
     table["stop"] = {"virtual_time": f"{seconds} s"} | ({} if rounds is None else {"rounds": rounds})
     world = RandomWorld(table)
     try:
@@ -247,6 +282,22 @@ def worlds(
     except ValidationError:
         reject()
     return world
+
+
+@st.composite
+def _airs(draw: st.DrawFn, radio: bool, shared: bool, lossy: dict[str, Any]) -> Table:
+    """One or two `[air.NAME]`, shared or not, with radios or without."""
+    found: Table = {}
+    for name in draw(st.sampled_from([["other"], ["other", "third"]])):
+        on_it = shared and draw(st.booleans())
+        link, air = draw(links(**lossy, shared=on_it)), {}
+        if radio and draw(st.booleans()):
+            air["radio"] = draw(radios(places=False))
+        if on_it:
+            air["medium"] = draw(media(air.get("radio"), "arq" in link))
+            link = fitted(link, air["medium"])
+        found[name] = {**air, "link": link}
+    return found
 
 
 def _relays(over: Table, *, flood: bool) -> Tables:
