@@ -71,7 +71,9 @@ class Rig:
         self.clock = VirtualClock()
         self.meter: Meter | None = None
         if any(one.energy is not None for one in plan.hardware):
-            self.meter = Meter(plan.hardware, self.clock)
+            airs = world.airs
+            several = airs.of_devices.several
+            self.meter = Meter(plan.hardware, self.clock, (lambda a, b: airs.of(a, b).number) if several else None)
         self.trainer: Trainer | None = None
         self.times: ComputeTimes | None = None
         self.learner: LookaheadLearner | None = None

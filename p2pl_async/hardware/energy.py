@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from p2pl_async.basics.arrays import Floats
+from p2pl_async.basics.limits import MOST_ITEMS
 from p2pl_async.basics.settings import Settings, mistake
 from p2pl_async.basics.units import CHARGE, POWER, VOLTAGE, Amperes, PositiveJoules, Volts, Watts, parse
 
@@ -42,12 +43,8 @@ specification), and it has no current for receiving."""
 RadioName = Literal["nrf52840", "cc2420", "esp32-s2", "sx1276", "nrf9160"]
 
 
-class Energy(Settings):
-    """The `[energy]` table: currents and power that a device draws, and its battery.
-
-    What is drawn may also be a power ("52 mW"), and what a battery holds a charge ("225 mAh"): by the voltage, a
-    current and an energy follow.
-    """
+class Currents(Settings):
+    """Base of what a radio draws in each state."""
 
     preset: RadioName | None = Field(default=None, description="radio whose values this table starts from")
     voltage: Volts = Field(description="supply voltage")
@@ -59,10 +56,6 @@ class Energy(Settings):
         description="current while the radio sleeps: in the off times of an outage of kind duty-cycle, and between the "
         "events of connections",
     )
-    cpu: Watts = Field(default=0.0, description="power of training, in addition to the radio's")
-    battery: Annotated[
-        PositiveJoules | None, Field(description="energy that it holds; when it is empty, the device is gone for good")
-    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -71,16 +64,63 @@ class Energy(Settings):
             value = {**PRESETS.get(value["preset"], {}), **value}
         return _by_voltage(value) if isinstance(value, Mapping) else value
 
+    @property
+    def most(self) -> float:
+        """The largest power that the radio can draw, in watts."""
+        return self.voltage * max(self.tx, self.rx, self.idle, self.sleep)
+
+
+class RadioEnergy(Currents):
+    """What one of several radios of a device draws; its voltage is that of the device, if neither it nor a preset says.
+
+    What is drawn may be a power, as in `[energy]`.
+    """
+
+
+class Energy(Currents):
+    """The `[energy]` table: currents and power that a device draws, and its battery.
+
+    What is drawn may also be a power ("52 mW"), and what a battery holds a charge ("225 mAh"): by the voltage, a
+    current and an energy follow.
+
+    The currents are those of all radios of a device together: a device with several transmits while any of them does.
+    With `radio` each is counted by itself, whatever the others do, and the times of a device's states are sums over
+    its radios; all draw from its one battery.
+    """
+
+    cpu: Watts = Field(default=0.0, description="power of training, in addition to the radio's")
+    battery: Annotated[
+        PositiveJoules | None, Field(description="energy that it holds; when it is empty, the device is gone for good")
+    ] = None
+    radio: Annotated[dict[str, RadioEnergy], Field(max_length=MOST_ITEMS)] = Field(
+        default={},
+        description='what a radio draws that is not as the others, by the name of its [air.NAME], or "main"',
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_voltage(cls, value: Any) -> Any:
+        """Give radios that say nothing of their voltage that of the device."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("radio"), Mapping):
+            return value
+        own = {**PRESETS.get(str(value.get("preset")), {}), **value}.get("voltage")
+        known = {} if own is None else {"voltage": own}
+        radios = {
+            name: {**({} if "preset" in one else known), **one} if isinstance(one, Mapping) else one
+            for name, one in value["radio"].items()
+        }
+        return {**value, "radio": radios}
+
     @model_validator(mode="after")
     def _check(self) -> Energy:
-        if self.battery is not None and self.watts == 0:
+        if (
+            self.battery is not None
+            and self.most == 0
+            and self.cpu == 0
+            and not any(r.most for r in self.radio.values())
+        ):
             raise mistake("battery never runs out where nothing draws any current; give tx, rx, idle or cpu")
         return self
-
-    @property
-    def watts(self) -> float:
-        """The largest power that the device can draw."""
-        return self.voltage * max(self.tx, self.rx, self.idle, self.sleep) + self.cpu
 
 
 def _by_voltage(table: Mapping[str, Any]) -> dict[str, Any]:

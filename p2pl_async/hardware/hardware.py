@@ -7,8 +7,25 @@ from dataclasses import dataclass
 
 from p2pl_async.hardware.compute import ONE_SECOND, Compute
 from p2pl_async.hardware.downtime import Downtime
-from p2pl_async.hardware.energy import Between, Doze, Energy
+from p2pl_async.hardware.energy import Between, Currents, Doze, Energy
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRadio:
+    """One of several radios of a device, whose energy is counted by itself.
+
+    Attributes:
+        air: number of the air that it is on.
+        draws: its currents.
+        asleep: when it sleeps; None: never.
+        doze: what it does while there is nothing to send or receive; None: it listens.
+    """
+
+    air: int
+    draws: Currents
+    asleep: Between | None = None
+    doze: Doze | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +41,7 @@ class Hardware:
         energy: current and power that it draws; None: not measured.
         asleep: when its radio sleeps; None: never.
         doze: what its radio does while there is nothing to send or receive; None: it listens.
+        radios: its radios, if the energy of each is counted by itself; `asleep` and `doze` don't matter then.
     """
 
     compute: Compute = ONE_SECOND
@@ -34,6 +52,7 @@ class Hardware:
     energy: Energy | None = None
     asleep: Between | None = None
     doze: Doze | None = None
+    radios: tuple[OwnRadio, ...] = ()
 
 
 def downtimes_of(hardware: Sequence[Hardware]) -> list[Downtime] | None:

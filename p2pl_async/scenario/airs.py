@@ -60,9 +60,9 @@ class AirSettings(Settings):
 
     It has links, a medium and a radio as the scenario has them in `[link]`, `[medium]` and `[radio]`, which are those
     of the air "main". A link takes the last air in the file that both its ends have; devices that have none in common
-    have no link. What goes over one air disturbs nothing on another, and a device may send on both at once; its one
-    `[energy]` says what it draws while any of its radios sends or receives. Without a radio, links are as `link` says,
-    at any distance.
+    have no link. What goes over one air disturbs nothing on another, and a device may send on both at once. Its one
+    `[energy]` says what it draws while any of its radios sends or receives, or, with `energy.radio`, what each draws.
+    Without a radio, links are as `link` says, at any distance.
     """
 
     link: AirLink = AirLink()

@@ -7,10 +7,11 @@ their implementation; here are the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveInt,
@@ -20,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from p2pl_async.air.channel_settings import Channel
+from p2pl_async.air.channel_settings import MOST_CHANNELS, Channel
 from p2pl_async.basics.limits import MOST_DEVICES, MOST_ITEMS
 from p2pl_async.basics.randomness import stream
 from p2pl_async.basics.settings import (
@@ -81,6 +82,14 @@ class Start(Settings):
         return self.at or 0.0 if self.uniform is None else self.uniform
 
 
+def _some_channels(value: Any) -> Any:
+    """Refuse with one sentence what is neither a channel nor one for each of some airs."""
+    for each in value.values() if isinstance(value, Mapping) and value else [value]:
+        if value is not None and (type(each) is not int or not 0 <= each < MOST_CHANNELS):
+            raise mistake(f"must be a channel, 0 to {MOST_CHANNELS - 1}, or one for each air: {{ ble = 3, main = 1 }}")
+    return value
+
+
 class Group(Settings):
     """Some devices with settings of their own; where groups overlap, the later one wins."""
 
@@ -93,8 +102,10 @@ class Group(Settings):
     churn: Churn | None = Field(default=None, description="instead of the `[churn]` of all devices")
     clocks: Clocks | None = Field(default=None, description="instead of the `[clocks]` of all devices")
     energy: Energy | None = Field(default=None, description="instead of the `[energy]` of all devices")
-    channel: Channel | None = Field(
-        default=None, description="of `medium.channels` the one that their radios listen on; with hopping, their offset"
+    channel: Annotated[Channel | dict[str, Channel] | None, BeforeValidator(_some_channels)] = Field(
+        default=None,
+        description="of `medium.channels` the one that their radios listen on; with hopping, their offset. That of a "
+        "further air by its name: { ble = 3, main = 1 }",
     )
     positions: Annotated[tuple[Position, ...], Field(min_length=1)] | None = Field(
         default=None, description="where each device of the group is: x, y and, if given, z, in order of id"
@@ -114,6 +125,11 @@ class Group(Settings):
         if self.positions is not None and self.area is not None:
             raise mistake("takes only one of positions and area")
         return self
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """The channel by the name of its air."""
+        return {"main": self.channel} if isinstance(self.channel, int) else dict(self.channel or {})
 
 
 class DeviceSettings(Settings):
@@ -201,6 +217,16 @@ class DeviceSettings(Settings):
             if value is not None:
                 for device in ids:
                     result[device] = (name, value)
+        return result
+
+    def channels(self, air: str, default: Sequence[int]) -> list[int]:
+        """Return the channel of each device's radio on an air, groups applied to the default ones; by id."""
+        result = list(default)
+        for name, ids in self.groups().items():
+            channel = self.group[name].channels.get(air)
+            if channel is not None:
+                for device in ids:
+                    result[device] = channel
         return result
 
     def places(self) -> list[Position | Area | None]:

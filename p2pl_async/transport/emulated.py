@@ -179,9 +179,8 @@ class EmulatedTransport:
             verdict = self._between_crashes(path, left, verdict)
         air_seconds = verdict.air_seconds
         if self._meter is not None and air_seconds:
-            self._meter.transmitting(path.src, left - air_seconds, left)
-            if verdict.cause not in _DEAF:
-                self._meter.receiving((path.dst,), left - air_seconds, left)
+            heard = verdict.cause not in _DEAF
+            self._meter.on_link(path.src, path.dst, left - air_seconds, left, heard=heard)
         self._record(path, encoded, number, kind, verdict)
         if verdict.arrival != math.inf:
             # The tolerance is for rounding: air time is a sum over many packets.

@@ -177,6 +177,69 @@ def test_a_gateway_draws_what_sending_draws_while_any_of_its_radios_sends() -> N
     assert 1.01 * max(on_air) < joules[3] < 0.99 * sum(on_air)
 
 
+def test_radios_that_are_billed_apart_draw_what_each_draws() -> None:
+    """A gateway's energy is a sum over its radios; each is in some state all the time."""
+    amperes = {"main": 1.0, "near": 10.0, "line": 100.0}
+    radios = {name: {"tx": f"{tx} A", "rx": "1 mA", "idle": "2 mA"} for name, tx in amperes.items()}
+    run = experiment.run(scenario(energy={"voltage": "1 V", **radios["main"], "radio": radios}), trace=True)
+    sent, gateway = trace_of(run), run.devices.query("device == 3").iloc[0]
+    air = pd.cut(sent[sent.src == 3].dst, [-1, 3, 6, 7], labels=list(amperes))
+    on_air = sent[sent.src == 3].groupby(air, observed=True).air_s.sum()
+    assert len(on_air) == 3
+    assert gateway.tx_s == pytest.approx(on_air.sum(), rel=1e-3)
+    assert gateway.tx_j == pytest.approx(sum(on_air[name] * tx for name, tx in amperes.items()), rel=1e-3)
+    assert gateway.off_s + gateway.tx_s + gateway.rx_s + gateway.idle_s == pytest.approx(3 * 10)
+    assert gateway.energy_j == pytest.approx(gateway.tx_j + 1e-3 * gateway.rx_s + 2e-3 * gateway.idle_s)
+    assert run.summary["energy"]["joules"] == pytest.approx(run.devices.energy_j.sum())
+
+
+def test_one_radio_sleeps_between_its_events_while_another_listens() -> None:
+    """Beside its connections, which cost as much as those of any other, a gateway's other radio listens for 10 s."""
+    draws = {"voltage": "1 V", "tx": "1 A", "rx": "1 A", "idle": "1 A"}
+    found = experiment.run(
+        Scenario.model_validate(
+            {
+                **BASE,
+                "devices": {"count": 4, "group": {"gates": {"ids": "0-1", "airs": ["main", "ble"]},
+                                                  "others": {"ids": "2-3", "airs": ["ble"]}}},
+                "air": {"ble": {"link": {"rate": "2 Mbit/s"}, "medium": {"kind": "ble-connections"}}},
+                "energy": {**draws, "idle": "2 A", "radio": {"ble": {**draws, "sleep": "10 mA"}}},
+                "protocol": Chatter(period="1 h"),
+            }
+        )
+    )  # fmt: skip
+    joules = found.devices.energy_j
+    assert joules[2] == joules[3]
+    assert 0.2 < joules[2] < 0.5  # 10 mA while asleep, and short events
+    assert joules[:2].to_numpy() == pytest.approx(joules[2] + 2 * 10)
+
+
+def test_a_battery_feeds_all_radios_of_its_device() -> None:
+    """Two radios that listen at 1 W empty a battery of 4 J in 2 s; one alone does in 4 s."""
+    radios = {name: {"tx": "1 W", "rx": "1 W", "idle": "1 W"} for name in ("main", "near")}
+    energy = {"voltage": "2 V", **radios["main"], "radio": radios, "battery": "4 J"}
+    group = {name: {**one, "airs": [air for air in one["airs"] if air != "line"]} for name, one in GROUPS.items()}
+    group["office"] = {"ids": 7, "airs": ["main"]}
+    air = {"near": BASE["air"]["near"]}
+    found = experiment.run(
+        Scenario.model_validate({**BASE, "devices": {"count": 8, "group": group}, "air": air, "energy": energy})
+    )
+    assert found.devices.battery_empty_s.to_numpy() == pytest.approx([4, 4, 4, 2, 4, 4, 4, 4])
+
+
+def test_a_group_has_a_channel_on_each_of_its_airs() -> None:
+    people = {"channel": {"near": 3}}
+    gateway = {"channel": {"near": 2, "main": 1}}
+    channels = {"channels": {"count": 4}}
+    air = {"near": {"medium": channels}}
+    sent = trace(devices={"group": {"people": people, "gateway": gateway}}, medium=channels, air=air)
+    sent = sent[sent.channel >= 0]
+    assert set(sent[sent.dst.isin([4, 5, 6])].channel) == {3}
+    assert set(sent[(sent.dst == 3) & (sent.src > 3)].channel) == {2}
+    assert set(sent[(sent.dst == 3) & (sent.src < 3)].channel) == {1}
+    assert set(sent[sent.dst < 3].channel) == {0}
+
+
 TOML = """
 [devices]
 count = 4
@@ -235,6 +298,15 @@ def test_probe_explains_the_air_of_a_link(tmp_path: Path) -> None:
         ({"air": {"near": {"medium": {"collision": "sinr"}}}}, "air.near.medium.collision", "needs received powers"),
         ({"air": {"near": {"link": {"rate": None}}}}, "air.near.link.rate", "required on a shared medium"),
         ({"air": {"near": {"radio": {"phy": "ble"}}}}, "air.near.radio", "needs [radio], which says where"),
+        ({"devices": {"group": {"people": {"channel": 1}}}}, "devices.group.people.channel", "channel = { near = 1 }"),
+        ({"devices": {"group": {"people": {"channel": "1"}}}}, "devices.group.people.channel", "one for each air"),
+        ({"devices": {"group": {"people": {"channel": {"o": 1}}}}}, "devices.group.people.channel.o", "known: main"),
+        ({"devices": {"group": {"people": {"channel": {"near": 1}}}}}, "devices.group.people.channel.near",
+         "write [air.near.medium] channels"),
+        ({"devices": {"group": {"people": {"channel": {"near": 5}}}}, "air": {"near": {"medium": {"channels": 2}}}},
+         "devices.group.people.channel.near", "must be below air.near.medium.channels.count, 2"),
+        ({"energy": {"preset": "cc2420", "radio": {"nera": {"preset": "nrf52840"}}}}, "energy.radio.nera",
+         'did you mean "near"?'),
         ({"link": {"override": [{"from": "people", "duplicate": 0.1}]}}, "link.override.0.duplicate", "dedicated"),
         ({"event": [{"kind": "set", "at": "1 s", "from": 4, "link": {"duplicate": 0.1}}]}, "event.0.link", "dedicated"),
     ],
@@ -253,7 +325,7 @@ def test_a_change_that_only_a_line_can_follow_is_taken_there() -> None:
 
 @pytest.mark.parametrize("kind", ["nr-mode2", "ble-connections", "ble-advertising"])
 def test_a_group_has_no_channel_where_the_medium_tunes_its_radios(kind: str) -> None:
-    people = {**GROUPS["people"], "channel": 0}
+    people = {**GROUPS["people"], "airs": ["main"], "channel": 0}
     medium = {"kind": kind, "ack": None} if kind == "nr-mode2" else {"kind": kind}
     with pytest.raises(ValidationError, match="says itself which channel a radio is on"):
         Scenario.model_validate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from pathlib import Path
@@ -20,10 +20,11 @@ from p2pl_async.basics.arrays import Floats
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.hardware.churn import Churn, Times, read_trace
 from p2pl_async.hardware.downtime import ABSENT, CRASHED, Downtime
-from p2pl_async.hardware.energy import Between, Doze
-from p2pl_async.hardware.hardware import Hardware
+from p2pl_async.hardware.energy import Between, Doze, Energy
+from p2pl_async.hardware.hardware import Hardware, OwnRadio
 from p2pl_async.hardware.local_clock import IDEAL, LocalClock
 from p2pl_async.link.outage import DrawnOutage, DutyCycle, NoOutage
+from p2pl_async.scenario.airs import AirsOfDevices
 from p2pl_async.scenario.building.airs import seed_of_air
 from p2pl_async.scenario.building.link_table import LinkTable
 from p2pl_async.scenario.events_in_order import EventsInOrder
@@ -81,13 +82,11 @@ class DeviceConditions:
         scenario, devices = self._scenario, self._scenario.devices
         energies = [energy for _, energy in devices.of_each("energy", scenario.energy)]
         churns = devices.of_each("churn", scenario.churn)
-        asleep = self._sleeps() if self.measures_energy else [None] * devices.count
-        radios = zip(energies, asleep, self._dozes(), strict=True)
         starts = devices.starts(scenario.seed)
         lasting = [
-            Hardware(compute, start, clock, None, churn is not None and churn.on_crash == "keep_state", *radio)
-            for compute, start, clock, (_, churn), radio in zip(
-                devices.computes(), starts, self._clocks(), churns, radios, strict=True
+            Hardware(compute, start, clock, None, churn is not None and churn.on_crash == "keep_state", *radios)
+            for compute, start, clock, (_, churn), radios in zip(
+                devices.computes(), starts, self._clocks(), churns, self._radios(energies), strict=True
             )
         ]
         return lasting, list(
@@ -116,62 +115,96 @@ class DeviceConditions:
             for device, settings in enumerate(found)
         ]
 
-    def _sleeps(self) -> list[Between | None]:
-        """Return for each device when its radio sleeps: while none of the links to it would be heard.
+    def _radios(
+        self, energies: Sequence[Energy | None]
+    ) -> Iterator[tuple[Energy | None, Between | None, Doze | None, tuple[OwnRadio, ...]]]:
+        """Yield what the radios of each device draw, when they sleep and what they do in between."""
+        measures = self.measures_energy
+        billed = [
+            self._airs.of_device[device] if energy is not None and energy.radio else ()
+            for device, energy in enumerate(energies)
+        ]
+        of_radios = {(device, air) for device, airs in enumerate(billed) for air in airs}
+        for device in range(len(energies)) if measures else ():
+            numbers = self._airs.of_device[device]
+            if len(numbers) == 1:  # else, its radios listen as long as one of them does
+                of_radios.add((device, numbers[0]))
+        dozes = self._dozes(of_radios) if measures else {}
+        for device, (energy, airs) in enumerate(zip(energies, billed, strict=True)):
+            numbers = self._airs.of_device[device]
+            asleep = _sleep(self.rhythms[device]) if measures else None
+            doze = dozes.get((device, numbers[0])) if len(numbers) == 1 else None
+            radios = []
+            for air in airs:
+                assert energy is not None
+                draws = energy.radio.get(self._airs.names[air], energy)
+                radios.append(OwnRadio(air, draws, _sleep(self._rhythms(device, air)), dozes.get((device, air))))
+            yield energy, asleep, doze, tuple(radios)
 
-        Outages of kind duty-cycle say so; a device with a link that has none never sleeps.
-        """
-        return [functools.partial(_asleep, rhythms) if rhythms else None for rhythms in self.rhythms]
-
-    def _dozes(self) -> list[Doze | None]:
-        """Return for each device what its radio does while there is nothing to send or receive; None: it listens."""
-        radios = [self._only_radio(device) for device in range(self._scenario.devices.count)]
-        found = [Doze(0.0, 0.0) if isinstance(medium, BleConnections | Tsch) else None for medium, _ in radios]
-        if not self.measures_energy or all(one is None for one in found):
-            return [None] * len(found)
-        for device, (medium, _) in enumerate(radios):
+    def _dozes(self, radios: Collection[tuple[int, int]]) -> dict[tuple[int, int], Doze]:
+        """Return what radios do while there is nothing to send or receive, by device and air; others listen."""
+        found = {}
+        for device, air in sorted(radios):
+            medium, _ = self._radio(air)
             if isinstance(medium, Tsch):
-                senders = self._graph.predecessors(device)
-                found[device] = Doze(0.0, 0.0, listening_share(medium, device, senders))
+                found[device, air] = Doze(0.0, 0.0, listening_share(medium, device, self._senders(device, air)))
+            elif isinstance(medium, BleConnections):
+                found[device, air] = Doze(0.0, 0.0)
+        if not found:
+            return found
         for pair in sorted({(min(link), max(link)) for link in self._graph.edges}):
-            medium, seed = self._radio(self._links.matches.airs.between(*pair) or 0)
+            air = self._airs.between(*pair) or 0
+            medium, seed = self._radio(air)
             for device, idle in idle_shares(pair, medium, seed).items() if isinstance(medium, BleConnections) else ():
-                before = found[device]
+                before = found.get((device, air))
                 if before is not None:
-                    found[device] = Doze(before.tx + idle.tx, before.rx + idle.rx)
+                    found[device, air] = Doze(before.tx + idle.tx, before.rx + idle.rx)
         return found
+
+    def _senders(self, device: int, air: int) -> Iterable[int]:
+        """Return who may send to a device on an air."""
+        senders = self._graph.predecessors(device)
+        return senders if not self._airs.several else [one for one in senders if self._airs.between(one, device) == air]
+
+    @property
+    def _airs(self) -> AirsOfDevices:
+        return self._links.matches.airs
 
     def _only_radio(self, device: int) -> tuple[Medium | None, int]:
         """Return the medium of a device's radio, and the seed of what is drawn for it; (None, 0) if it has several."""
-        numbers = self._links.matches.airs.of_device[device]
+        numbers = self._airs.of_device[device]
         return self._radio(numbers[0]) if len(numbers) == 1 else (None, 0)
 
     def _radio(self, number: int) -> tuple[Medium, int]:
-        name = self._links.matches.airs.names[number]
+        name = self._airs.names[number]
         return self._scenario.media[number], seed_of_air(self._scenario.seed, name)
 
     @functools.cached_property
     def rhythms(self) -> list[list[Rhythm]]:
         """The rhythms in which each device's radio wakes, by id; none if it never sleeps."""
-        link, result = self._scenario.link, list[list[Rhythm]]()
+        return [self._rhythms(device, None) for device in range(self._scenario.devices.count)]
+
+    @functools.cached_property
+    def _cycles(self) -> bool:
+        """Whether any link may have a duty cycle."""
+        link = self._scenario.link
         outages_of = [link.outage, *(air.link.outage for air in self._scenario.air.values())]
-        cycles = any(isinstance(one, DutyCycle) for one in outages_of) or any(
-            "outage" in one.table for one in link.override
-        )
-        for device in range(self._scenario.devices.count):
-            medium, seed = self._only_radio(device)
-            if isinstance(medium, BleAdvertising) and medium.window is not None:
-                result.append([Rhythm(scan_phase(medium, seed, device), medium.window, medium.scan_interval)])
-                continue
-            if not cycles:
-                result.append([])  # without a look at each of a million links
-                continue
-            outages = {self._links.settings(src, device).outage for src in self._graph.predecessors(device)}
-            plans = [outage for outage in outages if isinstance(outage, DutyCycle) and outage.of != "sender"]
-            sleeps = bool(outages) and len(plans) == len(outages)
-            found = [Rhythm(plan.wakes(self._scenario.seed, device), plan.awake, plan.period) for plan in plans]
-            result.append(sorted(found) if sleeps else [])
-        return result
+        cycles = any(isinstance(one, DutyCycle) for one in outages_of)
+        return cycles or any("outage" in one.table for one in link.override)
+
+    def _rhythms(self, device: int, air: int | None) -> list[Rhythm]:
+        """Return the rhythms in which a device's radio on an air wakes; None: all of its radios together."""
+        medium, seed = self._only_radio(device) if air is None else self._radio(air)
+        if isinstance(medium, BleAdvertising) and medium.window is not None:
+            return [Rhythm(scan_phase(medium, seed, device), medium.window, medium.scan_interval)]
+        if not self._cycles:
+            return []  # without a look at each of a million links
+        senders = self._graph.predecessors(device) if air is None else self._senders(device, air)
+        outages = {self._links.settings(src, device).outage for src in senders}
+        plans = [outage for outage in outages if isinstance(outage, DutyCycle) and outage.of != "sender"]
+        sleeps = bool(outages) and len(plans) == len(outages)
+        found = [Rhythm(plan.wakes(self._scenario.seed, device), plan.awake, plan.period) for plan in plans]
+        return sorted(found) if sleeps else []
 
     def deaf(self, until: float, most: int) -> Iterator[tuple[int, float, float]]:
         """Yield (device, from, to) of each time at which random outages keep a device from hearing anyone.
@@ -232,6 +265,14 @@ class _Absence:
         if self.absent:
             sources[ABSENT] = self.absent
         return Downtime(sources, mortal=self.mortal)
+
+
+def _sleep(rhythms: Sequence[Rhythm]) -> Between | None:
+    """Return when a radio sleeps: while none of the links to it would be heard; None: never.
+
+    Outages of kind duty-cycle say so; a radio with a link that has none never sleeps.
+    """
+    return functools.partial(_asleep, rhythms) if rhythms else None
 
 
 def _asleep(rhythms: Sequence[Rhythm], start: float, end: float) -> Floats:

@@ -155,26 +155,17 @@ class World:
             medium, clock, n, hearing, air.seed,
             back=back,
             propagation=air.propagation,
-            on_transmit=None if meter is None else meter.transmitting,
-            on_receive=None if meter is None else meter.receiving,
+            on_transmit=None if meter is None else _on(meter.transmitting, air.number),
+            on_receive=None if meter is None else _on(meter.receiving, air.number),
             presence=None if downtimes is None else Presence(downtimes),
             own_channels=self.own_channels(air),
             number=air.number,
         )  # fmt: skip
 
     def own_channels(self, air: PlacedAir) -> list[int] | None:
-        """Return the channel that each device's radio listens on, with hopping its offset; None: there is one.
-
-        What groups say of it is about "main".
-        """
+        """Return the channel that each device's radio listens on, with hopping its offset; None: there is one."""
         devices, channels = self.scenario.devices, getattr(air.medium, "channels", None)
-        if channels is None:
-            return None
-        drawn: list[int] = channels.owned(devices.count, air.seed)
-        if air.number:
-            return drawn
-        of_groups = devices.of_each("channel", None)
-        return [mine if group is None else group for mine, (_, group) in zip(drawn, of_groups, strict=True)]
+        return None if channels is None else devices.channels(air.name, channels.owned(devices.count, air.seed))
 
     def relaying(self) -> Relaying | None:
         """Return how devices pass messages on; None where they don't."""
@@ -196,6 +187,11 @@ class World:
             return GraphHearing(out_neighbors, now)
         down = functools.cache(self.events.down)
         return GraphHearing(out_neighbors, now, lambda src, dst, at: down(src, dst).at(at).value != "")
+
+
+def _on(bill: Callable[..., None], air: int) -> Callable[..., None]:
+    """Return a method of the meter for the radios of an air."""
+    return functools.partial(bill, air=air) if air else bill
 
 
 def _among(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import InitErrorDetails
@@ -21,7 +21,6 @@ from p2pl_async.air import (
 from p2pl_async.air.refusals import refusals
 from p2pl_async.basics.settings import kind_of, line
 from p2pl_async.radio.phy import Lora
-from p2pl_async.scenario.tables import DeviceSettings
 
 Keys = tuple[str, ...]
 
@@ -34,8 +33,6 @@ def check_medium(tables: Mapping[str, Any], above: Keys = ()) -> Iterator[InitEr
         above: the keys of the table that holds them; none of a scenario itself.
     """
     medium: Medium | None = tables.get("medium")
-    if medium is not None and tables.get("devices") is not None:
-        yield from _check_channels(medium, tables["devices"])
     if not isinstance(medium, SharedMedium):
         return
     if "radio" in tables and tables["radio"] is None:
@@ -53,21 +50,25 @@ def check_medium(tables: Mapping[str, Any], above: Keys = ()) -> Iterator[InitEr
         yield line([*above, "link", *refusal.keys], refusal.text, refusal.value)
 
 
-def _check_channels(medium: Medium, devices: DeviceSettings) -> Iterator[InitErrorDetails]:
-    """Yield the groups whose channel isn't there."""
+def check_channel(medium: Medium, channel: int, keys: Sequence[str], above: Keys = ()) -> Iterator[InitErrorDetails]:
+    """Yield why the devices of a group can't listen on a channel of a medium.
+
+    Args:
+        medium: the medium.
+        channel: the channel.
+        keys: of what says so.
+        above: the keys of the table that holds the medium.
+    """
     channels: Channels | None = getattr(medium, "channels", None)
-    for name, group in devices.group.items():
-        keys = ["devices", "group", name, "channel"]
-        if group.channel is None:
-            continue
-        if isinstance(medium, BleConnections | BleAdvertising | NrMode2):
-            text = f'has no effect, as a medium of kind "{medium.kind}" says itself which channel a radio is on'
-            yield line(keys, text, group.channel)
-        elif channels is None:
-            text = "has no effect, as there is one channel; write [medium] channels = 16, on a kind that has them"
-            yield line(keys, text, group.channel)
-        elif group.channel >= channels.count:
-            yield line(keys, f"must be below medium.channels.count, {channels.count}", group.channel)
+    table = ".".join([*above, "medium"])
+    if isinstance(medium, BleConnections | BleAdvertising | NrMode2):
+        text = f'has no effect, as a medium of kind "{medium.kind}" says itself which channel a radio is on'
+        yield line(keys, text, channel)
+    elif channels is None:
+        text = f"has no effect, as there is one channel; write [{table}] channels = 16, on a kind that has them"
+        yield line(keys, text, channel)
+    elif channel >= channels.count:
+        yield line(keys, f"must be below {table}.channels.count, {channels.count}", channel)
 
 
 def _check_rates(medium: SharedMedium, tables: Mapping[str, Any], above: Keys) -> Iterator[InitErrorDetails]:
