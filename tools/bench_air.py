@@ -67,11 +67,12 @@ class Cell:
         self._powers = np.full(n, -60.0)
         self.phy = TypeAdapter(AnyPhy).validate_python({"kind": "802.15.4"})
 
-    def powers(self, src: int, at: float) -> Any:
+    def powers(self, src: int, at: float, channel: int = 0) -> Any:
         """Return dBm at each device."""
         return self._powers
 
     is_constant = True
+    is_selective = False
 
     def distance(self, src: int, dst: int, at: float) -> float:
         """Return meters: there are no places."""
@@ -81,7 +82,7 @@ class Cell:
         """Return dBm."""
         return -101.0
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+    def foreseen_snr(self, src: int, dst: int, at: float, channel: int = 0) -> tuple[float, None]:
         """Return dB; nothing fades."""
         return float(self.powers(src, at)[dst]) + 101.0, None
 

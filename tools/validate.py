@@ -377,12 +377,13 @@ class Waves:
             self._table[(ids[:, None] % 2 != ids % 2) & (ids[:, None] > 0) & (ids > 0)] = -200.0
         self.phy = phy(modulation)
 
-    def powers(self, src: int, at: float) -> Floats:
+    def powers(self, src: int, at: float, channel: int = 0) -> Floats:
         """Return dBm at each device."""
         row: Floats = self._table[src]
         return row
 
     is_constant = True
+    is_selective = False
 
     def distance(self, src: int, dst: int, at: float) -> float:
         """Return meters: there are no places."""
@@ -392,7 +393,7 @@ class Waves:
         """Return dBm."""
         return self._noise
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+    def foreseen_snr(self, src: int, dst: int, at: float, channel: int = 0) -> tuple[float, None]:
         """Return dB; nothing fades."""
         snr = float(self._table[src, dst]) - self._noise if self._foreseen is None else self._foreseen[src]
         return snr, None
@@ -699,6 +700,36 @@ def channels(axes: list[Axes]) -> str:
         worst = max(worst, float(np.abs(r - law).max()))
     b.set(xlabel="channels of 16 that an interferer covers", ylabel="lost", title="hopping: (k / 16)^tries")
     b.legend(frameon=False, fontsize=8)
+    return f"Largest difference {worst:.3f}."
+
+
+@part("hops", "Shared air: channels that fade apart", 1)
+def hops(axes: list[Axes]) -> str:
+    """Messages that TSCH loses to Rayleigh fading over its tries, on channels that fade apart or alike."""
+    (a,) = axes
+    margins, count, worst = np.array([3.0, 6.0, 10.0, 15.0]), 1500, 0.0
+    still = Motion([Track.still((0.0, 0.0)), Track.still((50.0, 0.0))])
+    for coherent, tries, color in ((16, 4, ORANGE), (1, 1, GREEN), (1, 2, BLUE), (1, 3, GRAY)):
+        lost = []
+        for margin in margins.tolist():
+            fading = {"kind": "rayleigh", "coherence": "30 s", "coherent_channels": coherent}
+            table = {"shadowing": "none", "fading": fading, "phy": {"kind": "threshold", "snr": "0 dB"}}
+            snr = Propagation(RadioSettings.model_validate(table), still, 1).mean_snr(0, 1, 0.0)
+            table["phy"] = {"kind": "threshold", "snr": f"{snr - margin} dB"}
+            places = Propagation(RadioSettings.model_validate(table), still, 1)
+            how = {"rate": "250 kbit/s", "arq": {"retries": tries - 1}}
+            cell = Cell({"kind": "tsch"}, 2, link=how, propagation=places)
+            for k in range(count):
+                cell.offer(60.0 * k + 1, 0, [1], 50)
+            lost.append(1 - cell.run().share())
+        law, r = -np.expm1(-(10 ** (-margins / 10))), np.array(lost)
+        law = law if coherent > 1 else law**tries
+        a.plot(margins, law, **CURVE)
+        name = f"tries {tries}, {'apart' if coherent == 1 else 'alike'}"
+        a.errorbar(margins, r, 3 * np.sqrt(r * (1 - r) / count), color=color, **POINTS, label=name)
+        worst = max(worst, float(np.abs(r - law).max()))
+    a.set(xlabel="mean SNR above the threshold (dB)", ylabel="lost", title="p^tries apart, p alike", yscale="log")
+    a.legend(frameon=False, fontsize=8)
     return f"Largest difference {worst:.3f}."
 
 

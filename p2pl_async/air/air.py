@@ -243,8 +243,10 @@ class Air:
         group, now = message.group, self.clock.now
         if message.mode is None or group.varies or self._rates.adapts:
             size, tries, acknowledged = message.frame(message.done), sender.failures, message.arq is not None
-            rate = group.rate_at(now)
-            message.mode = self._rates.pick(sender.device, group.receivers, size, now, tries, acknowledged, rate)
+            rate, channel = group.rate_at(now), 0 if self._tuning is None else self._tuning.to_send(sender, now)
+            message.mode = self._rates.pick(
+                sender.device, group.receivers, size, now, tries, acknowledged, rate, channel
+            )
 
     def _count(self, message: Outgoing) -> int:
         """Return the fragments of one transmission: one if another device could cut in or must acknowledge it."""
@@ -273,8 +275,8 @@ class Air:
             self._handshake.ask(sender, start)
             return
         receivers, src = message.group.receivers, sender.device
-        audience = self.on_air.audience(src, start, receivers)
         channel = 0 if self._tuning is None else self._tuning.to_send(sender, start)
+        audience = self.on_air.audience(src, start, receivers, channel)
         transmission = Transmission(src, start, end, message, message.done, count, audience, receivers, channel)
         assert message.mode is not None
         transmission.rate, transmission.phy = message.mode.airtime.rate(message.mode.rate), message.mode.phy
@@ -372,10 +374,10 @@ class Air:
         self, src: DeviceId, dst: DeviceId, start: float, end: float, heard: Transmission | None = None
     ) -> Transmission:
         """Put a frame without content on the air, from one device to another, on the channel of what it answers."""
-        audience = self.on_air.audience(src, start, [dst])
         channel = 0
         if self._tuning is not None:
             channel = self._tuning.to_send(self.senders[src], start) if heard is None else heard.channel
+        audience = self.on_air.audience(src, start, [dst], channel)
         frame = Transmission(src, start, end, None, 0, 1, audience, [dst], channel)
         frame.phy = None if self._rates.slowest is None else self._rates.slowest.phy
         self._begin(self.senders[src], frame)

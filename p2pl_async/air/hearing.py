@@ -29,11 +29,15 @@ class Waves(Protocol):
     def is_constant(self) -> bool:
         """Whether powers never change."""
 
-    def foreseen_snr(self, src: DeviceId, dst: DeviceId, at: float) -> tuple[float, Floats | None]:
+    @property
+    def is_selective(self) -> bool:
+        """Whether the channel makes a difference to powers."""
+
+    def foreseen_snr(self, src: DeviceId, dst: DeviceId, at: float, channel: int = 0) -> tuple[float, Floats | None]:
         """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top, if any."""
 
-    def powers(self, src: DeviceId, at: float) -> Floats:
-        """Return the power that each device receives from `src`, in dBm, shape (n,)."""
+    def powers(self, src: DeviceId, at: float, channel: int = 0) -> Floats:
+        """Return the power that each device receives from `src` on a channel, in dBm, shape (n,)."""
 
     def distance(self, src: DeviceId, dst: DeviceId, at: float) -> float:
         """Return the distance of two devices, in meters."""
@@ -53,8 +57,8 @@ class Audience(NamedTuple):
 class Hearing(Protocol):
     """Which device hears which."""
 
-    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = ()) -> Audience:
-        """Return the devices that notice that `speaker` transmits to `receivers` from the instant `at` on."""
+    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = (), channel: int = 0) -> Audience:
+        """Return the devices that notice that `speaker` transmits to `receivers` from `at` on, on a channel."""
 
 
 class GraphHearing:
@@ -78,7 +82,7 @@ class GraphHearing:
         self._is_cut = is_cut
         self._latest: list[tuple[Sequence[DeviceId], Audience] | None] = [None] * self._n
 
-    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = ()) -> Audience:
+    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = (), channel: int = 0) -> Audience:
         here = self._out[speaker] if self._now is None else self._now(speaker, at)
         if self._is_cut is not None:
             here = tuple(device for device in here if not self._is_cut(speaker, device, at))
@@ -107,8 +111,8 @@ class PowerHearing:
             self._members[sorted(members)] = True
         self._latest: dict[DeviceId, tuple[Floats, Audience]] = {}
 
-    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = ()) -> Audience:
-        powers = self._propagation.powers(speaker, at)
+    def audience(self, speaker: DeviceId, at: float, receivers: Iterable[DeviceId] = (), channel: int = 0) -> Audience:
+        powers = self._propagation.powers(speaker, at, channel)
         latest = self._latest.get(speaker)
         if latest is None or latest[0] is not powers:
             mask: Bools = powers >= self._threshold

@@ -53,9 +53,9 @@ class OnAir:
         self._senders = senders
         self._transmissions: list[Transmission] = []
 
-    def audience(self, src: DeviceId, at: float, receivers: Sequence[DeviceId]) -> Audience:
-        """Return the devices that notice that one transmits to `receivers` from the instant `at` on."""
-        return self._hearing.audience(src, at, receivers)
+    def audience(self, src: DeviceId, at: float, receivers: Sequence[DeviceId], channel: int) -> Audience:
+        """Return the devices that notice that one transmits to `receivers` from the instant `at` on, on a channel."""
+        return self._hearing.audience(src, at, receivers, channel)
 
     def begin(self, transmission: Transmission) -> None:
         """Add a transmission that begins now, or soon."""
@@ -89,10 +89,12 @@ class OnAir:
 
     def hears(self, listener: DeviceId, speaker: DeviceId) -> bool:
         """Tell whether a device would notice a transmission of another that began now."""
-        now, tuning = self._clock.now, self._tuning
-        if tuning is not None and len({tuning.to_send(self._senders[each], now) for each in (listener, speaker)}) > 1:
-            return False
-        return listener in self._hearing.audience(speaker, now).ids
+        now, tuning, channel = self._clock.now, self._tuning, 0
+        if tuning is not None:
+            channel = tuning.to_send(self._senders[speaker], now)
+            if tuning.to_send(self._senders[listener], now) != channel:
+                return False
+        return listener in self._hearing.audience(speaker, now, (), channel).ids
 
     def is_busy(self, device: DeviceId) -> bool:
         """Tell whether a device transmits or hears a transmission now."""

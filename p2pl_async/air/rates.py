@@ -73,6 +73,7 @@ class Rates:
         tries: int,
         arq: bool,
         rate: float | None,
+        channel: int = 0,
     ) -> Mode:
         """Return how a frame is sent.
 
@@ -84,6 +85,7 @@ class Rates:
             tries: how often it has been sent in vain.
             arq: whether it is acknowledged.
             rate: of the links, without rate adaptation; in bit/s.
+            channel: that the sender is tuned to.
         """
         settings = self._settings
         basic = settings.broadcast_rate if len(receivers) > 1 else None
@@ -97,21 +99,21 @@ class Rates:
                 return self._modes[0]
             return self._modes[self._learner(src, receivers[0]).pick(now, tries)]
         assert isinstance(settings.rates, IdealRates)
-        return self._modes[min(self._ideal(src, dst, size, now, settings.rates) for dst in receivers)]
+        return self._modes[min(self._ideal(src, dst, size, now, settings.rates, channel) for dst in receivers)]
 
     def report(self, src: DeviceId, dst: DeviceId, mode: Mode, acknowledged: bool) -> None:
         """Called when a sender knows whether a frame was acknowledged."""
         if isinstance(self._settings.rates, Minstrel):
             self._learner(src, dst).count(self._modes.index(mode), acknowledged)
 
-    def _ideal(self, src: DeviceId, dst: DeviceId, size: int, now: float, settings: IdealRates) -> int:
+    def _ideal(self, src: DeviceId, dst: DeviceId, size: int, now: float, settings: IdealRates, channel: int) -> int:
         """Return the place of the fastest mode that loses few enough frames; of the slowest if none does."""
         waves = self._propagation
         assert waves is not None
         known = self._known.get((src, dst, size))
         if known is not None:
             return known
-        snr, gains = waves.foreseen_snr(src, dst, now)
+        snr, gains = waves.foreseen_snr(src, dst, now, channel)
         snr -= settings.margin
         place = 0
         for index, mode in enumerate(self._modes):

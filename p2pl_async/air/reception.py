@@ -46,6 +46,8 @@ class Reception:
         self._tuning = tuning
         self._propagation = propagation
         self._presence = presence
+        # Whether channels fade apart: a link by itself doesn't know on which one it is heard.
+        self._selective = propagation is not None and propagation.is_selective
         self._collision = settings.collision if isinstance(settings, Contended) else None
         self._capture = settings.capture if isinstance(settings, Contended) else 0.0
         self._masks: dict[DeviceId, tuple[Audience, Sequence[DeviceId], Bools]] = {}  # of each sender's latest
@@ -60,7 +62,8 @@ class Reception:
     def begin(self, transmission: Transmission, on_air: Sequence[Transmission]) -> None:
         """Called when a transmission begins, before it joins those `on_air`."""
         if self._propagation is not None:
-            transmission.powers = self._propagation.powers(transmission.src, transmission.start)
+            powers = self._propagation.powers(transmission.src, transmission.start, transmission.channel)
+            transmission.powers = powers
         tuning = self._tuning
         if tuning is not None:
             begin(tuning, transmission)
@@ -141,7 +144,7 @@ class Reception:
         if transmission.count > 1:
             return self._receive_many(transmission, message)
         first, size, cause = transmission.first, message.frame(transmission.first), ""
-        disturbed = transmission.overlaps or transmission.deaf or transmission.phy is not None
+        disturbed = transmission.overlaps or transmission.deaf or transmission.phy is not None or self._selective
         start, end = transmission.start, transmission.end
         for k, link in enumerate(message.links):
             cause = self.fate(transmission, link, size) if disturbed else link.hear(size, start, end)
@@ -256,9 +259,10 @@ class Reception:
 
     def _noise_error(self, transmission: Transmission, dst: DeviceId, size: int) -> float | None:
         """Return the probability that noise spoils a frame of a modulation chosen for it; None: the link knows."""
-        if transmission.phy is None or self._propagation is None:
+        if self._propagation is None or (transmission.phy is None and not self._selective):
             return None
-        return float(transmission.phy.error(float(transmission.powers[dst]) - self._propagation.noise(dst), size))
+        phy = transmission.phy or self._propagation.phy
+        return float(phy.error(float(transmission.powers[dst]) - self._propagation.noise(dst), size))
 
     def _interferers(self, transmission: Transmission, dst: DeviceId) -> list[Transmission]:
         """Return the transmissions that meet another at a receiver, its own among them."""

@@ -3,9 +3,9 @@
     power_i + gain_i + gain_j - loss(d_ij) - shadowing_ij - hardware_i - hardware_j + fading_ij(t)
 
 Traffic has no influence. Hardware is a number per device, shadowing a function of a pair and of the
-path lengths or places of the two, fading a function of a pair and of the coherence time that an instant lies in.
-All three are looked up, not drawn in turn, so the answers don't depend on the order of the questions,
-and one more device changes nothing between the others.
+path lengths or places of the two, fading a function of a pair, of the coherence time that an instant lies in and, where
+channels fade apart (`coherent_channels`), of the channel. All three are looked up, not drawn in turn, so the answers
+don't depend on the order of the questions, and one more device changes nothing between the others.
 
 Shadowing and fading of a pair are the same both ways. The two directions differ by the powers, noise
 figures and hardware of the two radios.
@@ -29,6 +29,7 @@ from p2pl_async.radio.phy import Phy, noise_power
 from p2pl_async.radio.settings import SPEED_OF_LIGHT, NoFading, RadioModel, Shadowing
 from p2pl_async.radio.shadowing import MOST, FieldShadows, PairShadows, Shadows, normals
 
+_BAND = 1 << 22  # more than there are devices: pairs of further bands have numbers beyond
 _BEST_FADE = 19.0  # dB; no gain of fading is larger: at 2^-53 from 1, Rayleigh has 15.7 dB, Nakagami of m = 0.5 18.4
 
 
@@ -76,6 +77,7 @@ class Propagation:
         self._frequency = settings.carrier
         self._fading = settings.fading
         self._block = settings.fading.block(settings.carrier)
+        self.is_selective = getattr(settings.fading, "coherent_channels", None) is not None  # channels fade apart
         ids = np.arange(self.n)
         spread = settings.asymmetry
         self._tx = devices.power + devices.antenna_gain - spread.tx * normals(uniforms_at(seed, "hardware", ids, 0, 0))
@@ -89,7 +91,7 @@ class Propagation:
         self._rows: dict[int, tuple[float, Floats]] = {}  # device -> instant, mean powers then
         self._outside: dict[tuple[float, ...], Floats] = {}  # powers of senders at places, if no device moves
         self._apart: dict[tuple[int, int], float] = {}  # distances in m, if no device moves
-        self._gains: dict[int, tuple[int, Floats]] = {}  # device -> number of the coherence time, gains
+        self._gains: dict[int, tuple[int, Floats]] = {}  # device, on a band -> number of the coherence time, gains
         self._shadows = None if settings.shadowing is None else _shadows(settings.shadowing, motion, seed)
 
     def best_snr(self, src: int, dst: int, distance: float) -> float:
@@ -99,8 +101,8 @@ class Propagation:
 
     # All receivers of one sender
 
-    def powers(self, src: int, at: float) -> Floats:
-        """Return the power that each device receives from `src` at the instant `at`.
+    def powers(self, src: int, at: float, channel: int = 0) -> Floats:
+        """Return the power that each device receives from `src` at the instant `at`, on a channel.
 
         Returns:
             dBm, shape (n,); -inf for `src` itself. Don't change it.
@@ -108,12 +110,12 @@ class Propagation:
         mean = self.mean_powers(src, at)
         if self._block is None:
             return mean
-        block = _block_number(at, self._block)
-        kept = self._gains.get(src)
+        block, band = _block_number(at, self._block), _BAND * self._fading.band(channel)
+        kept = self._gains.get(band + src)
         if kept is None or kept[0] != block:
-            low, high = np.minimum(src, self._ids), np.maximum(src, self._ids)
+            low, high = band + np.minimum(src, self._ids), np.maximum(src, self._ids)
             kept = block, self._decibels(uniforms_at(self._seed, "fading", low, high, np.uint64(block)))
-            keep_row(self._gains, src, kept)
+            keep_row(self._gains, band + src, kept)
         return mean + kept[1]
 
     def mean_powers(self, src: int, at: float) -> Floats:
@@ -186,9 +188,9 @@ class Propagation:
         """Return the noise of a receiver in dBm."""
         return self._noises[dst]
 
-    def snr(self, src: int, dst: int, at: float) -> float:
+    def snr(self, src: int, dst: int, at: float, channel: int = 0) -> float:
         """Return power over noise in dB."""
-        return self.mean_snr(src, dst, at) + self.fade(src, dst, at)
+        return self.mean_snr(src, dst, at) + self.fade(src, dst, at, channel)
 
     def mean_snr(self, src: int, dst: int, at: float) -> float:
         """Return mean power over noise in dB: without fading."""
@@ -199,12 +201,12 @@ class Propagation:
             loss += self._sd * self._shadows.pair(src, dst, here, there, gone + gone_there)
         return float(self._tx[src] + self._rx[dst] - self._noise[dst]) - loss
 
-    def fade(self, src: int, dst: int, at: float) -> float:
-        """Return the gain of fading in dB; 0 without."""
+    def fade(self, src: int, dst: int, at: float, channel: int = 0) -> float:
+        """Return the gain of fading on a channel in dB; 0 without."""
         if self._block is None:
             return 0.0
-        block = _block_number(at, self._block)
-        uniform = uniform_at(self._seed, "fading", min(src, dst), max(src, dst), block)
+        block, band = _block_number(at, self._block), _BAND * self._fading.band(channel)
+        uniform = uniform_at(self._seed, "fading", band + min(src, dst), max(src, dst), block)
         return 10 * math.log10(float(self._fading.gains(np.array(uniform))))
 
     def pair_snrs(self, src: int, dst: int, times: Floats, mean: float = math.nan) -> Floats:
@@ -233,14 +235,14 @@ class Propagation:
             self._apart[src, dst] = apart
         return apart
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, Floats | None]:
+    def foreseen_snr(self, src: int, dst: int, at: float, channel: int = 0) -> tuple[float, Floats | None]:
         """Return the SNR in dB that a sender may know of a frame sent soon, and equally likely gains on top of it.
 
         Fading that is drawn for each frame can't be foreseen; else there are no gains.
         """
         if self._block == 0:
             return self.mean_snr(src, dst, at), self._typical
-        return self.snr(src, dst, at), None
+        return self.snr(src, dst, at, channel), None
 
     def delay(self, src: int, dst: int, at: float) -> float:
         """Return the travel time of the signal, in seconds."""

@@ -111,13 +111,14 @@ class TwoFactors:
     """Devices 1 and 2 use spreading factors of their own choice: what `[medium] rates` gives LoRa devices."""
 
     is_constant = True
+    is_selective = False
     phy = Lora()
 
     def __init__(self, signal: float, other: float, factors: tuple[int, int]) -> None:
         self._row = np.array([-60.0, signal, other])
         self._snrs = {k: _middle(factor) for k, factor in enumerate(factors, 1)}
 
-    def powers(self, src: int, at: float) -> np.ndarray:
+    def powers(self, src: int, at: float, channel: int = 0) -> np.ndarray:
         return np.full(3, self._row[src])
 
     def distance(self, src: int, dst: int, at: float) -> float:
@@ -126,7 +127,7 @@ class TwoFactors:
     def noise(self, dst: int) -> float:
         return -150.0
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+    def foreseen_snr(self, src: int, dst: int, at: float, channel: int = 0) -> tuple[float, None]:
         return self._snrs[src], None
 
 

@@ -38,13 +38,14 @@ class FixedPowers:
     """Powers as given, in dBm, shape (n, n)."""
 
     is_constant = True
+    is_selective = False
 
     def __init__(self, powers: np.ndarray, noise: float = -101.0, phy: Phy | None = None) -> None:
         self._powers = powers
         self._noise = noise
         self.phy = TextbookOqpsk() if phy is None else phy
 
-    def powers(self, src: int, at: float) -> np.ndarray:
+    def powers(self, src: int, at: float, channel: int = 0) -> np.ndarray:
         return self._powers[src]
 
     def distance(self, src: int, dst: int, at: float) -> float:
@@ -53,5 +54,5 @@ class FixedPowers:
     def noise(self, dst: int) -> float:
         return self._noise
 
-    def foreseen_snr(self, src: int, dst: int, at: float) -> tuple[float, None]:
+    def foreseen_snr(self, src: int, dst: int, at: float, channel: int = 0) -> tuple[float, None]:
         return float(self._powers[src, dst]) - self._noise, None

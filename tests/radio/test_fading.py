@@ -12,6 +12,9 @@ from scipy import stats
 
 from p2pl_async.radio import Motion, Propagation, RadioSettings, Track
 from p2pl_async.radio.settings import Nakagami, Rayleigh, Rician
+from p2pl_async.scenario.scenario import Scenario
+from p2pl_async.testing import Cell
+from p2pl_async.testing.chatter import Chatter
 
 LAWS: list[tuple[dict[str, Any], Any]] = [
     ({"kind": "rayleigh"}, stats.expon()),
@@ -62,3 +65,51 @@ def test_the_kinds_meet_where_they_should() -> None:
     assert Rician.model_validate({"k": "-20 dB"}).gains(uniforms) == pytest.approx(rayleigh, rel=0.02)
     with pytest.raises(ValidationError, match="must be -20 to 20 dB"):
         Rician.model_validate({"k": "25 dB"})
+
+
+def test_channels_fade_apart_and_neighboring_ones_alike_as_far_as_said() -> None:
+    """Of two channels in a coherence bandwidth, gains are the same, of others independent; the first is as without."""
+    table = {"kind": "rayleigh", "coherence": "1 s"}
+    waves = world({**table, "coherent_channels": 2}, 3001)
+
+    def gains(channel: int) -> Any:
+        return 10 ** ((waves.powers(0, 1.0, channel)[1:] - waves.mean_powers(0, 1.0)[1:]) / 10)
+
+    assert np.array_equal(gains(0), gains(1))
+    assert np.array_equal(waves.powers(0, 1.0), world(table, 3001).powers(0, 1.0))
+    for channel in (2, 15, 1023):
+        assert float(stats.kstest(gains(channel), stats.expon().cdf).statistic) * math.sqrt(3000) < 1.63
+        assert abs(np.corrcoef(gains(0), gains(channel))[0, 1]) < 0.06
+        found = waves.snr(7, 0, 1.0, channel) + waves.noise(0)
+        assert found == pytest.approx(float(waves.powers(7, 1.0, channel)[0]), abs=1e-9)
+    assert np.array_equal(gains(2), gains(3))
+    assert np.array_equal(world(table).powers(0, 1.0, 5), world(table).powers(0, 1.0))
+
+
+@pytest.mark.parametrize(("apart", "law"), [(1, 0.5**3), (16, 0.5)], ids=["each by itself", "all alike"])
+def test_hopping_meets_a_fade_on_some_channels_only(apart: int, law: float) -> None:
+    """Three tries of TSCH are on three channels: all are lost as p^3 if they fade apart, and as p if alike."""
+    margin = -10 * math.log10(-math.log1p(-0.5))  # dB, at which half of the frames are below the threshold
+    fading = {"kind": "rayleigh", "coherence": "30 s", "coherent_channels": apart}
+    waves = world(fading, phy={"kind": "threshold", "snr": "0 dB"})
+    phy = {"kind": "threshold", "snr": f"{waves.mean_snr(0, 1, 0.0) - margin} dB"}
+    link = {"rate": "250 kbit/s", "arq": {"retries": 2}}
+    cell = Cell({"kind": "tsch"}, 2, link=link, propagation=world(fading, phy=phy))
+    for k in range(1000):
+        cell.offer(60.0 * k + 1, 0, [1], 50)
+    lost = 1 - cell.run().share()
+    assert abs(lost - law) < 4 * math.sqrt(law * (1 - law) / 1000)
+
+
+def test_channels_that_fade_apart_need_channels() -> None:
+    table: dict[str, Any] = {
+        "devices": {"count": 4}, "topology": "grid", "link": {"rate": "250 kbit/s"}, "protocol": Chatter(),
+        "radio": {"area": "20 m", "fading": {"kind": "rayleigh", "coherent_channels": 1}}, "stop": {"rounds": 1},
+    }  # fmt: skip
+    with pytest.raises(ValidationError, match=r"coherent_channels\n.*as the medium has one channel"):
+        Scenario.model_validate({**table, "medium": "csma-ca"})
+    Scenario.model_validate({**table, "medium": {"kind": "csma-ca", "channels": 2}})
+    air = {"far": {"radio": {"fading": {"kind": "rayleigh", "coherent_channels": 1}}}}
+    devices = {"count": 4, "group": {"far": {"ids": 0, "airs": ["far"]}}}
+    with pytest.raises(ValidationError, match=r"air\.far\.radio\.fading\.coherent_channels"):
+        Scenario.model_validate({**table, "medium": {"kind": "csma-ca", "channels": 2}, "air": air, "devices": devices})

@@ -33,6 +33,11 @@ def check_medium(tables: Mapping[str, Any], above: Keys = ()) -> Iterator[InitEr
         above: the keys of the table that holds them; none of a scenario itself.
     """
     medium: Medium | None = tables.get("medium")
+    radio = tables.get("radio")
+    apart = None if radio is None else getattr(radio.fading, "coherent_channels", None)
+    if medium is not None and apart is not None and getattr(medium, "channels", None) is None:
+        text = 'has no effect, as the medium has one channel; write "all", or give [medium] channels'
+        yield line([*above, "radio", "fading", "coherent_channels"], text, apart)
     if not isinstance(medium, SharedMedium):
         return
     if "radio" in tables and tables["radio"] is None:
