@@ -295,7 +295,7 @@ def _ledger(device: Hardware) -> Ledger | LedgerOfRadios:
     off = None if device.downtime is None else device.downtime.between
     if not device.radios:
         return Ledger(device.energy, off, device.asleep, device.doze)
-    parts = {}
+    parts: dict[int, Ledger] = {}
     for radio in device.radios:
         draws: Currents = radio.draws
         if not parts:  # with the power of training, which is the device's

@@ -6,7 +6,8 @@ are of the size that runs of seconds need, not extreme: a link of 1 bit/s is rig
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import functools
+from collections.abc import Callable, Collection
 from typing import Any
 
 from hypothesis import reject
@@ -241,8 +242,8 @@ def worlds(
     table: Table = {"seed": draw(st.integers(0, 1000))}
     on_air = shared and loss > 0 and draw(st.booleans())
     radio = on_air and any(kind in topologies for kind in _PLACED) and draw(st.booleans())
-    lossy = {"loss": loss, "repeat": repeat, "reorder": reorder, "down": down}
-    link = draw(links(**lossy, shared=on_air))
+    some_links = functools.partial(links, loss=loss, repeat=repeat, reorder=reorder, down=down)
+    link = draw(some_links(shared=on_air))
     changes = _changes(on_air or airs, loss > 0, reorder)
     overrides = draw(st.lists(changes, max_size=1))
     if overrides:
@@ -268,7 +269,7 @@ def worlds(
         link = fitted(link, table["medium"])
     table["link"] = link
     if airs and draw(st.booleans()) and draw(st.booleans()):
-        table["air"] = draw(_airs(radio, on_air, lossy))
+        table["air"] = draw(_airs(some_links, radio, on_air))
         ids = {"both": f"0-{n - 1}", "away": n - 1} if draw(st.booleans()) else {"both": draw(st.integers(0, n - 1))}
         kept = {"both": ["main", *table["air"]], "away": [*table["air"]][:1]}
         groups = table["devices"].setdefault("group", {})
@@ -285,12 +286,12 @@ def worlds(
 
 
 @st.composite
-def _airs(draw: st.DrawFn, radio: bool, shared: bool, lossy: dict[str, Any]) -> Table:
+def _airs(draw: st.DrawFn, some_links: Callable[..., Tables], radio: bool, shared: bool) -> Table:
     """One or two `[air.NAME]`, shared or not, with radios or without."""
     found: Table = {}
     for name in draw(st.sampled_from([["other"], ["other", "third"]])):
         on_it = shared and draw(st.booleans())
-        link, air = draw(links(**lossy, shared=on_it)), {}
+        link, air = draw(some_links(shared=on_it)), {}
         if radio and draw(st.booleans()):
             air["radio"] = draw(radios(places=False))
         if on_it:
