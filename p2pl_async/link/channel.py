@@ -3,8 +3,11 @@
     transmitter -> starts and ends of packets -> fates   <- you are here
 
 Packets are asked about one by one, or many at once, or not at all: where every packet meets the
-same probability for a while, `steady` says so and for how long, and the transmitter draws how
+same probability for a while, `at` says so and for how long, and the transmitter draws how
 many are lost instead of which.
+
+Instants are sums, which round (`clock.rounding`): a packet that begins as the link comes up, or ends as it goes down,
+meets it up; one that is to begin as a radio falls asleep waits.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.randomness import Substreams
 from p2pl_async.basics.timeline import Stretch, Timeline
+from p2pl_async.clock import rounding
 from p2pl_async.link.loss.base import CAUSES, NOTHING_LOST, ChangingLoss, Codes, LossProcess
 
 _UNEQUAL = Stretch(None, math.inf)
@@ -149,17 +153,22 @@ class Channel:
                 errors = self._corrupt + (1 - self._corrupt) * self._radio.error_rates(starts, size)
                 fates[(others < errors) & (fates == 0)] = _NOISE
             fates[(others < self._corrupt) & ((fates == 0) | (fates == _NOISE))] = _CORRUPT
-        for code, down in self._outages:
-            fates[down.touched(starts, ends)] = code
+        if self._outages:
+            slack = rounding(float(ends[-1]))
+            starts = starts + slack
+            ends = np.maximum(ends - slack, starts)
+            for code, down in self._outages:
+                fates[down.touched(starts, ends)] = code
         return fates
 
     def _taken_down(self, start: float, end: float, code: int, *, awaited: bool = False) -> int:
         """Return the code of what takes the link down while a packet is on the air, or the one it has."""
+        slack = rounding(end)
         for cause, down in self._outages:
             if awaited and any(down is held for held in self._held):
                 continue
-            state, until = down.at(start)
-            if state or end > until:
+            state, until = down.at(start + slack)
+            if state or end - slack > until:
                 code = cause
         return code
 
@@ -248,10 +257,11 @@ class Channel:
             again = False
             for down in self._held:
                 stretch = down.at(at)
-                if stretch.value:
+                if stretch.value or stretch.until - at <= rounding(at):  # or it goes down at this very instant
                     at, again = stretch.until, True
         return at
 
     def up_until(self, at: float) -> float:
         """Return until when packets need not wait, of an instant `at` at which they need not."""
-        return min((down.at(at).until for down in self._held), default=math.inf)
+        until = min((down.at(at).until for down in self._held), default=math.inf)
+        return until if until == math.inf else until - rounding(until)

@@ -378,3 +378,33 @@ def test_contacts_of_devices_that_are_not_there_are_refused(tmp_path: Path, row:
         small(link={"outage": {"kind": "contacts", "path": str(path)}})
     with pytest.raises(ValidationError, match=text):
         small(link={"override": [{"from": 0, "outage": {"kind": "contacts", "path": str(path)}}]})
+
+
+@pytest.mark.parametrize("arq", ["none", {"retries": 0}, {"kind": "go-back-n", "retries": 2, "window": 3}])
+@pytest.mark.parametrize("needed", [None, 0], ids=["whole", "in parts"])
+@given(ms=st.integers(0, 9_999), packets=st.integers(1, 9), size=st.sampled_from([87, 100, 113]))
+def test_packets_that_exactly_fill_the_time_awake_lose_none(
+    arq: Any, needed: int | None, ms: int, packets: int, size: int
+) -> None:
+    """Instants are sums, which round: what ends as a radio falls asleep gets through, what would begin then waits."""
+    awake = f"{packets * size} ms"
+    outage = {"kind": "duty-cycle", "awake": awake, "period": "10 s", "phase": f"{ms} ms", "when_off": "hold"}
+    link = Link(
+        0, 1, LinkSettings.model_validate({"rate": "8 kbit/s", "mtu": f"{size} B", "arq": arq, "outage": outage}), 1
+    )
+    rounds, rest = 7, packets
+    verdict = link.judge(rounds * packets * size, (ms - 1) / 1000 if ms else 0.0, needed)
+    assert (verdict.packets_lost, verdict.cause) == (0, "")
+    assert verdict.arrival == pytest.approx(ms / 1000 + (rounds - 1) * 10 + rest * size / 1000, abs=1e-6)
+
+
+def test_packets_that_begin_as_a_link_comes_up_or_end_as_it_goes_down_arrive() -> None:
+    """0.1 s + 0.2 s is not 0.3 s, but as good as that; 2 ns are a difference."""
+    plan = {"kind": "contacts", "up": [["300 ms", "600 ms"]]}
+    for rate in ("8 kbit/s", {"kind": "schedule", "steps": [["0 s", "8 kbit/s"]]}):
+        for at, size, cause in ((0.1 + 0.2, 300, ""), (0.3 - 1e-10, 300, ""), (0.3 - 2e-9, 300, "outage"),
+                                (0.3 + 2e-9, 300, "outage")):  # fmt: skip
+            link = Link(0, 1, LinkSettings.model_validate({"rate": rate, "outage": plan}), 1)
+            assert link.judge(size, at).cause == cause, (rate, at)
+            parts = Link(0, 1, LinkSettings.model_validate({"rate": rate, "mtu": "3 B", "outage": plan}), 1)
+            assert parts.judge(size, at).cause == cause, (rate, at)
