@@ -45,19 +45,10 @@ import outcome
 import trio
 
 PATIENCE = 100_000  # times that time is asked for at one instant
-_NANOSECOND = 1e-9
 _SLEEPS = -4  # the source of events that wake a task
 _IN_A_ROW = 1000  # instants until trio has its turn, which takes note of Ctrl-C
 
 Event = tuple[float, int, int, int, Callable[[Any], object], Any]
-
-
-def rounding(at: float) -> float:
-    """Return how many seconds two instants near `at` may be apart and be the same: they are sums, which round.
-
-    1 ns, shorter than anything that a radio does; from six days on, 16 times what an instant resolves.
-    """
-    return _NANOSECOND if at < 5e5 else 16 * math.ulp(at)
 
 
 class VirtualClock(trio.abc.Clock, trio.abc.Instrument):

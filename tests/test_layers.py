@@ -41,7 +41,7 @@ SEES_ONLY = {
     "protocols": {"device", "messages", "compression", "basics", "errors"},
     "learning": {"basics", "errors"},
     "compression": {"messages", "basics", "errors"},
-    "link": {"basics", "errors", "clock"},  # how far two instants may be apart and be the same
+    "link": {"basics", "errors"},
     "radio": {"basics", "errors"},
     "importing": {"radio", "basics", "errors"},
     "results": {"basics", "errors"},

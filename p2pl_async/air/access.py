@@ -17,8 +17,9 @@ from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.settings import Aloha, CsmaCa, Dcf, Tdma
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.basics.randomness import draws, stream
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.basics.units import show_seconds
-from p2pl_async.clock import VirtualClock, rounding
+from p2pl_async.clock import VirtualClock
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId
 

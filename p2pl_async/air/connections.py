@@ -23,7 +23,7 @@ from p2pl_async.air.settings import BLE_CHANNELS, BleConnections
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.air.tuning import TunedByAccess
 from p2pl_async.basics.randomness import stream
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.hardware.energy import Doze
 from p2pl_async.messages import DeviceId
 

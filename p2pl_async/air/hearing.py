@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio.phy import Phy
 

@@ -3,7 +3,7 @@
     a transmission begins -> `begin`: it meets the others         access looks: `is_busy`, `heard`, `hears`
     a transmission ends   -> `meet_outside`: interferers, too
 
-Instants are sums of slots and air times: two that are the same differ by rounding (`clock.rounding`). What
+Instants are sums of slots and air times: two that are the same differ by rounding (`timeline.rounding`). What
 ends as something else begins doesn't meet it, whichever of the two sums is the larger.
 """
 
@@ -16,7 +16,8 @@ from p2pl_async.air.interference import Interference
 from p2pl_async.air.reception import Reception
 from p2pl_async.air.transmission import NOBODY, Sender, Transmission
 from p2pl_async.air.tuning import Tuning
-from p2pl_async.clock import VirtualClock, rounding
+from p2pl_async.basics.timeline import rounding
+from p2pl_async.clock import VirtualClock
 from p2pl_async.messages import DeviceId
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from p2pl_async.air.framing import Recipients
 from p2pl_async.air.rates import Mode
 from p2pl_async.basics.arrays import Floats
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.link import Ranges, Signal, Verdict, missing_ranges
 from p2pl_async.link.verdict import charged, on_air
 from p2pl_async.messages import DeviceId

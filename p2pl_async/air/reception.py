@@ -19,7 +19,7 @@ from p2pl_async.air.settings import Contended, SharedMedium
 from p2pl_async.air.transmission import NOBODY, OUTSIDE, Transmission
 from p2pl_async.air.tuning import Tuning, begin, meet
 from p2pl_async.basics.arrays import Bools, Floats
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.hardware.downtime import Presence
 from p2pl_async.link import Link, Signal
 from p2pl_async.messages import DeviceId

@@ -13,7 +13,8 @@ from p2pl_async.air.outgoing import Outgoing
 from p2pl_async.air.rates import Rates
 from p2pl_async.air.settings import SharedMedium
 from p2pl_async.air.transmission import Sender, Transmission
-from p2pl_async.clock import VirtualClock, rounding
+from p2pl_async.basics.timeline import rounding
+from p2pl_async.clock import VirtualClock
 from p2pl_async.messages import DeviceId
 
 

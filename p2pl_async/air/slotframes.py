@@ -24,8 +24,8 @@ from p2pl_async.air.transmission import Sender
 from p2pl_async.air.tuning import ASLEEP, OwnChannels
 from p2pl_async.basics.arrays import Bools
 from p2pl_async.basics.randomness import draws, stream
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.basics.units import show_seconds
-from p2pl_async.clock import rounding
 from p2pl_async.errors import ProtocolError
 from p2pl_async.messages import DeviceId
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from p2pl_async.air.hearing import Audience
 from p2pl_async.air.outgoing import Outgoing
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.link.queue import Queue
 from p2pl_async.messages import DeviceId
 from p2pl_async.radio.phy import Lora, Phy

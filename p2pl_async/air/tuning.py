@@ -10,7 +10,7 @@ import numpy as np
 from p2pl_async.air.channel_settings import Channels
 from p2pl_async.air.transmission import Sender, Transmission
 from p2pl_async.basics.arrays import Bools
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.messages import DeviceId
 
 ASLEEP = -1  # in place of a channel

@@ -33,6 +33,16 @@ from p2pl_async.basics.arrays import Floats, Indices
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+_NANOSECOND = 1e-9
+
+
+def rounding(at: float) -> float:
+    """Return how many seconds two instants near `at` may be apart and be the same: they are sums, which round.
+
+    1 ns, shorter than anything that a radio does; from six days on, 16 times what an instant resolves.
+    """
+    return _NANOSECOND if at < 5e5 else 16 * math.ulp(at)
+
 
 class Stretch(NamedTuple, Generic[T_co]):
     """A value that holds until an instant."""

@@ -6,8 +6,8 @@ Packets are asked about one by one, or many at once, or not at all: where every 
 same probability for a while, `at` says so and for how long, and the transmitter draws how
 many are lost instead of which.
 
-Instants are sums, which round (`clock.rounding`): a packet that begins as the link comes up, or ends as it goes down,
-meets it up; one that is to begin as a radio falls asleep waits.
+Instants are sums, which round (`timeline.rounding`): a packet that begins as the link comes up, or ends as it goes
+down, meets it up; one that is to begin as a radio falls asleep waits.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import numpy as np
 
 from p2pl_async.basics.arrays import Bools, Floats
 from p2pl_async.basics.randomness import Substreams
-from p2pl_async.basics.timeline import Stretch, Timeline
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import Stretch, Timeline, rounding
 from p2pl_async.link.loss.base import CAUSES, NOTHING_LOST, ChangingLoss, Codes, LossProcess
 
 _UNEQUAL = Stretch(None, math.inf)

@@ -14,7 +14,7 @@ import pytest
 from helpers.powers import FixedPowers, TextbookOqpsk
 
 from p2pl_async.air.hearing import error_in_interference, most_interference
-from p2pl_async.clock import rounding
+from p2pl_async.basics.timeline import rounding
 from p2pl_async.testing import Cell
 
 BEGINNINGS = [k / 7 for k in range(1, 100)] + [1e7 + k / 7 for k in range(20)]
