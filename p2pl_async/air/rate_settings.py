@@ -36,7 +36,8 @@ class Minstrel(RateControl):
 
     It averages, for each neighbor and rate, the share of frames that are acknowledged. A frame is tried first at
     the rate of the largest throughput, then at that of the second largest, then at the most reliable one, then at
-    the slowest; some first tries sample another rate. Without acknowledgments (`arq`) it takes the slowest.
+    the slowest. Some frames sample another rate: at once and before the best if it is faster, else in the second try,
+    where it costs little. Without acknowledgments (`arq`) it takes the slowest.
 
     Source: D. Xia, J. Hart, Q. Fu, "Evaluation of the Minstrel rate adaptation algorithm in IEEE 802.11g WLANs", 2013.
     """

@@ -152,18 +152,25 @@ class _Learner:
         self._heard = [0] * len(seconds)
         self._shares: list[float | None] = [None] * len(seconds)  # acknowledged, on average; None if never tried
         self._chain = [0, 0, 0]  # rates of the largest and second largest throughput, and of the most reliable
+        self._second: int | None = None  # rate of the current frame's second try, if it samples; else as the chain says
         self._updated = 0.0
 
     def pick(self, now: float, tries: int) -> int:
         """Return the place of the rate of a frame that was sent in vain so many times."""
         if now >= self._updated + self._settings.every:
             self._update(now)
+        if tries > 1:
+            return self._chain[2] if tries == 2 else 0
         if tries:
-            return self._chain[tries] if tries < len(self._chain) else 0
+            return self._chain[1] if self._second is None else self._second
         sampled, which = next(self._uniforms), next(self._uniforms)
-        if sampled < self._settings.sample:
-            return int(which * len(self._seconds))
-        return self._chain[0]
+        best, self._second = self._chain[0], None
+        if sampled >= self._settings.sample:
+            return best
+        sample = int(which * len(self._seconds))
+        faster = self._seconds[sample] < self._seconds[best]
+        self._second = best if faster else sample
+        return sample if faster else best
 
     def count(self, place: int, acknowledged: bool) -> None:
         """Count a frame that was sent at a rate."""

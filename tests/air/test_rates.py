@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.powers import FixedPowers
+from pydantic import TypeAdapter
 
+from p2pl_async.air import AnyMedium
 from p2pl_async.air.airtime import Ofdm
+from p2pl_async.air.rates import Rates
 from p2pl_async.errors import ScenarioError
 from p2pl_async.radio.phy import Lora, Nr, Phy, Wifi
 from p2pl_async.scenario.scenario import Scenario
@@ -110,11 +113,33 @@ def test_minstrel_without_acknowledgments_keeps_to_the_slowest_rate() -> None:
 
 
 def test_minstrel_carries_almost_as_much_as_knowing_the_snr() -> None:
-    """Sampling costs: the ideal rate is 65 Mbit/s, and a tenth of the frames goes at one of eight rates."""
-    used = minstrel(40.0, **ARQ).outcomes[1000:]
-    mean = float(np.mean([out.verdict.air_seconds for out in used]))
+    """Sampling costs nothing at the fastest rate; below it, half a tenth of the frames tries a faster one in vain."""
     seconds = [Ofdm().seconds(1458, mode.bit_rate) for mode in Wifi().modes]
-    assert mean == pytest.approx(0.9 * seconds[-1] + 0.1 * float(np.mean(seconds)), rel=0.05)
+    for snr, best, least, most in ((40.0, 7, 1.0, 1.0), (10.0, 3, 1.03, 1.2)):
+        used = minstrel(snr, **ARQ).outcomes[1000:]
+        mean = float(np.mean([out.verdict.air_seconds for out in used])) / seconds[best]
+        assert least - 1e-9 <= mean <= most + 1e-9
+
+
+def test_minstrel_samples_a_slower_rate_only_after_the_best_has_failed() -> None:
+    """A first try is at the best rate or a faster one; a slower one is tried second, in place of the next best."""
+    rates = Rates(TypeAdapter(AnyMedium).validate_python(MINSTREL), FixedPowers(np.zeros((2, 2)), phy=Wifi()), 3)
+    modes = [mode.bit_rate for mode in Wifi().modes]
+    tries: list[list[int]] = [[], []]
+    for k in range(4000):
+        for tried in (0, 1):
+            mode = rates.pick(0, [1], 1458, k * 5e-3, tried, True, None)
+            place = modes.index(mode.rate)
+            acknowledged = place < 3 or (place == 3 and k % 5 > 0)  # MCS 3 carries most
+            rates.report(0, 1, mode, acknowledged)
+            if k > 1000:
+                tries[tried].append(place)
+            if acknowledged:
+                break
+    assert set(tries[0]) == {3, 4, 5, 6, 7}
+    assert 0.93 < tries[0].count(3) / len(tries[0]) < 0.97  # half of the samples are of faster ones
+    assert set(tries[1]) == {0, 1, 2, 3}
+    assert tries[1].count(2) > 0.8 * len(tries[1]) - tries[1].count(3)  # the next best, if nothing is sampled
 
 
 LEAST = {"devices": {"count": 2}, "protocol": {"kind": "p2pl"}, "stop": {"rounds": 1}, "topology": "grid"}

@@ -260,7 +260,7 @@ def test_each_key_of_a_part_of_a_link_matters(part: str) -> None:
 
 RADIO: Table = {"power": "0 dBm", "positions": [["0 m", "0 m"], ["40 m", "0 m"], ["0 m", "45 m"]], "shadowing": "4 dB"}
 AREA: Table = {"power": "0 dBm", "area": "80 m", "shadowing": "4 dB"}
-FADES: Table = {"coherence": "500 ms", "speed": "3 m/s"}
+FADES: Table = {"coherence": "500 ms", "speed": "3 m/s", "coherent_channels": 1}
 RADIOS: dict[str, tuple[type[Settings], Table, Table]] = {
     "radio": (
         RadioSettings,
@@ -365,7 +365,7 @@ ENERGIES: list[tuple[Table, Table]] = [
         {"voltage": "2 V", "tx": "30 mA", "rx": "15 mA", "idle": "1 mA", "cpu": "500 mW", "battery": "20 mJ"}
         | {"sleep": "3 mA", "preset": "cc2420"},
     ),
-    ({"preset": "cc2420"}, {"preset": "nrf52840"}),
+    ({"preset": "cc2420"}, {"preset": "nrf52840", "radio": {"main": {"preset": "nrf52840"}}}),
 ]
 
 

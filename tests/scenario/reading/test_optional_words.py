@@ -53,6 +53,10 @@ WRITTEN = {  # class -> key -> a scenario that writes it
         "sequence": MEDIUM.format("csma-ca")
         + 'channels = { count = 4, hopping = { dwell = "10 ms", sequence = "ascending" } }'
     },
+    "_Echoes": {
+        "coherent_channels": '[topology]\nkind = "grid"\n[radio]\narea = "10 m"\n'
+        'fading = { kind = "rayleigh", coherent_channels = "all" }'
+    },
     "Interferer": {
         "channels": MEDIUM.format("aloha") + 'channels = 2\ncollision = "sinr"\n[[medium.interferer]]\n'
         'position = ["0 m", "0 m"]\npower = "0 dBm"\nactivity = { kind = "bursts", on = "1 s", off = "1 s" }\n'
