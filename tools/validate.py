@@ -55,8 +55,8 @@ NS3_WIFI = {
     (20, False, "none"): (1228.0, 0.455), (2, True, "none"): (1212.7, 0.268), (4, True, "none"): (983.3, 0.470),
     (2, True, "rts"): (1316.7, 0.012), (4, True, "rts"): (1337.8, 0.017),
 }  # fmt: skip
-# Goodput of Minstrel over that of the best constant rate, 802.11n at 20 MHz without aggregation, saturated: SNR in dB ->
-# mean of three runs of 20 s of ns-3 3.37's MinstrelHt, the first half left out.
+# Goodput of ns-3 3.37's MinstrelHt over that of the best constant rate, 802.11n at 20 MHz without aggregation,
+# saturated: SNR in dB -> mean of three runs of 20 s, the first half left out.
 NS3_MINSTREL = {
     2: 0.984, 4: 0.954, 5: 0.934, 6: 0.887, 8: 0.950, 10: 0.964, 12: 0.883, 14: 0.943, 16: 0.916, 18: 0.860, 20: 1.002,
     22: 1.001, 25: 1.001,
@@ -622,9 +622,8 @@ def rates(axes: list[Axes]) -> str:
         f"802.11n with known SNR against the closed form: largest difference {100 * worst:.1f} %; what Minstrel "
         f"loses to it is sampling. Minstrel keeps {100 * min(ours):.0f} to {100 * max(ours):.0f} % of the best rate's "
         f"goodput, ns-3's Minstrel-HT {100 * min(theirs):.0f} to {100 * max(theirs):.0f} %: from {min(apart):+.0f} to "
-        f"{max(apart):+.0f} points. Ours is the older Minstrel of 802.11g, with shares of 100 ms and a tenth of the "
-        f"frames to sample; the other samples in turn, and groups of rates. LoRa: the least ratio that survives is that "
-        f"of the table to {step:.1f} dB."
+        f"{max(apart):+.0f} points. Ours is the older Minstrel of 802.11g; Minstrel-HT samples by rules of its own. "
+        f"LoRa: the least ratio that survives is that of the table to {step:.1f} dB."
     )
 
 
