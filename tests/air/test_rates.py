@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.powers import FixedPowers
-from pydantic import TypeAdapter
 
-from p2pl_async.air import AnyMedium
 from p2pl_async.air.airtime import Ofdm
 from p2pl_async.air.rates import Rates
+from p2pl_async.air.settings import HalfDuplex
 from p2pl_async.errors import ScenarioError
 from p2pl_async.radio.phy import Lora, Nr, Phy, Wifi
 from p2pl_async.scenario.scenario import Scenario
@@ -123,12 +122,14 @@ def test_minstrel_carries_almost_as_much_as_knowing_the_snr() -> None:
 
 def test_minstrel_samples_a_slower_rate_only_after_the_best_has_failed() -> None:
     """A first try is at the best rate or a faster one; a slower one is tried second, in place of the next best."""
-    rates = Rates(TypeAdapter(AnyMedium).validate_python(MINSTREL), FixedPowers(np.zeros((2, 2)), phy=Wifi()), 3)
+    medium = HalfDuplex.model_validate(MINSTREL)
+    rates = Rates(medium, FixedPowers(np.zeros((2, 2)), phy=Wifi()), 3)
     modes = [mode.bit_rate for mode in Wifi().modes]
     tries: list[list[int]] = [[], []]
     for k in range(4000):
         for tried in (0, 1):
             mode = rates.pick(0, [1], 1458, k * 5e-3, tried, True, None)
+            assert mode.rate is not None
             place = modes.index(mode.rate)
             acknowledged = place < 3 or (place == 3 and k % 5 > 0)  # MCS 3 carries most
             rates.report(0, 1, mode, acknowledged)
