@@ -280,8 +280,8 @@ def test_a_run_prints_a_table_and_writes_plots_unless_told_not_to(file: Path) ->
 # Starting
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "s.toml", "--quick"], ["list"]])
-def test_what_must_be_fast_imports_nothing_heavy(file: Path, arguments: list[str]) -> None:
+def test_list_imports_nothing_heavy(file: Path) -> None:
+    """Nor do `--help` and `check --quick`, as `test_layers.py` sees."""
     code = (
         "import sys\nfrom p2pl_async.cli.main import app\n"
         "try:\n    app(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
@@ -290,7 +290,7 @@ def test_what_must_be_fast_imports_nothing_heavy(file: Path, arguments: list[str
     )
     root = str(Path(cli.__file__).parents[1])
     environment = {"PYTHONPATH": root, "PATH": "", "HOME": str(file.parent)}
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=file.parent, env=environment, timeout=60)
+    subprocess.run([sys.executable, "-c", code, "list"], check=True, cwd=file.parent, env=environment, timeout=300)
 
 
 def test_save_models_keeps_the_model_of_each_device(tmp_path: Path, recorder: Recorder) -> None:

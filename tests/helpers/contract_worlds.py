@@ -116,9 +116,10 @@ def run(
             settings["sync"] = "none"
     random = np.random.default_rng(seed)
     targets = initial(seed)
+    of_links = LinkSettings.model_validate(link)
     emulation = Emulation(
         neighbors(make(topology).build(N, stream(1, "topology"))).outgoing,
-        lambda src, dst: Link(src, dst, LinkSettings.model_validate(link), seed),
+        lambda src, dst: Link(src, dst, of_links, seed),
         seed,
         neighborhood=make(topology).neighborhood(N, stream(1, "topology")),
         learner=FixedLearner(

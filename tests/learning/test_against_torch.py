@@ -471,7 +471,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(model: Model) -> None:
         torch.set_num_threads(threads)
         trainer = make_trainer(model, "float32", batch_size=14)
         assert trainer._crew.size == (1 if trainer.engine.findings.draws else threads)
-        params = trained(trainer, epochs=3)
+        params = trained(trainer, epochs=2)
         assert torch.get_num_threads() == threads
         scores = trainer.evaluate(params)
         ends.append([*params, scores.accuracy, scores.loss])

@@ -156,12 +156,17 @@ def test_accuracy_curves_of_digits_overlap(classes, tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif("P2PL_DATA" not in os.environ, reason="needs MNIST: set P2PL_DATA")
-def test_mnist_curves_overlap() -> None:
+def test_mnist_curves_overlap(tmp_path) -> None:
+    from p2pl_async.learning.data import Mnist
+
+    mnist = Mnist().load()
+    some: dict[str, Any] = {"x_train": mnist.x_train[:2000], "y_train": mnist.y_train[:2000]}
+    np.savez(tmp_path / "mnist.npz", x_test=mnist.x_test[:200], y_test=mnist.y_test[:200], **some)
     scenario = wide(
         1024,
-        data={"dataset": "mnist", "train_samples": 200},
+        data={"dataset": {"kind": "npz", "path": tmp_path / "mnist.npz"}, "train_samples": 200},
         train={"learning_rate": 0.012},
-        evaluate={"samples": 500},
+        evaluate={"samples": 0},
         stop={"rounds": 80},
     )
     predicted = predict(scenario, rounds=range(0, 81, 8))

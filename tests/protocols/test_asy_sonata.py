@@ -90,7 +90,7 @@ def test_the_minimum_is_exact_though_links_are_one_way_and_lose_a_third() -> Non
         DIRECTED,
         link={"latency": "200 ms", "loss": "33 %", "duplicate": 0.2},
         learner=learner,
-        until=2000,
+        until=800,
     )
     np.testing.assert_allclose(values(emulation), np.average(range(4), weights=[1, 2, 3, 4]), atol=1e-8)
 

@@ -62,7 +62,7 @@ def test_it_does_what_was_recorded_and_the_order_of_tasks_decides_nothing(cls) -
     """
     name = f"protocol {kind_of(cls)}"
     found = {name: observe_protocol(cls, backwards=True)}
-    if SAME_MACHINE and found == {name: GOLDENS[name]}:
+    if found == {name: GOLDENS[name]}:  # on other machines too, where no product of matrices is in it
         return
     for topology in (topology for case, topology in CASES if case is cls):
         for link in (LOSSLESS, LOSSY):

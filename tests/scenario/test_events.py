@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,9 @@ import numpy as np
 import pytest
 from helpers.small_worlds import small, trace_of
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from p2pl_async.cli.main import app
 from p2pl_async.errors import ScenarioError
 from p2pl_async.experiment import running as experiment
 from p2pl_async.hardware.hardware import downtimes_of
@@ -363,16 +363,14 @@ def test_explain_lists_the_events_that_touch_a_link(script) -> None:
         ("event[3] at 4 s", 'partition groups = ["left"]'),
         ("event[2] at 1.5 min", "crash devices = 3"),
     ]
-    command = [sys.executable, "-m", "p2pl_async", "probe", str(path), "--explain", "1", "3"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+    shown = CliRunner().invoke(app, ["probe", str(path), "--explain", "1", "3"]).output
     assert "1.5 min" in shown
     assert "event[2]" in shown
     assert "event[1]" not in shown
 
 
 def test_list_names_every_kind_of_event() -> None:
-    command = [sys.executable, "-m", "p2pl_async", "list", "events"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout
+    shown = CliRunner().invoke(app, ["list", "events"]).output
     kinds = ["set", "ramp", "link-down", "link-up", "partition", "heal", "crash", "restart", "move"]
     first = [line for line in shown.splitlines()[1:] if line.startswith("  ") and line[2] != " "]
     assert [line.split()[0] for line in first] == kinds
