@@ -3,7 +3,7 @@
     training   a slice for each training
     sending    a slice for each message, as long as it takes on air; its flow arrow leads to the receiver
     receiving  an instant for each arrival
-    counters   accuracy, loss, and what else devices measure at evaluations
+    counters   accuracy, loss, and what else devices measure at evaluations; messages that queue or are under way
 
 Format: "Trace Event Format" of the Chromium project, as JSON, gzipped. Instants are in microseconds of virtual time.
 """
@@ -17,12 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from p2pl_async.results.run import Run
 from p2pl_async.results.table import writing
 
 _TRAINING, _SENDING, _RECEIVING = 1, 2, 3  # tracks of a device
 _TRACKS = {_TRAINING: "training", _SENDING: "sending", _RECEIVING: "receiving"}
 _COUNTERS = ("loss", "push_weight", "neighbors_mixed")
+_UNDER_WAY = "messages under way"
 _US = 1e6
 
 Event = dict[str, Any]
@@ -51,6 +54,7 @@ def _events(run: Run) -> Iterator[Event]:
             yield _meta(device, "thread_name", name, track)
     yield from _measured(run)
     yield from _sent(run)
+    yield from _under_way(run)
 
 
 def _meta(device: int, what: str, name: str, track: int = 0) -> Event:
@@ -99,3 +103,19 @@ def _sent(run: Run) -> Iterator[Event]:
         yield {"ph": "s", **flow, "pid": src, "tid": _SENDING, "ts": sent * _US}
         yield {"ph": "X", **flow, "pid": dst, "tid": _RECEIVING, "ts": arrival * _US, "dur": 0, "args": {"from": src}}
         yield {"ph": "f", "bp": "e", **flow, "pid": dst, "tid": _RECEIVING, "ts": arrival * _US}
+
+
+def _under_way(run: Run) -> Iterator[Event]:
+    """Yield for each device, at each change, how many of its messages queue or are under way."""
+    trace = run.trace
+    if trace is None:
+        return
+    sent, arrival = trace["sent_s"].to_numpy(), trace["arrival_s"].to_numpy()
+    gone = np.where(np.isfinite(arrival), arrival, sent + np.nan_to_num(trace["air_s"].to_numpy()))
+    at, src = np.concatenate([sent, gone]), np.tile(trace["src"].to_numpy(), 2)
+    change = np.repeat([1, -1], len(sent))
+    order = np.lexsort((at, src))
+    at, src, counts = at[order], src[order], np.cumsum(change[order])  # those of a device sum to 0
+    last = np.append((at[1:] != at[:-1]) | (src[1:] != src[:-1]), True)[: len(at)]
+    for time, device, count in zip(at[last].tolist(), src[last].tolist(), counts[last].tolist(), strict=True):
+        yield {"ph": "C", "name": _UNDER_WAY, "pid": device, "ts": time * _US, "args": {"messages": count}}

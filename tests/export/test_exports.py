@@ -53,9 +53,24 @@ def test_perfetto_has_trainings_rounds_crashes_and_counters(tmp_path: Path) -> N
     assert set(trained["dur"]) == {4e6}
     assert "round 1 ends" in set(found["name"])
     assert found[found["name"] == "crash"]["ts"].tolist() == [30e6]
-    assert found[found["ph"] == "C"]["args"].iloc[-1] == {"accuracy": 0.9}
+    assert found[found["ph"] == "C"]["args"].iloc[-1] == {"accuracy": 0.9}  # without a trace there is no other
     names = found[(found["name"] == "process_name")]["args"].tolist()
     assert names == [{"name": f"device {k}"} for k in range(N)]
+
+
+def test_perfetto_counts_the_messages_of_each_device_that_are_under_way(tmp_path: Path) -> None:
+    found, kept = events(write_perfetto(small_run(), tmp_path / "run.json.gz")), trace()
+    counts = found[found["name"] == "messages under way"]
+    gone = kept["arrival_s"].fillna(kept["sent_s"] + kept["air_s"])
+    assert set(counts["ph"]) == {"C"}
+    for device, own in counts.groupby("pid"):
+        mine = kept["src"] == device
+        assert own["ts"].is_monotonic_increasing
+        assert len(own) == len(set(kept["sent_s"][mine]) | set(gone[mine]))
+        for at, count in zip(own["ts"] / 1e6, own["args"], strict=True):
+            there = (kept["sent_s"][mine] <= at + 1e-9) & (gone[mine] > at + 1e-9)
+            assert count == {"messages": there.sum()}
+    assert len(set(counts["pid"])) == N
 
 
 def blocks(data: bytes) -> list[tuple[int, bytes]]:
