@@ -38,7 +38,8 @@ def summarize(
         stopped_by: the condition that ended it.
         wall: seconds of setting up, and from then to now.
         digest: of the network's records; None while it goes.
-        scores: of all models on all test data; None where nothing learns, and while it goes.
+        scores: of all models on all test data; None where nothing learns, and while it goes: the first score is then as
+            last measured.
     """
     scenario = rig.world.scenario
     complete = status == "complete"
@@ -46,7 +47,7 @@ def summarize(
     training = 0.0 if rig.trainer is None else rig.trainer.training_seconds
     models = [(device.id, device.params) for device in rig.present if device.params is not None]
     params = [w for _, w in models]
-    found = _ranges(scores, models)
+    found = _ranges(scores, models) if scores is not None else _last_measured(rig, evaluation)
     trained = [(device.id, device.trained) for device in rig.present if device.trained is not None]
     return {
         "status": status,
@@ -120,6 +121,13 @@ def _ranges(scores: ScoreLookup | None, models: Sequence[tuple[DeviceId, Vector]
     if scores is None or not models:
         return {}
     return {name: value_range([scores.score(name, *model) for model in models]) for name in scores.names}
+
+
+def _last_measured(rig: Rig, evaluation: Evaluation) -> dict[str, Any]:
+    """Return the range over devices of the first score at the last look; nothing before any."""
+    if rig.trainer is None or evaluation.level is None:
+        return {}
+    return {rig.trainer.scores[0].name: dict(zip(("min", "mean", "max"), evaluation.level, strict=True))}
 
 
 def _target(rig: Rig, evaluation: Evaluation) -> dict[str, Any] | None:

@@ -281,13 +281,6 @@ def score_of(summary: Mapping[str, Any], metric: str) -> Mapping[str, float]:
     return found or {}
 
 
-def last_measured(run: Run, metric: str) -> dict[str, float]:
-    """Return the range over devices of a score when it was last measured; empty if it never was."""
-    rows = run.metrics[(run.metrics["metric"] == metric) & (run.metrics["device"] >= 0)]
-    last = rows[rows["time_s"] == rows["time_s"].max()]["value"]
-    return {"min": float(last.min()), "mean": float(last.mean()), "max": float(last.max())} if len(last) else {}
-
-
 def group_ranges(run: Run) -> list[tuple[str, dict[str, float]]]:
     """Return each group of devices, as people read it, and the range of the first score over those that have one."""
     metric, found = metric_of(run.summary), list[tuple[str, dict[str, float]]]()

@@ -10,7 +10,11 @@ SUMMARY_KEYS: dict[str, tuple[str, str]] = {
     "wall.training": ("s", "real time of training"),
     "wall.evaluation": ("s", "real time of evaluations"),
     "wall.other": ("s", "real time of the emulation itself"),
-    "accuracy": ("", "accuracy of the devices' models on all test data; min, mean, max over devices"),
+    "accuracy": (
+        "",
+        "accuracy of the devices' models on all test data; min, mean, max over devices; of a run not complete, as "
+        "last measured",
+    ),
     "accuracy_trained": ("", "the same after training and before mixing; min, mean, max"),
     "lower_is_better": ("", "1 if a lower score of the models is better, else 0"),
     "scores.*": ("", "for each score of the models on all test data: min, mean, max over devices"),

@@ -606,7 +606,6 @@ def readable(folder: Path, status: str) -> Run:
     result = load_run(folder)
     assert result.summary["status"] == status
     assert result.summary["trace_digest"]
-    assert result.summary["accuracy"] is None
     assert values(result, "round", 3)["value"].tolist() == [1, 2]
     assert len(result.devices) == 5
     assert result.links["sent"].sum() == result.summary["messages"]["sent"] == len(trace_of(result)) > 0
@@ -683,6 +682,23 @@ def test_while_it_goes_the_summary_says_so(tmp_path) -> None:
     assert seen == {"running"}
     assert load_run(tmp_path).summary["status"] == "complete"
     assert math.isfinite(load_run(tmp_path).summary["wall_seconds"])
+
+
+def test_until_a_run_is_complete_its_summary_has_the_score_that_was_last_measured(tmp_path) -> None:
+    def stop(snapshot: Snapshot) -> None:
+        if snapshot.now > 3 and snapshot.score is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(small(evaluate={"every": "1 s"}, stop={"rounds": 20}), out=tmp_path, progress=stop)
+    found = load_run(tmp_path)
+    assert found.summary["status"] == "interrupted"
+    measured = found.metrics.query("metric == 'accuracy'")
+    last = measured[measured["time_s"] == measured["time_s"].max()]["value"]
+    assert len(last) == 5
+    expected = {"min": last.min(), "mean": last.mean(), "max": last.max()}
+    assert found.summary["accuracy"] == pytest.approx(expected)
+    assert found.summary["scores"] == {"accuracy": found.summary["accuracy"]}
 
 
 class Endless(Protocol):

@@ -204,7 +204,7 @@ def test_a_run_without_trace_learning_or_links_gets_a_page() -> None:
 
 
 def test_of_a_killed_run_the_page_has_the_links_of_its_trace_and_reaches_to_the_last_that_was_written() -> None:
-    killed = {"status": "killed", "virtual_seconds": 40.0, "accuracy": None}
+    killed = {"status": "killed", "virtual_seconds": 40.0}
     content = gather(small_run(links=links().iloc[:0], summary=killed))
     assert content.head["end"] == END
     kept = trace()

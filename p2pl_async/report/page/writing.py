@@ -26,7 +26,6 @@ from p2pl_async.report.page.in_words import in_words
 from p2pl_async.report.tables import (
     facts_of,
     group_ranges,
-    last_measured,
     metric_of,
     named,
     parts_of,
@@ -181,7 +180,7 @@ def _rows(run: Run) -> list[list[str]]:
     rows, metric = [], metric_of(run.summary)
     for name, part in parts_of(run):
         found, label = score_of(part, metric), named(name, part, run.summary)
-        if not found and part is run.summary and (found := last_measured(run, metric)):
+        if found and part.get("status", "complete") != "complete":
             label += ", last measured"
         seconds, sent = part.get("virtual_seconds"), (part.get("messages") or {}).get("bytes_on_air")
         rows.append(
