@@ -229,7 +229,8 @@ def apart(x: Vector, own: Vector, u: float = 1.0) -> float:
         u: the push weight of x; 0, which no model has, counts as 1.
     """
     with np.errstate(all="ignore"):  # what a peer sent may be anything
-        far = float(np.sqrt(np.mean(np.square(x / (u or 1.0) - own))))
+        difference = (x if u == 1 else x / (u or 1.0)) - own
+        far = float(np.sqrt(np.add.reduce(np.square(difference)) / difference.size))  # np.mean takes thrice as long
     return far if math.isfinite(far) else math.inf
 
 

@@ -53,14 +53,14 @@ def augmented(x: Tensor, shifts: Tensor) -> Tensor:
 
     Args:
         x: (k, rows, height, width) or (k, rows, channels, height, width).
-        shifts: what `Augment.draw` gave, (k, rows, 3).
+        shifts: what `Augment.draw` gave, 3 numbers for each.
     """
     import torch
 
     height, width = x.shape[-2:]
     images = x.flatten(0, 1)
     images = images.unsqueeze(1) if images.dim() == 3 else images
-    down, right, mirrored = shifts.flatten(0, 1).unbind(1)
+    down, right, mirrored = shifts.reshape(-1, 3).unbind(1)
     # Where each pixel comes from; outside of the image, it is black.
     at = torch.arange(height, device=x.device) - down.unsqueeze(1)
     over = torch.arange(width, device=x.device) - right.unsqueeze(1)

@@ -6,7 +6,8 @@ stack, their bits would, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from p2pl_async.learning.networks import Gradients, Network
     from p2pl_async.learning.settings import TrainSettings
 
+Step = Callable[[Tensor, Tensor, "Tensor | None"], None]
+
 
 class Descent:
     """The rule by which parameters change.
@@ -26,11 +29,14 @@ class Descent:
     Args:
         settings: of training.
         rate: learning rate of all devices in all steps; None if they have their own.
+
+    Attributes:
+        rate: the same.
     """
 
     def __init__(self, settings: TrainSettings, rate: float | None) -> None:
         self._settings = settings
-        self._rate = rate
+        self.rate = rate
         self._whole = bool(settings.clip or settings.weight_decay or settings.nesterov)  # it looks at whole gradients
 
     def gradients(self, network: Network, w: Sequence[Tensor], x: Tensor, y: Tensor, weights: Tensor) -> Gradients:
@@ -49,43 +55,59 @@ class Descent:
                     gradient.add_(w_layer, alpha=settings.weight_decay)
         return g
 
-    def step(
-        self, network: Network, w: Rows, v: Rows | None, x: Tensor, y: Tensor, weights: Tensor, rates: Tensor
-    ) -> None:
-        """Change `w` by one step of SGD.
+    def straight(self, network: Network) -> bool:
+        """Whether gradients are added to what they change: to the momentum, or to the parameters."""
+        added = bool(self._settings.momentum) or self.rate is not None
+        return added and isinstance(network, DenseNetwork) and not self._whole
+
+    def step(self, network: Network, w: Rows, v: Rows | None, x: Tensor) -> Step:
+        """Return what changes `w` by one step of SGD.
 
         Args:
             network: computes the gradients.
             w: parameters.
             v: momentum; None without.
-            x, y, weights: a batch of each device; see `Network.gradients`.
-            rates: learning rate of each device, (k,), where they differ.
+            x: where the samples lie, (k, batch, *shape).
+
+        Returns:
+            A function of `targets` and weights, which are flat if the step is `straight` (see
+            `DenseNetwork.add_gradients`) and else as for `Network.gradients`, and of the learning rate of each
+            device, (k,), where they differ.
         """
-        settings = self._settings
-        if isinstance(network, DenseNetwork) and not self._whole:
-            if v is not None:
-                network.add_gradients(w.layers, x, y, weights, v.layers, settings.momentum, 1.0)
-                self._descend(w.flat, v.flat, rates)
-                return
-            if self._rate is not None:
-                network.add_gradients(w.layers, x, y, weights, w.layers, 1.0, -self._rate)
-                return
-        found = self.gradients(network, w.layers, x, y, weights)
-        for i, g in enumerate(found):
+        if not self.straight(network):
+            return functools.partial(self._step, network, w, v, x)
+        assert isinstance(network, DenseNetwork)
+        if v is None:
+            assert self.rate is not None
+            add = network.add_gradients(w.layers, x, w.layers, 1.0, -self.rate)
+            return lambda y, weights, rates: add(y, weights)
+        add_to_momentum = network.add_gradients(w.layers, x, v.layers, self._settings.momentum, 1.0)
+
+        def with_momentum(y: Tensor, weights: Tensor, rates: Tensor | None) -> None:
+            add_to_momentum(y, weights)
+            self._descend(w.flat, v.flat, rates)
+
+        return with_momentum
+
+    def _step(
+        self, network: Network, w: Rows, v: Rows | None, x: Tensor, y: Tensor, weights: Tensor, rates: Tensor | None
+    ) -> None:
+        for i, g in enumerate(self.gradients(network, w.layers, x, y, weights)):
             if g is None:
                 continue
             change = g
             if v is not None:
-                change = v.layers[i].mul_(settings.momentum).add_(g)
-                if settings.nesterov:
-                    change = g.add_(change, alpha=settings.momentum)
+                change = v.layers[i].mul_(self._settings.momentum).add_(g)
+                if self._settings.nesterov:
+                    change = g.add_(change, alpha=self._settings.momentum)
             self._descend(w.layers[i], change, rates)
 
-    def _descend(self, w: Tensor, change: Tensor, rates: Tensor) -> None:
+    def _descend(self, w: Tensor, change: Tensor, rates: Tensor | None) -> None:
         """Subtract the change, times the common rate, or times each device's own if there is none."""
-        if self._rate is not None:
-            w.add_(change, alpha=-self._rate)
+        if self.rate is not None:
+            w.add_(change, alpha=-self.rate)
         else:
+            assert rates is not None
             w.addcmul_(change, _column(rates, change), value=-1.0)
 
 

@@ -26,9 +26,19 @@ class Batch(NamedTuple):
     weights: Tensor  # in the loss, (steps, k, width)
     moves: Tensor | None  # augmentation, (steps, k, width, 3)
 
-    def steps(self, steps: slice, devices: slice) -> Iterator[tuple[Tensor, ...]]:
-        """Yield the tensors of each of these steps, for some devices: rows, y, weights and, if there are any, moves."""
-        return zip(*(tensor[steps, devices].unbind() for tensor in self if tensor is not None), strict=True)
+    def steps(self, steps: slice, devices: slice, *, flat: bool = False) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the tensors of each of these steps, for some devices: rows, y, weights and, if there are any, moves.
+
+        Args:
+            steps: which.
+            devices: likewise.
+            flat: whether the samples of all devices make up one axis, (k * width, ...); weights are then a column.
+        """
+        parts = [tensor[steps, devices] for tensor in self if tensor is not None]
+        if flat:
+            parts[2] = parts[2].unsqueeze(3)
+            parts = [part.flatten(1, 2) for part in parts]
+        return zip(*(part.unbind() for part in parts), strict=True)
 
 
 class Samples:
@@ -48,7 +58,7 @@ class Samples:
         self._filler = filler
         self._kept = x[:0]
         self._dtype = self._kept.cpu().numpy().dtype
-        self._views: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # of the memory, by the shape of the rows
+        self._views: dict[int, tuple[Tensor, Tensor]] = {}  # of the memory, by the number of samples
         self._places = np.arange(width)
 
     def twin(self) -> Self:
@@ -61,13 +71,15 @@ class Samples:
         """Return the samples of devices, those with more steps first; see `Engine.train` for the other arguments."""
         shape = (len(batches[0]), self._filler + len(batches), self._width)
         rows = np.zeros(shape, np.int64)
-        weights = np.zeros(shape, self._dtype)
+        counts = np.zeros(shape[:2], np.int64)
         for i, (own, size) in enumerate(zip(batches, sizes, strict=True), self._filler):
             steps, batch = own.shape
             if batch < self._width:
                 rows[:steps, i] = own[:, :1]
             rows[:steps, i, :batch] = own
-            weights[:steps, i] = (self._places < size[:, None]) / size[:, None]
+            counts[:steps, i] = size
+        count = counts[:, :, None]
+        weights = ((self._places < count) / np.maximum(count, 1)).astype(self._dtype)
         on = self._x.device
         moves = None
         if shifts:
@@ -80,14 +92,26 @@ class Samples:
         return Batch(indices, y, torch.from_numpy(weights).to(on), moves)
 
     def features(self, rows: Tensor, moves: Tensor | None = None) -> Tensor:
-        """Return samples by their rows (k, width), moved as (k, width, 3) say; the next call overwrites them."""
-        views = self._views.get(rows.shape)
+        """Return samples (k, width, *shape) by their rows, k * width numbers, where `place` says.
+
+        Args:
+            rows: of the data, of any shape.
+            moves: augmentation, 3 numbers for each of them; None for none.
+        """
+        found, x = self._place(rows.numel())
+        torch.index_select(self._x, 0, rows if rows.dim() == 1 else rows.reshape(-1), out=found)
+        return x if moves is None else x.copy_(augmented(x, moves))
+
+    def place(self, k: int) -> Tensor:
+        """Return where the samples of k devices lie, (k, width, *shape), until a call for more of them."""
+        return self._place(k * self._width)[1]
+
+    def _place(self, count: int) -> tuple[Tensor, Tensor]:
+        views = self._views.get(count)
         if views is None:
-            if len(self._kept) < rows.numel():
-                self._kept = self._x.new_empty(rows.numel(), *self._x.shape[1:])
+            if len(self._kept) < count:
+                self._kept = self._x.new_empty(count, *self._x.shape[1:])
                 self._views.clear()
-            found = self._kept[: rows.numel()]
-            views = self._views[rows.shape] = found, found.view(*rows.shape, *self._x.shape[1:])
-        found, x = views
-        torch.index_select(self._x, 0, rows.reshape(-1), out=found)
-        return x if moves is None else x.copy_(augmented(x, moves))  # to the same place, for passes that are prepared
+            found = self._kept[:count]
+            views = self._views[count] = found, found.view(-1, self._width, *self._x.shape[1:])
+        return views

@@ -52,6 +52,7 @@ class Stack:
             self._memory[:, start:end].view(-1, *shape)
             for (start, end), shape in zip(itertools.pairwise(ends), shapes, strict=True)
         ]
+        self._views: dict[tuple[int, int | None], Rows] = {}  # to make them anew cost as much as a small step
 
     def put(self, vectors: Sequence[Array | None]) -> None:
         """Copy vectors in; None is zeros."""
@@ -64,9 +65,12 @@ class Stack:
 
     def rows(self, k: int, trained: int | None = None) -> Rows:
         """Return the first `trained` layers of the first k devices; see `rows_of`."""
-        part, layers = rows_of(k, self._filler), self._layers[:trained]
-        size = sum(shape.numel() for shape in self._shapes[:trained])
-        return Rows(self._memory[part, :size], [layer[part] for layer in layers])
+        found = self._views.get((k, trained))
+        if found is None:
+            part, layers = rows_of(k, self._filler), self._layers[:trained]
+            size = sum(shape.numel() for shape in self._shapes[:trained])
+            found = self._views[k, trained] = Rows(self._memory[part, :size], [layer[part] for layer in layers])
+        return found
 
     def vectors(self, k: int) -> list[Array]:
         """Return copies of the first k vectors, read-only."""

@@ -237,30 +237,36 @@ class Engine:
         settings, network = self._settings, self.network
         steps = [len(rows) for rows in batches]
         batch = self._samples.batch(network, batches, sizes, shifts)
-        rate = np.zeros((steps[0], self._filler + len(params)), self._dtype)
-        for i, own_rates in enumerate(rates, self._filler):
-            rate[: len(own_rates), i] = own_rates
-        rate_tensor = torch.from_numpy(rate).to(self.device)
-
+        rate_tensor = None if self._descent.rate is not None else self._rates(rates, steps[0])
         w = self._stack("w", params)
         v = self._stack("v", velocities) if settings.momentum else None
         d = self._stack("d", drifts) if drifts else None
         active = [sum(own_steps > step for own_steps in steps) for step in range(steps[0])]
+        flat = self._descent.straight(network)
         with self._bound(w, own):
             for k, alike in itertools.groupby(range(steps[0]), active.__getitem__):  # steps of the same devices
                 w_k = w.rows(k, self._n_trained)
                 v_k, d_k = (None if stack is None else stack.rows(k, self._n_trained) for stack in (v, d))
                 some, rows = list(alike), rows_of(k, self._filler)
                 part = slice(some[0], some[-1] + 1)
-                for (chosen, y, weights, *moves), now in zip(
-                    batch.steps(part, rows), rate_tensor[part, rows].unbind(), strict=True
+                step = self._descent.step(network, w_k, v_k, self._samples.place(rows.stop - rows.start))
+                now = itertools.repeat(None, len(some)) if rate_tensor is None else rate_tensor[part, rows].unbind()
+                for (chosen, y, weights, *moves), own_rates in zip(
+                    batch.steps(part, rows, flat=flat), now, strict=True
                 ):
-                    x = self._samples.features(chosen, *moves)
-                    self._descent.step(network, w_k, v_k, x, y, weights, now)
+                    self._samples.features(chosen, *moves)
+                    step(y, weights, own_rates)
                     if d_k is not None:
                         w_k.flat.add_(d_k.flat)
         left = v.vectors(len(params)) if keep and v is not None else None
         return Trained(w.vectors(len(params)), left, self._buffers())
+
+    def _rates(self, rates: Sequence[Array], steps: int) -> Tensor:
+        """Return the learning rates of each step, (steps, rows of a stack)."""
+        rate = np.zeros((steps, self._filler + len(rates)), self._dtype)
+        for i, own in enumerate(rates, self._filler):
+            rate[: len(own), i] = own
+        return torch.from_numpy(rate).to(self.device)
 
     @torch.no_grad()
     def gradients(
