@@ -34,10 +34,11 @@ def plain_axes(title: str, note: str, size: tuple[float, float] = (7.0, 4.2)) ->
     # The object interface: pyplot would keep figures in a global list and ask for a window system.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     ax = figure.add_subplot()
-    ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    ax.set_title(note, loc="right", fontsize=9, color=GRAY)
+    # y as it is by default, but said: else each drawing looks for ticks above the axes, a fifth of all its time.
+    ax.set_title(title, loc="left", y=1.0, fontsize=11, fontweight="bold")
+    ax.set_title(note, loc="right", y=1.0, fontsize=9, color=GRAY)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.grid(color="0.9", linewidth=0.8)
@@ -50,8 +51,12 @@ def save(figure: Figure, path: Path) -> list[Path]:
     import matplotlib
 
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        # `savefig` would draw everything once more for it, each time.
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     figure.savefig(png, dpi=_DPI)
-    figure.set_layout_engine("none")  # the places of things are found: to look for them again took a sixth of all plots
     with matplotlib.rc_context({"svg.hashsalt": "p2pl_async"}):  # ids in the file come from it
         figure.savefig(svg, dpi=_DPI, metadata={"Date": None})
     return [png, svg]
