@@ -168,7 +168,9 @@ class _Passes:
                 if keep not in (0, 1):
                     calls.append(partial(bias.mul_, kept))
                 if keep:
-                    calls.append(partial(bias.add_, sums[i]) if scale == 1 else partial(bias.add_, sums[i], alpha=scale))
+                    calls.append(
+                        partial(bias.add_, sums[i]) if scale == 1 else partial(bias.add_, sums[i], alpha=scale)
+                    )
                 else:
                     calls.append(partial(torch.mul, sums[i], scale, out=bias))
 

@@ -37,7 +37,7 @@ from p2pl_async.learning.dense import DenseNetwork
 from p2pl_async.learning.descent import Descent
 from p2pl_async.learning.examination import Unfit, choose, examine, refusal, seeded
 from p2pl_async.learning.layout import make_layout, tensor
-from p2pl_async.learning.networks import Buffers, ModuleItself, Network, losses
+from p2pl_async.learning.networks import Buffers, ModuleItself, Network
 from p2pl_async.learning.samples import Samples
 from p2pl_async.learning.score_sums import ScoreSums
 from p2pl_async.learning.stack import Stack, frozen, rows_of
@@ -345,7 +345,8 @@ class Engine:
                 labels = y[part].expand(len(outputs), *y[part].shape)
                 for each in sums:
                     each.add(outputs, y[part], part)
-                loss += losses(outputs, labels, self._settings.loss).sum(1, dtype=torch.float64).cpu().numpy()
+                of_each = self._settings.loss.values(outputs.flatten(0, 1), labels.flatten(0, 1))
+                loss += of_each.view(len(outputs), -1).sum(1, dtype=torch.float64).cpu().numpy()
         return np.concatenate([each.values(len(y)) for each in sums]), loss / len(y)
 
 
