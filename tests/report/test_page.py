@@ -23,7 +23,7 @@ from rich.console import Console
 
 from p2pl_async import load_scenario
 from p2pl_async.errors import ScenarioError
-from p2pl_async.report.page import gathering
+from p2pl_async.report.page import activities, gathering
 from p2pl_async.report.page.comparing import comparison_of, write_comparison
 from p2pl_async.report.page.gathering import gather
 from p2pl_async.report.page.in_words import in_words
@@ -73,6 +73,13 @@ def test_messages_are_those_of_the_trace(page: str) -> None:
 def test_times_on_air_are_those_of_the_trace_and_left_out_where_no_rate_is_known(page: str) -> None:
     np.testing.assert_allclose(unpacked(page)["air"] / (2**32 - 1) * END, 0.2, atol=1e-6)
     assert "air" not in gather(small_run(trace=trace().assign(air_s=0.0))).arrays
+
+
+def test_messages_in_flight_are_under_way_until_the_end() -> None:
+    kept = trace()
+    kept.loc[3, ["arrival_s", "fate"]] = np.nan, "in flight"
+    arrays = gather(small_run(trace=kept)).arrays
+    assert (arrays["gone"] == 2**32 - 1).sum() == 1
 
 
 def test_messages_have_the_first_time_that_a_mix_used_them() -> None:
@@ -151,7 +158,7 @@ def test_of_very_many_trainings_and_rounds_the_timeline_has_fewer(monkeypatch: p
     longer = metrics()
     paused = (longer["metric"] == "training_s") & (longer["device"] == 3) & (longer["time_s"] == 54)
     longer.loc[paused, "value"] = 1.0  # from 53 s, after a pause of 4 s
-    monkeypatch.setattr(gathering, "_SPANS", N + 1)
+    monkeypatch.setattr(activities, "_SPANS", N + 1)
     some = gather(small_run(metrics=longer))
     assert some.head["trainings"] == {"total": 20 * N, "shown": N + 1}
     first = some.arrays["train_first"]
@@ -161,7 +168,7 @@ def test_of_very_many_trainings_and_rounds_the_timeline_has_fewer(monkeypatch: p
     np.testing.assert_allclose(ends[first[3] : first[4]], [49, 99], atol=1e-6)
     np.testing.assert_allclose(starts[first[:3]], 0, atol=1e-6)
     assert some.head["round_every"] == 100  # each 10th would still be two for each device
-    monkeypatch.setattr(gathering, "_SPANS", 2 * N)
+    monkeypatch.setattr(activities, "_SPANS", 2 * N)
     tens = gather(small_run())
     assert tens.head["round_every"] == 10
     np.testing.assert_allclose(tens.arrays["round_at"] / (2**32 - 1) * END, [50, 100] * N, atol=1e-6)
@@ -363,11 +370,14 @@ def test_a_browser_tells_the_story_of_a_link_the_rhythm_of_sleep_and_influence(t
     times = {"first_delivery_s": 2.5, "last_delivery_s": 97.5, "lost_loss": 1, "lost_burst": 0, "weight_in_mixes": 0.4}
     sleep = {"awake_from_s": 1.0, "awake_s": 2.0, "awake_every_s": 10.0, "sample_weight": 1.0}
     outage = metrics((40.0, 1, "deaf_s", 30.0))
-    run = small_run(metrics=outage, links=links().assign(**times), devices=devices(**sleep))
+    run = small_run(metrics=outage, links=links().assign(**times), devices=devices(**sleep), mixes=mixes().iloc[:50])
     dom, console = shown(page_of(run), tmp_path, "#t=50&link=0-1")
     assert console == []
     text = " ".join(re.sub(r"<[^>]+>", " ", dom[dom.index('id="story"') :]).split())
-    assert "Link 0 to 1 sent 20 delivered 19 (95.0 %) lost: loss 1 (5.0 %) mean delay 250 ms" in text
+    used = len(mixes().iloc[:50].query("src == 0 and device == 1"))
+    told = f"Link 0 to 1 sent 20 delivered 19 (95.0 %) used by mixes {used} lost: loss 1 (5.0 %) mean delay 250 ms"
+    assert told in text
+    assert used > 1
     assert "first delivery 2.5 s last delivery 97.5 s weight in mixes 40.00 %" in text
     kept = trace()
     on_link = kept[(kept["src"] == 0) & (kept["dst"] == 1)]["fate"].value_counts()

@@ -14,7 +14,8 @@ import numpy as np
 from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.errors import Problem, ScenarioError
 from p2pl_async.report.findings import findings
-from p2pl_async.report.page.gathering import Array, Content, gather
+from p2pl_async.report.page.content import Array, Content
+from p2pl_async.report.page.gathering import gather
 from p2pl_async.report.page.writing import rendered, write_text
 from p2pl_async.report.tables import metric_of, score_columns, score_of, show_score
 from p2pl_async.results.metrics import is_share

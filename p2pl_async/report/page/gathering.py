@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pl_async.report.layout import places
+from p2pl_async.report.page.activities import add_timeline
+from p2pl_async.report.page.content import Array, Content, parts
 from p2pl_async.report.tables import metric_of
 from p2pl_async.results.groups import members
 from p2pl_async.results.metrics import COSTS, METRICS, is_share, words
@@ -29,20 +29,8 @@ if TYPE_CHECKING:
 _INSTANTS = 400  # most instants of a curve
 _BINS = 120  # most intervals over which rare measurements are averaged
 _VALUES = 400_000  # of all devices at all instants of a curve, about
-_SPANS = 200_000  # trainings in the timeline, and ends of rounds; of more, those closest to each other are one
 _MESSAGES = 250_000  # in the replay; of more, some are chosen at random
 _CELLS = 200  # devices of a matrix, at most
-_PARTS = 2**32 - 1  # of the run's length
-
-Array = NDArray[Any]
-
-
-@dataclass(slots=True)
-class Content:
-    """The content of a page."""
-
-    head: dict[str, Any]
-    arrays: dict[str, Array] = field(default_factory=dict)
 
 
 def gather(run: Run) -> Content:
@@ -61,7 +49,7 @@ def gather(run: Run) -> Content:
     if n and run.positions is not None:
         _add_tracks(content, run.positions, n)
     if n:
-        _add_timeline(content, run.metrics, n, end)
+        add_timeline(content, run.metrics, n, end)
     if kept is not None and kept[1]:
         _add_messages(content, run, *kept, end)
     _add_devices(content, devices)
@@ -260,82 +248,6 @@ def _add_tracks(content: Content, positions: pd.DataFrame, n: int) -> None:
         content.arrays[f"track_{name}"] = places
 
 
-# Timeline
-
-
-def _add_timeline(content: Content, metrics: pd.DataFrame, n: int, end: float) -> None:
-    """Add when each device trained, finished rounds, was down, and heard nobody."""
-    trained = metrics[metrics["metric"] == "training_s"].sort_values(["device", "time_s"], kind="stable")
-    ends, device = trained["time_s"].to_numpy(), trained["device"].to_numpy()
-    starts, ends, device = _joined(ends - trained["value"].to_numpy(), ends, device)
-    content.arrays["train_from"] = _parts(starts, end)
-    content.arrays["train_to"] = _parts(ends, end)
-    content.arrays["train_first"] = _firsts(device, n)
-    content.head["trainings"] = {"total": len(trained), "shown": len(starts)}
-    rounds = metrics[metrics["metric"] == "round"].sort_values(["device", "time_s"], kind="stable")
-    at, device, every = rounds["time_s"].to_numpy(), rounds["device"].to_numpy(), 1
-    number = 1 + np.arange(len(device)) - np.searchsorted(device, device)
-    while (number % every == 0).sum() > _SPANS:
-        every *= 10
-    content.head["round_every"] = every
-    content.arrays["round_at"] = _parts(at[number % every == 0], end)
-    content.arrays["round_first"] = _firsts(device[number % every == 0], n)
-    content.head["down"] = _down(metrics, end)
-    deaf = metrics[metrics["metric"] == "deaf_s"].sort_values(["device", "time_s"], kind="stable")
-    if len(deaf):
-        content.arrays["deaf_from"] = _parts((deaf["time_s"] - deaf["value"]).to_numpy(), end)
-        content.arrays["deaf_to"] = _parts(deaf["time_s"].to_numpy(), end)
-        content.arrays["deaf_first"] = _firsts(deaf["device"].to_numpy(), n)
-
-
-def _joined(starts: Array, ends: Array, device: Array) -> tuple[Array, Array, Array]:
-    """Return spans, sorted by device; of too many, those with the shortest pauses between them are joined.
-
-    A device keeps one span at least.
-    """
-    over = len(starts) - _SPANS
-    if over <= 0:
-        return starts, ends, device
-    pauses = np.where(device[1:] == device[:-1], starts[1:] - ends[:-1], np.inf)
-    begins = np.ones(len(starts), bool)
-    begins[1 + np.argpartition(pauses, over - 1)[:over]] = False
-    begins[1:] |= np.isinf(pauses)
-    last = np.append(begins[1:], True)
-    return starts[begins], ends[last], device[begins]
-
-
-def _down(metrics: pd.DataFrame, end: float) -> list[tuple[int, float, float]]:
-    """Return (device, from, to) of each time that a device was down, in seconds."""
-    rows = metrics[metrics["metric"].isin(("crash", "up"))].sort_values(["device", "time_s"], kind="stable")
-    found, since, last = [], 0.0, -1
-    is_down = False
-    for device, metric, at in zip(
-        rows["device"].tolist(), rows["metric"].tolist(), rows["time_s"].tolist(), strict=True
-    ):
-        if device != last:
-            if is_down:
-                found.append((last, since, end))
-            last, since, is_down = device, 0.0, metric == "up"
-        if metric == "crash":
-            since, is_down = at, True
-        elif is_down:
-            found.append((device, since, at))
-            is_down = False
-    if is_down:
-        found.append((last, since, end))
-    return found
-
-
-def _firsts(devices: Array, n: int) -> Array:
-    """Return where the rows of each device begin, and where the last ends, shape (n + 1,)."""
-    return np.searchsorted(devices, np.arange(n + 1)).astype(np.uint32)
-
-
-def _parts(seconds: Array, end: float) -> Array:
-    """Return instants as whole parts of the run."""
-    return np.round(np.clip(seconds / end, 0, 1) * _PARTS).astype(np.uint32)
-
-
 # Messages
 
 
@@ -349,14 +261,15 @@ def _add_messages(content: Content, run: Run, trace: pd.DataFrame, total: int, e
     sent = trace["sent_s"].to_numpy()
     arrival = trace["arrival_s"].to_numpy()
     gone = np.where(np.isfinite(arrival), arrival, sent + trace["air_s"].to_numpy())
+    gone[(trace["fate"].astype(str) == "in flight").to_numpy()] = end
     wide = np.uint16 if content.head["n"] <= 65536 else np.uint32
-    content.arrays["sent"] = _parts(sent, end)
-    content.arrays["gone"] = _parts(gone, end)
+    content.arrays["sent"] = parts(sent, end)
+    content.arrays["gone"] = parts(gone, end)
     if (air := np.nan_to_num(trace["air_s"].to_numpy())).any():
-        content.arrays["air"] = _parts(air, end)
+        content.arrays["air"] = parts(air, end)
     if (mixed := run.first_mixed(trace)) is not None:  # 0: never
-        parts = np.maximum(_parts(np.nan_to_num(mixed), end), 1)
-        content.arrays["mixed"] = np.where(np.isnan(mixed), 0, parts).astype(np.uint32)
+        at = np.maximum(parts(np.nan_to_num(mixed), end), 1)
+        content.arrays["mixed"] = np.where(np.isnan(mixed), 0, at).astype(np.uint32)
     content.arrays["from"] = trace["src"].to_numpy().astype(wide)
     content.arrays["to"] = trace["dst"].to_numpy().astype(wide)
     content.arrays["size"] = trace["size_bytes"].to_numpy().astype(np.uint32)

@@ -47,6 +47,7 @@ const map = {
       this.latest[i] = most;
     }
     this.arrives = page.head.messages.fates.map((fate) => fate === "delivered" || fate === "partial");
+    this.isLost = page.head.messages.fates.map((fate, k) => !this.arrives[k] && fate !== "in flight"); // which is on its way at the end
   },
 
   controls() {
@@ -189,7 +190,7 @@ const map = {
     const rows = this.underWay(page.time);
     for (const i of rows) {
       const share = gone[i] > sent[i] ? (now - sent[i]) / (gone[i] - sent[i]) : 1;
-      const way = this.arrives[fate[i]] ? share : share * 0.6; // a lost one doesn't get there
+      const way = this.arrives[fate[i]] ? share : share * 0.6; // one that is lost, or still under way, doesn't get there
       const x = this.px[from[i]] + way * (this.px[to[i]] - this.px[from[i]]);
       const y = this.py[from[i]] + way * (this.py[to[i]] - this.py[from[i]]);
       context.fillStyle = this.colors[fate[i]];
@@ -201,7 +202,7 @@ const map = {
     const moment = partOf(Math.max(this.speed, 0.01) / 3);
     context.lineWidth = 2;
     for (let i = after(sent, now) - 1, looked = 0; i >= 0 && looked < 4000; i--, looked++) {
-      if (this.arrives[fate[i]] || gone[i] > now || now - gone[i] > moment) continue;
+      if (!this.isLost[fate[i]] || gone[i] > now || now - gone[i] > moment) continue;
       const x = this.px[from[i]] + 0.6 * (this.px[to[i]] - this.px[from[i]]);
       const y = this.py[from[i]] + 0.6 * (this.py[to[i]] - this.py[from[i]]);
       context.strokeStyle = this.colors[fate[i]];
@@ -324,6 +325,8 @@ const map = {
     const sent = page.array("link_sent")[i], got = page.array("link_delivered")[i];
     tell("sent", amount(sent, ""));
     tell("delivered", sent ? `${amount(got, "")} (${((100 * got) / sent).toFixed(1)} %)` : "-");
+    const used = this.used(src, dst);
+    if (used !== null) tell("used by mixes", amount(used, ""));
     for (const cause of page.head.causes) {
       const lost = page.array(`link_lost:${cause}`)[i];
       if (lost) tell(`lost: ${cause}`, `${amount(lost, "")} (${((100 * lost) / sent).toFixed(1)} %)`);
@@ -392,11 +395,14 @@ const map = {
       const rows = [];
       const mine = page.array(own), theirs = page.array(other);
       for (let i = 0; i < mine.length; i++) if (mine[i] === device) rows.push(i);
-      const table = element("table", {}, element("tr", {}, ...[title, "sent", "delivered", "delay", "lost by"].map((text) => element("th", { textContent: text }))));
+      const names = [title, "sent", "delivered", ...(this.used(0, 0) === null ? [] : ["used"]), "delay", "lost by"];
+      const table = element("table", {}, element("tr", {}, ...names.map((text) => element("th", { textContent: text }))));
       for (const i of rows.slice(0, 30)) {
         const sent = page.array("link_sent")[i], got = page.array("link_delivered")[i];
-        const causes = this.causes(own === "link_dst" ? theirs[i] : device, own === "link_dst" ? device : theirs[i]);
-        const cells = [theirs[i], sent, sent ? `${((100 * got) / sent).toFixed(0)} %` : "-", duration(page.array("link_mean_delay_s")[i]), causes];
+        const [src, dst] = own === "link_dst" ? [theirs[i], device] : [device, theirs[i]];
+        const share = (count) => (sent ? `${((100 * count) / sent).toFixed(0)} %` : "-");
+        const used = this.used(src, dst);
+        const cells = [theirs[i], sent, share(got), ...(used === null ? [] : [share(used)]), duration(page.array("link_mean_delay_s")[i]), this.causes(src, dst)];
         const row = element("tr", {}, ...cells.map((text) => element("td", { textContent: String(text) })));
         const button = element("button", { type: "button", textContent: String(theirs[i]), title: "the story of this link" });
         button.addEventListener("click", () => this.choose(i));
@@ -408,6 +414,19 @@ const map = {
     const chart = this.fatesOverTime((from, to) => from === device || to === device);
     if (chart) part.append(chart);
     return part;
+  },
+
+  // How many messages of a link mixes used; null if that isn't known.
+  used(src, dst) {
+    if (!page.has("mixed") || page.head.messages.shown < page.head.messages.total) return null;
+    const n = page.head.n, from = page.array("from"), to = page.array("to"), mixed = page.array("mixed");
+    if (!this.usedOn) {
+      this.usedOn = new Map();
+      for (let i = 0; i < mixed.length; i++) {
+        if (mixed[i]) this.usedOn.set(from[i] * n + to[i], (this.usedOn.get(from[i] * n + to[i]) || 0) + 1);
+      }
+    }
+    return this.usedOn.get(src * n + dst) || 0;
   },
 
   // What most losses on a link were caused by.

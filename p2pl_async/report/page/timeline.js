@@ -98,7 +98,8 @@ const timeline = {
     for (let i = 0; i < sent.length; i++) {
       const arrives = map.arrives[fate[i]];
       const latency = arrives ? least.get(from[i] * n + to[i]) : 0;
-      sends(from[i], sent[i], air ? Math.max(gone[i] - latency, sent[i]) : sent[i]);
+      const left = arrives ? gone[i] - latency : air ? Math.min(sent[i] + air[i], gone[i]) : 0;
+      sends(from[i], sent[i], air ? Math.max(left, sent[i]) : sent[i]);
       if (arrives) hears(to[i], air ? Math.max(gone[i] - air[i], sent[i]) : gone[i], gone[i]);
     }
   },
@@ -336,7 +337,7 @@ const timeline = {
       context.beginPath();
       context.moveTo(x0, y0);
       context.lineTo(x, y);
-      if (!arrives) { context.moveTo(x - 3, y - 3); context.lineTo(x + 3, y + 3); context.moveTo(x - 3, y + 3); context.lineTo(x + 3, y - 3); }
+      if (map.isLost[fate[i]]) { context.moveTo(x - 3, y - 3); context.lineTo(x + 3, y + 3); context.moveTo(x - 3, y + 3); context.lineTo(x + 3, y - 3); }
       const tip = this.used ? Math.max(px(secondsOf(mixed[i])), x) : x;
       if (this.used) context.lineTo(tip, y);
       context.stroke();

@@ -21,7 +21,8 @@ import numpy as np
 
 from p2pl_async.basics.units import show_bytes, show_seconds
 from p2pl_async.report.findings import findings
-from p2pl_async.report.page.gathering import Content, gather
+from p2pl_async.report.page.content import Content
+from p2pl_async.report.page.gathering import gather
 from p2pl_async.report.page.in_words import in_words
 from p2pl_async.report.tables import (
     facts_of,
