@@ -143,7 +143,8 @@ class Recording:
     def _write(self, record: Record, cut: Collection[Key], under_way: Collection[Key] = ()) -> None:
         assert self.trace is not None
         key, verdict = (record.src, record.dst, record.number), record.verdict
-        fate = "in flight" if key in under_way else BATTERY if key in cut else verdict.cause or "delivered"
+        waits = key in under_way or (verdict.arrival == math.inf and not verdict.cause)  # or is still to get on the air
+        fate = "in flight" if waits else BATTERY if key in cut else verdict.cause or "delivered"
         signal = (verdict.signal or _UNHEARD)[: len(SIGNAL_COLUMNS)] if self._signals else ()
         channel = ((verdict.signal or _UNHEARD).channel,) if self._channels else ()
         start = (record.start,) if self._payloads else ()

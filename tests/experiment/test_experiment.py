@@ -701,6 +701,20 @@ def test_until_a_run_is_complete_its_summary_has_the_score_that_was_last_measure
     assert found.summary["scores"] == {"accuracy": found.summary["accuracy"]}
 
 
+@pytest.mark.parametrize("medium", [{"kind": "dedicated"}, {"kind": "csma-ca"}, {"kind": "tdma", "slot": "100 ms"}])
+def test_fates_in_the_trace_are_those_of_the_summary_also_of_what_is_under_way_at_the_end(medium) -> None:
+    link = {"rate": "20 kbit/s", "loss": "10 %", "mtu": "200 B"}
+    stop = {"rounds": 1000, "virtual_time": "6 s"}
+    result = experiment.run(small(link=link, medium=medium, stop=stop), trace=True)
+    fates, messages = trace_of(result)["fate"].value_counts(), result.summary["messages"]
+    assert fates.get("in flight", 0) == messages["in_flight"] > 0
+    assert fates.get("delivered", 0) == messages["delivered"]
+    assert {name: count for name, count in fates.items() if name in messages["lost"]} == messages["lost"]
+    assert fates.sum() == messages["sent"]
+    arrived = trace_of(result)["arrival_s"].notna()
+    assert arrived[trace_of(result)["fate"] == "delivered"].all()
+
+
 class Endless(Protocol):
     """Goes on for ever, whatever the scenario asks for."""
 

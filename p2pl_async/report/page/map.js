@@ -250,8 +250,9 @@ const map = {
   },
 
   ruler(context, height) {
-    const metres = 10 ** Math.floor(Math.log10(120 / this.scale));
-    const length = metres * this.scale;
+    const ten = 10 ** Math.floor(Math.log10(120 / this.scale));
+    const far = [5, 2, 1].find((digit) => digit * ten * this.scale <= 120) * ten;
+    const length = far * this.scale;
     context.strokeStyle = context.fillStyle = color("--faint");
     context.lineWidth = 1.5;
     context.beginPath();
@@ -259,7 +260,7 @@ const map = {
     context.lineTo(14 + length, height - 14);
     context.stroke();
     context.textAlign = "left";
-    context.fillText(`${+metres.toPrecision(2)} ${page.head.unit}`.trim(), 14, height - 24);
+    context.fillText(`${+far.toPrecision(2)} ${page.head.unit}`.trim(), 14, height - 24);
   },
 
   click(event) {
