@@ -90,9 +90,13 @@ def _sent(run: Run) -> Iterator[Event]:
     if trace is None:
         return
     names = ("sent_s", "src", "dst", "number", "kind", "size_bytes", "air_s", "arrival_s", "fate")
-    for index, row in enumerate(zip(*(trace[name].tolist() for name in names), strict=True)):
-        sent, src, dst, number, kind, size, air, arrival, fate = row
+    mixed = run.first_mixed(trace)
+    columns = [*(trace[name].tolist() for name in names), [math.nan] * len(trace) if mixed is None else mixed.tolist()]
+    for index, row in enumerate(zip(*columns, strict=True)):
+        sent, src, dst, number, kind, size, air, arrival, fate, entered = row
         about = {"to": dst, "number": number, "bytes": size, "fate": fate}
+        if math.isfinite(entered):
+            about["entered the model after (s)"] = entered - sent
         yield {
             "ph": "X", "name": kind, "cat": "message", "pid": src, "tid": _SENDING, "ts": sent * _US, "dur": air * _US,
             "args": about,

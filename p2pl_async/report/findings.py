@@ -26,6 +26,7 @@ _FEW = 0.6  # of the median number of neighbors mixed
 _LOST = 0.3  # share of messages
 _LATE = 20  # rounds
 _OFTEN = 0.25  # share of mixing steps
+_UNUSED = 0.5  # share of the bytes that arrived
 _SLOW = 0.6  # of the median number of rounds
 _WAITING = 0.5  # share of the time up
 _LITTLE = 0.5  # of the median number of samples
@@ -144,6 +145,21 @@ def old_models(run: Run) -> Iterator[Finding]:
         yield Finding("old_models", f"{text}.", share / _OFTEN, "staleness_s")
 
 
+def unused(run: Run) -> Iterator[Finding]:
+    """Many models arrive and enter no mix, as newer ones of the same senders come first."""
+    kept = run.messages(("src", "dst", "number", "kind", "size_bytes", "arrival_s"), _MESSAGES)
+    mixed = None if kept is None else run.first_mixed(kept[0])
+    if kept is None or mixed is None:
+        return
+    trace, used = kept[0], mixed == mixed  # not nan
+    models = trace["kind"].isin(set(trace["kind"][used])) & trace["arrival_s"].notna()
+    arrived = trace["size_bytes"][models].sum()
+    share = float(trace["size_bytes"][models & ~used].sum() / arrived) if arrived else 0.0
+    if share >= _UNUSED:
+        text = f"{100 * share:.0f} % of the bytes of models that arrived entered no mix: newer ones came before it"
+        yield Finding("unused", f"{text}.", share / _UNUSED, "timeline")
+
+
 def waiting(run: Run) -> Iterator[Finding]:
     """Devices neither train nor are down, but wait."""
     metrics, end = run.metrics, run.summary.get("virtual_seconds") or 0.0
@@ -207,8 +223,8 @@ def refused(run: Run) -> Iterator[Finding]:
 
 
 RULES: tuple[Callable[[Run], Iterator[Finding]], ...] = (
-    disagreement, cut_off, few_neighbors, little_data, losses, slow_devices, old_models, waiting, long_sync, batteries,
-    down, refused,
+    disagreement, cut_off, few_neighbors, little_data, losses, slow_devices, old_models, unused, waiting, long_sync,
+    batteries, down, refused,
 )  # fmt: skip
 """All rules; each yields a finding or none."""
 

@@ -45,6 +45,16 @@ def test_perfetto_has_a_slice_and_an_arrow_for_each_message(tmp_path: Path) -> N
     assert sorted(ends["pid"]) == sorted(kept["dst"][kept["arrival_s"].notna()])
 
 
+def test_perfetto_tells_when_a_message_entered_the_model(tmp_path: Path) -> None:
+    found = events(write_perfetto(small_run(mixes=mixes().iloc[:30]), tmp_path / "run.json.gz"))
+    after = [
+        one["entered the model after (s)"] for one in found["args"].dropna() if "entered the model after (s)" in one
+    ]
+    used = mixes().iloc[:30].merge(trace(), left_on=["src", "device", "number"], right_on=["src", "dst", "number"])
+    assert sorted(after) == pytest.approx(sorted(used["time_s"] - used["sent_s"]))
+    assert len(after) == 30
+
+
 def test_perfetto_has_trainings_rounds_crashes_and_counters(tmp_path: Path) -> None:
     run = small_run(metrics=metrics((30.0, 1, "crash", 5), (31.0, 0, "loss", math.nan)), trace=None)
     found = events(write_perfetto(run, tmp_path / "run.json.gz"))

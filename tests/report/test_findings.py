@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
-from helpers.tables_of_runs import END, N, devices, links, metrics, small_run, trace
+from helpers.tables_of_runs import END, N, devices, links, metrics, mixes, small_run, trace
 
 from p2pl_async.report.findings import RULES, Finding, findings
 from p2pl_async.results.run import Run
@@ -37,8 +38,8 @@ def test_nothing_is_told_of_a_run_in_which_nothing_is_wrong() -> None:
 
 def test_every_rule_is_tried_here() -> None:
     assert {rule.__name__ for rule in RULES} == {
-        "disagreement", "cut_off", "few_neighbors", "little_data", "losses", "slow_devices", "old_models", "waiting",
-        "long_sync", "batteries", "down", "refused",
+        "disagreement", "cut_off", "few_neighbors", "little_data", "losses", "slow_devices", "old_models", "unused",
+        "waiting", "long_sync", "batteries", "down", "refused",
     }  # fmt: skip
 
 
@@ -97,6 +98,17 @@ def test_mixed_models_are_old() -> None:
     measured.loc[old, "value"] = 30.0
     text = only(small_run(metrics=measured), "old_models").text
     assert text == "In 50 % of mixing steps the models were on average more than 20 rounds behind."
+
+
+def test_models_arrive_that_no_mix_uses() -> None:
+    arrived = trace()
+    arrived = arrived[arrived["arrival_s"].notna()]
+    sync = arrived.assign(kind="norm", number=10**6 + np.arange(len(arrived)))  # of a kind that enters no model
+    every = pd.concat([trace(), sync])
+    some, few = mixes().iloc[: int(0.6 * len(arrived))], mixes().iloc[: int(0.4 * len(arrived))]
+    assert findings(small_run(trace=every, mixes=some)) == []
+    text = only(small_run(trace=every, mixes=few), "unused").text
+    assert text == "60 % of the bytes of models that arrived entered no mix: newer ones came before it."
 
 
 def test_the_others_wait_for_one() -> None:
