@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -100,24 +101,26 @@ def _mixed(seed: int, purpose: int) -> tuple[int, ...]:
 
 
 def draws(
-    generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[Any]] | None = None
-) -> Iterator[Any]:
+    generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+) -> Iterator[float]:
     """Return an endless sequence: uniforms in [0, 1), each passed through `transform`.
 
     They are drawn in growing blocks (8 to 512), so that `next()` costs 0.05 µs instead of 0.5 µs.
     Each number takes one uniform, so the sequence doesn't depend on the block sizes.
     """
-    # A chain is smaller than a generator that yields each: of many links few are in the cache of the processor.
+    # Of many links few are in the cache of the processor: a chain is smaller than a generator that yields each number,
+    # and an array than a list.
     return itertools.chain.from_iterable(_blocks(generator, transform))
 
 
 def _blocks(
-    generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[Any]] | None
-) -> Iterator[list[Any]]:
+    generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None
+) -> Iterator[array[float]]:
     size = 8
     while True:
         block = generator.random(size)
-        yield (block if transform is None else transform(block)).tolist()
+        values = block if transform is None else np.asarray(transform(block), np.float64)
+        yield array("d", values.tobytes())
         size = min(2 * size, 512)
 
 
