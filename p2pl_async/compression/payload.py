@@ -204,8 +204,9 @@ class Levels(Payload):
             return joined(bytes([_LEVELS, 0, _ALL]), self.scales.astype("<f4"), np.packbits(self.levels > 0))
         scales = self.scales.astype("<f4")
         longest = 3 + scales.nbytes + packed_size(self.size, self.most)
-        chosen = np.flatnonzero(self.levels != 0)  # four times as fast as of integers
-        if 2 * chosen.size <= self.size:
+        present = self.levels != 0  # their places are found four times as fast as those of integers
+        if 2 * np.count_nonzero(present) <= self.size:
+            chosen = np.flatnonzero(present)
             coding, positions = encode_indices(chosen, self.size)
             head = bytes([_LEVELS, self.most, 1 + coding]) + varint(chosen.size) + varint(positions.size)
             if len(head) + positions.size + scales.nbytes + packed_size(chosen.size, self.most) < longest:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.mixing import BLOCK, blocks, is_count, is_finite, is_like
+from p2pl_async.protocols.mixing import blocks, is_count, is_finite, is_like
 from p2pl_async.protocols.silence import Silence
 
 if TYPE_CHECKING:
@@ -255,9 +255,11 @@ class Tracker:
         return True
 
     def _changed(self, changes: Sequence[tuple[Sum, Sum | None]]) -> Sum | None:
-        """Return y with one sum after another in place of a former one; None if it isn't finite in between."""
-        y, total = np.empty_like(self.y), 0.0
-        narrow = np.empty(min(BLOCK, y.size), self.direction.dtype)
+        """Return y with one sum after another in place of a former one; None if it may not be finite in between.
+
+        Finite is what is finite in the dtype of gradients; of one sum alone it is known whether it is.
+        """
+        y, squares = np.empty_like(self.y), 0.0
         with np.errstate(over="ignore", invalid="ignore"):
             for block in blocks(y.size):
                 part = y[block]
@@ -266,10 +268,10 @@ class Tracker:
                     part += taken[block]
                     if before is not None:
                         part -= before[block]
-                    narrow[: part.size] = part
-                    total += float(narrow[: part.size].sum())
-        if math.isfinite(total) or (len(changes) == 1 and is_finite(y.astype(narrow.dtype))):
-            return y
+                    squares += float(np.dot(part, part))  # no entry is larger than the root of the sum of squares
+            dtype = self.direction.dtype
+            if math.sqrt(squares) < np.finfo(dtype).max or (len(changes) == 1 and is_finite(y.astype(dtype))):
+                return y
         return None
 
     def _undo(self, flow: Flow) -> None:
