@@ -8,6 +8,7 @@ a scenario or a run, or else a `RemoteError` or a `ScenarioError`. The seed of a
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import sys
 import tempfile
@@ -60,8 +61,8 @@ def read_run(folder: Path) -> None:
             getattr(run, name)
 
 
-def main(seconds: float, seed: int) -> None:
-    """Try inputs until the time is over."""
+def main(seconds: float, seed: int, rounds: float = math.inf) -> None:
+    """Try inputs until the time is over, or for so many rounds."""
     frame = encode(Params(1, 0, 2, 3, np.arange(8, dtype=np.float32)), 3, 4)
     x, layers = np.linspace(-1, 1, 40, dtype=np.float32), [slice(0, 30), slice(30, 40)]
     payloads = [
@@ -71,7 +72,7 @@ def main(seconds: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, results = Path(folder) / "s.toml", Path(folder) / "run"
         files = honest_run(results)
-        while tried == 0 or time.monotonic() < end:
+        while tried == 0 or (tried < rounds and time.monotonic() < end):
             draw = random.Random(seed + tried)
             try:
                 for _ in range(1000):

@@ -98,7 +98,7 @@ def test_a_terminal_shows_one_line_that_vanishes() -> None:
     console, text = terminal()
     with Live(console) as progress:
         progress(snapshot())
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "p2pl" not in text.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
     assert "accuracy 50.0/60.0/70.0 %" in text.getvalue()

@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResultsServer]:
 
 def text_of(server: ResultsServer, path: str, **headers: str) -> tuple[int, str]:
     try:
-        with urlopen(Request(server.address.rstrip("/") + path, headers=headers), timeout=20) as answer:
+        with urlopen(Request(server.address.rstrip("/") + path, headers=headers), timeout=120) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -64,7 +64,7 @@ def test_a_page_of_another_site_gets_nothing(server: ResultsServer) -> None:
 
 def test_events_tell_the_rows_and_again_when_a_run_begins(server: ResultsServer, monkeypatch) -> None:
     monkeypatch.setattr(serving, "_EVERY", 0.05)
-    with urlopen(server.address + "events", timeout=20) as stream:
+    with urlopen(server.address + "events", timeout=120) as stream:
         rows = json.loads(stream.readline().decode().removeprefix("data: "))
         assert [row["run"] for row in rows] == ["a/1"]
         assert rows[0]["mean"].endswith("%")

@@ -1,14 +1,16 @@
-"""A few seconds of hostile frames, payloads, scenarios and results folders."""
+"""Some rounds of hostile frames, payloads, scenarios and results folders."""
 
 from __future__ import annotations
+
+import math
 
 import fuzz
 import pytest
 
 
 def test_hostile_input_gives_only_errors_that_say_so(capsys: pytest.CaptureFixture[str]) -> None:
-    fuzz.main(3.0, seed=1)
-    assert "000 frames, " in capsys.readouterr().out
+    fuzz.main(math.inf, seed=1, rounds=20)
+    assert "20000 frames, " in capsys.readouterr().out
 
 
 def test_a_crash_is_reported_with_its_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
