@@ -61,12 +61,19 @@ class Heard(Protocol):
         """In dB."""
 
 
+class Hearable(Protocol):
+    """The link that a message came over."""
+
+    def expected_delivery(self, signal: Any, size: int, now: float) -> float:
+        """Return the probability that a message of `size` bytes arrives that is heard like `signal`, sent at `now`."""
+
+
 class AsReceived(NamedTuple):
     """How a receiver's radio heard a message."""
 
     signal: Heard
     size: int  # bytes of the message
-    expected_delivery: Callable[[Any, int, float], float]  # of the signal, the size and the instant of sending
+    link: Hearable
 
 
 class Message:
@@ -149,7 +156,7 @@ class Message:
         By the error rate of `[radio] phy`; losses of `[link] loss`, outages and collisions come on top.
         """
         heard: AsReceived | None = getattr(self, "_heard", None)
-        return math.nan if heard is None else heard.expected_delivery(heard.signal, heard.size, self.sent)
+        return math.nan if heard is None else heard.link.expected_delivery(heard.signal, heard.size, self.sent)
 
     def as_heard(self, heard: AsReceived) -> Self:
         """For the emulation: return a copy that shares all fields, as one receiver heard it."""

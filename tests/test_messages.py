@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.basics.plugins import PluginError, load_class
 from p2pl_async.errors import ProtocolError
-from p2pl_async.link import Signal
+from p2pl_async.link import Link, LinkSettings, Signal
 from p2pl_async.messages import AsReceived, Message, fields_of, type_of
 from p2pl_async.transport.wire import decode, encode
 
@@ -158,16 +158,17 @@ class Longer(Parent, tag="test-longer"):
 @pytest.mark.parametrize("message", [Open(1), Longer(1, "y")])
 def test_a_copy_for_one_receiver_shares_all_but_how_it_was_heard(message: Message) -> None:
     read = decode(encode(message, 3, 7), 2.5)
-    other = read.as_heard(AsReceived(Signal(rssi=-60.0), 10, lambda signal, size, sent: 0.25))
-    copy = other.as_heard(AsReceived(Signal(rssi=-70.0, sinr=30.0), 12, lambda signal, size, sent: size + sent))
+    link = Link(3, 4, LinkSettings(), 1)
+    other = read.as_heard(AsReceived(Signal(rssi=-60.0), 10, link))
+    copy = other.as_heard(AsReceived(Signal(rssi=-70.0, sinr=30.0), 12, link))
     assert copy == read == message
     assert type(copy) is type(message)
     assert (copy.sender, copy.number, copy.sent, copy.corrupted) == (3, 7, 2.5, False)
-    assert (copy.rssi, copy.sinr, copy.expected_delivery) == (-70.0, 30.0, 14.5)
+    assert (copy.rssi, copy.sinr) == (-70.0, 30.0)
     assert other.rssi == -60.0
     assert np.isnan(read.rssi)
 
 
 def test_a_copy_for_one_receiver_is_as_damaged_as_the_message() -> None:
     spoiled = decode(encode(Open(1), 3, 7), corrupted=True)
-    assert spoiled.as_heard(AsReceived(Signal(), 10, lambda signal, size, sent: 1.0)).corrupted
+    assert spoiled.as_heard(AsReceived(Signal(), 10, Link(3, 4, LinkSettings(), 1))).corrupted

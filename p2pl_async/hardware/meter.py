@@ -124,9 +124,7 @@ class Ledger:
         """Return the same for a device that was on and awake, and did little: arrays would take ten times as long."""
         tx, rx, cpu = self._few("tx", since, now), self._few("rx", since, now), self._few("cpu", since, now)
         sent, busy = _length_of_few(tx), _length_of_few(tx + rx)
-        spent = dict.fromkeys(STATES, 0.0)
-        spent.update(tx=sent, rx=busy - sent, idle=now - since - busy, cpu=_length_of_few(cpu))
-        return spent
+        return {"tx": sent, "rx": busy - sent, "idle": now - since - busy, "cpu": _length_of_few(cpu)}
 
     def _few(self, state: str, since: float, now: float) -> list[tuple[float, float]]:
         """Return the parts of a few noted intervals that lie in [since, now); `min` and `max` take twice as long."""

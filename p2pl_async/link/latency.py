@@ -14,6 +14,7 @@ distribution stays the same, and the correlation doesn't depend on how often a d
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -122,11 +123,15 @@ class Constant(Latency):
     def process(self, generator: np.random.Generator) -> Draw:
         changing = self.versions()
         if changing is None:
-            always = self.mean + self.fixed
-            return lambda at: always
+            return _always(self.mean + self.fixed)
         numbers, versions = changing
         latencies = [versions[number].mean + versions[number].fixed for number in numbers.values]
         return Steps(numbers.times, latencies, numbers.period).value
+
+
+@functools.lru_cache(maxsize=256)  # links share one
+def _always(latency: float) -> Draw:
+    return lambda at: latency
 
 
 class Uniform(_Drawn, distributions.Uniform):

@@ -299,7 +299,7 @@ class RadioLink:
         dst: the receiver.
     """
 
-    __slots__ = ("_delay", "_known", "_mean", "_propagation", "dst", "src")
+    __slots__ = ("_delay", "_error", "_known", "_mean", "_propagation", "_size", "dst", "src")
 
     def __init__(self, propagation: Propagation, src: int, dst: int) -> None:
         self.src = src
@@ -308,11 +308,15 @@ class RadioLink:
         self._mean = math.nan if propagation.motion.moves else propagation.mean_snr(src, dst, 0.0)
         self._delay = math.nan if propagation.motion.moves else propagation.delay(src, dst, 0.0)
         self._known: dict[int, float] = {}  # size -> error rate, if powers never change
+        self._size, self._error = -1, 0.0  # the ones looked up last, in easier reach
 
     def error_rate(self, at: float, size: int) -> float:
         """Return the probability that a frame of `size` bytes, sent at the instant `at`, is lost to noise."""
+        if size == self._size:
+            return self._error
         known = self._known.get(size)
         if known is not None:
+            self._size, self._error = size, known
             return known
         waves, src, dst = self._propagation, self.src, self.dst
         mean = waves.mean_snr(src, dst, at) if math.isnan(self._mean) else self._mean

@@ -194,8 +194,10 @@ class EmulatedTransport:
     def _record(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
         """Record the fate of a message on one link."""
         path.sent += 1
-        path.acknowledged += verdict.acknowledged
-        path.air_seconds += verdict.air_seconds
+        if verdict.acknowledged:
+            path.acknowledged += 1
+        if verdict.air_seconds:
+            path.air_seconds += verdict.air_seconds
         start = encoded.start(self.captured) if self.captured else b""
         # Naming the fields takes three times as long.
         record = _make(Record, (encoded.sent, path.src, path.dst, number, kind, encoded.size, verdict, start))

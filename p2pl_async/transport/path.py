@@ -72,7 +72,7 @@ class Path:
 
     def heard(self, signal: Signal, encoded: Encoded) -> AsReceived:
         """Return what its receiver can tell of the way of a message."""
-        return _make(AsReceived, (signal, encoded.size, self.link.expected_delivery))
+        return _make(AsReceived, (signal, encoded.size, self.link))
 
     def lose(self, cause: str) -> None:
         """Count a lost message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Annotated, Literal
 
@@ -31,7 +32,7 @@ class Bernoulli(LossModel):
     p: Annotated[Probability, VARIES] = Field(description="share of packets that are lost")
 
     def make(self, seed: int, src: int, dst: int) -> LossProcess | None:
-        return _Coin(self.p) if self.p else None
+        return _coin(self.p) if self.p else None
 
 
 class _Coin:
@@ -55,3 +56,6 @@ class _Coin:
 
     def at(self, now: float) -> Stretch[Odds | None]:
         return self._stretch
+
+
+_coin = functools.lru_cache(maxsize=256)(_Coin)  # it remembers nothing, so that links can share one
