@@ -151,6 +151,7 @@ class MeasuredRun:
         if self._plan.folder is not None:
             self.rig.recording.metrics.flush()
             if time.perf_counter() - self._summarized > _SUMMARY_SECONDS:
+                self.rig.recording.flush()
                 self._write_summary()
                 self._summarized = time.perf_counter()
         self._show()

@@ -129,6 +129,12 @@ class Recording:
         while self._undecided and _decided(self._undecided[0], self._clock.now):
             self._write(self._undecided.popleft(), cut)
 
+    def flush(self) -> None:
+        """Make what was recorded so far readable, for those who look at a run that goes on, or was killed."""
+        for table in (self.metrics, self.trace, self.mixes, self.positions):
+            if table is not None:
+                table.flush()
+
     def finish(self, cut: Collection[Key], under_way: Collection[Key]) -> None:
         """Write the records that are left; the run is over."""
         for record in self._undecided:

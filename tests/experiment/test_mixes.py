@@ -13,7 +13,7 @@ from helpers.small_worlds import small, trace_of
 from p2pl_async import run
 from p2pl_async.device import Device
 from p2pl_async.protocols.p2pl import P2PL
-from p2pl_async.results.run import Run, load_run
+from p2pl_async.results.run import Run, Snapshot, load_run
 from p2pl_async.results.table import MIX_COLUMNS, Table, first_times
 from p2pl_async.testing import FixedLearner, complete, emulate
 
@@ -116,6 +116,22 @@ def test_runs_without_trace_or_mixes_have_none_and_folders_give_it_back(tmp_path
     assert again is not None
     pd.testing.assert_frame_equal(again, result.mixes)
     assert result.summary["trace_digest"] == run(small()).summary["trace_digest"]
+
+
+def test_while_a_run_goes_its_folder_has_them_each_time_that_a_summary_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pl_async.experiment.measured_run._SUMMARY_SECONDS", 0.0)
+    seen: list[int] = []
+
+    def look(snapshot: Snapshot) -> None:
+        there = load_run(tmp_path).mixes
+        seen.append(0 if there is None else len(there))
+
+    result = run(small(evaluate={"every": "1 s"}, stop={"rounds": 6}), trace=True, out=tmp_path, progress=look)
+    assert result.mixes is not None
+    assert seen == sorted(seen)
+    assert 0 < seen[-1] <= len(result.mixes)
 
 
 def test_the_first_time_is_found_in_tables_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
