@@ -7,7 +7,7 @@ that no two arrive at the same instant and every hop is one turn of trio's loop;
 passes a single token for the same reason. CPU time of the process, best of several repetitions.
 
 - calendar: clock and inbox alone, a random latency each: what "at most 1.6" asks for
-- whole path: msgpack both ways, the link's verdict (lognormal latency), the record in the digest
+- whole path: msgpack, the link's verdict (lognormal latency), the record in the digest
 - SimPy: a process per message with a timeout, then a store; no encoding
 - SimPy, same work: the same, with this package's encoding, links and records
 """
@@ -31,7 +31,7 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.testing import emulate
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
-from p2pl_async.transport.wire import decode, encode
+from p2pl_async.transport.wire import as_read, encode
 
 LINK = LinkSettings.model_validate({"latency": {"kind": "lognormal", "mean": "20 ms", "sd": "10 ms"}})
 
@@ -130,13 +130,12 @@ def simpy_store(n: int, hops: int, same_work: bool = False) -> float:
         data, now = encode(token, k, number), environment.now
         verdict = links[k].judge(len(data), now)
         trace.add(Record(now, k, to, number, token.tag, len(data), verdict), now)
-        environment.process(carry(stores[to], verdict.arrival - now, data))
+        environment.process(carry(stores[to], verdict.arrival - now, as_read(token, k, number, now)))
 
     def device(k: int) -> Generator[Any, Any, None]:
         send(k, Token(0), 0)
         for number in range(1, hops + 1):
-            item = yield stores[k].get()
-            token = decode(item) if same_work else item
+            token = yield stores[k].get()
             assert isinstance(token, Token)
             send(k, Token(token.value + 1), number)
 
