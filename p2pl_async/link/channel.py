@@ -163,11 +163,10 @@ class Channel:
     def _taken_down(self, start: float, end: float, code: int, *, awaited: bool = False) -> int:
         """Return the code of what takes the link down while a packet is on the air, or the one it has."""
         slack = rounding(end)
+        start, end = start + slack, end - slack
         for cause, down in self._outages:
-            if awaited and any(down is held for held in self._held):
-                continue
-            state, until = down.at(start + slack)
-            if state or end - slack > until:
+            state, until = down.at(start)
+            if (state or end > until) and not (awaited and any(down is held for held in self._held)):
                 code = cause
         return code
 

@@ -297,7 +297,7 @@ class Link:
         stage = self._stage_at(start) if self._instants else self._stage
         uniform, noise = next(self._uniforms), next(self._noises)
         code = self._channel.heard(size, start, end, error, stage.drops, uniform, noise, awaited)
-        return self._causes[code]
+        return self._causes[code] if code else ""
 
     @property
     def changes(self) -> bool:
