@@ -325,9 +325,10 @@ const timeline = {
   messages(context, px, low, high) {
     const sent = page.array("sent"), gone = page.array("gone"), from = page.array("from"), to = page.array("to"), fate = page.array("fate");
     const mixed = page.array("mixed");
-    context.globalAlpha = 0.75;
-    context.lineWidth = 1;
-    for (const i of this.inView(low, high) || []) {
+    const shown = this.inView(low, high) || [];
+    context.globalAlpha = shown.length < 100 ? 0.9 : 0.75;
+    context.lineWidth = shown.length < 100 ? 1.6 : 1;
+    for (const i of shown) {
       const arrives = map.arrives[fate[i]];
       const [x0, y0] = [px(secondsOf(sent[i])), (from[i] + 0.87) * this.height];
       const side = this.used || from[i] > to[i] ? 0.26 : 0.02; // beside the receiver's bar
