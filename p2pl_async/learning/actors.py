@@ -1,13 +1,15 @@
 """Ray actors that train beside the emulation, on this machine or on many: they fulfill `Workers`.
 
 Each has an engine, the data set from the object store, and one core. Parameters and results travel through that store.
-An actor whose machine goes away is told of in a warning, and its works are computed here.
+An actor that is lost, as its machine goes away, is told of in a warning; its works are computed here, and another takes
+its place, wherever Ray has room for it. That happens a few times at most: what ends actors may go on.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from p2pl_async.learning.work import Recipe, Work
 
 _AHEAD = 4  # works that an actor has at once, so that it needn't wait for the emulation
+_SUCCESSORS = 3  # actors that take the place of lost ones, at most
 
 
 class RayActors:
@@ -50,6 +53,8 @@ class RayActors:
         self._begun: dict[Any, Any] = {}  # what says that an actor has its engine -> the actor
         self._has: dict[Any, tuple[int, Any]] = {}  # what will be a result -> number of the work, actor
         self._recipe: dict[str, Any] | None = None
+        self._make: Callable[[], Any] = lambda: None  # returns a new actor
+        self._successors = 0  # that may still begin
         self._number = 0
 
     def due(self, seconds: float) -> bool:
@@ -72,11 +77,16 @@ class RayActors:
         self._recipe = written
         arrays = {name: getattr(dataset, name) for name in ("x_train", "y_train", "x_test", "y_test")}
         data = self._ray.put(arrays)
-        make = self._ray.remote(num_cpus=1)(Actor)
+        remote = self._ray.remote(num_cpus=1)(Actor).remote
+        self._make = functools.partial(remote, written, dataset.name, dataset.n_classes, data)
+        self._successors = _SUCCESSORS
         for _ in range(self._count):
-            actor = make.remote(written, dataset.name, dataset.n_classes, data)
-            self._begun[actor.ready.remote()] = actor
+            self._begin()
         return size
+
+    def _begin(self) -> None:
+        actor = self._make()
+        self._begun[actor.ready.remote()] = actor
 
     @property
     def ready(self) -> bool:
@@ -126,8 +136,18 @@ class RayActors:
 
     def _lose(self, actor: Any, error: Exception) -> None:
         self._actors = [other for other in self._actors if other is not actor]
+        if getattr(error, "actor_init_failed", False):
+            self._successors = 0  # others can't make the model either
+        if self._successors:
+            self._successors -= 1
+            self._begin()
+            left = "another takes its place"
+        elif count := len(self._actors) + len(self._begun):
+            left = "1 actor is left" if count == 1 else f"{count} actors are left"
+        else:
+            left = "training goes on in this process"
         why = str(error).strip().splitlines()[-1].strip()
-        text = f"a Ray actor ended, its trainings are computed again, and {len(self._actors)} are ready: {why}"
+        text = f"a Ray actor ended, its trainings are computed again, and {left}: {why}"
         warnings.warn(text, RuntimeWarning, 2)
 
     def _end(self) -> None:

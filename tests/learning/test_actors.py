@@ -5,13 +5,24 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.small_worlds import small
 
 from p2pl_async import run
 from p2pl_async.errors import ScenarioError
+from p2pl_async.learning.data import Dataset
+from p2pl_async.learning.models import Mlp
 from p2pl_async.learning.settings import TrainSettings
+from p2pl_async.learning.trainer import Trainer
 from p2pl_async.learning.work import Work
+
+RANDOM = np.random.default_rng(3)
+DATA = Dataset(
+    "random",
+    RANDOM.random((40, 4, 4), np.float32), RANDOM.integers(3, size=40),
+    RANDOM.random((10, 4, 4), np.float32), RANDOM.integers(3, size=10), 3,
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -43,12 +54,50 @@ def test_a_run_on_a_real_ray_has_the_digests_of_one_here_though_an_actor_is_kill
     monkeypatch.setattr(RayActors, "submit", submitted)
     changes: dict[str, Any] = {"devices": {"count": 16}, "stop": {"rounds": 3}}
     alone = run(small(**changes)).summary
-    with pytest.warns(RuntimeWarning, match="a Ray actor ended, its trainings are computed again, and 1 are ready"):
+    with pytest.warns(
+        RuntimeWarning, match="a Ray actor ended, its trainings are computed again, and another takes its place"
+    ):
         beside = run(small(**changes, train={"workers": 2, "on": "ray"})).summary
     assert works > 4
     assert not ray.is_initialized()
     for key in ("trace_digest", "params_digest", "training"):
         assert beside[key] == alone[key]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_another_actor_takes_the_place_of_a_lost_one_until_that_happens_too_often() -> None:
+    ray = pytest.importorskip("ray", reason="needs the extra `ray`")
+    from p2pl_async.learning.actors import RayActors
+
+    def trainer(workers: RayActors | None) -> Trainer:
+        parts = np.split(np.arange(40), 8)
+        return Trainer(DATA, parts, Mlp(hidden=(6,)), TrainSettings(batch_size=4), 7, workers=workers)
+
+    def results(trainer: Trainer) -> list[Any]:
+        jobs = [trainer.job(device, trainer.initial_params(0), steps=2) for device in range(8)]
+        trainer.compute(jobs)
+        return [job.result for job in jobs]
+
+    alone, actors = trainer(None), RayActors(1, None)
+    try:
+        beside = trainer(actors)
+        for left in (*["another takes its place"] * 3, "training goes on in this process"):
+            while not actors.ready:
+                list(actors.collect(wait=True))
+            before = actors._number
+            np.testing.assert_array_equal(results(beside), results(alone))
+            assert actors._number == before + 2  # works that the actor of now has computed
+            (actor,) = actors._actors
+            reference = actor.compute.remote(None)
+            actors._has[reference] = 0, actor
+            ray.kill(actor)
+            with pytest.warns(RuntimeWarning, match=f"a Ray actor ended, .*, and {left}"):
+                list(actors.collect(wait=True))
+        assert not actors.ready
+        np.testing.assert_array_equal(results(beside), results(alone))
+    finally:
+        actors.close()
 
 
 def test_a_missing_ray_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
