@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from p2pl_async.basics.machine import idle_cores
+from p2pl_async.basics.machine import IdleCores
 from p2pl_async.learning.arena import Shared, Tray, tray_memory, trays
 from p2pl_async.learning.worker import Order, Reply, Tools
 
@@ -71,6 +71,7 @@ class WorkerProcesses:
 
     def __init__(self, count: int | Literal["auto"]) -> None:
         self._count = count
+        self._idle = IdleCores()
         self._workers: list[_Worker] = []
         self._recipe: dict[str, Any] | None = None  # of their engines
         self._shared: list[Shared] = []
@@ -83,7 +84,7 @@ class WorkerProcesses:
 
     def due(self, seconds: float) -> bool:
         """Tell whether to start, after so many seconds of training in this process."""
-        return self._count != "auto" or (seconds > _BEFORE_AUTO and idle_cores() > 0)
+        return self._count != "auto" or (seconds > _BEFORE_AUTO and self._idle.count() > 0)
 
     @property
     def ready(self) -> bool:
@@ -107,7 +108,7 @@ class WorkerProcesses:
             return self._size
         self.close()
         self._recipe = written
-        count = max(1, idle_cores()) if self._count == "auto" else self._count
+        count = max(1, self._idle.count()) if self._count == "auto" else self._count
         rows = self._size = jobs_in_work(engine, devices, count)
         dtype = np.dtype(recipe.settings.precision)
         fitting = _TRAY_BYTES // (rows * engine.n_params * dtype.itemsize)

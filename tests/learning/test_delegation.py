@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import math
+import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -12,7 +14,6 @@ import pytest
 from torch import nn
 
 from p2pl_async.basics import machine
-from p2pl_async.learning import processes
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import Cnn, Lstm, Mlp, Model
 from p2pl_async.learning.processes import WorkerProcesses
@@ -218,19 +219,58 @@ def test_a_baseline_takes_over_workers_that_still_have_works_of_the_run_before()
 
 def test_auto_waits_for_ten_seconds_of_training_and_for_idle_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     auto = WorkerProcesses("auto")
-    monkeypatch.setattr(processes, "idle_cores", lambda: 3)
+    monkeypatch.setattr(machine.IdleCores, "count", lambda _: 3)
     assert not auto.due(9.0)
     assert auto.due(11.0)
-    monkeypatch.setattr(processes, "idle_cores", lambda: 0)
+    monkeypatch.setattr(machine.IdleCores, "count", lambda _: 0)
     assert not auto.due(11.0)
     assert WorkerProcesses(1).due(0.0)
 
 
-def test_cores_are_idle_as_far_as_the_load_of_the_last_minute_leaves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("cores", "others", "idle"),
+    [
+        (8, 0.0, 7),
+        (8, 0.1, 7),
+        (8, 0.5, 6),
+        (8, 3.1, 4),
+        (8, 7.0, 0),
+        (8, 9.0, 0),
+        (1, 0.0, 0),
+        (2, 0.0, 1),
+        (2, 1.0, 0),
+    ],
+)
+def test_cores_are_idle_that_others_left_so(
+    cores: int, others: float, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = machine._Used(wall=100.0, own=3.0, all=900.0)
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    monkeypatch.setattr(machine, "_used", lambda: used)
+    found = machine.IdleCores()
+    used = machine._Used(wall=104.0, own=7.0, all=904.0)
+    assert found.count() == 0  # not known so soon
+    used = machine._Used(wall=110.0, own=18.0, all=915.0 + 10 * others)  # 1.5 cores were used by this process
+    assert found.count() == idle
+    used = machine._Used(wall=120.0, own=18.0, all=915.0 + 10 * others + 10 * cores)  # then others took all of them
+    assert found.count() == 0
+
+
+def test_nothing_is_idle_where_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_WINDOW", 0.0)
+    monkeypatch.setattr(machine, "_busy_seconds", lambda: math.inf)
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    for load, idle in ((0.0, 7), (0.4, 7), (3.2, 4), (8.0, 0), (20.0, 0)):
-        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
-        assert machine.idle_cores() == idle
+    assert machine.IdleCores().count() == 0
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux says what its cores have done")
+def test_the_system_counts_what_this_process_uses() -> None:
+    before = machine._used()
+    while time.process_time() < before.own + 0.2:
+        pass
+    after = machine._used()
+    assert after.all - before.all > 0.1
+    assert after.all - before.all < (after.wall - before.wall + 0.1) * machine.cores()
 
 
 def test_more_workers_than_cores_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
