@@ -100,7 +100,8 @@ def test_groups_of_devices_fit_a_cache() -> None:
 
     assert group(8) == 128  # calls of torch cost more than the cache saves
     assert group(2**14) == 3
-    assert group(2**14, momentum=0.9) == 1
+    assert group(2**14, momentum=0.9) == 3
+    assert group(2**15, momentum=0.9) == 1
     assert group(2**18) == 1
 
 
