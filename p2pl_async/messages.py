@@ -49,7 +49,7 @@ class Damage:
     places: Mapping[str, int]  # field with an array -> byte at which its data begin
 
 
-class Heard(Protocol):
+class FramePower(Protocol):
     """The power of a message's last frame at a receiver, and its ratio to noise and interference."""
 
     @property
@@ -71,7 +71,7 @@ class Hearable(Protocol):
 class AsReceived(NamedTuple):
     """How a receiver's radio heard a message."""
 
-    signal: Heard
+    signal: FramePower
     size: int  # bytes of the message
     link: Hearable
 
