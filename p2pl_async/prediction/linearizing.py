@@ -126,8 +126,13 @@ def _uncovered(scenario: Scenario) -> Iterator[Problem]:
     for table, covered, settings in (("", _COVERED, scenario), ("devices.", _COVERED_DEVICES, scenario.devices)):
         for key, field in type(settings).model_fields.items():
             if key not in covered and getattr(settings, key) != field.get_default(call_default_factory=True):
-                text = "devices that never leave, and a dedicated link to each neighbor"
-                yield Problem(table + key, f"must be left out: the theory assumes {text}")
+                text = "the theory assumes devices that never leave, and a dedicated link to each neighbor"
+                if key == "relay":
+                    text = (
+                        "neighbors that a message reaches over a common hop lose it together, and the theory has "
+                        "independent losses; where links lose nothing, rounds are the same without"
+                    )
+                yield Problem(table + key, f"must be left out: {text}")
 
 
 def _lock_step(scenario: Scenario) -> bool:

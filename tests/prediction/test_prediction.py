@@ -293,6 +293,7 @@ def test_what_the_theory_does_not_cover_is_refused_by_name(changes, path) -> Non
     with pytest.raises(ScenarioError) as caught:
         predict(linear(**merged(barrier, changes)))
     assert path in [problem.path for problem in caught.value.problems]
+    assert "relay" not in changes or "lose it together" in str(caught.value)
 
 
 def test_an_unstable_step_size_is_refused_and_the_bound_is_right() -> None:
