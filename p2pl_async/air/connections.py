@@ -321,7 +321,8 @@ class ConnectionAccess(Access):
         ends = (connection.central, connection.peripheral)
         for src, dst in (ends, ends[::-1]):
             for message in self._waiting(src, dst):
-                self._on.drop(self.air.senders[src], message, "supervision")
+                if not message.cut:  # else its sender has just crashed, which is its cause
+                    self._on.drop(self.air.senders[src], message, "supervision")
         connection.silent.clear()
         connection.pending.clear()
 

@@ -241,7 +241,12 @@ class SelectiveRepeat:
     @property
     def spare_tries(self) -> int:
         """Rounds that may be lost without a packet using up its tries."""
-        return self._tries - 1 - int(self._failures.max())
+        return self._tries - 1 - self.failures
+
+    @property
+    def failures(self) -> int:
+        """The most losses in a row of a packet that is repeated."""
+        return int(self._failures.max())
 
     def send(self, lost: Bools) -> Slots:
         """Send in the next slots, whole rounds of the window.

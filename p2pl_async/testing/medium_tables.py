@@ -106,6 +106,8 @@ def media(draw: st.DrawFn, radio: Table | None, acknowledged: bool) -> Table:
         if kind == "nr-mode2":
             keys["threshold"] = st.sampled_from(["-90 dBm", "-128 dBm"])
     table = draw(some_of(kind, always=_ALWAYS.get(kind, {}), **keys))
+    if kind in _SLOTTED and table.get("airtime", {}).get("kind") == "lora":
+        del table["airtime"]  # too slow for a slot
     if radio is None:
         return table
     if table.get("collision") == "sinr" and kind in _DISTURBED and draw(st.booleans()):

@@ -188,3 +188,24 @@ def test_radios_sleep_between_events_but_for_the_empty_packets_of_idle_connectio
     summary = running.run(Scenario.model_validate(tables)).summary
     both = (2 * EMPTY + IFS) / 0.1 * (1 + 1 / 5)  # the peripheral sleeps through four events of five
     assert summary["energy"]["joules"] == pytest.approx(3 * 5e-3 * 10 * both)
+
+
+def test_a_crash_as_a_connection_is_lost_is_the_fate_of_the_message_on_the_air() -> None:
+    """The supervision timeout ends a connection in the event in which its central crashes."""
+    central = central_of(cell())
+    deaf = {"link": {"loss": "100 %"}, "interval": "50 ms", "supervision": "180 ms"}
+    watched = cell(**deaf)
+    watched.offer(0.0, central, [1 - central], 244)
+    begins = [start for start, _, _ in watched.run().on_air]
+    assert len(begins) == 5  # the last one, 200 ms after the first, ends it
+    assert watched.share("supervision") == 1
+    for index, cause in ((3, "crashed"), (4, "crashed")):
+        one = cell(**deaf)
+        one.offer(0.0, central, [1 - central], 244)
+        one.offer(0.0, 1 - central, [central], 244)
+        one.clock.schedule(
+            begins[index] + 1e-4, central, -9, 0, lambda _, one=one: one.air.crash(central, "crashed"), None
+        )
+        fates = {outcome.src: outcome.verdict.cause for outcome in one.run().outcomes}
+        assert fates[central] == cause
+        assert fates[1 - central] in ("supervision", "")

@@ -244,10 +244,38 @@ def test_retries_of_a_radio_that_sleeps_towards_one_that_is_gone_are_counted(arq
 
     counted, until = judged(timeout="1000 s")
     endless, _ = judged()
-    monkeypatch.setattr("p2pl_async.link.sending.repeated._TYPICAL", 20_000)
+    monkeypatch.setattr("p2pl_async.link.sending.repeated.TYPICAL", 20_000)
     looked_at, expected = judged(timeout="1000 s")
     assert (endless.cause, endless.packets) == ("retries", 1_000_001)
     assert counted.air_seconds == pytest.approx(looked_at.air_seconds)
     assert counted._replace(air_seconds=0.0) == looked_at._replace(air_seconds=0.0)
     assert until == pytest.approx(expected, rel=0.005)
     assert until != expected
+
+
+@pytest.mark.parametrize("arq", [
+    {"kind": "stop-and-wait"}, {"kind": "go-back-n", "window": 2}, {"kind": "selective-repeat", "window": 3},
+])  # fmt: skip
+def test_retries_towards_a_device_that_is_gone_are_counted_while_the_rate_changes(arq, monkeypatch) -> None:
+    """They take as long each as those before on average, and a million of them don't take a minute."""
+
+    def judged(**limit: Any) -> tuple[Verdict, float]:
+        rate = {
+            "kind": "schedule",
+            "steps": [["0 s", "0 bit/s"], ["1 s", "8 kbit/s"], ["3 s", "16 kbit/s"]],
+            "end": "loop",
+        }
+        table = {"rate": rate, "mtu": "100 B", "arq": {"retries": "unlimited", "turnaround": "10 ms", **arq, **limit}}
+        gone = UpIntervals(np.array([[0.0, 0.01]]), None)
+        link = Link(0, 1, LinkSettings.model_validate(table), 3, down=[("link-down", lambda: gone)])
+        return link.judge(100, 20.0), link.sending_until
+
+    endless, until = judged()
+    assert (endless.cause, endless.packets) == ("retries", 1_000_001)
+    monkeypatch.setattr("p2pl_async.link.sending.repeated.TYPICAL", 20_000)
+    monkeypatch.setattr("p2pl_async.link.sending.selective_repeat.TYPICAL", 20_000)
+    looked_at, expected = judged()
+    assert looked_at.packets == endless.packets
+    assert until - 20 == pytest.approx(expected - 20, rel=0.02)
+    assert until != expected
+    assert endless.air_seconds == pytest.approx(looked_at.air_seconds, rel=0.02)

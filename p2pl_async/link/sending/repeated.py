@@ -12,7 +12,7 @@ from p2pl_async.link.sending.outcome import Cut, Sent
 from p2pl_async.link.sending.transmitter import AGGREGATE, CHUNK, LARGEST_CHUNK, Transmitter
 
 _EAGER = 8  # tries of a single packet after which it is worth asking whether the link is dead
-_TYPICAL = 1000  # tries whose mean tells how long a radio that sleeps makes them wait
+TYPICAL = 1000  # tries whose mean tells how long others take, where a radio sleeps or the rate changes
 
 
 def send_repeatedly(
@@ -210,23 +210,26 @@ def _skip(
         began: when the first try started.
 
     Returns:
-        How many they are, and how long they take; where the transmitter waits for a radio that sleeps, and the link
-        never comes up again, as long each as those so far on average.
+        How many they are, and how long they take; where the transmitter waits for a radio that sleeps, or the rate
+        changes, and the link never comes up again, as long each as those so far on average.
     """
     ends = transmitter.channel.lost_until(now, size)
     seconds, until = transmitter.seconds(now, 8 * size)
     if ends <= now or seconds == math.inf:
         return 0, 0.0
-    longer = _longer(seconds, first)
+    longer = (1 + pace.following) * _longer(seconds, first)
     step = pace.spent(used + 1) - pace.spent(used)
     left = min(until, ends) - now - (1 + behind) * seconds
     if pace.spent(used + 2) - pace.spent(used + 1) > step:  # waits grow: tries are few
         return 0, 0.0
     step += longer
     most = pace.tries - used - 1
-    for_good = transmitter.channel.holds and used >= _TYPICAL and transmitter.channel.lost_for_good(now)
+    changes = transmitter.channel.holds or until < math.inf
+    for_good = changes and used >= TYPICAL and transmitter.channel.lost_for_good(now)
     skipped = most if for_good or step * most <= left else max(math.floor(left / step), 0)
     transmitter.channel.skip(skipped, now)
+    if for_good and until < math.inf:
+        seconds = sent.air_seconds / sent.packets
     sent.packets += skipped * (1 + behind)
     sent.packets_lost += skipped
     sent.air_bytes += skipped * (1 + behind) * size

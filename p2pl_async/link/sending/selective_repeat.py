@@ -9,6 +9,7 @@ import numpy as np
 from p2pl_async.basics.arrays import Floats, Ints
 from p2pl_async.link.arq import Paces, SelectiveRepeat
 from p2pl_async.link.sending.outcome import Cut, Sent
+from p2pl_async.link.sending.repeated import TYPICAL
 from p2pl_async.link.sending.transmitter import LARGEST_CHUNK, Transmitter
 
 _EAGER = 8  # rounds of the window after which it is worth asking whether the link is dead
@@ -28,7 +29,7 @@ def send_selectively(transmitter: Transmitter, cut: Cut, paces: Paces, start: fl
     rounds = -(-(cut.packets + cut.packets // 4) // window) + _EAGER
     now, done = start, False
     while not done:
-        now = _skip(transmitter, cut, message, paces, now, sent)
+        now = _skip(transmitter, cut, message, paces, now, sent, start)
         starts, ends, gap = _slots(transmitter, paces, bits, now, rounds * window)
         if ends[-1] == math.inf:
             return sent.stuck()
@@ -80,8 +81,19 @@ def _slots(transmitter: Transmitter, paces: Paces, bits: int, now: float, count:
     return starts, ends, gap
 
 
-def _skip(transmitter: Transmitter, cut: Cut, message: SelectiveRepeat, paces: Paces, now: float, sent: Sent) -> float:
-    """Count rounds bound to be lost, since the link loses everything for a while; return when they are over."""
+def _skip(
+    transmitter: Transmitter,
+    cut: Cut,
+    message: SelectiveRepeat,
+    paces: Paces,
+    now: float,
+    sent: Sent,
+    began: float,
+) -> float:
+    """Count rounds bound to be lost, since the link loses everything for a while; return when they are over.
+
+    Where the rate changes and the link never comes up again, they take as long each as those since the message began.
+    """
     repeated: Ints = message.repeated
     if not len(repeated) or message.spare_tries <= _EAGER:
         return now
@@ -91,15 +103,17 @@ def _skip(transmitter: Transmitter, cut: Cut, message: SelectiveRepeat, paces: P
     if limit <= now or transmitter.channel.holds:
         return now
     step = window * (seconds + paces.of(seconds).gap)
-    left = min(until, limit) - now
+    short = int(np.count_nonzero(repeated == cut.packets - 1))
+    last = transmitter.rate.end(now, 8 * cut.last) - now
+    left, tried = min(until, limit) - now, message.failures
+    if until < math.inf and tried >= TYPICAL and transmitter.channel.lost_for_good(now):
+        left, step = math.inf, (now - began) / tried
+        seconds = last = sent.air_seconds / sent.packets
     rounds = message.spare_tries if message.spare_tries * step <= left else max(math.floor(left / step), 0)
     message.lose(rounds)
-    short = int(np.count_nonzero(repeated == cut.packets - 1))
     transmitter.channel.skip(rounds * len(repeated), now)
     sent.packets += rounds * len(repeated)
     sent.packets_lost += rounds * len(repeated)
     sent.air_bytes += rounds * ((len(repeated) - short) * (cut.full or cut.last) + short * cut.last)
-    sent.air_seconds += rounds * (
-        (len(repeated) - short) * seconds + short * (transmitter.rate.end(now, 8 * cut.last) - now)
-    )
+    sent.air_seconds += rounds * ((len(repeated) - short) * seconds + short * last)
     return now + rounds * step
