@@ -69,11 +69,7 @@ class Rig:
         self.world = world
         self.plan = plan
         self.clock = VirtualClock()
-        self.meter: Meter | None = None
-        if any(one.energy is not None for one in plan.hardware):
-            airs = world.airs
-            several = airs.of_devices.several
-            self.meter = Meter(plan.hardware, self.clock, (lambda a, b: airs.of(a, b).number) if several else None)
+        self.meter = self._make_meter()
         self.trainer: Trainer | None = None
         self.times: ComputeTimes | None = None
         self.learner: LookaheadLearner | None = None
@@ -82,21 +78,7 @@ class Rig:
         self.trainings = tuple(Trainings() for _ in plan.parts) if world.scenario.baselines.local else ()
         if world.dataset is not None:
             self._add_learner(world.dataset, on_batch, workers)
-        folder = None if plan.folder is None else plan.folder.path
-        signals = world.airs.shared or world.propagation is not None
-        motion = None if world.propagation is None else world.propagation.motion
-        if motion is not None and not (motion.moves and plan.out_neighbors is world.out_neighbors):
-            motion = None  # a baseline's devices send nothing, wherever they are
-        self.recording = Recording(
-            self.clock,
-            folder,
-            most_traced=most_traced,
-            payloads=payloads > 0,
-            signals=signals,
-            motion=motion,
-            relays=world.scenario.relay is not None,
-            channels=any(world.own_channels(air) is not None for air in world.airs.built),
-        )
+        self.recording = self._make_recording(most_traced, payloads)
         downtimes = downtimes_of(plan.hardware)
         make_air = functools.partial(world.make_air, meter=self.meter, downtimes=downtimes)
         self.emulation = Emulation(
@@ -137,6 +119,31 @@ class Rig:
     def samples_trained(self) -> int:
         """Training samples gone through by all devices, repetitions counted."""
         return 0 if self.learner is None else self.learner.samples
+
+    def _make_meter(self) -> Meter | None:
+        """Return what counts joules; None if no device has anything to count."""
+        hardware, airs = self.plan.hardware, self.world.airs
+        if all(one.energy is None for one in hardware):
+            return None
+        several = airs.of_devices.several
+        return Meter(hardware, self.clock, (lambda a, b: airs.of(a, b).number) if several else None)
+
+    def _make_recording(self, most_traced: float, payloads: int) -> Recording:
+        """Return the tables, with the columns and positions that this world has."""
+        world, plan = self.world, self.plan
+        motion = None if world.propagation is None else world.propagation.motion
+        if motion is not None and not (motion.moves and plan.out_neighbors is world.out_neighbors):
+            motion = None  # a baseline's devices send nothing, wherever they are
+        return Recording(
+            self.clock,
+            None if plan.folder is None else plan.folder.path,
+            most_traced=most_traced,
+            payloads=payloads > 0,
+            signals=world.airs.shared or world.propagation is not None,
+            motion=motion,
+            relays=world.scenario.relay is not None,
+            channels=any(world.own_channels(air) is not None for air in world.airs.built),
+        )
 
     def _add_learner(self, dataset: Dataset, on_batch: Callable[[], object], workers: Workers | None) -> None:
         from p2pl_async.learning.trainer import Trainer
