@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -25,6 +26,12 @@ settings.register_profile(
     "p2pl", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("p2pl")
+
+
+def pytest_collection_finish() -> None:
+    """Keep all that has been loaded out of every later search for garbage: thousands of cases, and torch."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
