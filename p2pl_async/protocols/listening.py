@@ -20,7 +20,7 @@ from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import PositiveSeconds, Seconds
 from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols.base import Contract
-from p2pl_async.protocols.mixing import Peer, is_count, is_like
+from p2pl_async.protocols.mixing import Peer, is_count
 from p2pl_async.protocols.silence import Silence
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Received:
         self._last, self._last_round = device.now, device.round  # when something came
         self._pause = 0.0  # s; the longest between two arrivals of late
         self._missed: Counter[DeviceId] = Counter()  # how often a neighbor was waited for in vain since it was heard
-        self._like = like
+        self._like = like.shape, like.dtype  # not the model, which would stay in memory for the whole run
         self._neighbors = frozenset(device.all_in_neighbors)
 
     def drain(self) -> None:
@@ -163,7 +163,7 @@ class Received:
     def _usable(self, message: Params) -> bool:
         return (
             message.sender in self._neighbors
-            and is_like(message.w, self._like)
+            and (message.w.shape, message.w.dtype) == self._like
             and message.n_samples > 0
             and is_count(message.round, message.step, message.n_samples, message.degree)
             and self.device.takes(message.w)

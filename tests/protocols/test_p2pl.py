@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import networkx as nx
@@ -358,3 +359,23 @@ def test_listening_before_mixing_takes_its_time_and_hears_more(kind) -> None:
         )
         assert model_of(emulation.devices[0])[0] == expected
         assert emulation.clock.now == pytest.approx(1.0 if wait == "0 s" else 1.15)
+
+
+def test_no_device_keeps_its_first_model_in_memory() -> None:
+    first: list[weakref.ref[Any]] = []
+    left: list[int] = []
+
+    class Fresh(FixedLearner):
+        def initial_params(self, device: int) -> Any:
+            w = super().initial_params(device).copy()
+            first.append(weakref.ref(w))
+            return w
+
+    def step(device: int, w: Any) -> Any:
+        left.append(sum(ref() is not None for ref in first))
+        return w + 1
+
+    learner = Fresh([np.full(4, float(device)) for device in range(4)], step=step)
+    emulate(P2PL(sync="none"), ring(4), learner=learner, rounds=4)
+    assert left[0] == 4
+    assert left[-1] == 0
