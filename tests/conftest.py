@@ -28,10 +28,14 @@ settings.register_profile(
 settings.load_profile("p2pl")
 
 
+gc.disable()  # until all is loaded, most of which is there to stay
+
+
 def pytest_collection_finish() -> None:
     """Keep all that has been loaded out of every later search for garbage: thousands of cases, and torch."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
