@@ -70,8 +70,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
         "IEEE 802.11n, MCS 3 at 20 MHz; 36 B of MAC, LLC and FCS per frame; 4 to 12 retries: A. Stephens, 2015",
     ),
     "ble5_2m": LinkPreset(
-        "Bluetooth LE 5 at 2 Mbit/s, in brief: a perfect schedule, a wait of up to 30 ms, 1 % loss, resends; "
-        'connections event by event are "ble_connections".',
+        "Bluetooth LE 5 at 2 Mbit/s, scheduled perfectly (ble_connections: not so), 1 % loss.",
         {
             "rate": "2 Mbit/s",
             "mtu": "262 B",
