@@ -219,7 +219,7 @@ class Tracker:
 
     def _take(self, messages: Sequence[Tracked]) -> None:
         """Add what is new in sums of different senders; refuse those that make the tracker overflow."""
-        if self._take_all(messages):
+        if len(messages) > 1 and self._take_all(messages):
             return
         for message in messages:
             if not self._take_all([message]):
@@ -241,7 +241,7 @@ class Tracker:
                 changes.append((message.y, flow.taken))
                 used.append(message)
         y = self._changed(changes) if changes else self.y
-        if y is None and len(new) > 1:
+        if y is None and len(messages) > 1:
             return False  # the caller finds out which
         for message in new:
             flow = self.flows[message.sender]

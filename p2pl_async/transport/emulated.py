@@ -3,8 +3,9 @@
     device.broadcast(m) -> encode once -> for each link: judge -> calendar -> inbox   <- you are here
                   (on shared air: judged when its transmission ends)
 
-All receivers of a broadcast share its bytes and, from the first arrival on, one decoded
-read-only message. A model of 800 kB to 99 neighbors is copied once, or not at all if its array is constant.
+All receivers of a broadcast share its bytes and one read-only message: decoded at the first arrival, or what was
+sent, where that is numbers and text alone. A model of 800 kB to 99 neighbors is copied once, or not at all if its
+array is constant.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers.bowls import DIRECTED, BowlLearner
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pl_async.protocols.asy_sonata import AsySonata
+from p2pl_async.protocols.tracking import Tracked, Tracker
 from p2pl_async.testing import FixedLearner, emulate, ring
 
 pytestmark = pytest.mark.usefixtures("inboxes_stay_open")
@@ -120,3 +124,30 @@ def test_copies_that_are_too_old_are_left_out() -> None:
         found[max_age] = float(model_of(emulation.devices[0])[0])
     assert found[0] == 4.0
     assert found[None] == pytest.approx(8.0, abs=0.1)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 1.0, -2e38, 3e38, -3.3e38, 1e300, np.inf, np.nan]), min_size=3, max_size=3),
+             min_size=1, max_size=4)
+)  # fmt: skip
+def test_sums_are_taken_as_long_as_the_tracker_is_finite_in_single_precision(sums: list[list[float]]) -> None:
+    refused: list[str] = []
+    device: Any = SimpleNamespace(
+        id=0, boots=0, all_in_neighbors=range(1, 5), all_out_neighbors=(), now=0.0, used=lambda messages: None,
+        record=lambda metric, value: refused.append(metric),
+    )  # fmt: skip
+    silence: Any = SimpleNamespace(has=lambda j: False, is_over=lambda j, since: False)
+    tracker = Tracker(device, np.ones(3, np.float32), silence)
+    expected, bad = np.ones(3), 0
+    messages = []
+    for j, y in enumerate(sums, 1):
+        message = Tracked(0, 0, np.array(y), np.array([[0, 0, 0, 0]]))
+        object.__setattr__(message, "_origin", (j, 0, 0.0))
+        messages.append(message)
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = expected + np.array(y)
+            taken = np.isfinite(after.astype(np.float32)).all()
+        expected, bad = (after, bad) if taken else (expected, bad + 1)
+    tracker.take(messages)
+    np.testing.assert_array_equal(tracker.y, expected)
+    assert refused == ["refused"] * bad
