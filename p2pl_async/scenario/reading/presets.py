@@ -70,7 +70,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
         "IEEE 802.11n, MCS 3 at 20 MHz; 36 B of MAC, LLC and FCS per frame; 4 to 12 retries: A. Stephens, 2015",
     ),
     "ble5_2m": LinkPreset(
-        "Bluetooth LE 5 at 2 Mbit/s, scheduled perfectly (ble_connections: not so), 1 % loss.",
+        "Bluetooth LE 5 at 2 Mbit/s, in brief (event by event: ble_connections), 1 % loss.",
         {
             "rate": "2 Mbit/s",
             "mtu": "262 B",
@@ -87,8 +87,7 @@ LINK_PRESETS: dict[str, LinkPreset] = {
         "Bluetooth Core 5, LE 2M: 11 + 7 B of headers per 244 B, empty PDU as answer; connection events never collide",
     ),
     "ble_connections": LinkPreset(
-        "Bluetooth LE 5 at 2 Mbit/s, event by event: every 30 ms, 37 channels, 1 % loss, resends; "
-        'runs of many devices are faster with "ble5_2m".',
+        "Bluetooth LE 5 at 2 Mbit/s, event by event (faster to run: ble5_2m), 1 % loss.",
         {
             "rate": "2 Mbit/s",
             "mtu": "262 B",
