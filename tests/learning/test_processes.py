@@ -14,23 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.random_data import DATA
 from helpers.small_worlds import small
 
 from p2pl_async import run
-from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.job import Job
 from p2pl_async.learning.models import Mlp
 from p2pl_async.learning.processes import WorkerProcesses
 from p2pl_async.learning.settings import TrainSettings
 from p2pl_async.learning.trainer import Trainer
 from p2pl_async.learning.work import Work
-
-RANDOM = np.random.default_rng(3)
-DATA = Dataset(
-    "random",
-    RANDOM.random((40, 4, 4), np.float32), RANDOM.integers(3, size=40),
-    RANDOM.random((10, 4, 4), np.float32), RANDOM.integers(3, size=10), 3,
-)  # fmt: skip
 
 MIXED = """
 import torch
