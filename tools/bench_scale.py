@@ -7,8 +7,8 @@
 - Gossip: `scenarios/gossip.toml`. At most 30 s of set-up and 6 GiB for 100,000 devices.
 
 Set-up is everything before the first instant: the world, the trainer and the devices. Data are random and of
-MNIST's shape. A device-round is the difference of two runs, so that set-up and the last evaluation don't count; their
-peak is that of the larger one, as the first is thrown away before.
+MNIST's shape. A device-round is the difference of two runs, so that set-up and the last evaluation don't count. The
+peak is that of the larger one, which is the first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from p2pl_async import load_scenario, run
 from p2pl_async.scenario.scenario import Scenario
 
 GOSSIP = Path(__file__).parents[1] / "scenarios" / "gossip.toml"
-ROUNDS = (2, 6)
+ROUNDS = (6, 2)
 LEARNING = """
 devices = {{ count = {devices}, compute = {{ per_epoch = "2 s", spread = 0.4, jitter = 0.1 }} }}
 topology = {{ kind = "random-regular", degree = 4 }}
@@ -68,8 +68,8 @@ def learning(devices: int) -> dict[str, float]:
     for count, rounds in ((5, 1), *((devices, rounds) for rounds in ROUNDS)):  # the first imports what all need
         text = LEARNING.format(devices=count, data=data, samples=max(6_000, 60 * devices), rounds=rounds)
         found.append(measured(scenario(text)))
-    few, many = found[1:]
-    per_round = (many["cpu"] - few["cpu"]) / (ROUNDS[1] - ROUNDS[0]) / devices
+    many, few = found[1:]
+    per_round = (many["cpu"] - few["cpu"]) / (ROUNDS[0] - ROUNDS[1]) / devices
     return {**many, "ms": 1e3 * per_round}
 
 
