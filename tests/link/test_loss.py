@@ -17,7 +17,7 @@ from p2pl_async.basics.randomness import stream
 from p2pl_async.link import Link, LinkSettings
 from p2pl_async.link.loss.base import CAUSES, LossModel, LossProcess
 from p2pl_async.link.loss.kinds import AnyLoss
-from p2pl_async.link.loss.per_packet import GilbertPackets
+from p2pl_async.link.loss.per_packet import GilbertPackets, _Chain
 
 N = 200_000
 FEWER = 40_000
@@ -368,3 +368,27 @@ def test_links_have_bursts_of_their_own() -> None:
     }
     assert weather[0, 1] != weather[1, 0]
     assert weather[0, 1] != weather[0, 2]
+
+
+def test_packets_that_nothing_looked_at_are_passed_over_by_the_law_of_the_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After n steps the states are correlated by (1 - p - r)^n, and none of those in between is drawn."""
+    drawn, draw, n, seeds = 0, _Chain.draw, 70_000, 3000
+
+    def counted(chain: _Chain, count: int) -> Any:
+        nonlocal drawn
+        drawn += count
+        return draw(chain, count)
+
+    monkeypatch.setattr(_Chain, "draw", counted)
+    pairs = []
+    for seed in range(seeds):
+        one = process({"kind": "gilbert-packets", "p": 1e-5, "r": 2e-5}, seed)
+        first = one.fate(0.5, 0.0)
+        one.skip(n - 1, 0.0)
+        pairs.append((bool(first), bool(one.fate(0.5, 1.0))))
+    before, after = np.array(pairs).T
+    assert drawn == 2 * 64 * seeds
+    assert after.mean() == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / seeds))
+    assert np.corrcoef(before, after)[0, 1] == pytest.approx((1 - 3e-5) ** n, abs=4 / math.sqrt(seeds))

@@ -19,6 +19,7 @@ from p2pl_async.link.over_time import VARIES
 
 _DEPENDENT = Stretch(None, math.inf)
 _BLOCK = 4096  # packets whose states are drawn at once
+_FAR = 1 << 16  # packets that nothing looked at, from which on their states aren't drawn where there is another way
 
 
 class StatesByPacket:
@@ -29,12 +30,20 @@ class StatesByPacket:
             on how many are asked for at once.
         losses: for each state, the share of packets that are lost, shape (s,).
         codes: for each state, the cause of such a loss, shape (s,).
+        pass_over: goes on behind so many packets by the law of the states, without drawing each.
     """
 
-    __slots__ = ("_ahead", "_codes", "_draw", "_losses", "_next")
+    __slots__ = ("_ahead", "_codes", "_draw", "_losses", "_next", "_pass_over")
 
-    def __init__(self, draw: Callable[[int], Indices], losses: Floats, codes: Codes) -> None:
+    def __init__(
+        self,
+        draw: Callable[[int], Indices],
+        losses: Floats,
+        codes: Codes,
+        pass_over: Callable[[int], object] | None = None,
+    ) -> None:
         self._draw = draw
+        self._pass_over = pass_over
         self._losses = losses
         self._codes = codes
         self._ahead: Indices = np.empty(0, np.intp)  # states drawn; the packet to come has the one at _next
@@ -63,6 +72,9 @@ class StatesByPacket:
         missing = self._next + packets - len(self._ahead)
         if missing > 0:
             skipped = max(self._next - len(self._ahead), 0)
+            if self._pass_over is not None and skipped > _FAR:
+                self._pass_over(skipped)
+                skipped, missing = 0, missing - skipped
             for _ in range(skipped // _BLOCK):  # a million at once take five times as long
                 self._draw(_BLOCK)
             skipped, missing = skipped % _BLOCK, missing - skipped // _BLOCK * _BLOCK
@@ -83,10 +95,11 @@ class _Chain:
         matrix: row s has the probabilities of going from state s to each state, shape (s, s).
     """
 
-    __slots__ = ("_generator", "_state", "_steps")
+    __slots__ = ("_generator", "_matrix", "_state", "_steps")
 
     def __init__(self, generator: np.random.Generator, matrix: Floats) -> None:
         self._generator = generator
+        self._matrix = matrix
         self._steps = np.cumsum(matrix, axis=1)[:, :-1]
         shares = np.maximum(_stationary(matrix), 0)
         self._state = int(np.searchsorted(np.cumsum(shares)[:-1], generator.random() * shares.sum(), side="right"))
@@ -103,6 +116,11 @@ class _Chain:
         states = np.concatenate(([self._state], after[:, self._state]))
         self._state = int(states[-1])
         return states[:-1]
+
+    def pass_over(self, n: int) -> None:
+        """Go on behind n packets: their steps at once, by the power of the matrix; one uniform variable."""
+        steps = np.cumsum(np.linalg.matrix_power(self._matrix, n)[self._state])[:-1]
+        self._state = int(np.searchsorted(steps, self._generator.random(), side="right"))
 
 
 def _stationary(matrix: Floats) -> Floats:
@@ -174,7 +192,9 @@ class GilbertPackets(LossModel):
     def make(self, seed: int, src: int, dst: int) -> LossProcess:
         p, r = self.rates
         chain = _Chain(stream(seed, "burst", src, dst), np.array([[1 - p, p], [r, 1 - r]]))
-        return StatesByPacket(chain.draw, np.array([1 - self.k, 1 - self.h]), np.array([LOSS, BURST], np.int8))
+        return StatesByPacket(
+            chain.draw, np.array([1 - self.k, 1 - self.h]), np.array([LOSS, BURST], np.int8), chain.pass_over
+        )
 
 
 class FourState(LossModel):
@@ -221,7 +241,9 @@ class FourState(LossModel):
             ]
         )
         chain = _Chain(stream(seed, "burst", src, dst), matrix)
-        return StatesByPacket(chain.draw, np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, BURST, LOSS], np.int8))
+        return StatesByPacket(
+            chain.draw, np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, BURST, LOSS], np.int8), chain.pass_over
+        )
 
 
 class BurstError(LossModel):
