@@ -137,6 +137,16 @@ def fitted(link: Table, medium: Table) -> Table:
     return link
 
 
+@st.composite
+def tuned(draw: st.DrawFn, radio: Table, medium: Table) -> Table:
+    """Return a `[radio]` whose channels may fade apart, where a medium has several."""
+    fading, kind = radio.get("fading"), medium["kind"]
+    several = medium.get("channels", "one" if kind in ("csma-ca", "dcf", "aloha", "tdma") else 1) != "one"
+    if fading is None or not several or kind in ("half-duplex", "ideal") or not draw(st.booleans()):
+        return radio
+    return {**radio, "fading": {**fading, "coherent_channels": draw(st.integers(1, 2))}}
+
+
 def _kind_of_phy(radio: Table) -> str:
     phy = radio.get("phy", "802.15.4")
     return str(phy if isinstance(phy, str) else phy["kind"])

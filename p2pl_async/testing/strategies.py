@@ -19,7 +19,7 @@ from p2pl_async.protocols.base import Protocol
 from p2pl_async.testing.chatter import Chatter
 from p2pl_async.testing.draws import DURATIONS, Table, Tables, seconds_of, shares, some_of, table_of
 from p2pl_async.testing.link_tables import RATES, links
-from p2pl_async.testing.medium_tables import fitted, media
+from p2pl_async.testing.medium_tables import fitted, media, tuned
 from p2pl_async.testing.radio_tables import mobilities, radios
 from p2pl_async.testing.random_world import RandomWorld
 
@@ -267,6 +267,8 @@ def worlds(
     if on_air:
         table["medium"] = draw(media(table.get("radio"), "arq" in link))
         link = fitted(link, table["medium"])
+        if radio:
+            table["radio"] = draw(tuned(table["radio"], table["medium"]))
     table["link"] = link
     if airs and draw(st.booleans()) and draw(st.booleans()):
         table["air"] = draw(_airs(some_links, radio, on_air))
@@ -274,6 +276,10 @@ def worlds(
         kept = {"both": ["main", *table["air"]], "away": [*table["air"]][:1]}
         groups = table["devices"].setdefault("group", {})
         groups.update({name: {"ids": each, "airs": kept[name]} for name, each in ids.items()})
+        if "channels" in table.get("medium", {}) and table["medium"]["kind"] in ("csma-ca", "dcf", "aloha", "tdma"):
+            groups["both"]["channel"] = {"main": 0}
+        if "energy" in table and draw(st.booleans()):
+            table["energy"]["radio"] = {"other": {"preset": "nrf52840"}}
     if draw(st.booleans()) and draw(st.booleans()):
         table["event"] = [*table.get("event", []), *draw(_scripted(n, seconds, changes, "latency" not in link, radio))]
     table["stop"] = {"virtual_time": f"{seconds} s"} | ({} if rounds is None else {"rounds": rounds})
@@ -297,6 +303,8 @@ def _airs(draw: st.DrawFn, some_links: Callable[..., Tables], radio: bool, share
         if on_it:
             air["medium"] = draw(media(air.get("radio"), "arq" in link))
             link = fitted(link, air["medium"])
+            if "radio" in air:
+                air["radio"] = draw(tuned(air["radio"], air["medium"]))
         found[name] = {**air, "link": link}
     return found
 
