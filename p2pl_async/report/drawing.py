@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F
 GRAY = "#6b6b6b"
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 9}
 _DPI = 150
+_COMPRESSED = 3  # of 9: half the time of 6, which is usual, and files 6 % larger
 
 
 def axes(run: Run, title: str, size: tuple[float, float] = (7.0, 4.2)) -> tuple[Figure, Axes]:
@@ -56,10 +59,43 @@ def save(figure: Figure, path: Path) -> list[Path]:
         # `savefig` would draw everything once more for it, each time.
         layout.execute(figure)
         figure.set_layout_engine("none")
-    figure.savefig(png, dpi=_DPI)
+    figure.savefig(png, dpi=_DPI, pil_kwargs={"compress_level": _COMPRESSED})
     with matplotlib.rc_context({"svg.hashsalt": "p2pl_async"}):  # ids in the file come from it
         figure.savefig(svg, dpi=_DPI, metadata={"Date": None})
     return [png, svg]
+
+
+def write_many(ax: Axes, texts: Iterable[tuple[float, float, str, str]], fontsize: float, zorder: float = 3) -> None:
+    """Write many short texts, each centered where it is.
+
+    They are markers: the outline of each text is made once. As texts of matplotlib, each of which is laid out anew
+    whenever it is drawn, the numbers in the cells of 20 devices took a third of the time of all plots of a run.
+
+    Args:
+        ax: where to.
+        texts: x, y, text and color of each, in units of the axes.
+        fontsize: in points.
+        zorder: what is higher lies above.
+    """
+    import numpy as np
+    from matplotlib.path import Path as Outline
+    from matplotlib.textpath import TextPath
+
+    places: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for x, y, text, color in texts:
+        places[text, color].append((x, y))
+    outlines: dict[str, Outline] = {}
+    for (text, color), where in places.items():
+        if text not in outlines:
+            path = TextPath((0, 0), text, size=fontsize)
+            middle = (path.vertices.min(0) + path.vertices.max(0)) / 2
+            outlines[text] = Outline(path.vertices - middle, path.codes)
+        outline = outlines[text]
+        points = 2 * float(np.abs(outline.vertices).max())  # a marker is scaled to its size
+        ax.plot(
+            *zip(*where, strict=True), linestyle="", marker=outline, markersize=points, color=color, zorder=zorder,
+            markeredgewidth=0, scalex=False, scaley=False, clip_on=False,
+        )  # fmt: skip
 
 
 def percent_axis(ax: Axes, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from p2pl_async.report.drawing import GRAY, axes
+from p2pl_async.report.drawing import GRAY, axes, write_many
 from p2pl_async.report.layout import places
 from p2pl_async.results.run import Run
 
@@ -79,16 +79,11 @@ def samples(run: Run) -> Figure | None:
         ax.set_yticks(range(n), [str(device) for device in run.devices["device"]])
         if n_classes <= 20:
             dark = counts.max() / 2
-            for (row, column), count in _cells(counts):
-                ax.text(
-                    column,
-                    row,
-                    f"{count:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if count > dark else "black",
-                )
+            texts = (
+                (column, row, f"{count:.0f}", "white" if count > dark else "black")
+                for (row, column), count in _cells(counts)
+            )
+            write_many(ax, texts, fontsize=8)
     return figure
 
 
@@ -158,6 +153,8 @@ def _draw_devices(figure: Figure, ax: Axes, devices: pd.DataFrame, where: NDArra
         _bar(figure, ax, dots, 0.03, "accuracy of the device (%)")
     if n <= _MOST_LABELS:
         middle = float(np.nanmean([np.nanmin(accuracy), np.nanmax(accuracy)])) if known else np.inf
-        for (x, y), device, level in zip(where, devices["device"], accuracy, strict=True):
-            dark = "black" if known and level > middle else "white"
-            ax.text(x, y, str(device), ha="center", va="center", fontsize=7, color=dark, zorder=4)
+        texts = (
+            (x, y, str(device), "black" if known and level > middle else "white")
+            for (x, y), device, level in zip(where, devices["device"], accuracy, strict=True)
+        )
+        write_many(ax, texts, fontsize=7, zorder=4)
