@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 from p2pl_async.topology.base import Count, TopologySettings
 
+_FEW = 1000  # devices, up to which all pairs are looked at: a tree needs scipy, half a second to import
 _DRAWS = 100  # random graphs that `connected` tries before it gives up
 
 
@@ -103,13 +104,13 @@ class RandomGeometric(TopologySettings):
         for _ in range(_DRAWS):
             graph: nx.Graph[int] = nx.Graph()
             graph.add_nodes_from((k, {"pos": tuple(place)}) for k, place in enumerate(random.random((n, 2)).tolist()))
-            graph.add_edges_from(nx.geometric_edges(graph, self.radius))
+            graph.add_edges_from(_near(graph, self.radius))
             if not self.connected or nx.is_connected(graph):
                 return graph
         radius = self.radius
         while not nx.is_connected(graph):
             radius *= 1.05
-            graph.add_edges_from(nx.geometric_edges(graph, radius))
+            graph.add_edges_from(_near(graph, radius))
         raise ValueError(
             f"radius={self.radius:g} left some of {n} devices cut off in each of {_DRAWS} draws; "
             f"use about {math.ceil(100 * radius) / 100:g}, or connected = false"
@@ -138,6 +139,19 @@ class InRange(TopologySettings):
         graph: nx.Graph[int] = nx.Graph()
         graph.add_nodes_from((k, {"pos": tuple(place)}) for k, place in enumerate(random.random((n, 2)).tolist()))
         return graph
+
+
+def _near(graph: nx.Graph[int], radius: float) -> list[tuple[int, int]]:
+    """Return the pairs of placed devices that are at most so far apart, ascending."""
+    import numpy as np
+
+    if len(graph) > _FEW:
+        import networkx as nx
+
+        return list(nx.geometric_edges(graph, radius))
+    x, y = np.array([place for _, place in graph.nodes(data="pos")]).T
+    near = np.hypot(x[:, None] - x, y[:, None] - y) <= radius
+    return [(int(j), int(k)) for j, k in zip(*np.triu(near, 1).nonzero(), strict=True)]
 
 
 def seed_of(random: np.random.Generator) -> int:

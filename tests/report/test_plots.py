@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from helpers.recorded_run import recorded_run
 from helpers.tables_of_runs import N, devices, metrics, small_run
+from matplotlib.textpath import TextPath
 
 from p2pl_async.errors import ScenarioError
 from p2pl_async.report import pictures, plots
-from p2pl_async.report.drawing import bytes_unit, time_unit
+from p2pl_async.report.drawing import bytes_unit, plain_axes, time_unit, write_many
 from p2pl_async.report.layout import places
 from p2pl_async.report.plots import write_plots
 from p2pl_async.results.folder import PLOTS
@@ -45,6 +46,22 @@ def test_a_run_with_learning_gets_every_plot_as_png_and_svg(drawn: Path) -> None
     for name in PLOTS:
         assert (drawn / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (drawn / f"{name}.svg").read_text()
+
+
+def test_many_texts_are_centered_where_they_are_each_outline_made_once() -> None:
+    figure, ax = plain_axes("title", "note")
+    ax.set(xlim=(0, 4), ylim=(0, 4))
+    write_many(ax, [(1, 1, "12", "black"), (3, 2, "12", "black"), (2, 3, "7", "white")], fontsize=8)
+    twelve, seven = ax.lines
+    assert np.array_equal(twelve.get_xydata(), [(1, 1), (3, 2)])
+    assert (seven.get_color(), twelve.get_color()) == ("white", "black")
+    assert ax.get_xlim() == (0, 4)
+    for line, text in ((twelve, "12"), (seven, "7")):
+        marker = line.get_marker()
+        size = np.ptp(TextPath((0, 0), text, size=8).vertices, axis=0)
+        assert np.allclose(np.ptp(marker.vertices, axis=0), size)
+        assert np.allclose(marker.vertices.min(0), -marker.vertices.max(0))
+        assert line.get_markersize() == pytest.approx(2 * abs(marker.vertices).max())  # in points, as the font
 
 
 def test_the_same_run_gives_the_same_files(drawn: Path, tmp_path: Path) -> None:

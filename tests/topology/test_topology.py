@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from p2pl_async.basics.randomness import stream
+from p2pl_async.topology import random_graphs
 from p2pl_async.topology.base import TopologySettings, neighbors, warn_cut_off
 from p2pl_async.topology.kinds import AnyTopology
 from p2pl_async.topology.one_peer import OnePeer
@@ -172,6 +173,24 @@ def test_random_geometric_links_whoever_is_near() -> None:
     places = dict(graph.nodes("pos"))
     near = {(j, i) for j in graph for i in graph if i != j and math.dist(places[j], places[i]) <= 0.3}
     assert set(graph.edges) == near
+
+
+def test_random_geometric_links_the_same_by_pairs_and_by_a_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    def edges(few: int) -> list[tuple[int, int]]:
+        monkeypatch.setattr(random_graphs, "_FEW", few)
+        return list(build({"kind": "random-geometric", "radius": 0.2, "connected": False}, 60).edges)
+
+    assert edges(60) == edges(59)
+
+
+def test_few_devices_are_linked_without_scipy() -> None:
+    code = """
+import sys, numpy
+from p2pl_async.topology.random_graphs import RandomGeometric
+RandomGeometric(radius=0.5).build(20, numpy.random.default_rng(1))
+print([name for name in sys.modules if name.startswith("scipy")])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_random_geometric_density_is_that_of_uniform_places() -> None:
