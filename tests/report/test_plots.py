@@ -49,7 +49,7 @@ def test_a_run_with_learning_gets_every_plot_as_png_and_svg(drawn: Path) -> None
 
 
 def test_many_texts_are_centered_where_they_are_each_outline_made_once() -> None:
-    figure, ax = plain_axes("title", "note")
+    _, ax = plain_axes("title", "note")
     ax.set(xlim=(0, 4), ylim=(0, 4))
     write_many(ax, [(1, 1, "12", "black"), (3, 2, "12", "black"), (2, 3, "7", "white")], fontsize=8)
     twelve, seven = ax.lines
