@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p2pl_async.cli.endings import errors
-from p2pl_async.cli.options import Changes, Debug, File, Seed, load
+from p2pl_async.cli.options import Changes, Debug, Seed, is_study, load
+from p2pl_async.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
     from p2pl_async.scenario.scenario import Scenario
 
 
 def check(
-    scenario: File,
+    scenario: Annotated[
+        Path, typer.Argument(metavar="SCENARIO", help="A scenario, or a study, as a TOML file.", show_default=False)
+    ],
     changes: Changes = None,
     seed: Seed = None,
     quick: Annotated[bool, typer.Option("--quick", help="Look at the file alone: no data, graph, model.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Say everything that is wrong with a scenario, at once.
+    """Say all that is wrong with a scenario or a study, at once.
 
     Loads and splits the data, makes graph and links, tries the model on some mini-batches, and tells what a run takes.
     """
     with errors(debug):
+        if is_study(scenario):
+            _check_study(scenario, changes or [], seed, quick=quick)
+            return
         found = load(scenario, changes, seed).scenario
         warnings, facts = look_at_file(found) if quick else look_at_all(found)
         for text in warnings:
@@ -35,6 +42,38 @@ def check(
             f"{scenario} is fine: {found.devices.count} devices, topology {getattr(found.topology, 'kind', '')}, "
             f"protocol {found.protocol.kind}, seed {found.seed}"
         )
+
+
+def _check_study(file: Path, changes: list[str], seed: int | None, *, quick: bool) -> None:
+    """Look at a run of each variant of a study, with its first seed; a warning of several variants is told once."""
+    from p2pl_async.scenario.reading.load import change_of
+    from p2pl_async.study.factors import title_of
+    from p2pl_async.study.jobs import first_of, problems_of_variants
+    from p2pl_async.study.planning import load_study
+
+    if seed is not None:
+        raise ScenarioError("p2pl check", [Problem("--seed", "is for a scenario; a study says its own seeds")])
+    study = load_study(file, [change_of(text, str(file)) for text in changes])
+    warnings: dict[str, list[str]] = {}  # -> titles of the variants
+    problems: list[tuple[str, Problem]] = []
+    for variant in study.variants:
+        title = title_of(variant.labels)
+        try:
+            found, facts = (look_at_file if quick else look_at_all)(variant.scenario)
+        except ScenarioError as error:
+            problems += [(title, problem) for problem in error.problems]
+            continue
+        for text in found:
+            warnings.setdefault(text, []).append(title)
+    if problems:
+        raise ScenarioError(str(file), problems_of_variants(problems))
+    for text, titles in warnings.items():
+        of = "" if len(titles) == len(study.variants) else f"{first_of(titles)}: "
+        print(f"warning: {of}{text}")
+    if quick:
+        print(*facts, sep="\n")
+    variants, seeds = len(study.variants), len(study.settings.seeds)
+    print(f"{file} is fine: a study of {variants} variants x {seeds} seeds = {len(study.jobs)} runs")
 
 
 def look_at_file(scenario: Scenario) -> tuple[list[str], list[str]]:

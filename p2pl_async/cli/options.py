@@ -32,13 +32,33 @@ _NEW_OBJECTS = 50_000  # from one look for garbage to the next, once a scenario 
 
 
 def load(path: Path, changes: list[str] | None, seed: int | None) -> Loaded:
-    """Read a scenario with what the command line changes of it."""
+    """Read a scenario with what the command line changes of it.
+
+    Raises:
+        ScenarioError: with everything that is wrong in it; that it is a study, if it is one.
+    """
     from p2pl_async.scenario.reading.load import read_scenario
 
-    loaded = read_scenario(path, changes or (), seed)
+    try:
+        loaded = read_scenario(path, changes or (), seed)
+    except ScenarioError:
+        if is_study(path):
+            text = "is a key of a study, not of a scenario: `p2pl study run` runs it, `p2pl check` checks its runs"
+            raise ScenarioError(str(path), [Problem("base", text)]) from None
+        raise
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)
     return loaded
+
+
+def is_study(path: Path) -> bool:
+    """Tell whether a file is a study: it names the scenario that its runs start from."""
+    from p2pl_async.scenario.reading.load import read_toml
+
+    try:
+        return "base" in read_toml(path)
+    except ScenarioError:
+        return False
 
 
 def quantity(command: str, option: str, text: str, kind: str) -> float:

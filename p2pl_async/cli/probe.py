@@ -112,6 +112,8 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
 
     from p2pl_async.scenario.building.explain import (
         explain_channel,
+        explain_currents,
+        explain_fading,
         explain_interferers,
         explain_medium,
         explain_radio,
@@ -150,8 +152,11 @@ def show_link(loaded: Loaded, src: int, dst: int) -> None:
         size = settings.mtu or 100 + settings.header
         budget = explain_radio(air.propagation, src, dst, size)
         interferers = explain_interferers(world, src, dst)
-        for what, value in [*budget, *explain_rate(world, src, dst, size), *interferers]:
+        fading = explain_fading(air.propagation)
+        for what, value in [*budget, *fading, *explain_rate(world, src, dst, size), *interferers]:
             table.add_row(what, value, "radio")
+    for what, value, rule in explain_currents(world, src, dst):
+        table.add_row(what, value, rule)
     Console().print(table)
 
 

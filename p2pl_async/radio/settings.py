@@ -98,6 +98,8 @@ class Shadowing(Settings):
 class Fading(Settings):
     """Base of every fading: power varies as echoes meet in and out of phase."""
 
+    kind: str
+
     def block(self, frequency: float) -> float | None:
         """Return the duration of a gain, in seconds: 0 for one frame, None if there is no fading."""
         raise NotImplementedError

@@ -97,25 +97,32 @@ def variants_of(
     drafts = _Drafts(read_draft(settings.base), [*_new_values(assignments(settings.set), folder), *changes], folder)
     version = package_version()
     variants: list[Variant] = []
-    found: dict[tuple[str, str], tuple[Problem, list[str]]] = {}  # the same problem in many variants is told once
+    found: list[tuple[str, Problem]] = []
     for levels in chosen:
         labels = labels_of(factors, levels)
         try:
             scenario = finish(drafts.of(levels, settings.seeds[0])).scenario
         except ScenarioError as error:
-            for problem in error.problems:
-                found.setdefault((problem.path, problem.text), (problem, []))[1].append(title_of(labels))
+            found += [(title_of(labels), problem) for problem in error.problems]
             continue
         variants.append(Variant(labels, scenario, *digests(scenario), version))
     if found:
-        raise ScenarioError(source, list(_told(found)))
+        raise ScenarioError(source, problems_of_variants(found))
     return variants
 
 
-def _told(found: Mapping[tuple[str, str], tuple[Problem, list[str]]]) -> Iterator[Problem]:
-    for problem, titles in list(found.values())[:_MOST_PROBLEMS]:
-        more = f" (and {len(titles) - 1} more)" if len(titles) > 1 else ""
-        yield Problem(f"variant {titles[0]}{more}: {problem.path}", problem.text, problem.value)
+def problems_of_variants(found: Iterable[tuple[str, Problem]]) -> list[Problem]:
+    """Return (title of a variant, a problem of it) as problems of the study; the same one of many variants is one."""
+    alike: dict[tuple[str, str], tuple[Problem, list[str]]] = {}
+    for title, problem in found:
+        alike.setdefault((problem.path, problem.text), (problem, []))[1].append(title)
+    told = list(alike.values())[:_MOST_PROBLEMS]
+    return [Problem(f"{first_of(titles)}: {one.path}", one.text, one.value) for one, titles in told]
+
+
+def first_of(titles: Sequence[str]) -> str:
+    """Name the first of some variants, and say how many there are besides."""
+    return f"variant {titles[0]}" + (f" (and {len(titles) - 1} more)" if len(titles) > 1 else "")
 
 
 class _Drafts:

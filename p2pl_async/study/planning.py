@@ -48,17 +48,18 @@ class Study:
         return tuple(found.values())
 
 
-def load_study(path: str | os.PathLike[str]) -> Study:
+def load_study(path: str | os.PathLike[str], changes: Sequence[NewValue] = ()) -> Study:
     """Return the study that a TOML file describes, with every variant checked.
 
     Args:
         path: the file; relative paths in it are relative to its folder.
+        changes: of the base, before all variants.
 
     Raises:
         ScenarioError: with everything that is wrong in the file, or in its variants.
     """
     file = Path(path)
-    return make_study(read_toml(file), file.stem, str(path), file.absolute().parent)
+    return make_study(read_toml(file), file.stem, str(path), file.absolute().parent, changes)
 
 
 def make_study(

@@ -129,3 +129,55 @@ def test_models_that_fill_memory_are_refused_before_the_run_begins(
 def _written(folder: Path) -> Path:
     (folder / "s.toml").write_text(LEAST)
     return folder / "s.toml"
+
+
+STUDY = """base = "s.toml"
+seeds = 2
+vary."link.loss" = ["0 %", "30 %"]
+"""
+
+
+def check_study(text: str, *options: str, code: int = 0) -> str:
+    """Return what `p2pl check` says of a study of the smallest scenario."""
+    Path("s.toml").write_text(LEAST)
+    Path("study.toml").write_text(text)
+    result = CliRunner().invoke(cli.app, ["check", "study.toml", *options])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("options", [[], ["--quick"]])
+def test_the_runs_of_a_study_are_checked(folder: Path, options: list[str]) -> None:
+    said = check_study(STUDY, *options)
+    assert "study.toml is fine: a study of 2 variants x 2 seeds = 4 runs" in said
+    assert said.count("not looked at: data, graph") == len(options)
+
+
+def test_a_warning_of_some_variants_names_the_first_of_them(folder: Path) -> None:
+    study = STUDY + 'vary."devices.count" = [4, 5, 6]\n'
+    said = check_study(study, "--set", 'link.override=[{from=0,to=3,loss="5 %"}]')
+    (warning,) = (line for line in said.splitlines() if line.startswith("warning"))
+    assert warning.startswith("warning: variant link.loss = 0 %, devices.count = 5 (and 3 more): link.override[0]")
+    said = check_study(STUDY, "--set", 'link.override=[{from=0,to=2,loss="5 %"}]')
+    assert "warning: link.override[0] matches no link" in said  # of all variants
+
+
+def test_a_problem_of_a_variant_is_found_where_only_a_run_would_meet_it(folder: Path) -> None:
+    study = STUDY + 'vary."devices.count" = [4, 50]\n'
+    check_study(study, "--quick")
+    said = check_study(study, code=2)
+    assert "variant link.loss = 0 %, devices.count = 50 (and 1 more): data" in said
+
+
+def test_a_study_has_its_own_seeds(folder: Path) -> None:
+    assert "a study says its own seeds" in check_study(STUDY, "--seed", "3", code=2)
+
+
+@pytest.mark.parametrize("command", ["run", "probe", "predict"])
+def test_a_study_given_for_a_scenario_is_one_problem_that_says_what_reads_it(folder: Path, command: str) -> None:
+    Path("s.toml").write_text(LEAST)
+    Path("study.toml").write_text(STUDY)
+    result = CliRunner().invoke(cli.app, [command, "study.toml"])
+    assert result.exit_code == 2
+    assert "study.toml has 1 problem" in result.output
+    assert "`p2pl study run` runs it" in result.output

@@ -15,6 +15,9 @@ from p2pl_async.cli import main as cli
 from p2pl_async.errors import DeviceFailed
 from p2pl_async.experiment import running as experiment
 from p2pl_async.results.folder import RunFolder
+from p2pl_async.scenario.building.explain import explain_currents, explain_fading
+from p2pl_async.scenario.building.world import build_world
+from p2pl_async.scenario.reading.load import load_scenario
 
 LEAST = '[devices]\ncount = 4\n[protocol]\nkind = "p2pl"\n[stop]\nrounds = 1\n'
 SMALL = LEAST + "[data]\ntrain_samples = 40\n"
@@ -164,6 +167,19 @@ def test_probe_says_how_a_topology_changes(file: Path) -> None:
     assert "not all at once" not in p2pl("probe", file).stdout
 
 
+AIRS = """
+[link]
+preset = "zigbee_154"
+[air.near]
+link = { preset = "ble5_2m" }
+[devices.group.gate]
+ids = 3
+airs = ["main", "near"]
+energy = { preset = "cc2420", radio = { near = { preset = "nrf52840" } } }
+[devices.group.people]
+ids = [1, 2]
+airs = ["near"]
+"""
 RADIO = '[topology]\nkind = "in-range"\n[radio]\narea = "200 m"\n[mobility]\nkind = "random-walk"\n'
 RADIO += 'speed = ["2 m/s", "9 m/s"]\n[link]\nheader = "20 B"\n'
 
@@ -178,6 +194,42 @@ def test_probe_shows_the_link_budget_and_how_often_devices_meet(file: Path) -> N
     assert "not all at once: devices in range, updated every 1 s" in text
     assert "links are up at some time" in text
     assert "such a link is up" in text
+
+
+@pytest.mark.parametrize(
+    ("fading", "says"),
+    [
+        ('{ kind = "none" }', ""),
+        ('"rayleigh"', "rayleigh, drawn for each frame, alike on all channels"),
+        ('{ kind = "rician", k = "6 dB", coherence = "20 ms", coherent_channels = 2 }',
+         "rician, drawn anew every 20 ms, alike on 2 neighboring channels"),
+        ('{ kind = "rayleigh", coherence = "1 s", coherent_channels = 1 }',
+         "rayleigh, drawn anew every 1 s, each channel by itself"),
+    ],
+)  # fmt: skip
+def test_probe_tells_how_long_and_on_which_channels_a_gain_lasts(file: Path, fading: str, says: str) -> None:
+    channels = "[medium]\nchannels = 4\n" if "channels" in fading else ""
+    radio = f'[radio]\nphy = "802.15.4"\narea = "20 m"\nfading = {fading}\n'
+    file.write_text(f'{LEAST}[topology]\nkind = "in-range"\n[link]\npreset = "zigbee_154"\n{radio}{channels}')
+    propagation = build_world(load_scenario(file), learns=False).airs.of(1, 0).propagation
+    assert propagation is not None
+    assert explain_fading(propagation) == ([("fading", says)] if says else [])
+    rows = p2pl("probe", file, "--explain", 1, 0).stdout.splitlines()
+    assert any(row.startswith(" fading ") for row in rows) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("dst", "draws", "table"),
+    [
+        (2, "tx 4.8 mA, rx 4.6 mA, idle 4.6 mA, sleep 0.0015 mA, at 3 V", "devices.group.gate.energy.radio.near"),
+        (0, "tx 17.4 mA, rx 18.8 mA, idle 18.8 mA, sleep 0.001 mA, at 3 V", "devices.group.gate.energy"),
+    ],
+)
+def test_probe_tells_what_the_radios_at_both_ends_draw(file: Path, dst: int, draws: str, table: str) -> None:
+    file.write_text(LEAST + AIRS)
+    world = build_world(load_scenario(file), learns=False)
+    assert explain_currents(world, 3, dst) == [("currents of 3", draws, table)]  # the other isn't measured
+    assert " currents of 3 " in p2pl("probe", file, "--explain", 3, dst).stdout
 
 
 def test_a_radio_without_packets_is_warned_of(file: Path) -> None:

@@ -87,6 +87,33 @@ def explain_channel(world: World, src: int, dst: int) -> list[tuple[str, str]]:
     return [*rows, ("channel", f"hops every {show_seconds(channels.hopping.dwell)}, with the offset {own[dst]}")]
 
 
+def explain_fading(propagation: Propagation) -> list[tuple[str, str]]:
+    """Return (quantity, value) of how long a gain lasts, and on which channels it is the same; none without fading."""
+    fading = propagation.settings.fading
+    block = fading.block(propagation.settings.carrier)
+    if block is None:
+        return []
+    anew = f"drawn anew every {show_seconds(block)}" if block else "drawn for each frame"
+    coherent = getattr(fading, "coherent_channels", None)
+    alike = "alike on all channels" if coherent is None else f"alike on {coherent} neighboring channels"
+    return [("fading", f"{fading.kind}, {anew}, {'each channel by itself' if coherent == 1 else alike}")]
+
+
+def explain_currents(world: World, src: int, dst: int) -> list[tuple[str, str, str]]:
+    """Return (quantity, value, table) of what the radios at both ends of a link draw; none that isn't measured."""
+    scenario, air = world.scenario, world.airs.of(src, dst)
+    of_each, rows = scenario.devices.of_each("energy", scenario.energy), []
+    for device in (src, dst):
+        group, energy = of_each[device]
+        if energy is None:
+            continue
+        draws, table = energy.radio.get(air.name, energy), f"devices.group.{group}.energy" if group else "energy"
+        states = ", ".join(f"{state} {1000 * getattr(draws, state):.4g} mA" for state in ("tx", "rx", "idle", "sleep"))
+        where = "" if draws is energy else f".radio.{air.name}"
+        rows.append((f"currents of {device}", f"{states}, at {draws.voltage:g} V", table + where))
+    return rows
+
+
 def explain_ways(world: World) -> list[str]:
     """Return a sentence on the hops between neighbors, over links that there ever are; none without relays."""
     if world.scenario.relay is None:
