@@ -1,14 +1,10 @@
 """Dense networks of many devices: both passes written out, as calls of torch that are prepared once.
 
 Everything between the layers is written to the same memory in every step: new memory would cost as much as the small
-products themselves, in page faults. Large products are taken device by device, since a stack of them is no faster. The
-small ones of all devices are one call each, since a call of torch takes some microseconds. Views and arguments of all
-calls are made once for each number of devices: making them anew in each step took as long as the small products.
-
-Measured (an AMD EPYC with 512 KiB of L2 cache, one thread, per device and step; least times of each call, added up): in
-groups of 1 / 4 / 8 / 16, 784-64-10 with batches of 32 takes 182 / 136 / 129 / 157 us, of which the large products are
-115 / 96 / 96 / 131 and the samples 20; 784-200-200-10 with batches of 10 takes 265 / 232 / 262 us in groups of
-1 / 4 / 8, and 600 us in one stack of 16.
+products themselves, in page faults. Products of all devices are one call each, since a call of torch takes some
+microseconds, but a large network's are taken device by device: a stack of them is no faster, and bits then don't
+depend on whether a device is alone. Views and arguments of all calls are made once for each number of devices:
+making them anew in each step took as long as the small products. `group_size` has times.
 """
 
 from __future__ import annotations
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
 
 Call = Callable[[], object]
 
-_LARGE = 20_000  # entries of a layer from which a CPU takes its products device by device
+_LARGE = 100_000  # weights of a network from which a CPU takes its products device by device
 _MOST_TARGETS = 1 << 22  # numbers, beyond which labels stay labels
 _MOST_PASSES = 256  # prepared at once
 
@@ -46,7 +42,7 @@ class DenseNetwork:
         self.widths = [layer.out_features for layer in linear]
         self._dtype = linear[0].weight.dtype
         on_cpu = linear[0].weight.device.type == "cpu"
-        self.large = [on_cpu and layer.weight.numel() >= _LARGE for layer in linear]
+        self.apart = on_cpu and sum(layer.weight.numel() for layer in linear) >= _LARGE  # products device by device
         self._passes: dict[object, _Passes] = {}
         self._memory: dict[str, list[Tensor]] = {}
         self._g: list[Tensor] = []
@@ -136,7 +132,7 @@ class _Passes:
         layer = 0
         for i, bias in enumerate(network.biases):
             b, h = w[layer + 1] if bias else None, self._h[i + 1]
-            self._forward += _product(self._h[i], w[layer].transpose(1, 2), h, b, large=network.large[i])
+            self._forward += _product(self._h[i], w[layer].transpose(1, 2), h, b, apart=network.apart)
             if i < len(network.activations):
                 self._forward.append(h.relu_ if network.activations[i] is nn.ReLU else h.tanh_)
             layer += 1 + bias
@@ -153,11 +149,11 @@ class _Passes:
         for i in reversed(range(len(d))):
             layer -= 1 + network.biases[i]
             if i:
-                calls += _product(d[i], self._w[layer], d[i - 1], large=network.large[i])
+                calls += _product(d[i], self._w[layer], d[i - 1], apart=network.apart)
                 calls += _slope(network.activations[i - 1], h[i], slopes[i - 1])
                 calls.append(partial(d[i - 1].mul_, slopes[i - 1]))
             d_t = d[i].transpose(1, 2)
-            if network.large[i]:
+            if network.apart:
                 for own, d_of_one, h_of_one in zip(into[layer].unbind(), d_t.unbind(), h[i].unbind(), strict=True):
                     calls.append(partial(own.addmm_, d_of_one, h_of_one, beta=keep, alpha=scale))
             else:
@@ -189,7 +185,7 @@ class _Passes:
             call()
 
 
-def _product(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None, *, large: bool) -> list[Call]:
+def _product(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None, *, apart: bool) -> list[Call]:
     """Return the calls that write the products of each device's matrices to `out`.
 
     Args:
@@ -197,9 +193,9 @@ def _product(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None, *, l
         b: (k, m, p).
         out: (k, n, p).
         bias: added to every row, (k, p); None for none.
-        large: whether to take them device by device.
+        apart: whether to take them device by device.
     """
-    if not large:
+    if not apart:
         return [
             partial(torch.bmm, a, b, out=out)
             if bias is None

@@ -8,8 +8,9 @@ train are always a prefix: no masks. Groups are small, so that what a step reads
 
 A device's result must not depend on the devices it is computed with. MKL's batched product gives a
 matrix the same bits in any stack of two or more, but other bits if it is alone. So on a CPU a
-device is never alone: a row before the first one, of samples that don't count, is computed beside it. And batches are
-padded to the same width in every group. `crew` says why the number of threads doesn't matter.
+device is never alone: a row before the first one, of samples that don't count, is computed beside it. Large dense
+networks take no batched product, and no such row. Batches are padded to the same width in every group.
+`crew` says why the number of threads doesn't matter.
 
 A `ModuleItself` is computed by the same steps, on a stack of one device whose rows are the module's own tensors.
 Where there is a single device in the whole run, as in the central baseline, it is always alone.
@@ -36,6 +37,7 @@ from p2pl_async.learning.arithmetic import in_bfloat16
 from p2pl_async.learning.dense import DenseNetwork
 from p2pl_async.learning.descent import Descent
 from p2pl_async.learning.examination import Unfit, choose, examine, refusal, seeded
+from p2pl_async.learning.group_size import evaluated_rows, of_dense, of_modules
 from p2pl_async.learning.layout import make_layout, tensor
 from p2pl_async.learning.networks import Buffers, ModuleItself, Network
 from p2pl_async.learning.samples import Samples
@@ -50,16 +52,6 @@ if TYPE_CHECKING:
     from p2pl_async.learning.settings import TrainSettings
 
 Array = NDArray[Any]
-
-# Parameters, gradients and features of a group. Larger groups amortise the cost of calling torch, smaller ones stay in
-# the cache: `dense` has times. A module under vmap takes milliseconds to call.
-_DENSE_BYTES = {"cpu": 5 * 2**19, "cuda": 2 * 2**30}
-_FEW_DENSE = 3  # that are worth twice as much: 784-200-200-10 with momentum takes 177 us a step, 203 alone
-_GROUP_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
-_BATCH_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # features of one step of a group, at most
-_LARGEST_GROUP = {"cpu": 128, "cuda": 4096}
-_EVALUATED_VALUES = 2**22  # logits and hidden values held at once while evaluating, per layer
-_HELD_BYTES = {"cpu": 128 * 2**20, "cuda": 4 * 2**30}  # intermediate values of a group's forward pass, at most
 
 
 class Own(NamedTuple):
@@ -157,24 +149,17 @@ class Engine:
         self.n_params: int = ends[-1]
         self._n_trained = len(self.layout.trained)
 
-        where, size = self.device.type, self._dtype.itemsize
-        features = math.prod(shape)
-        held = size * findings.saved_values
-        if kind is DenseNetwork:
-            each = size * (self.n_params * (1 + bool(settings.momentum)) + width * features)
-            fitting = _DENSE_BYTES[where] // each
-            least = max(1, min(_FEW_DENSE, 2 * _DENSE_BYTES[where] // each))
+        where, size, features = self.device.type, self._dtype.itemsize, math.prod(shape)
+        held, batch = size * findings.saved_values, size * width * features
+        dense = self.network if isinstance(self.network, DenseNetwork) else None
+        apart = self.alone if dense is None else dense.apart
+        if dense is not None:
+            each = size * self.n_params * (1 + bool(settings.momentum)) + batch
+            self.group = of_dense(where, each, batch, apart=apart)
         else:
-            fitting = min(_GROUP_BYTES[where] // (2 * size * self.n_params), _HELD_BYTES[where] // max(1, held * width))
-            least = 4
-        fitting = min(fitting, _BATCH_BYTES[where] // (size * width * features))
-        self.group = 1 if self.alone else max(least, min(fitting, _LARGEST_GROUP[where]))
-        self._filler = int(where == "cpu" and self.group > 1 and not lone)
-        if isinstance(self.network, DenseNetwork):
-            widest = max(self.network.widths)
-            self._rows = max(64, min(1000, _EVALUATED_VALUES // (self.group * widest)))
-        else:
-            self._rows = max(1, min(1000, _HELD_BYTES[where] // max(1, held * self.group)))
+            self.group = 1 if self.alone else of_modules(where, size * self.n_params, held * width, batch)
+        self._filler = int(where == "cpu" and not apart and not lone)
+        self._rows = evaluated_rows(where, self.group, widest=None if dense is None else max(dense.widths), held=held)
         self._stacks: dict[str, Stack] = {}
         self._samples = Samples(self._x_train, self._y_train, width, self._filler)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from torch import nn
 
 from p2pl_async.basics.arrays import Vector
-from p2pl_async.learning import dense
+from p2pl_async.learning import dense, group_size
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.models import Mlp, Model
 from p2pl_async.learning.settings import Step, TrainSettings
@@ -69,7 +70,7 @@ def test_products_device_by_device_are_those_of_a_stack(
         np.testing.assert_allclose(own, wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("large", [1, 1_000], ids=["device by device", "stacked"])
+@pytest.mark.parametrize("large", [1, 100_000], ids=["device by device", "stacked"])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_device_that_is_alone_has_the_bits_that_it_has_beside_others(
     momentum: float, large: int, monkeypatch: pytest.MonkeyPatch
@@ -94,15 +95,41 @@ def test_the_only_device_of_a_run_is_trained_as_if_there_were_others() -> None:
     np.testing.assert_allclose(found[0], found[1], atol=1e-12)
 
 
-def test_groups_of_devices_fit_a_cache() -> None:
+_SMALL_L2 = [7, 10, 4, 3, 3, 1]
+
+
+@pytest.mark.parametrize(("l2", "expected"), [(2**21, [4, 5, 4, 1, 1, 1]), (2**19, _SMALL_L2), (0, _SMALL_L2)])
+def test_groups_of_devices_fit_a_cache(l2: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_size, "l2_bytes", lambda: l2)
+
     def group(*hidden: int, **options: Any) -> int:
         return Trainer(DATA, [np.arange(4)] * 2, Mlp(hidden=hidden), TrainSettings(**options), 7).engine.group
 
     assert group(8) == 128  # calls of torch cost more than the cache saves
-    assert group(2**14) == 3
-    assert group(2**14, momentum=0.9) == 3
-    assert group(2**15, momentum=0.9) == 1
-    assert group(2**18) == 1
+    sizes = [(9_000, 0.0), (6_000, 0.0), (2**13, 0.9), (2**14, 0.0), (2**14, 0.9), (2**18, 0.0)]
+    assert [group(hidden, momentum=momentum) for hidden, momentum in sizes] == expected
+
+
+def test_the_size_of_the_cache_is_what_the_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "size"
+    monkeypatch.setattr(group_size, "_L2", file)
+    assert group_size.l2_bytes.__wrapped__() == 0
+    file.write_text("2048K\n")
+    assert group_size.l2_bytes.__wrapped__() == 2**21
+
+
+@pytest.mark.parametrize("hidden", [(60_000,), (100,)], ids=["device by device", "stacked"])
+def test_a_group_does_not_matter_to_bits(hidden: tuple[int, ...]) -> None:
+    found = []
+    for group in (1, 2, 3):
+        trainer = Trainer(DATA, [np.arange(4)] * 3, Mlp(hidden=hidden), TrainSettings(batch_size=3), 7)
+        assert bool(trainer.engine._filler) == (hidden == (100,))
+        trainer.engine.group = group
+        jobs = [trainer.job(device, trainer.initial_params(device), steps=3) for device in range(3)]
+        trainer.compute(jobs)
+        found.append([job.result for job in jobs])
+    for others in found[1:]:
+        np.testing.assert_array_equal(others, found[0])
 
 
 def test_outputs_device_by_device_are_those_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:

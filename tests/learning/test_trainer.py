@@ -17,7 +17,7 @@ from torch import nn
 
 from p2pl_async.basics.randomness import stream
 from p2pl_async.errors import ProtocolError, ScenarioError
-from p2pl_async.learning import networks, stacked
+from p2pl_async.learning import group_size, networks
 from p2pl_async.learning.data import Dataset
 from p2pl_async.learning.dense import DenseNetwork
 from p2pl_async.learning.job import Job
@@ -373,7 +373,7 @@ def test_the_whole_data_is_one_batch() -> None:
 
 
 def test_wide_batches_make_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(stacked._BATCH_BYTES, "cpu", 5 * 4 * 16 * 8)
+    monkeypatch.setitem(group_size._BATCH_BYTES, "cpu", 5 * 4 * 16 * 8)
     assert make([40] * 9, batch_size=4).engine.group == 5
     assert make([40] * 9, batch_size=2).engine.group == 10
 
