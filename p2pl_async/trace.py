@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import operator
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -39,20 +39,23 @@ class Counts:
     kinds: Counter[str] = field(default_factory=Counter)  # messages by tag
     kind_bytes: Counter[str] = field(default_factory=Counter)  # their payload bytes by tag
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Count records; a column at a time, which is ten times as fast as one by one."""
-        kinds, sizes, verdicts = list(map(_KIND, records)), list(map(_SIZE, records)), list(map(_VERDICT, records))
-        self.sent += len(records)
+    def add(self, rows: Sequence[_Row]) -> None:
+        """Count records, given as rows; a column at a time, which is ten times as fast as one by one."""
+        _, _, _, _, kinds, sizes, packets, packets_lost, air_bytes, air_seconds, acknowledged, _, causes, _ = zip(
+            *rows, strict=True
+        )
+        self.sent += len(rows)
         self.payload_bytes += sum(sizes)
-        self.kinds.update(kinds)
-        for kind in set(kinds):
+        found = Counter(kinds)
+        self.kinds += found
+        for kind in found:
             self.kind_bytes[kind] += sum(itertools.compress(sizes, map(kind.__eq__, kinds)))
-        self.packets += sum(map(_PACKETS, verdicts))
-        self.packets_lost += sum(map(_PACKETS_LOST, verdicts))
-        self.air_bytes += sum(map(_AIR_BYTES, verdicts))
-        self.air_picoseconds += sum([round(each * 1e12) for each in map(_AIR_SECONDS, verdicts) if each])
-        self.acknowledged += sum(map(_ACKNOWLEDGED, verdicts))
-        self.lost.update(filter(None, map(_CAUSE, verdicts)))
+        self.packets += sum(packets)
+        self.packets_lost += sum(packets_lost)
+        self.air_bytes += sum(air_bytes)
+        self.air_picoseconds += sum([round(each * 1e12) for each in air_seconds if each])
+        self.acknowledged += sum(acknowledged)
+        self.lost.update(filter(None, causes))
         self.partial += self.lost.pop("partial", 0)
 
     @property
@@ -79,20 +82,18 @@ class Record(NamedTuple):
     start: bytes = b""  # of the message, as encoded, if the run keeps it
 
 
-def _field(kind: type[Record | Verdict], *names: str) -> Callable[[Any], Any]:
-    """Return what reads fields of a tuple by name, at the speed of indices."""
-    return operator.itemgetter(*map(kind._fields.index, names))
+_Row = tuple[Any, ...]
+"""What enters the digest of a record: these fields of it, and then of its verdict, in this order."""
+_OF_RECORD = "sent", "src", "dst", "number", "kind", "size"
+_OF_VERDICT = "packets", "packets_lost", "air_bytes", "air_seconds", "acknowledged", "arrival", "cause", "copy"
+_start_of_row = operator.itemgetter(*map(Record._fields.index, _OF_RECORD))
+_end_of_row = operator.itemgetter(*map(Verdict._fields.index, _OF_VERDICT))
+_verdict = operator.itemgetter(Record._fields.index("verdict"))
 
 
-_KIND, _SIZE, _VERDICT = (_field(Record, name) for name in ("kind", "size", "verdict"))
-_PACKETS, _PACKETS_LOST, _AIR_BYTES, _AIR_SECONDS, _ACKNOWLEDGED, _CAUSE = (
-    _field(Verdict, name) for name in ("packets", "packets_lost", "air_bytes", "air_seconds", "acknowledged", "cause")
-)
-# What enters the digest: fields of a record, and then of its verdict, in this order.
-_OF_RECORD = _field(Record, "sent", "src", "dst", "number", "kind", "size")
-_OF_VERDICT = _field(
-    Verdict, "packets", "packets_lost", "air_bytes", "air_seconds", "acknowledged", "arrival", "cause", "copy"
-)
+def _rows(records: Sequence[Record]) -> list[_Row]:
+    """Return what enters the digest of records, without a step of Python's for each."""
+    return list(map(operator.add, map(_start_of_row, records), map(_end_of_row, map(_verdict, records))))
 
 
 class Trace:
@@ -119,10 +120,9 @@ class Trace:
 
     def add(self, record: Record, now: float) -> None:
         """Take a record at the instant `now`, at which the fate of its message was decided."""
-        if now > self._instant:
-            if len(self._recent) >= _FLUSH:
-                self.flush()
-            self._instant = now
+        if len(self._recent) >= _FLUSH and now > self._instant:
+            self.flush()
+        self._instant = now
         self._recent.append(record)
 
     @property
@@ -135,7 +135,7 @@ class Trace:
         """The counts of everything sent so far."""
         new = self._recent[self._counted :]
         if new:
-            self._counts.add(new)
+            self._counts.add(_rows(new))
             self._counted = len(self._recent)
         return self._counts
 
@@ -146,16 +146,17 @@ class Trace:
 
     def flush(self) -> None:
         """Hash and hand on the records so far, in order; only when the instant of the latest is over."""
-        _ = self.counts
-        done, self._recent, self._counted = self._recent, [], 0
+        done, counted, self._recent, self._counted = self._recent, self._counted, [], 0
         if not done:
             return
-        done.sort()  # by sender, receiver and number within an instant: no two records agree in all of them
+        rows = _rows(done)
+        if counted < len(rows):
+            self._counts.add(rows[counted:])
+        rows.sort()  # by sender, receiver and number within an instant: no two agree in all of them
         if self.sink is not None:
-            for record in done:
+            for record in sorted(done):
                 self.sink(record)
-        for one in done:
-            _packer.pack(_OF_RECORD(one) + _OF_VERDICT(_VERDICT(one)))
+        deque(map(_packer.pack, rows), maxlen=0)
         self._hash.update(_packer.bytes())
         _packer.reset()
 

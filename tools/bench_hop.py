@@ -31,7 +31,7 @@ from p2pl_async.link import Link, LinkSettings
 from p2pl_async.testing import emulate
 from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
-from p2pl_async.transport.wire import as_read, encode
+from p2pl_async.transport.wire import encode_and_read
 
 LINK = LinkSettings.model_validate({"latency": {"kind": "lognormal", "mean": "20 ms", "sd": "10 ms"}})
 
@@ -127,10 +127,11 @@ def simpy_store(n: int, hops: int, same_work: bool = False) -> float:
         if not same_work:
             environment.process(carry(stores[to], latency(-4, 0.5), token))
             return
-        data, now = encode(token, k, number), environment.now
+        now = environment.now
+        data, read = encode_and_read(token, k, number, now)
         verdict = links[k].judge(len(data), now)
         trace.add(Record(now, k, to, number, token.tag, len(data), verdict), now)
-        environment.process(carry(stores[to], verdict.arrival - now, as_read(token, k, number, now)))
+        environment.process(carry(stores[to], verdict.arrival - now, read))
 
     def device(k: int) -> Generator[Any, Any, None]:
         send(k, Token(0), 0)

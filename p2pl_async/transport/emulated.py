@@ -26,7 +26,7 @@ from p2pl_async.trace import Record, Trace
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
 from p2pl_async.transport.path import Encoded, Path
-from p2pl_async.transport.wire import SharedBytes, as_read, decode, encode_shared, head_size
+from p2pl_async.transport.wire import SharedBytes, decode, encode_and_read, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes of loss that cost the receiver no energy
 
@@ -104,11 +104,10 @@ class EmulatedTransport:
         """
         number = self._numbers[source]
         self._numbers[source] = number + 1
-        data = encode_shared(message, source, number)
-        needed = head_size(data) if message.partial else None
         sent = self._clock.now
-        encoded = Encoded(data, sent, number, needed, as_read(message, source, number, sent))
-        self._carry(source, targets, encoded, message.tag)
+        data, read = encode_and_read(message, source, number, sent)
+        needed = head_size(data) if message.partial else None
+        self._carry(source, targets, Encoded(data, sent, number, needed, read), message.tag)
 
     def send_bytes(
         self, source: DeviceId, targets: Sequence[DeviceId], data: bytes | SharedBytes, number: int, kind: str

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
@@ -50,49 +51,69 @@ def encode_shared(message: Message, sender: DeviceId, number: int) -> bytes | Sh
         ProtocolError: if a field's value doesn't fit its annotation, or the message is longer than `MAX_BYTES`.
     """
     codec = _codec(type(message))
-    values = [getattr(message, name) for name in codec.names]
+    if codec.scalar:
+        return _scalars_encoded(codec, message, sender, number)[0]
+    values = codec.values(message)
     if not codec.fits(values):
-        name, value = codec.misfit(values)
-        raise ProtocolError(
-            f"{type(message).__name__}.{name}={_brief(value)} doesn't fit its annotation; convert it before sending"
-        )
+        raise _misfit(codec, message, values)
     try:
-        if codec.scalar:
-            data: bytes = _packer.pack((message.tag, sender, number, *values))
-            if len(data) > MAX_BYTES:
-                raise _too_long(message, data)
-            return data
         arrays = [_little(value) for value in values if isinstance(value, np.ndarray)]
         encoded = SharedBytes(_packer.pack((message.tag, sender, number, *map(_described, values))), arrays)
-        if len(encoded) > MAX_BYTES:
-            raise _too_long(message, encoded)
-        return encoded if all(map(_is_constant, arrays)) and arrays else bytes(encoded)
     except (ValueError, OverflowError, TypeError) as error:
         raise ProtocolError(f"{type(message).__name__} can't be encoded: {error}") from error
+    if len(encoded) > MAX_BYTES:
+        raise _too_long(message, encoded)
+    return encoded if all(map(_is_constant, arrays)) and arrays else bytes(encoded)
 
 
-def as_read(message: Message, sender: DeviceId, number: int, sent: float) -> Message | None:
-    """Return the message that decoding its own bytes gives; None if only decoding tells.
+def encode_and_read(
+    message: Message, sender: DeviceId, number: int, sent: float
+) -> tuple[bytes | SharedBytes, Message | None]:
+    """Return what `encode_shared` does, and the message that decoding it gives; None if only decoding tells.
 
-    Scalars are the same before and after, so a receiver of a message that has nothing else gets them at a third of
+    Scalars are the same before and after, so a receiver of a message that has nothing else gets them in a sixth of
     the time that `decode` takes.
 
     Args:
-        message: as it was encoded.
+        message: to be sent.
         sender: as of `encode`.
         number: as of `encode`.
         sent: as of `decode`.
     """
     kind = type(message)
-    codec = _codec(kind)
-    if not codec.scalar or type_of(kind.tag) is not kind:
-        return None
+    codec = _codecs.get(kind) or _codec(kind)
+    if not codec.scalar:
+        return encode_shared(message, sender, number), None
+    data, values = _scalars_encoded(codec, message, sender, number)
+    read = None
+    if type_of(kind.tag) is kind:
+        try:
+            read = kind(*values)
+        except Exception:  # from its own __post_init__; where it is received, it counts
+            return data, None
+        _put_origin(read, (sender, number, sent))
+    return data, read
+
+
+def _scalars_encoded(codec: _Codec, message: Message, sender: DeviceId, number: int) -> tuple[bytes, tuple[Any, ...]]:
+    """Return the bytes of a message that has scalars alone, and these."""
+    values = codec.values(message)
+    if codec.classes(message) != codec.types:
+        raise _misfit(codec, message, values)
     try:
-        read = kind(*[getattr(message, name) for name in codec.names])
-    except Exception:  # from its own __post_init__; where it is received, it counts
-        return None
-    _put_origin(read, (sender, number, sent))
-    return read
+        data: bytes = _packer.pack((message.tag, sender, number) + values)  # noqa: RUF005  # twice as fast as *values
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ProtocolError(f"{type(message).__name__} can't be encoded: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise _too_long(message, data)
+    return data, values
+
+
+def _misfit(codec: _Codec, message: Message, values: Sequence[Any]) -> ProtocolError:
+    name, value = codec.misfit(values)
+    return ProtocolError(
+        f"{type(message).__name__}.{name}={_brief(value)} doesn't fit its annotation; convert it before sending"
+    )
 
 
 def _too_long(message: Message, encoded: bytes | SharedBytes) -> ProtocolError:
@@ -245,15 +266,24 @@ def decode(
 
 
 class _Codec:
-    """The facts about one message type that encoding needs, computed once."""
+    """The facts about one message type that encoding needs, computed once.
+
+    Attributes:
+        values: returns the fields of a message, as a tuple.
+        scalar: whether every field is a single number or text: those of most small messages.
+        classes: of a scalar message, returns the classes of its fields; they are to be `types`. Comparing all at once
+            takes a third of the time of single checks.
+    """
 
     def __init__(self, message_type: type[Message]) -> None:
         fields = fields_of(message_type)
         self.names = [name for name, _ in fields]
         self._checks = [check for _, check in fields]
-        # Small messages have only scalars, and comparing all types at once takes a third of the time of single checks.
         self.scalar = all(isinstance(check, type) for check in self._checks)
         self._types = [check if isinstance(check, type) else None for check in self._checks]
+        self.values = _getter(self.names)
+        self.classes = _getter([f"{name}.__class__" for name in self.names])
+        self.types = tuple(self._types)
 
     def fits(self, values: Sequence[Any]) -> bool:
         """Tell whether every value fits the annotation of its field."""
@@ -263,6 +293,14 @@ class _Codec:
         """Return the first field whose value doesn't fit."""
         fields = zip(self.names, self._checks, values, strict=True)
         return next((name, value) for name, check, value in fields if not fits(check, value))
+
+
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what gives the attributes of these names as a tuple."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    get = operator.attrgetter(*names) if names else None  # of one name, it gives no tuple
+    return lambda message: () if get is None else (get(message),)
 
 
 _codecs: dict[type[Message], _Codec] = {}
