@@ -15,9 +15,10 @@ distribution stays the same, and the correlation doesn't depend on how often a d
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -72,8 +73,16 @@ class _Drawn(Latency, distributions.Distribution):
         if self.versions() is not None or self.correlation:
             return _Sampler(generator, self)
         fixed = self.fixed
-        following = draws(generator, lambda shares: self.quantiles(shares) + fixed).__next__
-        return lambda at: following()
+        return _whenever(draws(generator, lambda shares: self.quantiles(shares) + fixed))
+
+
+def _whenever(latencies: Iterator[float]) -> Draw:
+    """Return what gives one after another of endless latencies, whatever the instant.
+
+    `next(latencies, at)` takes `at` for what follows the end, to which they don't come; a function of one's own takes
+    twice the time.
+    """
+    return functools.partial(next, latencies)
 
 
 class _Sampler:
@@ -131,7 +140,7 @@ class Constant(Latency):
 
 @functools.lru_cache(maxsize=256)  # links share one
 def _always(latency: float) -> Draw:
-    return lambda at: latency
+    return _whenever(itertools.repeat(latency))
 
 
 class Uniform(_Drawn, distributions.Uniform):

@@ -106,6 +106,7 @@ class Link:
         self._singles = 0  # without those of `_judge_simple`
         self._trains = 0
         self._opened = False
+        self._simple = False
 
     def _open(self) -> None:
         """Make the random streams: at the first message, since a run may have a million links and use few."""
@@ -189,10 +190,31 @@ class Link:
             needed: bytes at the start of the message that make a part of it useful. By default
                 only all of it is: one lost packet loses the message.
         """
+        if not self._simple or size > self._stage.payload:
+            return self._judge_any(size, now, needed)
+        # One packet is sent once, from an unlimited queue, over a link that is up, as most messages of most runs: the
+        # general way costs a hop 10 µs more.
+        stage = self._stage
+        air_bytes = size + stage.header
+        seconds = air_bytes * stage.seconds_per_byte
+        start = now if now > self.sending_until else self.sending_until
+        self.sending_until = end = start + seconds
+        arrival = end + stage.latency(start)
+        if stage.loss is not None:
+            cause = stage.loss.fate(next(self._uniforms), start)
+            if cause:
+                return single(math.inf, cause, air_bytes, seconds)
+        if stage.fifo:
+            if arrival < self._arrived:
+                arrival = self._arrived
+            self._arrived = arrival
+        return single(arrival, "", air_bytes, seconds)
+
+    def _judge_any(self, size: int, now: float, needed: int | None) -> Verdict:
+        """Decide the fate of any message, as `judge` does."""
         if not self._opened:
             self._open()
-        if self._simple and size <= self._stage.payload:
-            return self._judge_simple(size, now)
+            return self.judge(size, now, needed)
         start = now if now > self.sending_until else self.sending_until
         channel = self._channel
         if channel.holds:
@@ -366,28 +388,6 @@ class Link:
             if instant <= now:
                 return settings
         return self._settings
-
-    def _judge_simple(self, size: int, now: float) -> Verdict:
-        """Decide as `judge` does where one packet is sent once, from an unlimited queue, over a link that is up.
-
-        Most messages of most runs; the general way through costs a hop 10 µs more.
-        """
-        stage = self._stage
-        air_bytes = size + stage.header
-        seconds = air_bytes * stage.seconds_per_byte
-        start = now if now > self.sending_until else self.sending_until
-        self.sending_until = end = start + seconds
-        arrival = end + stage.latency(start)
-        uniform = next(self._uniforms)
-        if stage.loss is not None:
-            cause = stage.loss.fate(uniform, start)
-            if cause:
-                return single(math.inf, cause, air_bytes, seconds)
-        if stage.fifo:
-            if arrival < self._arrived:
-                arrival = self._arrived
-            self._arrived = arrival
-        return single(arrival, "", air_bytes, seconds)
 
     def _signal(self, at: float) -> Signal:
         """Return how the receiver hears a message sent at an instant."""

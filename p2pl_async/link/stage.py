@@ -25,7 +25,7 @@ class Stage:
 
     latency: Draw
     copy_latency: Draw
-    loss: LossProcess | None  # for `Link._judge_simple`; the channel has it otherwise
+    loss: LossProcess | None  # for most messages; the channel has it otherwise
 
     def __init__(self, settings: LinkSettings) -> None:
         rate = settings.rate

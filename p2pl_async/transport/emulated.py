@@ -75,6 +75,7 @@ class EmulatedTransport:
         self._make_link = make_link
         self._downtimes = downtimes
         self._meter = meter
+        self._hardware = downtimes is not None or meter is not None  # decides about messages, or measures them
         self._some_empty = False  # whether any device's battery is
         for downtime in downtimes or ():
             downtime.on_end.append(self._on_empty)
@@ -174,22 +175,29 @@ class EmulatedTransport:
 
     def _settle(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
         """Record the fate of a message on a dedicated link, and schedule its arrival."""
-        left = path.link.sending_until
-        if self._downtimes is not None and verdict.arrival != math.inf:
-            verdict = self._between_crashes(path, left, verdict)
-        air_seconds = verdict.air_seconds
-        if self._meter is not None and air_seconds:
-            heard = verdict.cause not in _DEAF
-            self._meter.on_link(path.src, path.dst, left - air_seconds, left, heard=heard)
+        link = path.link
+        left, arrival = link.sending_until, verdict.arrival
+        if self._hardware:
+            verdict = self._of_hardware(path, left, verdict)
+            arrival = verdict.arrival
         self._record(path, encoded, number, kind, verdict)
-        if verdict.arrival != math.inf:
+        if arrival != math.inf:
             # The tolerance is for rounding: air time is a sum over many packets.
-            if verdict.arrival * (1 + 1e-9) < encoded.sent + air_seconds and not path.link.sends_on:
+            if arrival * (1 + 1e-9) < encoded.sent + verdict.air_seconds and not link.sends_on:
                 raise InvariantError(
-                    f"message {number} of device {path.src} reaches {path.dst} at {verdict.arrival} s, sooner than it "
-                    f"can be sent: {encoded.sent} s and {air_seconds} s on the air"
+                    f"message {number} of device {path.src} reaches {path.dst} at {arrival} s, sooner than it "
+                    f"can be sent: {encoded.sent} s and {verdict.air_seconds} s on the air"
                 )
             self._schedule(path, encoded, left, verdict)
+
+    def _of_hardware(self, path: Path, left: float, verdict: Verdict) -> Verdict:
+        """Return the fate of a message between devices that may crash, and measure the energy of its way."""
+        if self._downtimes is not None and verdict.arrival != math.inf:
+            verdict = self._between_crashes(path, left, verdict)
+        if self._meter is not None and verdict.air_seconds:
+            heard = verdict.cause not in _DEAF
+            self._meter.on_link(path.src, path.dst, left - verdict.air_seconds, left, heard=heard)
+        return verdict
 
     def _record(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
         """Record the fate of a message on one link."""
@@ -354,7 +362,8 @@ class EmulatedTransport:
             path.delivered += 1
             path.delay += now - encoded.sent
             self.trace.delivered += 1
-        self.trace.corrupted += verdict.corrupted
+        if verdict.corrupted:
+            self.trace.corrupted += 1
         self._hand_over(path, encoded, verdict)
 
     def _cut_off(self, path: Path, encoded: Encoded) -> None:
@@ -375,22 +384,23 @@ class EmulatedTransport:
                 message = decode(encoded.data, encoded.sent, missing=verdict.missing, corrupted=verdict.corrupted)
             else:
                 message = encoded.message or encoded.read()
-            if message.sender != path.src:  # a link knows which device is at its other end
+            if message._origin[0] != path.src:  # a link knows which device is at its other end
                 raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:
             self.trace.malformed += 1
         else:
-            self.trace.unread += not self._put(path, message, verdict, encoded)
+            self._put(path, message, verdict, encoded)
 
-    def _put(self, path: Path, message: Message, verdict: Verdict, encoded: Encoded) -> bool:
-        """Put a message into an inbox; return False if that is full."""
+    def _put(self, path: Path, message: Message, verdict: Verdict, encoded: Encoded) -> None:
+        """Put a message into an inbox, unless that is full."""
         signal = verdict.signal
         if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
             message = message.as_heard(path.heard(signal, encoded))
-        if path.inbox.answers:
+        inbox = path.inbox
+        if inbox.answers:
             self._clock.pause()
-        return path.inbox.put(message)
-
+        if not inbox.put(message):
+            self.trace.unread += 1
 
 _make = tuple.__new__
 _Sending = tuple[Encoded, int, str, list[Path]]
