@@ -44,7 +44,7 @@ from typing import Any
 import outcome
 import trio
 
-PATIENCE = 100_000  # times that time is asked for at one instant
+PATIENCE = 100_000  # passes of trio over the tasks that can run, between two looks whether time moves
 _SLEEPS = -4  # the source of events that wake a task
 _IN_A_ROW = 1000  # instants until trio has its turn, which takes note of Ctrl-C
 
@@ -64,11 +64,12 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         self.persists: Callable[[], bool] = lambda: False
         # Called when an instant seems to have no end: time was asked for very often.
         self.stands_still: Callable[[], object] = lambda: None
-        self._asked = 0  # how often, at this instant
-        self.moves = 0  # how often all tasks waited
+        self.passes = 0  # of trio over the tasks that can run
+        self._look_at = PATIENCE  # the pass at which to look whether time moves
+        self._looked = 0.0  # the instant at which that was looked at last
         # Whether many instants wake no task, as those of shared air: to find that out slows each wake-up.
         self.goes_on = False
-        self._woken = False  # a task can run, or may
+        self._woken = True  # a task can run, or may; always, where that isn't looked for
         self._weather: list[tuple[float, int, int, Callable[[], object]]] = []
         self._observers: list[tuple[float, int, Callable[[], object]]] = []
         self._plain_until = math.inf  # until then, only events are due: no observers, no weather, nothing canceled
@@ -98,17 +99,24 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         trio wakes every task whose deadline has come, also after the run is stopped. A task that was to wake
         at the very instant of the stop would run or not, as trio happens to order tasks.
         """
-        self._asked += 1  # trio asks once in each pass over the tasks that can run
-        if self._asked == PATIENCE:
-            self.stands_still()
+        self.passes += 1
+        if self.passes >= self._look_at:
+            self._look_for_standstill()
         return self.now if self._failure is None else math.nextafter(self.now, -math.inf)
+
+    def _look_for_standstill(self) -> None:
+        if self.now == self._looked:
+            self.stands_still()
+        self._looked = self.now
+        self._look_at = self.passes + PATIENCE
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Move to the next instant and run the events due there; never sleep in real time."""
-        self.moves += 1
         calendar = self.calendar
-        self._woken = not self.goes_on
-        for _ in range(_IN_A_ROW):
+        in_a_row = 0
+        if self.goes_on:
+            self._woken = False
+        while True:
             at = calendar[0][0] if calendar else deadline
             if at > deadline:
                 at = deadline
@@ -120,7 +128,6 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
                         return math.inf if self._failure is None else 0
                 if at > self.now:
                     self.now = at  # a sum could round to just below it, and trio would ask again endlessly
-                    self._asked = 0
                 while calendar and calendar[0][0] <= at:
                     event = heappop(calendar)
                     event[4](event[5])
@@ -129,8 +136,10 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
                     raise
                 self.stop(error)
             if self._woken or self._failure is not None or at == deadline:
-                break
-        return 0
+                return 0
+            in_a_row += 1
+            if in_a_row == _IN_A_ROW:
+                return 0
 
     def _beside_events(self, deadline: float) -> float:
         """Return the next instant, after what comes before its events; infinite if there is none, or the run is over.
@@ -154,9 +163,7 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
             self._look(at)
             if self._failure is not None:
                 return math.inf
-        if at > self.now:
-            self.now = at
-            self._asked = 0
+        self.now = max(self.now, at)
         while weather and weather[0][0] <= at:
             heappop(weather)[3]()
         self._look_ahead()

@@ -320,7 +320,8 @@ class Device:
 
     def broadcast(self, message: Message) -> None:
         """Send a message to every out-neighbor; it is encoded once."""
-        self._transport.send(self.id, self.out_neighbors, message)
+        targets = self.all_out_neighbors if self._neighborhood is None else self.out_neighbors
+        self._transport.send(self.id, targets, message)
 
     def is_sending(self, target: DeviceId) -> bool:
         """Tell whether this device's radio is still busy with messages for `target`."""
@@ -332,7 +333,7 @@ class Device:
         `device.timeout` around it limits the wait.
         """
         # The inbox's own coroutine: one more around it would cost a hop 0.2 µs.
-        return typing.cast("Awaitable[M]", self._inbox.take(kind))
+        return self._inbox.take(kind)  # type: ignore[return-value]
 
     def receive_nowait(self, kind: type[M] = Message) -> M | None:  # type: ignore[assignment]
         """Return the oldest message not yet read, of one type or of any, or None."""

@@ -47,9 +47,10 @@ class Counts:
         self.sent += len(rows)
         self.payload_bytes += sum(sizes)
         found = Counter(kinds)
-        self.kinds += found
+        self.kinds.update(found)
         for kind in found:
-            self.kind_bytes[kind] += sum(itertools.compress(sizes, map(kind.__eq__, kinds)))
+            of_kind = sizes if len(found) == 1 else itertools.compress(sizes, map(kind.__eq__, kinds))
+            self.kind_bytes[kind] += sum(of_kind)
         self.packets += sum(packets)
         self.packets_lost += sum(packets_lost)
         self.air_bytes += sum(air_bytes)

@@ -37,8 +37,9 @@ from p2pl_async.link.sending.selective_repeat import send_selectively
 from p2pl_async.link.sending.transmitter import Transmitter
 from p2pl_async.link.settings import LinkSettings
 from p2pl_async.link.stage import Stage
-from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Signal, Verdict, missing_ranges, single
+from p2pl_async.link.verdict import EXPIRED, REFUSED, Ranges, Signal, Verdict, missing_ranges
 
+_make = tuple.__new__  # builds a verdict in a third of the time of naming its fields
 _OUTAGE = CAUSES.index("outage")
 
 
@@ -200,15 +201,15 @@ class Link:
         start = now if now > self.sending_until else self.sending_until
         self.sending_until = end = start + seconds
         arrival = end + stage.latency(start)
-        if stage.loss is not None:
-            cause = stage.loss.fate(next(self._uniforms), start)
-            if cause:
-                return single(math.inf, cause, air_bytes, seconds)
-        if stage.fifo:
+        cause = "" if stage.loss is None else stage.loss.fate(next(self._uniforms), start)
+        if cause:
+            arrival = math.inf
+        elif stage.fifo:
             if arrival < self._arrived:
                 arrival = self._arrived
             self._arrived = arrival
-        return single(arrival, "", air_bytes, seconds)
+        lost = 1 if cause else 0
+        return _make(Verdict, (arrival, cause, 1, lost, air_bytes, seconds, False, math.inf, (), False, None, ()))
 
     def _judge_any(self, size: int, now: float, needed: int | None) -> Verdict:
         """Decide the fate of any message, as `judge` does."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from heapq import heappush
 
 from p2pl_async.air.airs import AnyAir, SeveralAirs
 from p2pl_async.clock import VirtualClock
@@ -108,7 +109,7 @@ class EmulatedTransport:
         sent = self._clock.now
         data, read = encode_and_read(message, source, number, sent)
         needed = head_size(data) if message.partial else None
-        self._carry(source, targets, Encoded(data, sent, number, needed, read), message.tag)
+        self._carry(source, targets, Encoded(data, sent, number, message.tag, needed, read))
 
     def send_bytes(
         self, source: DeviceId, targets: Sequence[DeviceId], data: bytes | SharedBytes, number: int, kind: str
@@ -122,11 +123,11 @@ class EmulatedTransport:
             number: the sender's count of its messages.
             kind: the message's tag.
         """
-        self._carry(source, targets, Encoded(data, self._clock.now, number), kind)
+        self._carry(source, targets, Encoded(data, self._clock.now, number, kind))
 
-    def _carry(self, source: DeviceId, targets: Sequence[DeviceId], encoded: Encoded, kind: str) -> None:
+    def _carry(self, source: DeviceId, targets: Sequence[DeviceId], encoded: Encoded) -> None:
         """Send what is encoded over the links to the targets."""
-        size, number, needed, paths = encoded.size, encoded.number, encoded.needed, self._paths[source]
+        size, needed, paths = encoded.size, encoded.needed, self._paths[source]
         if self.air is not None:
             targets, latest = tuple(targets), self._latest[source]
             if latest is None or latest[0] != targets:
@@ -136,21 +137,21 @@ class EmulatedTransport:
             _, found, links = latest
             if found:
                 self.trace.undecided += len(found)
-                self.air.send(source, links, size, self._decided, (encoded, number, kind, found), needed, self._reached)
+                self.air.send(source, links, size, self._decided, (encoded, found), needed, self._reached)
             if self._takes is None:
                 return
             targets = [target for target in targets if not self._takes(source, target)]
         for target in targets:
             path = paths.get(target) or self._path(source, target)
             if path.line is None:
-                self._settle(path, encoded, number, kind, path.link.judge(size, encoded.sent, needed))
+                self._settle(path, encoded, path.link.judge(size, encoded.sent, needed))
             else:
                 self.trace.undecided += 1
-                path.line.add((path, encoded, number, kind), size, needed)
+                path.line.add((path, encoded), size, needed)
 
     def _reached(self, token: _Sending, places: Sequence[int], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
         """Schedule the arrivals of a message that got over the shared air, at some of its receivers."""
-        encoded, _, _, paths = token
+        encoded, paths = token
         now, may_crash, found = self._clock.now, self._downtimes is not None, []
         for k, verdict in zip(places, verdicts, strict=True):
             path = paths[k]
@@ -163,32 +164,55 @@ class EmulatedTransport:
 
     def _decided(self, token: _Sending, places: Sequence[int], verdicts: Sequence[Verdict]) -> None:
         """Take the verdicts on a message over the shared air, at some of its receivers."""
-        encoded, number, kind, paths = token
+        encoded, paths = token
         self.trace.undecided -= len(places)
         for k, verdict in zip(places, verdicts, strict=True):
-            self._record(paths[k], encoded, number, kind, verdict)
+            self._record(paths[k], encoded, verdict)
 
-    def _left_line(self, token: tuple[Path, Encoded, int, str], verdict: Verdict) -> None:
+    def _left_line(self, token: tuple[Path, Encoded], verdict: Verdict) -> None:
         """Take the verdict on a message that had to wait in line."""
         self.trace.undecided -= 1
         self._settle(*token, verdict)
 
-    def _settle(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
-        """Record the fate of a message on a dedicated link, and schedule its arrival."""
-        link = path.link
-        left, arrival = link.sending_until, verdict.arrival
+    def _settle(self, path: Path, encoded: Encoded, verdict: Verdict) -> Verdict:
+        """Record the fate of a message on a dedicated link, and schedule its arrival; return the verdict that holds.
+
+        All in one: with calls of `_record` and `_schedule` a hop takes 0.5 µs more.
+        """
+        src, dst, sent, left = path.src, path.dst, encoded.sent, path.link.sending_until
         if self._hardware:
             verdict = self._of_hardware(path, left, verdict)
-            arrival = verdict.arrival
-        self._record(path, encoded, number, kind, verdict)
-        if arrival != math.inf:
-            # The tolerance is for rounding: air time is a sum over many packets.
-            if arrival * (1 + 1e-9) < encoded.sent + verdict.air_seconds and not link.sends_on:
-                raise InvariantError(
-                    f"message {number} of device {path.src} reaches {path.dst} at {arrival} s, sooner than it "
-                    f"can be sent: {encoded.sent} s and {verdict.air_seconds} s on the air"
-                )
-            self._schedule(path, encoded, left, verdict)
+        arrival, air_seconds = verdict.arrival, verdict.air_seconds
+        path.sent += 1
+        if verdict.acknowledged:
+            path.acknowledged += 1
+        if air_seconds:
+            path.air_seconds += air_seconds
+        start = encoded.start(self.captured) if self.captured else b""
+        # Naming the fields takes three times as long.
+        record = _make(Record, (sent, src, dst, encoded.number, encoded.kind, encoded.size, verdict, start))
+        self.trace.add(record, self._clock.now)
+        if arrival == math.inf:
+            self._fail(path, encoded, verdict.cause)
+            return verdict
+        # The tolerance is for rounding: air time is a sum over many packets.
+        if arrival * (1 + 1e-9) < sent + air_seconds and not path.link.sends_on:
+            raise InvariantError(
+                f"message {encoded.number} of device {src} reaches {dst} at {arrival} s, sooner than it can be sent: "
+                f"{sent} s and {air_seconds} s on the air"
+            )
+        what = path, encoded, left, verdict
+        heappush(self._clock.calendar, (arrival, dst, src, 2 * encoded.number, self._arrive, what))
+        if verdict.copy != math.inf:
+            self._clock.schedule(verdict.copy, dst, src, 2 * encoded.number + 1, self._arrive_again, what)
+        return verdict
+
+    def _fail(self, path: Path, encoded: Encoded, cause: str) -> None:
+        """Count a message that doesn't arrive; without a cause, as the run has ended."""
+        if cause:
+            path.lose(cause)
+        else:
+            self._unfinished.add((path.src, path.dst, encoded.number))
 
     def _of_hardware(self, path: Path, left: float, verdict: Verdict) -> Verdict:
         """Return the fate of a message between devices that may crash, and measure the energy of its way."""
@@ -199,22 +223,17 @@ class EmulatedTransport:
             self._meter.on_link(path.src, path.dst, left - verdict.air_seconds, left, heard=heard)
         return verdict
 
-    def _record(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
-        """Record the fate of a message on one link."""
+    def _record(self, path: Path, encoded: Encoded, verdict: Verdict) -> None:
+        """Record the fate of a message over the shared air on one link."""
         path.sent += 1
-        if verdict.acknowledged:
-            path.acknowledged += 1
-        if verdict.air_seconds:
-            path.air_seconds += verdict.air_seconds
+        path.acknowledged += verdict.acknowledged
+        path.air_seconds += verdict.air_seconds
         start = encoded.start(self.captured) if self.captured else b""
-        # Naming the fields takes three times as long.
-        record = _make(Record, (encoded.sent, path.src, path.dst, number, kind, encoded.size, verdict, start))
+        number, kind, size = encoded.number, encoded.kind, encoded.size
+        record = _make(Record, (encoded.sent, path.src, path.dst, number, kind, size, verdict, start))
         self.trace.add(record, self._clock.now)
         if verdict.arrival == math.inf:
-            if verdict.cause:
-                path.lose(verdict.cause)
-            else:
-                self._unfinished.add((path.src, path.dst, number))
+            self._fail(path, encoded, verdict.cause)
 
     def _schedule(self, path: Path, encoded: Encoded, left: float, verdict: Verdict) -> None:
         """Schedule the arrival of a message that has left the sender by the instant `left`, and of its second copy."""
@@ -352,18 +371,19 @@ class EmulatedTransport:
         if self._some_empty and self._is_cut(path, left):
             self._cut_off(path, encoded)
             return
+        trace = self.trace
         if verdict.missing:
             path.partial += 1
-            self.trace.partial += 1
+            trace.partial += 1
         else:
             now = path.last = self._clock.now
             if not path.delivered:
                 path.first = now
             path.delivered += 1
             path.delay += now - encoded.sent
-            self.trace.delivered += 1
+            trace.delivered += 1
         if verdict.corrupted:
-            self.trace.corrupted += 1
+            trace.corrupted += 1
         self._hand_over(path, encoded, verdict)
 
     def _cut_off(self, path: Path, encoded: Encoded) -> None:
@@ -379,31 +399,41 @@ class EmulatedTransport:
             self._hand_over(path, encoded, verdict)
 
     def _hand_over(self, path: Path, encoded: Encoded, verdict: Verdict) -> None:
+        """Put a message that has arrived into the inbox of its receiver."""
+        message = encoded.message
+        if message is None or verdict.missing or verdict.corrupted:
+            message = self._read(path, encoded, verdict)
+            if message is None:
+                return
+        if not self._put(path, message, verdict, encoded):
+            self.trace.unread += 1
+
+    def _read(self, path: Path, encoded: Encoded, verdict: Verdict) -> Message | None:
+        """Return what arrived, as the receiver reads it; None if it isn't a message."""
+        damaged = verdict.missing or verdict.corrupted  # each receiver lacks other parts
         try:
-            if verdict.missing or verdict.corrupted:  # each receiver lacks other parts
-                message = decode(encoded.data, encoded.sent, missing=verdict.missing, corrupted=verdict.corrupted)
-            else:
-                message = encoded.message or encoded.read()
-            if message._origin[0] != path.src:  # a link knows which device is at its other end
+            message = decode(encoded.data, encoded.sent, missing=verdict.missing, corrupted=verdict.corrupted)
+            if message.sender != path.src:  # a link knows which device is at its other end
                 raise RemoteError(f"device {path.src} sent a message in the name of {message.sender}")
         except RemoteError:
             self.trace.malformed += 1
-        else:
-            self._put(path, message, verdict, encoded)
+            return None
+        if not damaged:
+            encoded.message = message
+        return message
 
-    def _put(self, path: Path, message: Message, verdict: Verdict, encoded: Encoded) -> None:
-        """Put a message into an inbox, unless that is full."""
-        signal = verdict.signal
+    def _put(self, path: Path, message: Message, verdict: Verdict, encoded: Encoded) -> bool:
+        """Put a message into an inbox; return False if that is full."""
+        signal, inbox = verdict.signal, path.inbox
         if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
             message = message.as_heard(path.heard(signal, encoded))
-        inbox = path.inbox
         if inbox.answers:
             self._clock.pause()
-        if not inbox.put(message):
-            self.trace.unread += 1
+        return inbox.put(message)
+
 
 _make = tuple.__new__
-_Sending = tuple[Encoded, int, str, list[Path]]
-"""A message over shared air: the bytes, their number, the message's tag, and the links to all of its receivers."""
+_Sending = tuple[Encoded, list[Path]]
+"""A message over shared air: the bytes, and the links to all of its receivers."""
 _Arrival = tuple[Path, Encoded, float, Verdict]
 """An arrival: the link, the bytes, the instant at which they had left the sender, and the link's verdict."""

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import outcome
-import trio
+from outcome import Value
+from trio.lowlevel import Abort, Task, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
 
 from p2pl_async.messages import Message
 
@@ -27,7 +27,7 @@ class Inbox:
         self._open = True
         self._queues: dict[type[Message], deque[tuple[int, Message]]] = {}
         self._arrived = 0
-        self._waiting: list[tuple[type[Message], trio.lowlevel.Task]] = []
+        self._waiting: list[tuple[type[Message], Task]] = []
         self.answers: list[tuple[type[Message], Callable[[Any], object]]] = []  # who takes which messages at once
 
     def put(self, message: Message) -> bool:
@@ -39,7 +39,7 @@ class Inbox:
         for entry in self._waiting:
             if isinstance(message, entry[0]):
                 self._waiting.remove(entry)
-                trio.lowlevel.reschedule(entry[1], outcome.Value(message))
+                reschedule(entry[1], Value(message))
                 return True
         if not self._open:
             return True
@@ -67,16 +67,16 @@ class Inbox:
         """Return the oldest message of a type, waiting for one if need be."""
         message = self.take_nowait(wanted)
         if message is not None:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()
             return message
-        entry = (wanted, trio.lowlevel.current_task())
+        entry = (wanted, current_task())
         self._waiting.append(entry)
 
-        def abort(_: object) -> trio.lowlevel.Abort:
+        def abort(_: object) -> Abort:
             self._waiting.remove(entry)
-            return trio.lowlevel.Abort.SUCCEEDED
+            return Abort.SUCCEEDED
 
-        received: Message = await trio.lowlevel.wait_task_rescheduled(abort)
+        received: Message = await wait_task_rescheduled(abort)
         return received
 
     def answer(self, kind: type[Message], call: Callable[[Any], object]) -> None:

@@ -16,13 +16,14 @@ _make = tuple.__new__  # takes a third of the time of naming fields
 class Encoded:
     """The bytes of one broadcast, and the message in them once a receiver has read it."""
 
-    __slots__ = ("_start", "data", "message", "needed", "number", "sent", "size")
+    __slots__ = ("_start", "data", "kind", "message", "needed", "number", "sent", "size")
 
     def __init__(
         self,
         data: bytes | SharedBytes,
         sent: float,
         number: int,
+        kind: str,
         needed: int | None = None,
         message: Message | None = None,
     ) -> None:
@@ -30,6 +31,7 @@ class Encoded:
         self.size = len(data)
         self.sent = sent
         self.number = number  # the sender's count of its messages
+        self.kind = kind  # the message's tag
         self.needed = needed  # bytes at the start without which a part is useless; None if only the whole is useful
         self.message = message
         self._start: bytes | None = None

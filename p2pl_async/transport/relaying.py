@@ -42,13 +42,12 @@ class Relaying(NamedTuple):
 class Journey(Encoded):
     """A message on its way to some devices, over others."""
 
-    __slots__ = ("cost", "fates", "kind", "lost", "open", "source", "targets", "visited")
+    __slots__ = ("cost", "fates", "lost", "open", "source", "targets", "visited")
 
-    def __init__(self, encoded: Encoded, source: DeviceId, targets: Sequence[int], kind: str) -> None:
-        super().__init__(encoded.data, encoded.sent, encoded.number, message=encoded.message)
+    def __init__(self, encoded: Encoded, source: DeviceId, targets: Sequence[int]) -> None:
+        super().__init__(encoded.data, encoded.sent, encoded.number, encoded.kind, message=encoded.message)
         self.source = source
         self.targets = tuple(sorted(targets))
-        self.kind = kind
         self.open = 1  # what is left to happen: two for each hop, its record and its arrival
         self.visited = {source}
         self.fates: dict[DeviceId, Verdict] = {}
@@ -81,7 +80,7 @@ class Hop(Encoded):
         *,
         corrupted: bool,
     ) -> None:
-        super().__init__(journey.data, now, number)
+        super().__init__(journey.data, now, number, journey.kind)
         self.size += header
         self.journey = journey
         self.way = way  # the devices that it has been at
@@ -126,12 +125,12 @@ class RelayingTransport(EmulatedTransport):
         self._journeys: dict[tuple[DeviceId, int], Journey] = {}  # those that aren't over
         self._unreached: set[tuple[DeviceId, DeviceId, int]] = set()  # as the run ended
 
-    def _carry(self, source: DeviceId, targets: Sequence[DeviceId], encoded: Encoded, kind: str) -> None:
+    def _carry(self, source: DeviceId, targets: Sequence[DeviceId], encoded: Encoded) -> None:
         for target in targets:
             if target not in self._neighbors[source]:
                 raise no_link(source, target, self._neighbors[source])
         if targets:
-            journey = Journey(encoded, source, targets, kind)
+            journey = Journey(encoded, source, targets)
             self._journeys[source, encoded.number] = journey
             self._whole.undecided += len(journey.targets)
             self._go_on(journey, (source,), journey.targets)
@@ -185,10 +184,19 @@ class RelayingTransport(EmulatedTransport):
             self._hops[device] = number + 1
             journey.open += 2 * len(onward.hops)
             hop = Hop(journey, now, number, self._header, way, onward.hops, corrupted=corrupted)
-            super()._carry(device, list(onward.hops), hop, journey.kind)
+            super()._carry(device, list(onward.hops), hop)
 
-    def _record(self, path: Path, encoded: Encoded, number: int, kind: str, verdict: Verdict) -> None:
-        super()._record(path, encoded, number, kind, verdict)
+    def _settle(self, path: Path, encoded: Encoded, verdict: Verdict) -> Verdict:
+        verdict = super()._settle(path, encoded, verdict)
+        self._hop_decided(path, encoded, verdict)
+        return verdict
+
+    def _record(self, path: Path, encoded: Encoded, verdict: Verdict) -> None:
+        super()._record(path, encoded, verdict)
+        self._hop_decided(path, encoded, verdict)
+
+    def _hop_decided(self, path: Path, encoded: Encoded, verdict: Verdict) -> None:
+        """Take note of the fate of a hop."""
         assert isinstance(encoded, Hop)
         encoded.journey.charge(verdict)
         if verdict.cause:
