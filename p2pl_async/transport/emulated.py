@@ -80,7 +80,7 @@ class EmulatedTransport:
         self._some_empty = False  # whether any device's battery is
         for downtime in downtimes or ():
             downtime.on_end.append(self._on_empty)
-        self._inboxes = [Inbox(inbox) for _ in out_neighbors]
+        self._inboxes = [Inbox(inbox, clock.pause) for _ in out_neighbors]
         self._paths: list[dict[DeviceId, Path]] = [{} for _ in out_neighbors]
         # On shared air, to whom each device sent last, and over which links.
         self._latest: list[tuple[Sequence[DeviceId], list[Path], tuple[Link, ...]] | None] = [None] * len(out_neighbors)
@@ -405,7 +405,9 @@ class EmulatedTransport:
             message = self._read(path, encoded, verdict)
             if message is None:
                 return
-        if not self._put(path, message, verdict, encoded):
+        if verdict.signal is not None:
+            message = path.as_heard(message, verdict.signal, encoded)
+        if not path.inbox.put(message):
             self.trace.unread += 1
 
     def _read(self, path: Path, encoded: Encoded, verdict: Verdict) -> Message | None:
@@ -421,15 +423,6 @@ class EmulatedTransport:
         if not damaged:
             encoded.message = message
         return message
-
-    def _put(self, path: Path, message: Message, verdict: Verdict, encoded: Encoded) -> bool:
-        """Put a message into an inbox; return False if that is full."""
-        signal, inbox = verdict.signal, path.inbox
-        if signal is not None and not math.isnan(signal.rssi):  # each receiver hears it in its own way
-            message = message.as_heard(path.heard(signal, encoded))
-        if inbox.answers:
-            self._clock.pause()
-        return inbox.put(message)
 
 
 _make = tuple.__new__

@@ -20,10 +20,12 @@ class Inbox:
 
     Args:
         limit: messages that are kept until they are read; one that arrives at a full inbox is dropped. None: all.
+        on_answer: called before a message is answered as it arrives.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, on_answer: Callable[[], object] = lambda: None) -> None:
         self._limit = limit
+        self._on_answer = on_answer
         self._open = True
         self._queues: dict[type[Message], deque[tuple[int, Message]]] = {}
         self._arrived = 0
@@ -34,6 +36,7 @@ class Inbox:
         """Add a message that arrives, or give it to a task that waits for its type; return False if it is full."""
         for kind, call in self.answers:
             if isinstance(message, kind):
+                self._on_answer()
                 call(message)
                 return True
         for entry in self._waiting:

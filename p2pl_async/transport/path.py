@@ -72,9 +72,11 @@ class Path:
         self.delay = 0.0  # s, summed over the delivered
         self.first = self.last = math.nan  # virtual seconds of the first and the latest delivery
 
-    def heard(self, signal: Signal, encoded: Encoded) -> AsReceived:
-        """Return what its receiver can tell of the way of a message."""
-        return _make(AsReceived, (signal, encoded.size, self.link))
+    def as_heard(self, message: Message, signal: Signal, encoded: Encoded) -> Message:
+        """Return a message as its receiver hears it, who can tell of its way if that is by radio."""
+        if math.isnan(signal.rssi):
+            return message
+        return message.as_heard(_make(AsReceived, (signal, encoded.size, self.link)))
 
     def lose(self, cause: str) -> None:
         """Count a lost message."""

@@ -241,7 +241,9 @@ class RelayingTransport(EmulatedTransport):
         except RemoteError:
             self._whole.malformed += 1
             return
-        self._whole.unread += not self._put(path, message, verdict, journey)
+        if verdict.signal is not None:
+            message = path.as_heard(message, verdict.signal, journey)
+        self._whole.unread += not path.inbox.put(message)
 
     def _lose_hop(self, path: Path, hop: Hop, cause: str, signal: Signal | None) -> None:
         """Note that a hop was lost, and that nothing arrives any more by it."""
