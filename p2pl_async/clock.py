@@ -44,7 +44,7 @@ from typing import Any
 import outcome
 import trio
 
-PATIENCE = 100_000  # passes of trio over the tasks that can run, between two looks whether time moves
+PATIENCE = 100_000  # times that time is asked for, from one look whether it moves to the next
 _SLEEPS = -4  # the source of events that wake a task
 _IN_A_ROW = 1000  # instants until trio has its turn, which takes note of Ctrl-C
 
@@ -64,8 +64,9 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         self.persists: Callable[[], bool] = lambda: False
         # Called when an instant seems to have no end: time was asked for very often.
         self.stands_still: Callable[[], object] = lambda: None
-        self.passes = 0  # of trio over the tasks that can run
-        self._look_at = PATIENCE  # the pass at which to look whether time moves
+        self.moves = 0  # how often all tasks waited
+        self._asked = 0  # how often time was asked for
+        self._look_at = PATIENCE  # at how many times to look whether it moves
         self._looked = 0.0  # the instant at which that was looked at last
         # Whether many instants wake no task, as those of shared air: to find that out slows each wake-up.
         self.goes_on = False
@@ -99,8 +100,8 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         trio wakes every task whose deadline has come, also after the run is stopped. A task that was to wake
         at the very instant of the stop would run or not, as trio happens to order tasks.
         """
-        self.passes += 1
-        if self.passes >= self._look_at:
+        self._asked += 1  # trio asks once in each pass over the tasks that can run
+        if self._asked >= self._look_at:
             self._look_for_standstill()
         return self.now if self._failure is None else math.nextafter(self.now, -math.inf)
 
@@ -108,10 +109,11 @@ class VirtualClock(trio.abc.Clock, trio.abc.Instrument):
         if self.now == self._looked:
             self.stands_still()
         self._looked = self.now
-        self._look_at = self.passes + PATIENCE
+        self._look_at = self._asked + PATIENCE
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Move to the next instant and run the events due there; never sleep in real time."""
+        self.moves += 1
         calendar = self.calendar
         in_a_row = 0
         if self.goes_on:

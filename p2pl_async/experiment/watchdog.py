@@ -32,7 +32,7 @@ def tells_of_standstill(clock: VirtualClock, runs_device: CodeType) -> Iterator[
     def look() -> None:
         before = None
         while not over.wait(SECONDS):
-            now = clock.passes
+            now = clock.moves
             said = _said(sys._current_frames().get(watched), runs_device) if now == before else ""
             if said and not over.is_set():
                 print(said, file=sys.stderr)
