@@ -225,7 +225,7 @@ def _plain(value: Number) -> float:
 
 
 def _arrival(run: RecordedValues, cost: str, level: float, devices: list[int] | None, *, mean: bool) -> Arrival:
-    """Return when an evaluation first found a score as good as `level`: the target's, if it is the same, else any."""
+    """Return when a score was first found as good as `level`: by the run's own target, or by an evaluation."""
     metric, falls = run.summary.get("metric") or "accuracy", bool(run.summary.get("lower_is_better"))
     summary_path = "virtual_seconds" if cost == "virtual_seconds" else f"messages.{cost}"
     end = run.number("energy.joules" if cost == "energy_j" else summary_path)
@@ -234,17 +234,30 @@ def _arrival(run: RecordedValues, cost: str, level: float, devices: list[int] | 
     asked = {"metric": "accuracy", "value": target.get("accuracy")} | target
     if devices is None and all(asked.get(key) == value for key, value in same.items()):
         return Arrival(run.number(f"target.{cost}"), True) if target["reached"] else Arrival(end, False)
-    rows = run.metrics[run.metrics["metric"] == metric]
-    rows = rows if devices is None else rows[rows["device"].isin(devices)]
-    over_devices = rows.groupby("time_s")["value"].agg("mean" if mean else "max" if falls else "min")
-    reached = over_devices[over_devices <= level if falls else over_devices >= level]
-    if not len(reached):
+    at = _first_seen(run, metric, level, devices, mean=mean, falls=falls)
+    of_these = asked.get("of") == "every_device" or (mean and devices is None)
+    if target.get("reached") and asked["metric"] == metric and of_these:
+        # All devices were found that good, so their mean was, and so is each worse score.
+        proven = asked["value"] <= level if falls else asked["value"] >= level
+        if proven and run.number("target.virtual_seconds") <= at:
+            return Arrival(run.number(f"target.{cost}"), True)
+    if at == math.inf:
         return Arrival(end, False)
-    at = float(reached.index[0])
     if cost == "virtual_seconds":
         return Arrival(at, True)
     spent = run.metrics[(run.metrics["metric"] == cost) & (run.metrics["time_s"] <= at)]
     return Arrival(float(spent["value"].iloc[-1]) if len(spent) else math.nan, True)
+
+
+def _first_seen(
+    run: RecordedValues, metric: str, level: float, devices: list[int] | None, *, mean: bool, falls: bool
+) -> float:
+    """Return when an evaluation first found a score that good, in virtual seconds; inf if none did."""
+    rows = run.metrics[run.metrics["metric"] == metric]
+    rows = rows if devices is None else rows[rows["device"].isin(devices)]
+    over_devices = rows.groupby("time_s")["value"].agg("mean" if mean else "max" if falls else "min")
+    reached = over_devices[over_devices <= level if falls else over_devices >= level]
+    return float(reached.index[0]) if len(reached) else math.inf
 
 
 def _over_series(run: RecordedValues, how: str, node: ast.AST, until: float, devices: list[int] | None) -> float:

@@ -111,6 +111,38 @@ def test_arrivals_are_at_the_first_score_whatever_it_is_and_an_error_falls(tmp_p
     assert Expression("time_to(0.1)").of(run) == Arrival(3, False)
 
 
+def test_a_target_that_every_device_reached_proves_lower_ones(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", "s", 1)
+    folder.begin("")
+    target = {"metric": "accuracy", "value": 0.9, "of": "every_device", "reached": True, "virtual_seconds": 2.5}
+    target |= {"bytes_on_air": 250}
+    about = {
+        "status": "complete",
+        "scenario": "s",
+        "seed": 1,
+        "virtual_seconds": 3.0,
+        "messages": {"bytes_on_air": 300},
+    }
+    folder.write_summary({**about, "target": target})
+    table = Table(tmp_path / "run" / "metrics", METRIC_COLUMNS)
+    for t, first, second in [(1.0, 0.5, 0.9), (2.0, 0.8, 0.9)]:  # on some samples, the target on all
+        table.add(t, 0, "accuracy", first)
+        table.add(t, 1, "accuracy", second)
+    table.close()
+    devices = Table(tmp_path / "run" / "devices", DEVICE_COLUMNS | {"group": "category"})
+    for device, group in enumerate(("slow", "")):
+        devices.add(device, 0.0, 0.0, 10, 3, 0.8, group)
+    devices.close()
+    folder.close()
+    run = RecordedValues(tmp_path / "run")
+    assert Expression("time_to(90 %, mean)").of(run) == Arrival(2.5, True)
+    assert Expression("bytes_to(90 %, mean)").of(run) == Arrival(250, True)
+    assert Expression("time_to(88 %)").of(run) == Arrival(2.5, True)
+    assert Expression("time_to(85 %, group = slow)").of(run) == Arrival(2.5, True)
+    assert Expression("time_to(85 %, mean)").of(run) == Arrival(2, True)  # an evaluation was earlier
+    assert Expression("time_to(91 %, mean)").of(run) == Arrival(3, False)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
