@@ -179,7 +179,7 @@ def difference_sheet(results: Results, table: TableSettings) -> Sheet | None:
         notes.append(f"with {n} seeds the smallest exact two-sided p is {smallest_p(n):.2g}, before correction")
     if any("restricted" in text for row in rows for text in row):
         notes.append(
-            "targets that some run never reached: restricted means up to the end of the shorter runs, log-rank test"
+            "targets that some run never reached: restricted means up to the end of those that did not, log-rank test"
         )
     return Sheet(f"{table.title}: differences" if table.title else "differences", header, rows, notes)
 

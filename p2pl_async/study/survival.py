@@ -63,12 +63,16 @@ def restricted_mean(arrivals: Sequence[Arrival], until: float) -> float:
     found = curve(arrivals)
     edges = [0.0, *(min(at, until) for at in found.at), until]
     heights = [1.0, *found.waiting]
-    return float(sum(h * max(0.0, b - a) for h, a, b in zip(heights, edges, edges[1:], strict=False)))
+    return float(sum(h * (b - a) for h, a, b in zip(heights, edges, edges[1:], strict=False) if h and b > a))
 
 
 def horizon(groups: Sequence[Sequence[Arrival]]) -> float:
-    """Return up to where all groups can be compared: the shortest of their longest times."""
-    return min(max(arrival.at for arrival in group) for group in groups)
+    """Return up to where all groups can be compared: the shortest of the longest times that ended without an arrival.
+
+    A group whose longest time ended with one is known for ever after; if all are such, infinity.
+    """
+    longest = [max(group, key=lambda arrival: (arrival.at, not arrival.reached)) for group in groups]
+    return min((arrival.at for arrival in longest if not arrival.reached), default=float("inf"))
 
 
 def log_rank_p(first: Sequence[Arrival], second: Sequence[Arrival]) -> float:

@@ -125,7 +125,7 @@ def test_times_that_some_runs_never_reach_are_censored_not_averaged(tmp_path: Pa
     (table, differences) = sheets(tmp_path, '[[table]]\nvalue = "time_to(80 %)"\n')
     assert [row[-1] for row in table.rows][::3] == ["25 ± 21", "20, 2 of 4 reached it"]
     assert any("Kaplan" in note for note in table.notes)
-    assert differences.rows[1][2] == "+2.5 (restricted)"  # areas up to 40 s: 27.5 and 25
+    assert differences.rows[1][2] == "+7.5 (restricted)"  # areas up to 50 s: 32.5 and 25
     assert any("log-rank" in note for note in differences.notes)
 
 
@@ -151,7 +151,7 @@ def test_a_main_effect_is_the_mean_difference_over_all_other_factors(tmp_path: P
     ((level, difference, p, time, _),) = effects.rows
     assert (level, p) == ("15", "0.12")  # 2^(1-4)
     assert difference == "+1.10 ± 0.18"
-    assert time == "+1.25 (restricted)"  # of eight runs up to 40 s, two of which never arrived: 26.25 - 25
+    assert time == "+3.75 (restricted)"  # of eight runs up to 50 s, two of which never arrived: 28.75 - 25
     assert table.rows[1][2] == "20, 6 of 8 reached it"
 
 

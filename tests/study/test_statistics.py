@@ -97,6 +97,13 @@ def test_the_restricted_mean_is_the_area_under_the_curve() -> None:
     arrived = [Arrival(at, True) for at in (1.0, 2.0, 6.0)]
     assert restricted_mean(arrived, 10) == pytest.approx(3)
     assert horizon([A, arrived]) == 5
+    early, never = [Arrival(2, True), Arrival(3, True)], [Arrival(100, False), Arrival(60, False)]
+    assert horizon([early, never]) == 100  # all of the first had arrived long before
+    assert restricted_mean(early, 100) == pytest.approx(2.5)
+    assert restricted_mean(never, 100) == pytest.approx(100)
+    assert horizon([[*early, Arrival(3, False)], never]) == 3  # one of those that ended at 3 s had not
+    assert horizon([early, early]) == float("inf")
+    assert restricted_mean(early, float("inf")) == pytest.approx(2.5)
 
 
 def test_the_log_rank_test_by_hand() -> None:
