@@ -70,9 +70,8 @@ class Descent:
             x: where the samples lie, (k, batch, *shape).
 
         Returns:
-            A function of `targets` and weights, which are flat if the step is `straight` (see
-            `DenseNetwork.add_gradients`) and else as for `Network.gradients`, and of the learning rate of each
-            device, (k,), where they differ.
+            A function of `targets` and weights, which are as for `DenseNetwork.add_gradients` if the step is `straight`
+            and else as for `Network.gradients`, and of the learning rate of each device, (k,), where they differ.
         """
         if not self.straight(network):
             return functools.partial(self._step, network, w, v, x)

@@ -38,26 +38,35 @@ class TrainingLoss(Settings):
         """
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return what `of_each` gives, in whatever way is fastest where no gradient is asked for."""
-        return self.of_each(outputs, y)
+        """Return what `of_each` gives for k models, (k, rows), in whatever way is fastest without a gradient.
+
+        Args:
+            outputs: of the models, (k, rows, n_outputs).
+            y: labels, (k, rows), or numbers to predict, (k, rows, n_outputs).
+        """
+        return self.of_each(outputs.flatten(0, 1), y.flatten(0, 1)).view(outputs.shape[:2])
 
     def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
-        """Return labels (...) in the form in which `slope` is to get them: as they are, or (..., n_outputs)."""
+        """Return labels (..., rows) in the form in which `slope` is to get them: as they are, or for each output."""
         return y
 
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return the gradient of each sample's loss by its outputs; it may overwrite them.
+        """Return the gradient of each sample's loss by its outputs, (k, n_outputs, rows); it may overwrite them.
+
+        The samples of a model come last, for torch computes along them many at once; and what it finds for a model then
+        doesn't depend on how many there are.
 
         Args:
-            outputs: of the model, (rows, n_outputs).
-            y: `targets` of labels, or numbers to predict, (rows, n_outputs).
+            outputs: of the models, (k, n_outputs, rows).
+            y: `targets` of labels, (k, rows) or (k, n_outputs, rows), or numbers to predict, (k, n_outputs, rows).
         """
         import torch
 
         with torch.enable_grad():
-            leaf = outputs.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self.of_each(leaf, y).sum(), leaf)
-        return found
+            leaf = outputs.detach().transpose(1, 2).flatten(0, 1).requires_grad_()
+            of_each = self.of_each(leaf, y.flatten() if y.dim() == 2 else y.transpose(1, 2).flatten(0, 1))
+            (found,) = torch.autograd.grad(of_each.sum(), leaf)
+        return found.view(len(outputs), -1, outputs.shape[1]).transpose(1, 2)
 
     def check(self, dataset: Dataset) -> None:
         """Try the loss on some samples of the data.
@@ -95,12 +104,12 @@ class CrossEntropy(TrainingLoss):
         """Return the same; of few classes with the samples along rows, for which torch takes a tenth of the time."""
         import torch
 
-        if outputs.shape[1] >= _MANY:
-            return self.of_each(outputs, y)
-        return -torch.log_softmax(outputs.t(), 0).gather(0, y.unsqueeze(0)).squeeze(0)
+        if outputs.shape[2] >= _MANY:
+            return super().values(outputs, y)
+        return -torch.log_softmax(outputs.transpose(1, 2), 1).gather(1, y.unsqueeze(1)).squeeze(1)
 
     def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
-        """Return one-hot rows."""
+        """Return one-hot columns."""
         return _one_hot(y, n_outputs, dtype)
 
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -126,7 +135,7 @@ class Squared(TrainingLoss):
         return 0.5 * (outputs - _targets(outputs, y)).square().sum(1)
 
     def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
-        """Return one-hot rows."""
+        """Return one-hot columns."""
         return _one_hot(y, n_outputs, dtype)
 
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -146,12 +155,14 @@ class BinaryCrossEntropy(TrainingLoss):
         return binary_cross_entropy_with_logits(outputs, _targets(outputs, y).to(outputs), reduction="none").mean(1)
 
     def targets(self, y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
-        """Return one-hot rows."""
+        """Return one-hot columns."""
         return _one_hot(y, n_outputs, dtype)
 
     def slope(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return (sigmoid(outputs) - y) / n_outputs."""
-        return _less_targets(outputs.sigmoid(), y).div_(outputs.shape[1])
+        # torch.sigmoid gives a number other bits at the end of a tensor than within it; torch.exp doesn't.
+        sigmoid = outputs.neg_().exp_().add_(1).reciprocal_()
+        return _less_targets(sigmoid, y).div_(outputs.shape[1])
 
     def check(self, dataset: Dataset) -> None:
         """Refuse numbers that are neither 0 nor 1 nor between."""
@@ -168,14 +179,15 @@ def _targets(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def _one_hot(y: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor:
-    return y.new_zeros(*y.shape, n_outputs, dtype=dtype).scatter_(-1, y.unsqueeze(-1), 1)
+    shape = *y.shape[:-1], n_outputs, y.shape[-1]
+    return y.new_zeros(shape, dtype=dtype).scatter_(-2, y.unsqueeze(-2), 1)
 
 
 def _less_targets(values: Tensor, y: Tensor) -> Tensor:
-    """Subtract from the values, (rows, n), what the outputs should be; in place."""
+    """Subtract from the values, (k, n, rows), what the outputs should be; in place."""
     import torch
 
-    if y.dim() == 2:
+    if y.dim() == values.dim():
         return values.sub_(y)
     return values.scatter_add_(1, y.unsqueeze(1), torch.full_like(values[:, :1], -1.0))
 

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     """Samples of some steps of a group; a short batch is padded with its own first sample at weight 0."""
 
     rows: Tensor  # of the training data, (steps, k, width)
-    y: Tensor  # what the network is to give for them, (steps, k, width, ...)
+    y: Tensor  # what the network is to give for them, its `targets`, (steps, k, ...)
     weights: Tensor  # in the loss, (steps, k, width)
     moves: Tensor | None  # augmentation, (steps, k, width, 3)
 
@@ -32,12 +32,13 @@ class Batch(NamedTuple):
         Args:
             steps: which.
             devices: likewise.
-            flat: whether the samples of all devices make up one axis, (k * width, ...); weights are then a column.
+            flat: whether the rows and moves of all devices make up one axis, (k * width, ...); weights are then
+                (k, 1, width).
         """
         parts = [tensor[steps, devices] for tensor in self if tensor is not None]
         if flat:
-            parts[2] = parts[2].unsqueeze(3)
-            parts = [part.flatten(1, 2) for part in parts]
+            rows, y, weights, *moves = parts
+            parts = [rows.flatten(1, 2), y, weights.unsqueeze(2), *(moved.flatten(1, 2) for moved in moves)]
         return zip(*(part.unbind() for part in parts), strict=True)
 
 

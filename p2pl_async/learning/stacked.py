@@ -332,8 +332,8 @@ class Engine:
                 labels = y[part].expand(len(outputs), *y[part].shape)
                 for each in sums:
                     each.add(outputs, y[part], part)
-                of_each = self._settings.loss.values(outputs.flatten(0, 1), labels.flatten(0, 1))
-                loss += of_each.view(len(outputs), -1).sum(1, dtype=torch.float64).cpu().numpy()
+                of_each = self._settings.loss.values(outputs, labels)
+                loss += of_each.sum(1, dtype=torch.float64).cpu().numpy()
         return np.concatenate([each.values(len(y)) for each in sums]), loss / len(y)
 
 
