@@ -144,9 +144,8 @@ class _Passes:
         network, h, calls = self._network, self._h, self._backward
         k, batch, _ = h[-1].shape
         d, slopes = (network.memory(name, k, batch, h[-1]) for name in ("gradients", "slopes"))
-        sums = network.memory("sums", k, 1, h[-1])
+        ones = h[-1].new_ones(k, 1, batch)
         self._d = d[-1].transpose(1, 2)
-        kept = torch.tensor(keep, dtype=self._d.dtype, device=self._d.device)  # a number would become one in each step
         layer = len(self._w)
         for i in reversed(range(len(d))):
             layer -= 1 + network.biases[i]
@@ -154,23 +153,9 @@ class _Passes:
                 calls += _product(d[i], self._w[layer], d[i - 1], apart=network.apart)
                 calls += _slope(network.activations[i - 1], h[i], slopes[i - 1])
                 calls.append(partial(d[i - 1].mul_, slopes[i - 1]))
-            d_t = d[i].transpose(1, 2)
-            if network.apart:
-                for own, d_of_one, h_of_one in zip(into[layer].unbind(), d_t.unbind(), h[i].unbind(), strict=True):
-                    calls.append(partial(own.addmm_, d_of_one, h_of_one, beta=keep, alpha=scale))
-            else:
-                calls.append(partial(into[layer].baddbmm_, d_t, h[i], beta=keep, alpha=scale))
-            if network.biases[i]:
-                bias = into[layer + 1].unsqueeze(1)
-                calls.append(partial(torch.sum, d[i], 1, keepdim=True, out=sums[i]))
-                if keep not in (0, 1):
-                    calls.append(partial(bias.mul_, kept))
-                if keep:
-                    calls.append(
-                        partial(bias.add_, sums[i]) if scale == 1 else partial(bias.add_, sums[i], alpha=scale)
-                    )
-                else:
-                    calls.append(partial(torch.mul, sums[i], scale, out=bias))
+            calls += _added_products(into[layer], d[i].transpose(1, 2), h[i], keep, scale, apart=network.apart)
+            if network.biases[i]:  # the sum over the batch, as a product: one call instead of two or three
+                calls += _added_sums(into[layer + 1], d[i], ones, keep, scale, apart=network.apart)
 
     def outputs(self) -> Tensor:
         """Return what the networks give for the samples, (k, batch, n_classes)."""
@@ -210,6 +195,22 @@ def _product(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None, *, a
         partial(torch.addmm, bias_k, a_k, b_k, out=out_k)
         for bias_k, (a_k, b_k, out_k) in zip(bias.unbind(), each, strict=True)
     ]
+
+
+def _added_products(into: Tensor, a: Tensor, b: Tensor, keep: float, scale: float, *, apart: bool) -> list[Call]:
+    """Return the calls that set `into` to `keep * into + scale * product` of each device's matrices; see `_product`."""
+    if not apart:
+        return [partial(into.baddbmm_, a, b, beta=keep, alpha=scale)]
+    each = zip(into.unbind(), a.unbind(), b.unbind(), strict=True)
+    return [partial(own.addmm_, a_k, b_k, beta=keep, alpha=scale) for own, a_k, b_k in each]
+
+
+def _added_sums(into: Tensor, d: Tensor, ones: Tensor, keep: float, scale: float, *, apart: bool) -> list[Call]:
+    """Return the same for the sums over each device's batch: `into` is (k, n), d (k, batch, n), ones (k, 1, batch)."""
+    if not apart:
+        return _added_products(into.unsqueeze(1), ones, d, keep, scale, apart=False)
+    each = zip(into.unbind(), d.transpose(1, 2).unbind(), ones[:, 0].unbind(), strict=True)
+    return [partial(own.addmv_, d_k, ones_k, beta=keep, alpha=scale) for own, d_k, ones_k in each]
 
 
 def _slope(activation: type[nn.Module], h: Tensor, out: Tensor) -> list[Call]:
