@@ -17,6 +17,7 @@ Source: P. Elias, "Universal codeword sets and representations of the integers",
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,12 +38,14 @@ class Coding(NamedTuple):
 
     Attributes:
         name: its name in reports.
+        least: (number of positions, entries of the vector) -> number of bytes that it takes at least.
         size: (positions, gaps, entries of the vector) -> number of bytes.
         write: (positions, gaps, entries of the vector) -> the bytes.
         read: (bytes, count, entries of the vector) -> positions, not checked yet; RemoteError if impossible.
     """
 
     name: str
+    least: Callable[[int, int], int]
     size: Callable[[Ints, Ints, int], int]
     write: Callable[[Ints, Ints, int], Raw]
     read: Callable[[Raw, int, int], Ints]
@@ -55,10 +58,22 @@ def encode_indices(indices: Ints, size: int) -> tuple[int, Raw]:
         indices: strictly ascending positions, shape (k,), each at least 0 and below `size`.
         size: entries of the whole vector.
     """
-    gaps = np.diff(indices, prepend=-1)  # at least 1
-    sizes = [coding.size(indices, gaps, size) for coding in CODINGS]
-    best = min(range(len(CODINGS)), key=sizes.__getitem__)
-    return best, CODINGS[best].write(indices, gaps, size)
+    gaps = _gaps(indices)
+    least = sorted((coding.least(indices.size, size), number) for number, coding in enumerate(CODINGS))
+    best = math.inf, 0
+    for bound, number in least:
+        if (bound, number) < best:  # else it is longer than another, whatever the positions
+            best = min(best, (CODINGS[number].size(indices, gaps, size), number))
+    number = best[1]
+    return number, CODINGS[number].write(indices, gaps, size)
+
+
+def _gaps(indices: Ints) -> Ints:
+    """Return the distance of each position to the one before, at least 1."""
+    gaps = np.empty_like(indices)
+    gaps[:1] = indices[:1] + 1
+    np.subtract(indices[1:], indices[:-1], out=gaps[1:])
+    return gaps
 
 
 def decode_indices(coding: int, data: Raw, count: int, size: int) -> Ints:
@@ -98,7 +113,7 @@ def _page_counts(indices: Ints, size: int) -> Ints:
 
 
 def _size_16(indices: Ints, gaps: Ints, size: int) -> int:
-    return int(_widths(_page_counts(indices, size)).sum()) + 2 * indices.size
+    return _sevens_size(_page_counts(indices, size)) + 2 * indices.size
 
 
 def _write_16(indices: Ints, gaps: Ints, size: int) -> Raw:
@@ -132,12 +147,19 @@ def _read_gaps(data: Raw, count: int, size: int) -> Ints:
 def _widths(numbers: Ints) -> Ints:
     """Return how many bytes each number takes, 7 bits in each."""
     widths = np.ones(numbers.shape, np.int64)
-    limit = 1 << 7
-    most = int(numbers.max(initial=0))
-    while limit <= most:
+    for limit in _limits(numbers, 7):
         widths += numbers >= limit
-        limit <<= 7
     return widths
+
+
+def _sevens_size(numbers: Ints) -> int:
+    """Return how many bytes `_to_sevens` takes."""
+    return numbers.size + sum(int(np.count_nonzero(numbers >= limit)) for limit in _limits(numbers, 7))
+
+
+def _limits(numbers: Ints, bits: int) -> list[int]:
+    """Return the powers of 2^bits from the first to the last that some number reaches."""
+    return [1 << width for width in range(bits, int(numbers.max(initial=0)).bit_length(), bits)]
 
 
 def _to_sevens(numbers: Ints) -> Raw:
@@ -183,11 +205,14 @@ def _read_bitmap(data: Raw, count: int, size: int) -> Ints:
 
 
 def _gamma_bits(gaps: Ints) -> Ints:
-    return np.frexp(gaps.astype(np.float64))[1].astype(np.int64) - 1
+    widths = np.zeros(gaps.shape, np.int64)
+    for limit in _limits(gaps, 1):
+        widths += gaps >= limit
+    return widths
 
 
 def _gamma_size(indices: Ints, gaps: Ints, size: int) -> int:
-    return -(-int(2 * _gamma_bits(gaps).sum() + gaps.size) // 8)
+    return -(-(gaps.size + 2 * sum(int(np.count_nonzero(gaps >= limit)) for limit in _limits(gaps, 1))) // 8)
 
 
 def _write_gamma(indices: Ints, gaps: Ints, size: int) -> Raw:
@@ -233,10 +258,16 @@ def _expect(data: Raw, size: int) -> None:
 
 
 CODINGS = (
-    Coding("index32", lambda indices, gaps, size: 4 * indices.size, _write_32, _read_32),
-    Coding("index16", _size_16, _write_16, _read_16),
-    Coding("gaps", lambda indices, gaps, size: int(_widths(gaps).sum()), _write_gaps, _read_gaps),
-    Coding("bitmap", lambda indices, gaps, size: -(-size // 8), _write_bitmap, _read_bitmap),
-    Coding("gamma", _gamma_size, _write_gamma, _read_gamma),
+    Coding("index32", lambda count, size: 4 * count, lambda indices, gaps, size: 4 * indices.size, _write_32, _read_32),
+    Coding("index16", lambda count, size: 2 * count + _pages(size), _size_16, _write_16, _read_16),
+    Coding("gaps", lambda count, size: count, lambda indices, gaps, size: _sevens_size(gaps), _write_gaps, _read_gaps),
+    Coding(
+        "bitmap",
+        lambda count, size: -(-size // 8),
+        lambda indices, gaps, size: -(-size // 8),
+        _write_bitmap,
+        _read_bitmap,
+    ),
+    Coding("gamma", lambda count, size: -(-count // 8), _gamma_size, _write_gamma, _read_gamma),
 )
 """Every coding, by its number on the wire."""

@@ -13,19 +13,21 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
+from p2pl_async.basics.arrays import Ints
 from p2pl_async.basics.plugins import door
 from p2pl_async.basics.settings import OneOf, Settings
 from p2pl_async.basics.units import Probability
 from p2pl_async.compression.payload import Dense, Levels, Payload, Sparse
 from p2pl_async.messages import Vector
 
-_BLOCK = 1 << 14  # entries, of which a few arrays fit the cache
+_BLOCK = 1 << 15  # entries, of which a few arrays fit the cache
+_SAMPLED = 1 << 11  # entries that stand for all of a tensor, about
+_LEAST_STEP = 1e-31  # entries of a tensor with a smaller one count as 0: their places would overflow float32
 Sparsity = Annotated[Probability, Field(lt=1)]
 
 
@@ -271,16 +273,31 @@ def kept(layer: slice, sparsity: float) -> int:
     return max(1, math.floor((1 - sparsity) * _length(layer) + 1e-9))  # 0.1 * 100 is 9.999999999999998
 
 
-def largest(magnitudes: Vector, k: int) -> NDArray[np.int64]:
+def largest(magnitudes: Vector, k: int) -> Ints:
     """Return the positions of the k largest, ascending; of equals the first. NaN is never among them."""
-    if k >= magnitudes.size:
-        return np.flatnonzero(~np.isnan(magnitudes))
-    least = np.partition(magnitudes, magnitudes.size - k)[magnitudes.size - k]
-    if np.isnan(least):
-        return np.empty(0, np.int64)
-    above = np.flatnonzero(magnitudes > least)
-    equal = np.flatnonzero(magnitudes == least)[: k - above.size]
-    return np.sort(np.concatenate([above, equal]))
+    if k == 1 and not np.isnan(magnitudes[best := int(magnitudes.argmax())]):
+        return np.array([best])
+    # Most entries of a long vector are far too small: sorting out the others takes a quarter of the time of all.
+    found = np.flatnonzero(magnitudes >= _least_worth_a_look(magnitudes, k))
+    if found.size < k:
+        found = np.flatnonzero(~np.isnan(magnitudes))
+    if found.size <= k:
+        return found
+    values = magnitudes[found]
+    least = np.partition(values, values.size - k)[values.size - k]
+    chosen = values > least
+    chosen[np.flatnonzero(values == least)[: k - np.count_nonzero(chosen)]] = True
+    return found[chosen]
+
+
+def _least_worth_a_look(magnitudes: Vector, k: int) -> float:
+    """Return a magnitude that a few more than k entries reach, most likely, judging by some of them."""
+    some = magnitudes[:: max(1, magnitudes.size // _SAMPLED) | 1]  # odd, as rows of a matrix are often of even length
+    expected = k * some.size / magnitudes.size
+    rank = math.ceil(expected + 4 * math.sqrt(expected) + 4)
+    if magnitudes.size < 4 * _SAMPLED or 2 * rank > some.size:
+        return 0.0
+    return float(np.partition(some, some.size - rank)[some.size - rank])
 
 
 def _rounded(
@@ -291,25 +308,43 @@ def _rounded(
     most: int,
     random: np.random.Generator,
 ) -> Levels:
-    """Return v / step rounded at random, so that its expectation is v / step, with a scale for each tensor."""
+    """Return v / step rounded at random, so that its expectation is v / step, with a scale for each tensor.
+
+    A level has 24 binary places. An entry is rounded up if they and 24 random bits carry: its expectation is exact but
+    for what lies beyond them, less than 2^-24 of a level. The first 16 bits are each entry's own; the last 8 are
+    common to all, as they decide on one of 65,536 entries: 64 bits drawn serve four entries.
+    """
     levels = np.zeros(v.size, np.int8)
-    ratios, floors = np.empty((2, min(_BLOCK, v.size)), v.dtype)
-    chances = np.empty(ratios.size, np.float32)
-    up = np.empty(ratios.size, np.bool_)
+    bits = random.integers(0, 1 << 64, v.size // 4 + 2, np.uint64)
+    own, common = bits.view(np.uint16), np.int32(bits[-1] & np.uint64(0xFF))
+    ratios = np.empty(min(_BLOCK, v.size), v.dtype)
+    places, carries = np.empty((2, ratios.size), np.int32)
     for layer, step in zip(layers, steps, strict=True):
-        if not (step > 0 and math.isfinite(step)):
+        if not (step > _LEAST_STEP and math.isfinite(step)):
             continue
+        factor = _factor(step, most, v.dtype)
         for start in range(layer.start, layer.stop, _BLOCK):
             block = slice(start, min(start + _BLOCK, layer.stop))
             size = v[block].size  # a vector that is too short is for its receivers to refuse
-            above = np.divide(v[block], step, out=ratios[:size])
-            np.clip(above, -most, most, out=above)  # it may be off by rounding
-            low = np.floor(above, out=floors[:size])
-            above -= low
-            np.less(random.random(size, np.float32, out=chances[:size]), above, out=up[:size])
-            levels[block] = low
-            levels[block] += up[:size].view(np.int8)
+            place, carry = places[:size], carries[:size]
+            np.multiply(v[block], factor, out=ratios[:size])
+            np.copyto(place, ratios[:size], casting="unsafe")
+            np.copyto(carry, own[start : start + size])
+            carry <<= 8
+            place += common
+            place += carry
+            place >>= 24
+            np.copyto(levels[block], place, casting="unsafe")
     return Levels(levels, np.array(scales, np.float32), layers, most, v.dtype)
+
+
+def _factor(step: float, most: int, dtype: np.dtype[Any]) -> Any:
+    """Return 2^24 / step, rounded so that no entry of up to `most` steps has more than `most` levels: a scalar."""
+    limit = dtype.type(most * step)
+    factor = dtype.type(most * 2.0**24 / float(limit))
+    while limit * factor > most << 24:
+        factor = np.nextafter(factor, dtype.type(0))
+    return factor
 
 
 def _length(layer: slice) -> int:

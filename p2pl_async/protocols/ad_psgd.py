@@ -212,6 +212,7 @@ class Transactions:
                 self._device.record("refused", 1)
                 return
             self.move(delta)
+            delta.flags.writeable = False  # so that sending it needs no copy
             known = self.answered[question.sender] = Answer(question.boot, question.id, own, delta)
             self._device.record_mix({question.sender: question})
             self._averaged(question)

@@ -105,4 +105,7 @@ def norm(w: Vector) -> float:
 def arrays_of(key: Key) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return the norms and the origins of a key."""
     norms, origins = zip(*key, strict=True)
-    return np.array(norms, np.float64), np.array(origins, np.int32)
+    found = np.array(norms, np.float64), np.array(origins, np.int32)
+    for array in found:
+        array.flags.writeable = False  # so that sending them, and a model beside them, needs no copy
+    return found

@@ -274,6 +274,7 @@ class ReceivedPushes(Generic[M]):
                     self._add(await device.receive(self._kind))
                 if silence.cancelled_caught:
                     break
+                self.drain()  # a limit for each message would take longer than the message
         self._awaited = {round: missing for round, missing in self._awaited.items() if round > now - overlap}
         return self._take(now)
 

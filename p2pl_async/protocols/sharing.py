@@ -90,7 +90,9 @@ class Shares:
         targets = [j for j in device.out_neighbors if self._takes(j)] if mass.u > 0 else []
         if mass.u > 0:
             split(1 + len(targets))
-        heard = np.array([(j, *rounds) for j, rounds in sorted(self._heard.items())], np.int64).reshape(-1, 3)
+        rows = np.array([(j, *rounds) for j, rounds in sorted(self._heard.items())], np.int64)
+        rows.flags.writeable = False  # so that sending it, and the numerator beside it, needs no copy
+        heard = rows.reshape(-1, 3)
         push = Push(device.round, mass.u, mass.x, mass.born, heard)
         device.send(targets, push)
         for j in targets:

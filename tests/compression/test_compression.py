@@ -28,7 +28,7 @@ from p2pl_async.compression import (
     encode,
 )
 from p2pl_async.compression.indices import CODINGS, decode_indices, encode_indices
-from p2pl_async.compression.operators import kept
+from p2pl_async.compression.operators import kept, largest
 from p2pl_async.errors import RemoteError
 
 # The tensors of 784-200-200-10.
@@ -83,7 +83,7 @@ def test_every_coding_gives_the_positions_back_in_as_many_bytes_as_it_said(case)
     for number, coding in enumerate(CODINGS):
         data = coding.write(indices, gaps, size)
         assert data.dtype == np.uint8
-        assert data.size == coding.size(indices, gaps, size), coding.name
+        assert coding.least(indices.size, size) <= data.size == coding.size(indices, gaps, size), coding.name
         assert np.array_equal(decode_indices(number, data, indices.size, size), indices), coding.name
 
 
@@ -262,6 +262,25 @@ def test_top_k_keeps_the_largest_of_each_tensor_and_of_equals_the_first(seed, si
     assert np.array_equal(q.values, v[expected])
 
 
+@pytest.mark.parametrize("kind", ["normal", "rows", "equal", "few", "nan"])
+def test_in_a_long_vector_the_largest_are_those_that_sorting_all_finds(kind) -> None:
+    """Only a part of a long one is sorted; "rows" has its large entries where the sample does not look."""
+    v = stream(7).normal(size=50_000).astype(np.float32)
+    if kind == "rows":
+        v[np.arange(v.size) % 25 > 0] *= 1e-3
+        v[3::25] *= 1e6
+    elif kind == "equal":
+        v = np.round(2 * v)
+    elif kind == "few":
+        v[np.abs(v) < 3] = 0
+    elif kind == "nan":
+        v[:: v.size // 50] = math.nan
+    for k in (1, 2, 49, 500, 20_000, v.size):
+        magnitudes = np.abs(v)
+        plain = np.sort(np.lexsort((np.arange(v.size), -magnitudes))[: min(k, int((~np.isnan(v)).sum()))])
+        np.testing.assert_array_equal(largest(magnitudes, k), plain)
+
+
 def test_a_tenth_of_a_hundred_is_ten() -> None:
     assert kept(slice(50, 150), 0.9) == 10
     assert kept(slice(0, 3), 0.99) == 1
@@ -305,6 +324,61 @@ def test_unbiased_means_the_mean_is_the_vector(compressor) -> None:
     draws = np.stack([compressor.compress(v, halves(v), random).dense() for _ in range(4000)])
     error = draws.std(axis=0) / math.sqrt(len(draws)) + 1e-7
     assert (np.abs(draws.mean(axis=0) - v) < 5 * error).all()
+
+
+class Counting:
+    """In place of a stream: the first 16 bits of entry i are i, and the last 8 of each are those given."""
+
+    def __init__(self, common: int) -> None:
+        self._common = common
+
+    def integers(self, low: int, high: int, size: int, dtype: type) -> np.ndarray:
+        bits = np.arange(4 * size, dtype=np.uint16).view(np.uint64)
+        bits[-1] = 0xABCDEF00 | self._common
+        return bits
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("level", [0.3, -0.3, 126.99, -61.0078125, 1e-5, 17.0, 2**-24, -127.0])
+def test_rounding_is_unbiased_over_all_bits_that_can_be_drawn(level, dtype) -> None:
+    """65,536 equal entries and 256 draws hold each combination of 24 bits once: the mean has no chance in it.
+
+    What it is off is what an entry has beyond 24 places of a level: 2^-31 of the largest entry at most. One of
+    float32 is rounded by 2^-25 of it.
+    """
+    v = np.full(1 << 16, level, dtype)
+    v = np.append(v, dtype(127))  # so that a level is 1
+    total = 0
+    for common in range(256):
+        q = Int8().compress(v, (slice(0, v.size),), Counting(common))  # type: ignore[arg-type]
+        assert isinstance(q, Levels)
+        assert q.scales == 1
+        total += int(q.levels[:-1].sum(dtype=np.int64))
+    assert abs(total - float(v[0]) * 2**24) < 1
+
+
+@pytest.mark.parametrize(
+    "compressor", [Int8(), Qsgd(levels=3, unbiased=True), Qsgd(levels=127)], ids=["int8", "3", "127"]
+)
+@given(v=vectors)
+def test_rounding_gives_one_of_the_two_levels_beside_each_entry(compressor, v) -> None:
+    """What the plain formula allows: floor(v / step) or one more, and never more levels than there are."""
+    layers = halves(v)
+    q = compressor.compress(v, layers, stream())
+    most = getattr(compressor, "levels", 127)
+    assert isinstance(q, Levels)
+    for layer in layers:
+        whole = v[layer].astype(np.float64)
+        size = np.abs(whole).max() if compressor.kind == "int8" else np.linalg.norm(whole)
+        exact = whole / (size / most) if size else whole
+        assert np.abs(q.levels[layer]).max() <= most
+        assert (np.abs(q.levels[layer] - exact) < 1 + 1e-5 * most).all()
+
+
+def test_entries_too_small_for_their_places_count_as_zeros() -> None:
+    for size in (1e-38, 1e-30):
+        v = np.full(8, size, np.float32)
+        assert Int8().compress(v, (slice(0, 8),), stream()).dense().any() == (size > 1e-29)
 
 
 @given(vectors)

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from goldens import differences, observe_protocol
+from helpers import contract_worlds
 from helpers.contract_worlds import (
     CASES,
     LOSSLESS,
@@ -27,14 +30,32 @@ from p2pl_async.basics.settings import kind_of
 from p2pl_async.device import Observer
 from p2pl_async.experiment.emulation import Emulation
 from p2pl_async.link import Link, LinkSettings
-from p2pl_async.messages import Vector
+from p2pl_async.messages import DeviceId, Message, Vector
 from p2pl_async.protocols import PROTOCOLS
 from p2pl_async.testing import FixedLearner, complete
 from p2pl_async.trace import Record
+from p2pl_async.transport import emulated
+from p2pl_async.transport.wire import SharedBytes, encode_shared
 
 EVERY_CASE = pytest.mark.parametrize(
     ("cls", "topology"), CASES, ids=[f"{kind_of(cls)}-{topology}" for cls, topology in CASES]
 )
+
+
+class ReadOnly(FixedLearner):
+    """Gives vectors that can't change, as learners do that train."""
+
+    def initial_params(self, device: DeviceId) -> Vector:
+        return read_only(super().initial_params(device))
+
+    async def train(self, *arguments: Any) -> Vector:
+        return read_only(await super().train(*arguments))
+
+
+def read_only(w: Vector) -> Vector:
+    w = w.copy()
+    w.flags.writeable = False
+    return w
 
 
 def spread(params: list[Vector]) -> float:
@@ -70,6 +91,24 @@ def test_it_does_what_was_recorded_and_the_order_of_tasks_decides_nothing(cls) -
             assert orders[0].outcome == orders[1].outcome, f"{topology}, {link}"
     if SAME_MACHINE:
         assert differences({name: GOLDENS[name]}, found) == []
+
+
+@pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
+def test_sending_a_model_copies_none(cls, monkeypatch) -> None:
+    copied: list[Message] = []
+
+    def encode(message: Message, sender: int, number: int) -> bytes | SharedBytes:
+        encoded = encode_shared(message, sender, number)
+        arrays = [getattr(message, name) for name in message.__slots__ if name in dir(message)]
+        if type(encoded) is bytes and any(isinstance(array, np.ndarray) and array.size >= 6 for array in arrays):
+            copied.append(message)
+        return encoded
+
+    monkeypatch.setattr(emulated, "encode_shared", encode)
+    monkeypatch.setattr(contract_worlds, "FixedLearner", ReadOnly)
+    topology = next(topology for case, topology in CASES if case is cls)
+    run(cls, topology, LOSSLESS)
+    assert copied == []
 
 
 @pytest.mark.parametrize("cls", PROTOCOLS, ids=kind_of)
