@@ -287,7 +287,8 @@ def largest(magnitudes: Vector, k: int) -> Ints:
     least = np.partition(values, values.size - k)[values.size - k]
     chosen = values > least
     chosen[np.flatnonzero(values == least)[: k - np.count_nonzero(chosen)]] = True
-    return found[chosen]
+    largest: Ints = found[chosen]
+    return largest
 
 
 def _least_worth_a_look(magnitudes: Vector, k: int) -> float:

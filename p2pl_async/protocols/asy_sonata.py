@@ -70,7 +70,6 @@ class AsySonata(Protocol):
                 silence.hear(j, model.round)
             heard = {j: model for j, model in heard.items() if tracker.hears(j)}
             x = average(models, v, heard, "uniform", "renormalize")
-            old, g = g, await device.gradient(x)
-            tracker.take(await sums.listen(Fresh()))
-            tracker.learn_and_push(g, old)
+            g = await device.gradient(x)
+            tracker.take_and_push(await sums.listen(Fresh()), g)
             device.finish_round(x)

@@ -21,8 +21,10 @@ OnMissing = Literal["renormalize", "self", "cache"]
 BLOCK = 1 << 14
 """Entries of the longest slice that `blocks` gives by default: several float64 arrays of them fit the cache."""
 
+FEW = 1 << 15
+"""The same where only a sum and one product in float32 must fit it."""
+
 _MOST = 1 << 53  # counts of a peer beyond it would overflow where they are stored
-_FEW = 1 << 15  # entries of a block where only a sum and one product must fit the cache
 
 
 class Peer(NamedTuple):
@@ -66,8 +68,8 @@ def mix(
             raise ProtocolError(f"device {j} sent parameters of shape {w.shape}, mixing needs {own.shape}")
     terms = [(own.dtype.type(weights[j]), own if j == me else heard[j]) for j in sorted({me, *heard})]
     mixed = np.empty_like(own)
-    product = np.empty(min(_FEW, own.size), own.dtype)
-    for block in blocks(own.size, _FEW):
+    product = np.empty(min(FEW, own.size), own.dtype)
+    for block in blocks(own.size, FEW):
         total = mixed[block]
         np.multiply(terms[0][1][block], terms[0][0], out=total)
         for weight, w in terms[1:]:
@@ -83,10 +85,8 @@ def mix(
 def stepped(w: Vector, direction: Vector, eta: float) -> Vector:
     """Return `w - eta direction`, a new read-only array of the shape and dtype of `w`; both vectors are (n_params,)."""
     after = np.empty_like(w)
-    for block in blocks(w.size, _FEW):
-        part = after[block]
-        part[:] = direction[block]
-        part *= w.dtype.type(-eta)
+    for block in blocks(w.size, FEW):
+        part = np.multiply(direction[block], w.dtype.type(-eta), out=after[block])
         part += w[block]
     after.flags.writeable = False  # so that sending it needs no copy
     return after

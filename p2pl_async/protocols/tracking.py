@@ -5,8 +5,10 @@ A device's tracker y is its own gradient, plus what it took from neighbors, less
     y_i = g_i + sum_j (taken_ij - promised_ij)
 
 Both terms are running sums, as in `running_sums`: a later message makes up for a lost one, and a repeated or
-overtaken one has nothing new. There is no weight by which to divide, so part of the sum must not stay
-behind when a device goes: each end of a link to it undoes all that ever went over the link, both ways, and
+overtaken one has nothing new. The tracker is added up from them in each round, so no rounding error stays in it, and
+what is replaced or undone takes no pass of its own. Sums have the dtype of gradients: what rounding leaves out of a
+share stays with its sender. There is no weight by which to divide, so part of the sum must not stay behind when a
+device goes: each end of a link to it undoes all that ever went over the link, both ways, and
 
     sum_i y_i, with what is owed, = sum_i g_i    over the devices present, at all times
 
@@ -26,21 +28,21 @@ Source: running sums by C. N. Hadjicostis, N. H. Vaidya, A. D. Dominguez-Garcia,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pl_async.basics.arrays import Floats
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.mixing import blocks, is_count, is_finite, is_like
+from p2pl_async.protocols.mixing import FEW, blocks, is_count, is_finite, is_like
 from p2pl_async.protocols.silence import Silence
 
 if TYPE_CHECKING:
     from p2pl_async.device import Device
-
-Sum = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Tracked(Message, tag="tracked"):
 
     round: int
     boot: int  # how often the sender has restarted
-    y: Sum  # (n_params,), or (0,) if it has promised nothing
+    y: Vector  # (n_params,), in the dtype of gradients, or (0,) if it has promised nothing
     links: NDArray[np.int64]  # (number of receivers, 4): an `Entry` for each
 
 
@@ -71,6 +73,7 @@ class Flow:
         open: whether more may be promised.
         promised: the sum promised to the neighbor; None if nothing was.
         taken: the sum taken from it; None if nothing was.
+        apart: whether both are added up in each round, as those of present neighbors are; else they are in the rest.
         number: of the newest message heard from it.
         heard: 1 + its newest round heard in this incarnation.
         told: 1 + the newest round told to it in this incarnation.
@@ -78,7 +81,9 @@ class Flow:
         since: the instant since which nothing was confirmed; inf if nothing waits for it.
     """
 
-    __slots__ = ("boot", "confirmed", "heard", "incarnation", "number", "open", "promised", "since", "taken", "told")
+    __slots__ = (
+        "apart", "boot", "confirmed", "heard", "incarnation", "number", "open", "promised", "since", "taken", "told"
+    )  # fmt: skip
 
     def __init__(self, *, is_open: bool) -> None:
         self.boot = self.incarnation = 0
@@ -92,8 +97,9 @@ class Flow:
         self._begin()
 
     def _begin(self) -> None:
-        self.promised: Sum | None = None
-        self.taken: Sum | None = None
+        self.apart = True
+        self.promised: Vector | None = None
+        self.taken: Vector | None = None
         self.heard = self.told = self.confirmed = 0
         self.since = math.inf
 
@@ -107,20 +113,33 @@ class Tracker:
         silence: for how long neighbors may be silent.
 
     Attributes:
-        y: what the device holds of the sum, (n_params,), float64.
         direction: y before the latest shares of it were promised: an estimate of the mean gradient, (n_params,),
             read-only, in the dtype of gradients.
         flows: neighbor -> this device's end of the link.
     """
 
     def __init__(self, device: Device, g: Vector, silence: Silence) -> None:
-        self.y: Sum = g.astype(np.float64)
         self.direction = g
         self.flows: dict[DeviceId, Flow] = {}
         self.boot = device.boots
+        self._g = g
+        self._rest: Floats | None = None  # taken, less promised, over links that aren't apart, or that ended
         self._device = device
         self._silence = silence
         self._two_way = frozenset(device.all_in_neighbors) & frozenset(device.all_out_neighbors)
+
+    @property
+    def y(self) -> Floats:
+        """What the device holds of the sum, a new array, (n_params,): as exact as the sums that it is of."""
+        y = self._g.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self._rest is not None:
+                y += self._rest
+            for _, flow in sorted(self.flows.items()):
+                if flow.apart:
+                    y += 0.0 if flow.taken is None else flow.taken
+                    y -= 0.0 if flow.promised is None else flow.promised
+        return y
 
     def hears(self, j: DeviceId) -> bool:
         """Tell whether neighbor j is there, and hears this device as far as a link allows to know."""
@@ -130,59 +149,88 @@ class Tracker:
         """Tell whether a message can be taken, judging by shapes, dtypes and numbers."""
         y = message.y
         return (
-            (is_like(y, self.y) or (y.shape == (0,) and y.dtype == self.y.dtype))
+            (is_like(y, self._g) or (y.shape == (0,) and y.dtype == self._g.dtype))
             and is_count(message.boot)
             and entry_for(self._device.id, message.links) is not None
         )
 
-    def take(self, messages: Sequence[Tracked]) -> None:
-        """Take what is new in the sums that neighbors sent, and undo links to neighbors that are gone."""
-        if len({message.sender for message in messages}) == len(messages):  # all of them in one pass
-            self._take([message for message in messages if self._agrees(message)])
-        else:  # a later one may undo what an earlier one of its sender did
-            for message in messages:
-                if self._agrees(message):
-                    self._take([message])
+    def take_and_push(self, messages: Sequence[Tracked], g: Vector) -> None:
+        """Take what is new in the sums that neighbors sent, and promise a share of the tracker to every out-neighbor.
+
+        Links to neighbors that are gone are undone before.
+
+        Args:
+            messages: in the order in which they were sent, as far as they are from one sender.
+            g: this device's gradient, which replaces the one before, (n_params,).
+        """
+        device = self._device
+        self._g = g
+        self._set_apart({*device.in_neighbors, *device.out_neighbors, *(message.sender for message in messages)})
+        taken: dict[DeviceId, tuple[Tracked, Vector | None]] = {}  # by sender: with what was taken before
+        for message in messages:
+            self._take(message, taken)
         for j, flow in sorted(self.flows.items()):
             if flow.open and self._silence.is_over(j, flow.since):
                 self._undo(flow)
+                taken.pop(j, None)
                 flow.next(flow.incarnation + 1)
-                self._device.record("links_undone", 1)
-
-    def learn_and_push(self, new: Vector, old: Vector) -> None:
-        """Add the change of this device's gradient, y <- y + new - old, and promise a share to every out-neighbor."""
-        device = self._device
+                device.record("links_undone", 1)
         groups: dict[tuple[bool, int], list[DeviceId]] = {}
         for j in device.out_neighbors:
             flow = self._flow(j)
             groups.setdefault((flow.open, id(flow.promised)), []).append(j)
-        shares = 1 + sum(len(group) for (is_open, _), group in groups.items() if is_open)
-        direction = np.empty_like(new)
-        for block in blocks(self.y.size):
-            y = self.y[block]
-            y += new[block]
-            y -= old[block]
-            direction[block] = y
-            y *= 1 / shares
-        direction.flags.writeable = False  # so that stepping along it needs no copy
-        self.direction = direction
         # Links that were always promised the same share one sum, which is added up, and encoded, once.
-        for (is_open, _), group in sorted(groups.items(), key=lambda item: item[1]):
-            before = self.flows[group[0]].promised
-            promised = before
-            if is_open:
-                promised = self.y.copy() if before is None else before + self.y
-                promised.flags.writeable = False
+        pushed = [group for (is_open, _), group in groups.items() if is_open]
+        sums, finite = self._add_up(pushed)
+        if not finite and not self._is_sound(self.y):
+            self._refuse(taken)
+            sums, _ = self._add_up(pushed)
+        device.used(message for message, _ in taken.values())
+        for group, promised in zip(pushed, sums, strict=True):
             for j in group:
                 self.flows[j].promised = promised
-            self._send(group, promised)
+        for group in sorted(groups.values()):
+            self._send(group, self.flows[group[0]].promised)
 
-    def _send(self, group: Sequence[DeviceId], promised: Sum | None) -> None:
+    def _add_up(self, pushed: Sequence[Sequence[DeviceId]]) -> tuple[list[Vector], bool]:
+        """Add the tracker up in one pass, which gives the direction, and the sums promised to each group with a share.
+
+        Returns:
+            The sums, new and read-only, and whether the tracker is surely finite in the dtype of gradients.
+        """
+        apart = [flow for _, flow in sorted(self.flows.items()) if flow.apart]
+        promised = {id(flow.promised): flow.promised for flow in apart if flow.promised is not None}
+        counts = Counter(id(flow.promised) for flow in apart)
+        terms: list[Vector] = [] if self._rest is None else [self._rest]
+        terms += [flow.taken for flow in apart if flow.taken is not None]
+        before = [self.flows[group[0]].promised for group in pushed]
+        share = 1 / (1 + sum(map(len, pushed)))
+        direction = np.empty_like(self._g)
+        sums = [np.empty_like(self._g) for _ in pushed]
+        product, squares = np.empty(min(FEW, self._g.size), self._g.dtype), 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            for block in blocks(self._g.size, FEW):
+                y = direction[block]
+                y[:] = self._g[block]
+                for i, one in promised.items():
+                    y -= np.multiply(one[block], counts[i], out=product[: y.size])
+                for one in terms:
+                    y += one[block]
+                squares += float(np.dot(y, y))  # no entry is larger than the root of the sum of squares
+                promise = np.multiply(y, share, out=product[: y.size])
+                for former, after in zip(before, sums, strict=True):
+                    np.add(promise, 0 if former is None else former[block], out=after[block])
+        for array in (direction, *sums):
+            array.flags.writeable = False  # so that stepping along it, and sending it, needs no copy
+        self.direction = direction
+        return sums, math.sqrt(squares) < float(np.finfo(direction.dtype).max)
+
+    def _send(self, group: Sequence[DeviceId], promised: Vector | None) -> None:
         device, told = self._device, self._device.round + 1
         rows = [Entry(j, flow.boot, flow.incarnation, flow.heard) for j in group for flow in (self.flows[j],)]
         links = np.array(rows, np.int64)
         links.flags.writeable = False
-        device.send(group, Tracked(device.round, self.boot, np.empty(0) if promised is None else promised, links))
+        device.send(group, Tracked(device.round, self.boot, self._g[:0] if promised is None else promised, links))
         for j in group:
             flow = self.flows[j]
             flow.told = told
@@ -198,8 +246,10 @@ class Tracker:
         restarted = message.boot > flow.boot
         flow.boot = message.boot
         if j not in self._two_way:
-            if restarted:
-                flow.taken = None  # what came from its former life stays
+            if restarted and flow.taken is not None:  # what came from its former life stays
+                if flow.apart:
+                    self._keep(flow.taken, 1.0)
+                flow.taken = None
             return True
         if restarted:
             self._undo(flow)
@@ -217,69 +267,69 @@ class Tracker:
             flow.since = math.inf if entry.confirmed == flow.told else self._device.now
         return True
 
-    def _take(self, messages: Sequence[Tracked]) -> None:
-        """Add what is new in sums of different senders; refuse those that make the tracker overflow."""
-        if len(messages) > 1 and self._take_all(messages):
+    def _take(self, message: Tracked, taken: dict[DeviceId, tuple[Tracked, Vector | None]]) -> None:
+        """Settle what a message says of its link; if its sum is new, put it in place of the one taken before."""
+        j = message.sender
+        flow = self._flow(j)
+        link = flow.boot, flow.incarnation
+        agrees = self._agrees(message)
+        if (flow.boot, flow.incarnation) != link:
+            taken.pop(j, None)
+        if not agrees or message.number <= flow.number:
             return
-        for message in messages:
-            if not self._take_all([message]):
+        flow.number = message.number
+        if not message.y.size:
+            return
+        if flow.taken is None and j not in self._two_way and self.boot > 0:
+            # A restarted device takes nothing of what it was promised before, which nobody told to void.
+            flow.taken = message.y if self._keep(message.y, -1.0) else None
+        else:
+            taken[j] = message, taken[j][1] if j in taken else flow.taken
+            flow.taken = message.y
+
+    def _refuse(self, taken: dict[DeviceId, tuple[Tracked, Vector | None]]) -> None:
+        """Leave out those of the sums just taken with which the tracker isn't finite in the dtype of gradients."""
+        for j, (_, before) in taken.items():
+            self.flows[j].taken = before
+        for j, (message, before) in list(taken.items()):
+            self.flows[j].taken = message.y
+            if not self._is_sound(self.y):
+                self.flows[j].taken = before
+                del taken[j]
                 self._device.record("refused", 1)
 
-    def _take_all(self, messages: Sequence[Tracked]) -> bool:
-        """Add what is new in sums, at most one message of each sender; return whether the tracker stays finite.
-
-        If it would not, none is added.
-        """
-        new = [message for message in messages if message.number > self.flows[message.sender].number]
-        changes: list[tuple[Sum, Sum | None]] = []
-        used: list[Tracked] = []
-        for message in new:
-            flow = self.flows[message.sender]
-            # A restarted device takes nothing of what it was promised before, which nobody told to void.
-            first = flow.taken is None and message.sender not in self._two_way and self.boot > 0
-            if message.y.size and not first:
-                changes.append((message.y, flow.taken))
-                used.append(message)
-        y = self._changed(changes) if changes else self.y
-        if y is None and len(messages) > 1:
-            return False  # the caller finds out which
-        for message in new:
-            flow = self.flows[message.sender]
-            flow.number = message.number
-            if y is not None and message.y.size:
-                flow.taken = message.y
-        if y is None:
-            return False
-        self.y = y
-        self._device.used(used)
-        return True
-
-    def _changed(self, changes: Sequence[tuple[Sum, Sum | None]]) -> Sum | None:
-        """Return y with one sum after another in place of a former one; None if it may not be finite in between.
-
-        Finite is what is finite in the dtype of gradients; of one sum alone it is known whether it is.
-        """
-        y, squares = np.empty_like(self.y), 0.0
+    def _is_sound(self, y: Vector) -> bool:
         with np.errstate(over="ignore", invalid="ignore"):
-            for block in blocks(y.size):
-                part = y[block]
-                part[:] = self.y[block]
-                for taken, before in changes:
-                    part += taken[block]
-                    if before is not None:
-                        part -= before[block]
-                    squares += float(np.dot(part, part))  # no entry is larger than the root of the sum of squares
-            dtype = self.direction.dtype
-            if math.sqrt(squares) < np.finfo(dtype).max or (len(changes) == 1 and is_finite(y.astype(dtype))):
-                return y
-        return None
+            return is_finite(y.astype(self._g.dtype))
 
     def _undo(self, flow: Flow) -> None:
-        """Undo all that went over a link, as this end knows it."""
-        if flow.promised is not None:
-            self.y += flow.promised
+        """Undo all that went over a link, as this end knows it; the caller begins another incarnation."""
+        if not flow.apart:
+            self._move(flow, -1.0)
+
+    def _set_apart(self, present: Collection[DeviceId]) -> None:
+        """Add up the sums of present neighbors in each round, and those of others once."""
+        for j, flow in sorted(self.flows.items()):
+            if flow.apart != (j in present):
+                self._move(flow, 1.0 if flow.apart else -1.0)
+                flow.apart = not flow.apart
+
+    def _move(self, flow: Flow, sign: float) -> None:
+        """Move what went over a link into the rest, or out of it."""
         if flow.taken is not None:
-            self.y -= flow.taken
+            self._keep(flow.taken, sign)
+        if flow.promised is not None:
+            self._keep(flow.promised, -sign)
+
+    def _keep(self, y: Vector, sign: float) -> bool:
+        """Add a sum to the rest; return whether it could be added."""
+        if not self._is_sound(y):
+            self._device.record("refused", 1)
+            return False
+        if self._rest is None:
+            self._rest = np.zeros(y.shape, np.float64)
+        self._rest += sign * y
+        return True
 
     def _flow(self, j: DeviceId) -> Flow:
         # After a restart nothing is promised to a neighbor before it is known to hear this device.

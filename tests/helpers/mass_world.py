@@ -188,24 +188,24 @@ class TrackerWorld(World):
         gradients: device -> its latest gradient.
     """
 
-    def __init__(self, neighbors: Sequence[Sequence[int]], random: np.random.Generator) -> None:
+    def __init__(self, neighbors: Sequence[Sequence[int]], random: np.random.Generator, dtype: type) -> None:
+        self._dtype = dtype
         self.gradients: dict[int, np.ndarray] = {}
         super().__init__(neighbors, random)
 
     def boot(self, k: int) -> None:
         super().boot(k)
-        self.gradients[k] = self.random.normal(size=3)
+        self.gradients[k] = self.random.normal(size=3).astype(self._dtype)
         self.up[k] = Tracker(self.devices[k], self.gradients[k], self.silence[k])
 
     def round(self, k: int, step: float = 1.0) -> None:
-        new = self.gradients[k] + step * self.random.normal(size=3)
-        self.up[k].take(self.heard(k))
-        self.up[k].learn_and_push(new, self.gradients[k])
+        new = (self.gradients[k] + step * self.random.normal(size=3)).astype(self._dtype)
+        self.up[k].take_and_push(self.heard(k), new)
         self.gradients[k] = new
         self.devices[k].round += 1
 
     def check(self) -> None:
         """Compare the sum of trackers with the sum of the gradients of those present."""
         if self.up:
-            wanted = sum(self.gradients[k] for k in self.up)
+            wanted = np.sum([self.gradients[k] for k in self.up], axis=0, dtype=float)
             np.testing.assert_allclose(tracked_total(self.up), wanted, atol=1e-9)
