@@ -34,7 +34,7 @@ LAYERS = tuple(slice(start, end) for start, end in itertools.pairwise(ENDS))
 FIRST, ROUNDS = 3, 8  # rounds left out, rounds measured
 BARRIER = {"mode": "barrier"}
 SETTINGS = {"p2pl": BARRIER, "p2pl-affinity": BARRIER, "p2pl-push": BARRIER, "rasgp": BARRIER}
-EXCHANGED = {"ad-psgd": 2}  # a question and an answer, a model each
+EXCHANGED = {"ad-psgd": 2, "asy-sonata": 2}  # a question and an answer, a model each; a model, and sums of trackers
 
 
 class Given(FixedLearner):
