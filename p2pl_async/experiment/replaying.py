@@ -48,6 +48,7 @@ class Replay(Protocol):
         mine = self.trainings[device.id]
         w = device.initial_params()
         for number in range(bisect_left(mine.starts, device.now), len(mine.starts)):  # after a crash: those left
-            await trio.sleep_until(mine.starts[number])
+            if mine.starts[number] > device.now:  # most begin when the one before ends
+                await trio.sleep_until(mine.starts[number])
             w = await device.train(w, steps=mine.steps[number])
             device.finish_round(w)
