@@ -26,6 +26,9 @@ class Batches:
         self.per_epoch = math.ceil(len(part) / self.width)
         self._last = len(part) - (self.per_epoch - 1) * self.width
         self.smallest = min(self.width, self._last)
+        self._sizes = np.full(self.per_epoch, self.width)  # of an epoch's batches
+        self._sizes[-1] = self._last
+        self._sizes.setflags(write=False)
         self.taken = 0
         self._epoch = np.empty((0, self.width), np.int64)
 
@@ -34,23 +37,24 @@ class Batches:
 
         A short batch is padded with its own first row.
         """
-        numbers = np.arange(self.taken, self.taken + steps)
-        sizes = np.where(numbers % self.per_epoch == self.per_epoch - 1, self._last, self.width)
-        taken = []
+        taken, sizes = [], []
         while steps:
             at = self.taken % self.per_epoch
             if at == 0:
                 self._epoch = self._permutation()
-            taken.append(self._epoch[at : at + steps])
+            part = slice(at, at + steps)
+            taken.append(self._epoch[part])
+            sizes.append(self._sizes[part])
             self.taken += len(taken[-1])
             steps -= len(taken[-1])
-        return np.concatenate(taken), sizes
+        # Of one epoch, as most are, they are given as they lie: to put them together took as long as to draw them.
+        return (taken[0], sizes[0]) if len(taken) == 1 else (np.concatenate(taken), np.concatenate(sizes))
 
     def _permutation(self) -> Rows:
         order = self._part if self._random is None else self._random.permutation(self._part)
-        first_of_last = order[len(order) - self._last]
-        rows = np.full(self.per_epoch * self.width, first_of_last)
+        rows = np.empty(self.per_epoch * self.width, np.int64)
         rows[: len(order)] = order
+        rows[len(order) :] = order[-self._last]  # the first of the last batch
         return rows.reshape(self.per_epoch, self.width)
 
 
