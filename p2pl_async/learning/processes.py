@@ -245,7 +245,12 @@ def _readable(sockets: list[Connection], timeout: float | None) -> list[Any]:
 
 
 def _own(row: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return a read-only copy."""
+    """Return a read-only copy.
+
+    Results could be used where they lie, but a tray would then be free again only when nobody has them any more: trays
+    that are in no cache cost more than the copy. 784-200-200-10 with two workers took 8 to 27 % longer, 784-64-10 the
+    same time.
+    """
     copy = row.copy()
     copy.setflags(write=False)
     return copy
