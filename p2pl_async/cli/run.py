@@ -159,7 +159,7 @@ def _emulate(scenario: Scenario, folder: RunFolder, what: dict[str, Any], *, qui
             print(f"watch it at {server.address}", flush=True)
 
         def begin(will_take: Forecast) -> None:
-            gc.freeze()  # torch, and all that was made for the run, stays: looking through it took 2 % of the quick start
+            gc.freeze()  # torch and what was made for the run stay: to look through them took 2 % of the quick start
             if not quiet:
                 print(will_take)
 
