@@ -23,7 +23,7 @@ from pydantic import Field, NonNegativeFloat
 
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import averaged
-from p2pl_async.protocols.listening import Received
+from p2pl_async.protocols.listening import Received, mixes_again
 from p2pl_async.protocols.p2pl import P2PL
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Affinity(P2PL):
         """Run the protocol on device k."""
         w = await self.sync.run(device, device.initial_params())
         drift: Vector | None = None  # eta_d d_k
-        received = Received(device, like=w)
+        received = Received(device, like=w, copies=mixes_again(self.mode, self.on_missing))
         while device.running:
             if not self.mix_first:
                 w = await self._train(device, w, drift)  # w_k <- w_k - eta v + eta_d d_k, step after step
@@ -51,6 +51,7 @@ class Affinity(P2PL):
                 heard = await self.mode.listen(received, (device.round, step))
                 told = w
                 w, own = averaged(received, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
+                del heard  # or the neighbors' models stay in memory during the next training
             drift = self._drift(device, told, w, own)
             if self.mix_first:
                 w = await self._train(device, w, drift)

@@ -60,7 +60,7 @@ class AsySonata(Protocol):
         g = await device.gradient(x)
         silence = Silence(device, self.patience)
         tracker = Tracker(device, g, silence)  # y_i(0) = g_i(x_i(0))
-        models, sums = Received(device, like=x), ReceivedPushes(device, Tracked, tracker.fits, silence)
+        models, sums = Received(device, like=x, copies=True), ReceivedPushes(device, Tracked, tracker.fits, silence)
         device.state = tracker, sums
         while device.running:
             v = stepped(x, tracker.direction, device.learning_rate)

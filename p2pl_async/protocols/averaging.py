@@ -51,7 +51,7 @@ def averaged(
     """Return the average (see `average`), and the weight that the device's own model had in it."""
     device = received.device
     if on_missing == "cache":
-        heard = {**{j: received.newest[j] for j in device.in_neighbors if j in received.newest}, **heard}
+        heard = {**{j: received.copies[j] for j in device.in_neighbors if j in received.copies}, **heard}
     device.record_mix(heard)
     device.record("lead", received.lead())
     mixed, weights = _mean(received, w, heard, rule, on_missing, stepped)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from p2pl_async.protocols.averaging import Averaging
-from p2pl_async.protocols.listening import Received
+from p2pl_async.protocols.listening import Received, mixes_again
 
 if TYPE_CHECKING:
     from p2pl_async.device import Device
@@ -23,7 +23,7 @@ class CTA(Averaging):
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
         x = await self.sync.run(device, device.initial_params())
-        received = Received(device, like=x)
+        received = Received(device, like=x, copies=mixes_again(self.mode, self.on_missing))
         while device.running:
             self.tell(received, x)
             y = await self.mix(received, x)  # y_i = sum_j W_ij x_j

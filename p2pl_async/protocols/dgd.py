@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from p2pl_async.protocols.averaging import Averaging
-from p2pl_async.protocols.listening import Received
+from p2pl_async.protocols.listening import Received, mixes_again
 
 if TYPE_CHECKING:
     from p2pl_async.device import Device
@@ -30,7 +30,7 @@ class DGD(Averaging):
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
         x = await self.sync.run(device, device.initial_params())
-        received = Received(device, like=x)
+        received = Received(device, like=x, copies=mixes_again(self.mode, self.on_missing))
         while device.running:
             self.tell(received, x)
             y = await device.train(x, steps=1)  # x_i - eta g_i(x_i)

@@ -55,7 +55,7 @@ class DIGing(Protocol):
         size = x.size
         g = await device.gradient(x)
         both = np.concatenate([x, g])  # x_i and y_i, which begins as g_i(x_i)
-        received = Received(device, like=both)
+        received = Received(device, like=both, copies=False)
         while device.running:
             both.flags.writeable = False  # so that sending it needs no copy
             device.state = both[size:], g

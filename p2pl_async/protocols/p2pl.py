@@ -16,7 +16,7 @@ from p2pl_async.basics.units import PositiveSeconds
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import average
 from p2pl_async.protocols.base import AVERAGED, Contract, Protocol
-from p2pl_async.protocols.listening import Barrier, Fresh, Mode, Params, Received, waiting
+from p2pl_async.protocols.listening import Barrier, Fresh, Mode, Params, Received, mixes_again, waiting
 from p2pl_async.protocols.max_norm import MaxNormSync, Sync
 from p2pl_async.protocols.mixing import OnMissing, WeightRule
 
@@ -73,7 +73,7 @@ class P2PL(Protocol):
     async def run(self, device: Device) -> None:
         """Run the protocol on device k."""
         w = await self.sync.run(device, device.initial_params())
-        received = Received(device, like=w)
+        received = Received(device, like=w, copies=mixes_again(self.mode, self.on_missing))
         while device.running:
             if not self.mix_first:
                 w = await self._train(device, w)  # w_k <- w_k - eta v, epoch after epoch
@@ -81,6 +81,7 @@ class P2PL(Protocol):
                 self._tell(received, step, w)
                 heard = await self.mode.listen(received, (device.round, step))
                 w = average(received, w, heard, self.weights, self.on_missing)  # w_k <- sum_j a_kj w_j
+                del heard  # or the neighbors' models stay in memory during the next training
             if self.mix_first:
                 w = await self._train(device, w)
             device.finish_round(w)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from p2pl_async.messages import Vector
 from p2pl_async.protocols.averaging import Averaging
-from p2pl_async.protocols.listening import Received
+from p2pl_async.protocols.listening import Received, mixes_again
 from p2pl_async.protocols.mixing import BLOCK, blocks
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class QGM(Averaging):
         x = await self.sync.run(device, device.initial_params())
         mu = self.momentum
         drift = np.zeros_like(x)  # - eta mu m_i: the momentum m_i as what it adds to the next step
-        received = Received(device, like=x)
+        received = Received(device, like=x, copies=mixes_again(self.mode, self.on_missing))
         while device.running:
             eta = device.learning_rate
             drift.flags.writeable = False  # so that training needs no copy

@@ -379,3 +379,24 @@ def test_no_device_keeps_its_first_model_in_memory() -> None:
     emulate(P2PL(sync="none"), ring(4), learner=learner, rounds=4)
     assert left[0] == 4
     assert left[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "on_missing", "most"), [("fresh", "self", 8), ("cache", "self", 12), ("fresh", "cache", 12)]
+)
+def test_models_that_were_mixed_stay_in_memory_only_where_they_may_be_mixed_again(mode, on_missing, most) -> None:
+    """At most 8 trained models of 5 devices: each one's own, and those that a neighbor has not mixed yet."""
+    made: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def step(k: int, w: Any) -> Any:
+        new = w + np.float32(1)
+        new.flags.writeable = False  # so that it is sent without a copy
+        made.append(weakref.ref(new))
+        alive.append(sum(ref() is not None for ref in made))
+        return new
+
+    learner = FixedLearner([np.zeros(8, np.float32)] * 5, step=step, seconds=[1.0, 1.1, 1.2, 1.3, 1.4])
+    protocol = P2PL.model_validate({"sync": "none", "mode": mode, "on_missing": on_missing})
+    emulate(protocol, complete(5), link={"latency": "10 ms"}, learner=learner, rounds=12)
+    assert max(alive) == most
