@@ -105,12 +105,16 @@ def draws(
 ) -> Iterator[float]:
     """Return an endless sequence: uniforms in [0, 1), each passed through `transform`.
 
-    They are drawn in growing blocks (8 to 512), so that `next()` costs 0.05 µs instead of 0.5 µs.
+    They are drawn in growing blocks (8 to 128), so that `next()` costs 0.07 µs instead of 0.5 µs. Blocks of 512 save
+    0.03 µs more and take 4 kB of each link for each of its sequences: memory that grows for the first 1,000 messages.
     Each number takes one uniform, so the sequence doesn't depend on the block sizes.
     """
     # Of many links few are in the cache of the processor: a chain is smaller than a generator that yields each number,
     # and an array than a list.
     return itertools.chain.from_iterable(_blocks(generator, transform))
+
+
+_LARGEST = 128  # numbers in a block
 
 
 def _blocks(
@@ -121,7 +125,7 @@ def _blocks(
         block = generator.random(size)
         values = block if transform is None else np.asarray(transform(block), np.float64)
         yield array("d", values.tobytes())
-        size = min(2 * size, 512)
+        size = min(2 * size, _LARGEST)
 
 
 class Substreams:
