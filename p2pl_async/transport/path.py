@@ -16,7 +16,7 @@ _make = tuple.__new__  # takes a third of the time of naming fields
 class Encoded:
     """The bytes of one broadcast, and the message in them once a receiver has read it."""
 
-    __slots__ = ("_start", "data", "kind", "message", "needed", "number", "sent", "size")
+    __slots__ = ("data", "kind", "message", "needed", "number", "sent", "size")
 
     def __init__(
         self,
@@ -34,13 +34,10 @@ class Encoded:
         self.kind = kind  # the message's tag
         self.needed = needed  # bytes at the start without which a part is useless; None if only the whole is useful
         self.message = message
-        self._start: bytes | None = None
 
     def start(self, count: int) -> bytes:
-        """Return the first bytes, at most `count`: the same ones for each receiver."""
-        if self._start is None:
-            self._start = self.data[:count] if isinstance(self.data, bytes) else self.data.start(count)
-        return self._start
+        """Return the first bytes, at most `count`."""
+        return self.data[:count] if isinstance(self.data, bytes) else self.data.start(count)
 
     def read(self) -> Message:
         """Return the message; RemoteError if the bytes aren't one."""
