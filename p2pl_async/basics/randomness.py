@@ -122,10 +122,18 @@ def _blocks(
 ) -> Iterator[array[float]]:
     size = 8
     while True:
-        block = generator.random(size)
-        values = block if transform is None else np.asarray(transform(block), np.float64)
-        yield array("d", values.tobytes())
+        yield _block(
+            generator, transform, size
+        )  # made elsewhere: what a local variable names here would stay in memory
         size = min(2 * size, _LARGEST)
+
+
+def _block(
+    generator: np.random.Generator, transform: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None, size: int
+) -> array[float]:
+    block = generator.random(size)
+    values = block if transform is None else np.asarray(transform(block), np.float64)
+    return array("d", values.tobytes())
 
 
 class Substreams:
