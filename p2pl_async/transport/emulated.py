@@ -11,31 +11,25 @@ array is constant.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import heappush
 
 from p2pl_async.air.airs import AnyAir, SeveralAirs
 from p2pl_async.clock import VirtualClock
-from p2pl_async.errors import InvariantError, ProtocolError, RemoteError
+from p2pl_async.errors import InvariantError, RemoteError
 from p2pl_async.hardware.downtime import ABSENT, BATTERY, CRASHED, Downtime
 from p2pl_async.hardware.meter import Meter
 from p2pl_async.link import Link, Verdict
 from p2pl_async.link.verdict import UNDER_WAY
 from p2pl_async.messages import DeviceId, Message
 from p2pl_async.trace import Record, Trace
+from p2pl_async.transport.checks import check_air_time, check_fates, no_link
 from p2pl_async.transport.inbox import Inbox
 from p2pl_async.transport.line import Line
 from p2pl_async.transport.path import Encoded, Path
 from p2pl_async.transport.wire import SharedBytes, decode, encode_and_read, head_size
 
 _DEAF = frozenset(("outage", "queue", ABSENT, CRASHED, BATTERY))  # causes of loss that cost the receiver no energy
-
-
-def no_link(source: DeviceId, target: DeviceId, known: Sequence[DeviceId]) -> ProtocolError:
-    """Return the error of a device that sends to one that is none of its out-neighbors."""
-    listed = ", ".join(map(str, known[:20])) or "no device"
-    return ProtocolError(f"device {source} has no link to {target}; its links go to {listed}")
 
 
 class EmulatedTransport:
@@ -278,24 +272,9 @@ class EmulatedTransport:
         Raises:
             InvariantError: if not; names the first offender.
         """
-        trace, in_flight = self.trace, EmulatedTransport.in_flight(self)
-        accounted = trace.delivered + trace.partial + trace.counts.n_lost + len(in_flight)
-        if trace.sent != accounted:
-            per_link: Counter[tuple[DeviceId, DeviceId]] = Counter((src, dst) for src, dst, _ in in_flight)
-            for path in self.paths():
-                fates = path.delivered + path.partial + path.lost + per_link[path.src, path.dst]
-                if path.sent != fates:
-                    raise InvariantError(
-                        f"link {path.src} -> {path.dst}: {path.sent} messages sent, {fates} have a fate"
-                    )
-            raise InvariantError(f"{trace.sent} messages sent, {accounted} have a fate")
+        check_fates(self.trace, self.paths(), EmulatedTransport.in_flight(self))
         if self.air is not None:
-            for sender in self.air.senders:
-                busy = sender.seconds - max(0.0, sender.until - self._clock.now)
-                if busy > self._clock.now * (1 + 1e-9):
-                    raise InvariantError(
-                        f"device {sender.device} was on the air for {busy} s of a run of {self._clock.now} s"
-                    )
+            check_air_time(self.air, self._clock.now)
 
     def is_sending(self, source: DeviceId, target: DeviceId) -> bool:
         """Tell whether the source's radio is still busy with messages for the target."""

@@ -24,7 +24,8 @@ from p2pl_async.link.verdict import UNDER_WAY
 from p2pl_async.messages import DeviceId
 from p2pl_async.relay.routes import Routes
 from p2pl_async.trace import Record, Trace
-from p2pl_async.transport.emulated import EmulatedTransport, no_link
+from p2pl_async.transport.checks import no_link
+from p2pl_async.transport.emulated import EmulatedTransport
 from p2pl_async.transport.path import Encoded, Path
 from p2pl_async.transport.wire import decode
 

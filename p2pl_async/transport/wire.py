@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
 import numpy as np
 
 from p2pl_async.errors import ProtocolError, RemoteError
-from p2pl_async.messages import _BY_TAG, ARRAY_KINDS, Damage, DeviceId, Message, fields_of, fits, type_of
+from p2pl_async.messages import _BY_TAG, ARRAY_KINDS, Damage, DeviceId, Message, type_of
+from p2pl_async.transport.codec import CODECS, Codec, codec_of
 
 MAX_BYTES = 1 << 30  # of an encoded message; a longer one is refused unread
 _DTYPES = {np.dtype(kind).str.lstrip("|<"): np.dtype(kind) for kind in ARRAY_KINDS}
@@ -68,7 +68,7 @@ def encode_and_read(
         sent: as of `decode`.
     """
     kind = type(message)
-    codec = _codecs.get(kind) or _codec(kind)
+    codec = CODECS.get(kind) or codec_of(kind)
     values = codec.values(message)
     if codec.classes(message) != codec.types and not codec.fits(values):
         raise _misfit(codec, message, values)
@@ -99,7 +99,7 @@ def _with_arrays(message: Message, sender: DeviceId, number: int, values: Sequen
     return encoded if all(map(_is_constant, arrays)) and arrays else bytes(encoded)
 
 
-def _misfit(codec: _Codec, message: Message, values: Sequence[Any]) -> ProtocolError:
+def _misfit(codec: Codec, message: Message, values: Sequence[Any]) -> ProtocolError:
     name, value = codec.misfit(values)
     return ProtocolError(
         f"{type(message).__name__}.{name}={_brief(value)} doesn't fit its annotation; convert it before sending"
@@ -235,7 +235,7 @@ def decode(
     if type(sender) is not int or sender < 0 or type(number) is not int or number < 0:
         raise RemoteError(f"{tag}: sender and number must be counts")
     try:
-        codec = _codec(message_type)
+        codec = codec_of(message_type)
     except ProtocolError as error:  # a base of messages, of which there is none to send
         raise RemoteError(f"unknown message {_brief(tag)}") from error
     if len(values) != len(codec.names):
@@ -253,57 +253,6 @@ def decode(
         places = {name: end - value.nbytes for (name, value), (_, end) in zip(found, arrays, strict=True)}
         object.__setattr__(message, "_damage", Damage(corrupted, tuple(missing), places))
     return message
-
-
-class _Codec:
-    """The facts about one message type that encoding needs, computed once.
-
-    Attributes:
-        scalar: whether every field is a single number or text: those of most small messages.
-        values: returns the fields of a message, as a tuple.
-        classes: returns the classes of these, to be compared with `types`, which takes a third of the time of single
-            checks; of a single field it is no tuple, but that class.
-    """
-
-    def __init__(self, message_type: type[Message]) -> None:
-        fields = fields_of(message_type)
-        self.names = [name for name, _ in fields]
-        self._checks = [check for _, check in fields]
-        self.scalar = all(isinstance(check, type) for check in self._checks)
-        self._types = [check if isinstance(check, type) else None for check in self._checks]
-        self.values = _getter(self.names)
-        classes = [f"{name}.__class__" for name in self.names]
-        self.classes: Callable[[Message], Any] = operator.attrgetter(*classes) if classes else self.values
-        self.types: Any = self._types[0] if len(self._types) == 1 else tuple(self._types)
-
-    def fits(self, values: Sequence[Any]) -> bool:
-        """Tell whether every value fits the annotation of its field."""
-        return list(map(type, values)) == self._types or all(map(fits, self._checks, values))
-
-    def misfit(self, values: Sequence[Any]) -> tuple[str, Any]:
-        """Return the first field whose value doesn't fit."""
-        fields = zip(self.names, self._checks, values, strict=True)
-        return next((name, value) for name, check, value in fields if not fits(check, value))
-
-
-def _getter(names: Sequence[str]) -> Callable[[Message], tuple[Any, ...]]:
-    """Return what gives the attributes of these names as a tuple."""
-    if len(names) > 1:
-        return operator.attrgetter(*names)
-    if not names:
-        return lambda message: ()
-    only = operator.attrgetter(*names)
-    return lambda message: (only(message),)
-
-
-_codecs: dict[type[Message], _Codec] = {}
-
-
-def _codec(message_type: type[Message]) -> _Codec:
-    codec = _codecs.get(message_type)
-    if codec is None:
-        codec = _codecs[message_type] = _Codec(message_type)
-    return codec
 
 
 def _take_apart(data: bytes) -> tuple[Any, list[tuple[int, int]]]:
