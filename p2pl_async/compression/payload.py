@@ -34,7 +34,7 @@ from p2pl_async.errors import RemoteError
 from p2pl_async.messages import Vector
 
 _DENSE, _SPARSE, _LEVELS = range(3)
-_BLOCK = 1 << 14  # entries, of which a few arrays fit the cache
+_BLOCK = 1 << 15  # entries, of which a few arrays fit the cache
 _ALL = 0  # levels of every entry, zeros included
 
 
@@ -68,6 +68,12 @@ class Payload(abc.ABC):
     @abc.abstractmethod
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the vector."""
+
+    def plus(self, x: Vector) -> Vector:
+        """Return `x` plus the vector, newly made."""
+        found: Vector = x.copy()
+        self.add_to(found)
+        return found
 
     def dense(self) -> Vector:
         """Return the vector itself, newly made, shape (size,)."""
@@ -186,12 +192,23 @@ class Levels(Payload):
 
     def add_to(self, x: Vector, factor: float = 1.0) -> None:
         """Add `factor` times levels times scales to `x`, in place."""
+        self._add(x, factor, x)
+
+    def plus(self, x: Vector) -> Vector:
+        """Return `x` plus levels times scales, newly made in one pass."""
+        found = x.copy() if sum(layer.stop - layer.start for layer in self.layers) < x.size else np.empty_like(x)
+        self._add(x, 1.0, found)
+        return found
+
+    def _add(self, x: Vector, factor: float, out: Vector) -> None:
         change = np.empty(min(_BLOCK, self.size), x.dtype)
         for layer, scale in zip(self.layers, self.scales.tolist(), strict=True):
             for start in range(layer.start, layer.stop, _BLOCK):
                 block = slice(start, min(start + _BLOCK, layer.stop))
                 part = change[: self.levels[block].size]
-                x[block] += np.multiply(self.levels[block], x.dtype.type(factor * scale), out=part)
+                np.copyto(part, self.levels[block])  # takes less than a product of two types
+                part *= x.dtype.type(factor * scale)
+                np.add(x[block], part, out=out[block])
 
     def times(self, factor: float) -> Levels:
         """Return `factor` times this: other scales."""

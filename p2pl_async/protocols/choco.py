@@ -18,7 +18,7 @@ from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.base import Contract
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
-from p2pl_async.protocols.mixing import BLOCK, blocks
+from p2pl_async.protocols.mixing import FEW, blocks
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ class Choco(CopyProtocol):
             weights.append((j, gamma / (1 + degree)))
         device.mixed(weights)
         rates = [x.dtype.type(weight) for _, weight in weights]
-        mixed, change = x.copy(), np.empty(min(BLOCK, x.size), x.dtype)
-        for block in blocks(x.size):
+        mixed, change = np.empty_like(x), np.empty(min(FEW, x.size), x.dtype)
+        for block in blocks(x.size, FEW):
             part = mixed[block]
+            part[:] = x[block]
             for rate, (_, theirs, ours) in zip(rates, copies, strict=True):
                 step = np.subtract(theirs.x[block], ours.x[block], out=change[: part.size])
                 step *= rate

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from p2pl_async.messages import DeviceId
+from p2pl_async.messages import DeviceId, Vector
 from p2pl_async.protocols.compressing import Heard
 from p2pl_async.protocols.exchanging import Told
-from p2pl_async.protocols.mixing import add_difference, add_scaled
-from p2pl_async.protocols.pushing import Mass
+from p2pl_async.protocols.mixing import add_difference, add_scaled, scaled_sum
+from p2pl_async.protocols.pushing import Mass, reciprocal
 from p2pl_async.protocols.replicas import CopyProtocol, Rate, Replicas
 
 if TYPE_CHECKING:
@@ -57,13 +57,14 @@ class ChocoSGP(CopyProtocol):
             device.steps_enter(1.0)
             # q_i = C(x_i - h_i),  h_i <- h_i + q_i;  x_i <- x_i - gamma sum_j p_ji h_i,  u_i likewise
             told, targets = replicas.tell(mass.x, mass.u)
-            _add(mass, [told], -gamma * len(targets))
+            _take_out(mass, told, gamma * len(targets))
             # h_j <- h_j + q_j;  x_i <- x_i + gamma sum_j p_ij h_j,  u_i likewise
             copies = list(self._copies(device, replicas, await replicas.listen(self.mode), debts))
-            _add(mass, [copy for _, copy in copies], gamma)
-            debts[:] = [rest for debt in debts if (rest := _pay(mass, debt, gamma)) is not None]
+            z = _add(mass, [copy for _, copy in copies], gamma)
+            if debts:
+                debts[:] = [rest for debt in debts if (rest := _pay(mass, debt, gamma)) is not None]
+                z = mass.z
             device.record("push_weight", mass.u)
-            z = mass.z
             device.mixed((j, gamma / (1 + copy.degree) * copy.u / mass.u) for j, copy in copies if j != device.id)
             device.finish_round(z)
 
@@ -86,17 +87,24 @@ class ChocoSGP(CopyProtocol):
                     yield j, Told(replicas.of[j].x, replicas.of[j].u, replicas.of[j].degree)
 
 
-def _add(mass: Mass, copies: Sequence[Told], factor: float) -> None:
-    """Add `factor` times the sender's share p = 1 / (1 + its number of out-neighbors) of each copy."""
-    shares = [factor / (1 + copy.degree) for copy in copies]
-    add_scaled(mass.x, [(share, copy.x) for share, copy in zip(shares, copies, strict=True)])
+def _add(mass: Mass, copies: Sequence[Told], gamma: float) -> Vector:
+    """Add `gamma` times the sender's share p = 1 / (1 + its number of out-neighbors) of each copy; return z."""
+    shares = [gamma / (1 + copy.degree) for copy in copies]
     for share, copy in zip(shares, copies, strict=True):
         mass.u += share * copy.u
+    return scaled_sum(mass.x, [(share, copy.x) for share, copy in zip(shares, copies, strict=True)], reciprocal(mass.u))
+
+
+def _take_out(mass: Mass, copy: Told, gamma: float) -> None:
+    """Subtract `gamma` times the sender's share of a copy."""
+    share = -gamma / (1 + copy.degree)
+    add_scaled(mass.x, [(share, copy.x)])
+    mass.u += share * copy.u
 
 
 def _pay(mass: Mass, debt: Told, gamma: float) -> Told | None:
     """Subtract a copy's share, or as much as leaves half of the push weight; return what is still owed of the copy."""
     owed = gamma * debt.u / (1 + debt.degree)
     part = min(1.0, 0.5 * mass.u / owed) if owed > 0 else 1.0
-    _add(mass, [debt], -gamma * part)
+    _take_out(mass, debt, gamma * part)
     return None if part == 1 else Told(debt.x * debt.x.dtype.type(1 - part), debt.u * (1 - part), debt.degree)

@@ -94,18 +94,33 @@ def stepped(w: Vector, direction: Vector, eta: float) -> Vector:
 
 def add_scaled(x: Vector, terms: Iterable[tuple[float, Vector]]) -> None:
     """Add `factor` times a vector to `x` for each (factor, vector), in their order, in one pass; each (n_params,)."""
+    for _ in _adding(x, terms):
+        pass
+
+
+def scaled_sum(x: Vector, terms: Iterable[tuple[float, Vector]], scale: float) -> Vector:
+    """Do as `add_scaled`; return `scale` times the sum, from the same pass, new and read-only."""
+    scaled = np.empty_like(x)
+    for block in _adding(x, terms):
+        np.multiply(x[block], scale, out=scaled[block])
+    scaled.flags.writeable = False  # so that training from it needs no copy
+    return scaled
+
+
+def _adding(x: Vector, terms: Iterable[tuple[float, Vector]]) -> Iterator[slice]:
     each = [(x.dtype.type(factor), v) for factor, v in terms]
-    product = np.empty(min(BLOCK, x.size), x.dtype)
-    for block in blocks(x.size) if each else ():
+    product = np.empty(min(FEW, x.size), x.dtype)
+    for block in blocks(x.size, FEW):
         part = x[block]
         for factor, v in each:
             part += np.multiply(v[block], factor, out=product[: part.size])
+        yield block
 
 
 def add_difference(x: Vector, new: Vector, old: Vector, factor: float = 1.0) -> None:
     """Add `factor (new - old)` to `x`, in one pass; all are (n_params,)."""
-    difference = np.empty(min(BLOCK, x.size), x.dtype)
-    for block in blocks(x.size):
+    difference = np.empty(min(FEW, x.size), x.dtype)
+    for block in blocks(x.size, FEW):
         part = np.subtract(new[block], old[block], out=difference[: x[block].size])
         if factor != 1:
             part *= x.dtype.type(factor)

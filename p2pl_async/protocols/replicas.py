@@ -135,7 +135,7 @@ class Copy:
 
     def add(self, share: Share, *, shared: bool = True) -> None:
         """Add a difference; `shared` tells that others may have it too, and that nobody keeps it."""
-        self.x = _once(_sum, share.q, self.x) if shared else _frozen(_sum(self.x, share.q))
+        self.x = _once(_sum, share.q, self.x) if shared else _frozen(share.q.plus(self.x))
         self.u += share.u
 
     def take_over(self, share: Share) -> None:
@@ -155,9 +155,7 @@ def _frozen(x: Vector) -> Vector:
 
 
 def _sum(x: Vector, q: Payload) -> Vector:
-    found = x.copy()
-    q.add_to(found)
-    return found
+    return q.plus(x)
 
 
 def _replaced(x: Vector, q: Payload) -> Vector:
