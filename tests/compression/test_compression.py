@@ -161,6 +161,16 @@ def test_a_multiple_is_a_multiple(compressor, v, factor) -> None:
 
 
 @compressors
+@given(v=vectors)
+def test_a_vector_plus_a_payload_is_a_copy_to_which_it_is_added(compressor, v) -> None:
+    q = compressor.compress(v, halves(v), stream())
+    x = stream(8).normal(size=v.size).astype(v.dtype)
+    plain = x.copy()
+    q.add_to(plain)
+    assert np.array_equal(q.plus(x), plain)
+
+
+@compressors
 @given(data=st.data())
 def test_spoiled_bytes_are_refused_or_read_as_something_that_fits(compressor, data) -> None:
     v = data.draw(vectors)

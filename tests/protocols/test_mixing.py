@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pl_async.errors import ProtocolError
-from p2pl_async.protocols.mixing import Peer, mix, row, without_missing
+from p2pl_async.protocols.mixing import Peer, mix, row, scaled_sum, without_missing
 
 RULES = ["size", "uniform", "metropolis", "metropolis-size", "relative-size"]
 
@@ -144,3 +144,14 @@ def test_a_local_step_is_added_to_the_mean() -> None:
     own, other, stepped = random.normal(size=(3, 100_000))
     plain = mix(own, {4: other}, {2: 0.25, 4: 0.75}, 2)
     np.testing.assert_allclose(mix(own, {4: other}, {2: 0.25, 4: 0.75}, 2, stepped=stepped), plain + (stepped - own))
+
+
+def test_a_scaled_sum_is_the_sum_and_its_multiple_block_by_block() -> None:
+    x, *terms = np.random.default_rng(0).normal(size=(4, 70_000)).astype(np.float32)
+    plain = x.copy()
+    for factor, v in zip((0.5, -2.0, 0.1), terms, strict=True):
+        plain += np.float32(factor) * v
+    z = scaled_sum(x, list(zip((0.5, -2.0, 0.1), terms, strict=True)), 0.3)
+    np.testing.assert_array_equal(x, plain)
+    np.testing.assert_array_equal(z, plain * np.float32(0.3))
+    assert not z.flags.writeable
