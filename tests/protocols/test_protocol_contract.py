@@ -35,7 +35,7 @@ from p2pl_async.protocols import PROTOCOLS
 from p2pl_async.testing import FixedLearner, complete
 from p2pl_async.trace import Record
 from p2pl_async.transport import emulated
-from p2pl_async.transport.wire import SharedBytes, encode_shared
+from p2pl_async.transport.wire import SharedBytes, encode_and_read
 
 EVERY_CASE = pytest.mark.parametrize(
     ("cls", "topology"), CASES, ids=[f"{kind_of(cls)}-{topology}" for cls, topology in CASES]
@@ -97,14 +97,14 @@ def test_it_does_what_was_recorded_and_the_order_of_tasks_decides_nothing(cls) -
 def test_sending_a_model_copies_none(cls, monkeypatch) -> None:
     copied: list[Message] = []
 
-    def encode(message: Message, sender: int, number: int) -> bytes | SharedBytes:
-        encoded = encode_shared(message, sender, number)
+    def encode(message: Message, sender: int, number: int, sent: float) -> tuple[bytes | SharedBytes, Message | None]:
+        encoded, read = encode_and_read(message, sender, number, sent)
         arrays = [getattr(message, name) for name in message.__slots__ if name in dir(message)]
         if type(encoded) is bytes and any(isinstance(array, np.ndarray) and array.size >= 6 for array in arrays):
             copied.append(message)
-        return encoded
+        return encoded, read
 
-    monkeypatch.setattr(emulated, "encode_shared", encode)
+    monkeypatch.setattr(emulated, "encode_and_read", encode)
     monkeypatch.setattr(contract_worlds, "FixedLearner", ReadOnly)
     topology = next(topology for case, topology in CASES if case is cls)
     run(cls, topology, LOSSLESS)
