@@ -6,9 +6,10 @@ A device's tracker y is its own gradient, plus what it took from neighbors, less
 
 Both terms are running sums, as in `running_sums`: a later message makes up for a lost one, and a repeated or
 overtaken one has nothing new. The tracker is added up from them in each round, so no rounding error stays in it, and
-what is replaced or undone takes no pass of its own. Sums have the dtype of gradients: what rounding leaves out of a
-share stays with its sender. There is no weight by which to divide, so part of the sum must not stay behind when a
-device goes: each end of a link to it undoes all that ever went over the link, both ways, and
+what is replaced or undone takes no pass of its own. Sums grow with time, so they are float64 also where gradients
+are not; what rounding leaves out of a share stays with its sender. There is no weight by which to divide, so part of
+the sum must not stay behind when a device goes: each end of a link to it undoes all that ever went over the link,
+both ways, and
 
     sum_i y_i, with what is owed, = sum_i g_i    over the devices present, at all times
 
@@ -38,7 +39,7 @@ from numpy.typing import NDArray
 
 from p2pl_async.basics.arrays import Floats
 from p2pl_async.messages import DeviceId, Message, Vector
-from p2pl_async.protocols.mixing import FEW, blocks, is_count, is_finite, is_like
+from p2pl_async.protocols.mixing import FEW, blocks, is_count, is_finite
 from p2pl_async.protocols.silence import Silence
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Tracked(Message, tag="tracked"):
 
     round: int
     boot: int  # how often the sender has restarted
-    y: Vector  # (n_params,), in the dtype of gradients, or (0,) if it has promised nothing
+    y: Floats  # (n_params,), or (0,) if it has promised nothing
     links: NDArray[np.int64]  # (number of receivers, 4): an `Entry` for each
 
 
@@ -98,8 +99,8 @@ class Flow:
 
     def _begin(self) -> None:
         self.apart = True
-        self.promised: Vector | None = None
-        self.taken: Vector | None = None
+        self.promised: Floats | None = None
+        self.taken: Floats | None = None
         self.heard = self.told = self.confirmed = 0
         self.since = math.inf
 
@@ -149,7 +150,8 @@ class Tracker:
         """Tell whether a message can be taken, judging by shapes, dtypes and numbers."""
         y = message.y
         return (
-            (is_like(y, self._g) or (y.shape == (0,) and y.dtype == self._g.dtype))
+            y.dtype == np.float64
+            and y.shape in (self._g.shape, (0,))
             and is_count(message.boot)
             and entry_for(self._device.id, message.links) is not None
         )
@@ -166,7 +168,7 @@ class Tracker:
         device = self._device
         self._g = g
         self._set_apart({*device.in_neighbors, *device.out_neighbors, *(message.sender for message in messages)})
-        taken: dict[DeviceId, tuple[Tracked, Vector | None]] = {}  # by sender: with what was taken before
+        taken: dict[DeviceId, tuple[Tracked, Floats | None]] = {}  # by sender: with what was taken before
         for message in messages:
             self._take(message, taken)
         for j, flow in sorted(self.flows.items()):
@@ -192,7 +194,7 @@ class Tracker:
         for group in sorted(groups.values()):
             self._send(group, self.flows[group[0]].promised)
 
-    def _add_up(self, pushed: Sequence[Sequence[DeviceId]]) -> tuple[list[Vector], bool]:
+    def _add_up(self, pushed: Sequence[Sequence[DeviceId]]) -> tuple[list[Floats], bool]:
         """Add the tracker up in one pass, which gives the direction, and the sums promised to each group with a share.
 
         Returns:
@@ -201,21 +203,24 @@ class Tracker:
         apart = [flow for _, flow in sorted(self.flows.items()) if flow.apart]
         promised = {id(flow.promised): flow.promised for flow in apart if flow.promised is not None}
         counts = Counter(id(flow.promised) for flow in apart)
-        terms: list[Vector] = [] if self._rest is None else [self._rest]
+        terms: list[Floats] = [] if self._rest is None else [self._rest]
         terms += [flow.taken for flow in apart if flow.taken is not None]
         before = [self.flows[group[0]].promised for group in pushed]
         share = 1 / (1 + sum(map(len, pushed)))
         direction = np.empty_like(self._g)
-        sums = [np.empty_like(self._g) for _ in pushed]
-        product, squares = np.empty(min(FEW, self._g.size), self._g.dtype), 0.0
+        sums = [np.empty(self._g.size) for _ in pushed]
+        added, product = np.empty((2, min(FEW, self._g.size)))
+        squares = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
             for block in blocks(self._g.size, FEW):
-                y = direction[block]
-                y[:] = self._g[block]
+                g = self._g[block]
+                y = added[: g.size]
+                y[:] = g
                 for i, one in promised.items():
                     y -= np.multiply(one[block], counts[i], out=product[: y.size])
                 for one in terms:
                     y += one[block]
+                direction[block] = y
                 squares += float(np.dot(y, y))  # no entry is larger than the root of the sum of squares
                 promise = np.multiply(y, share, out=product[: y.size])
                 for former, after in zip(before, sums, strict=True):
@@ -225,12 +230,12 @@ class Tracker:
         self.direction = direction
         return sums, math.sqrt(squares) < float(np.finfo(direction.dtype).max)
 
-    def _send(self, group: Sequence[DeviceId], promised: Vector | None) -> None:
+    def _send(self, group: Sequence[DeviceId], promised: Floats | None) -> None:
         device, told = self._device, self._device.round + 1
         rows = [Entry(j, flow.boot, flow.incarnation, flow.heard) for j in group for flow in (self.flows[j],)]
         links = np.array(rows, np.int64)
         links.flags.writeable = False
-        device.send(group, Tracked(device.round, self.boot, self._g[:0] if promised is None else promised, links))
+        device.send(group, Tracked(device.round, self.boot, np.empty(0) if promised is None else promised, links))
         for j in group:
             flow = self.flows[j]
             flow.told = told
@@ -267,7 +272,7 @@ class Tracker:
             flow.since = math.inf if entry.confirmed == flow.told else self._device.now
         return True
 
-    def _take(self, message: Tracked, taken: dict[DeviceId, tuple[Tracked, Vector | None]]) -> None:
+    def _take(self, message: Tracked, taken: dict[DeviceId, tuple[Tracked, Floats | None]]) -> None:
         """Settle what a message says of its link; if its sum is new, put it in place of the one taken before."""
         j = message.sender
         flow = self._flow(j)
@@ -287,7 +292,7 @@ class Tracker:
             taken[j] = message, taken[j][1] if j in taken else flow.taken
             flow.taken = message.y
 
-    def _refuse(self, taken: dict[DeviceId, tuple[Tracked, Vector | None]]) -> None:
+    def _refuse(self, taken: dict[DeviceId, tuple[Tracked, Floats | None]]) -> None:
         """Leave out those of the sums just taken with which the tracker isn't finite in the dtype of gradients."""
         for j, (_, before) in taken.items():
             self.flows[j].taken = before
