@@ -52,7 +52,7 @@ class AsySonata(Protocol):
 
     contract: ClassVar[Contract] = replace(CUMULATIVE, one_way_departures=GRADIENTS_STAY)
     uses_momentum: ClassVar[bool] = False  # it steps along a tracker of gradients
-    models_per_message: ClassVar[float] = 1.5  # of two messages: a model, and the float64 sum of trackers
+    models_per_message: ClassVar[float] = 2  # of the larger of two messages, a float64 sum of trackers
 
     async def run(self, device: Device) -> None:
         """Run the protocol on device i."""
