@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from helpers.sums import account_totals, tracked_total
 
-from p2pl_async.messages import Message
+from p2pl_async.messages import Message, Vector
 from p2pl_async.protocols.running_sums import Account
 from p2pl_async.protocols.silence import Silence
 from p2pl_async.protocols.tracking import Tracker
@@ -199,7 +199,7 @@ class TrackerWorld(World):
         self.up[k] = Tracker(self.devices[k], self.gradients[k], self.silence[k])
 
     def round(self, k: int, step: float = 1.0) -> None:
-        new = (self.gradients[k] + step * self.random.normal(size=3)).astype(self._dtype)
+        new: Vector = (self.gradients[k] + step * self.random.normal(size=3)).astype(self._dtype)
         self.up[k].take_and_push(self.heard(k), new)
         self.gradients[k] = new
         self.devices[k].round += 1

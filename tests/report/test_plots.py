@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.recorded_run import recorded_run
 from helpers.tables_of_runs import N, devices, metrics, small_run
+from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
 from p2pl_async.errors import ScenarioError
@@ -58,10 +59,12 @@ def test_many_texts_are_centered_where_they_are_each_outline_made_once() -> None
     assert ax.get_xlim() == (0, 4)
     for line, text in ((twelve, "12"), (seven, "7")):
         marker = line.get_marker()
+        assert isinstance(marker, Outline)
+        outline = np.asarray(marker.vertices)
         size = np.ptp(TextPath((0, 0), text, size=8).vertices, axis=0)
-        assert np.allclose(np.ptp(marker.vertices, axis=0), size)
-        assert np.allclose(marker.vertices.min(0), -marker.vertices.max(0))
-        assert line.get_markersize() == pytest.approx(2 * abs(marker.vertices).max())  # in points, as the font
+        assert np.allclose(np.ptp(outline, axis=0), size)
+        assert np.allclose(outline.min(0), -outline.max(0))
+        assert line.get_markersize() == pytest.approx(2 * abs(outline).max())  # in points, as the font
 
 
 def test_the_same_run_gives_the_same_files(drawn: Path, tmp_path: Path) -> None:
