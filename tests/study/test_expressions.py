@@ -14,6 +14,14 @@ from p2pl_async.study.expressions import Expression, RecordedValues
 from p2pl_async.study.survival import Arrival
 
 
+def write_devices(run: Path) -> None:
+    """Write the table of two devices, the first in a group."""
+    devices = Table(run / "devices", DEVICE_COLUMNS | {"group": "category"})
+    for device, group in enumerate(("slow", "")):
+        devices.add(device, 0.0, 0.0, 10, 3, 0.8, group)
+    devices.close()
+
+
 @pytest.fixture
 def recorded(tmp_path: Path) -> RecordedValues:
     """Two devices, evaluated at 1, 2 and 3 s; bytes grow by 100 a second."""
@@ -33,10 +41,7 @@ def recorded(tmp_path: Path) -> RecordedValues:
             table.add(t, device, "accuracy_trained", value - 0.1)
     table.add(2.5, 0, "push_weight", 0.5)
     table.close()
-    devices = Table(tmp_path / "run" / "devices", DEVICE_COLUMNS | {"group": "category"})
-    for device, group in enumerate(("slow", "")):
-        devices.add(device, 0.0, 0.0, 10, 3, 0.8, group)
-    devices.close()
+    write_devices(tmp_path / "run")
     folder.close()
     return RecordedValues(tmp_path / "run")
 
@@ -129,10 +134,7 @@ def test_a_target_that_every_device_reached_proves_lower_ones(tmp_path: Path) ->
         table.add(t, 0, "accuracy", first)
         table.add(t, 1, "accuracy", second)
     table.close()
-    devices = Table(tmp_path / "run" / "devices", DEVICE_COLUMNS | {"group": "category"})
-    for device, group in enumerate(("slow", "")):
-        devices.add(device, 0.0, 0.0, 10, 3, 0.8, group)
-    devices.close()
+    write_devices(tmp_path / "run")
     folder.close()
     run = RecordedValues(tmp_path / "run")
     assert Expression("time_to(90 %, mean)").of(run) == Arrival(2.5, True)
