@@ -104,7 +104,7 @@ class Link:
         self._arrived = 0.0  # latest arrival so far
         self._ready = 0.0  # until when a message that had to wait would have waited
         # Messages so far, of one packet and of more: they draw apart, so that neither moves the other.
-        self._singles = 0  # without those of `_judge_simple`
+        self._singles = 0  # without those that `judge` decides itself
         self._trains = 0
         self._opened = False
         self._simple = False
